@@ -1,0 +1,176 @@
+"""Typed dataclass in, command line and YAML out: every command parses with `parse`.
+
+jsonargparse does the work. Added here: YAML 1.2 booleans (so that `wandb: off` is the word off), and errors of one
+line that name the nearest known key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, set_loader
+
+from distsae.errors import WrongInput, nearest
+
+__all__ = ["parse"]
+
+Config = TypeVar("Config")
+
+
+class _Yaml12Loader(yaml.SafeLoader):
+    """Reads `on`, `off`, `yes` and `no` as words and `1e-3` as a number, as YAML 1.2 does."""
+
+
+_Yaml12Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[1] not in ("bool", "float", "timestamp")]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+_Yaml12Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.inf$|^\.nan$"),
+    list("-+0123456789."),
+)
+
+
+def _load_yaml(text: str) -> Any:  # noqa: ANN401  (whatever the YAML holds)
+    return yaml.load(text, Loader=_Yaml12Loader)  # noqa: S506  (a SafeLoader)
+
+
+set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
+
+
+class _Formatter(DefaultHelpFormatter):
+    """Keeps the examples' lines as they are written."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text.strip():
+            return "\n".join(indent + line for line in text.strip("\n").splitlines())
+        return super()._fill_text(text, width, indent)
+
+
+def parse(
+    config_class: type[Config],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    examples: str,
+    help: str,
+    positionals: Sequence[str] = (),
+) -> Config:
+    """Reads `argv` into an instance of the frozen dataclass `config_class`.
+
+    Nested dataclasses become dotted keys (`--sae.d_sae 4096`); `--config FILE` reads YAML that later arguments
+    override; boolean fields take `--name` and `--no_name`. A field named in `positionals` is given without its name;
+    one of type `tuple[str, ...]` takes one value or more.
+
+    Raises:
+        WrongInput: an unknown key, a value of the wrong type, a missing file or a missing field.
+        SystemExit: after `--help` or `--print_config`, with code 0.
+    """
+    parser = ArgumentParser(
+        prog=prog,
+        description=help,
+        epilog=f"examples:\n{examples.strip(chr(10))}",
+        exit_on_error=False,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the keys below; arguments override it")
+    fields = config_class.__dataclass_fields__  # type: ignore[attr-defined]
+    described = _field_help(config_class.__doc__ or "")
+    for name in positionals:
+        many = str(fields[name].type).startswith("tuple")
+        parser.add_argument(name, type=str, nargs="+" if many else None, help=described.get(name))
+    flags = [name for name, field in fields.items() if str(field.type) == "bool"]
+    parser.add_class_arguments(config_class, fail_untyped=True, skip={*positionals, *flags})
+    for name in flags:
+        parser.add_argument(
+            f"--{name}", action=ActionYesNo(no_prefix="no_"), default=fields[name].default, help=described.get(name)
+        )
+    known = _known_keys(parser)
+    _refuse_unknown_yaml_keys(argv, known)
+    try:
+        namespace = parser.parse_args(list(argv))
+        values = dict(vars(parser.instantiate(namespace)))
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise WrongInput(_one_line(str(error), known)) from error
+    values = {name: value for name, value in values.items() if name in fields}
+    return config_class(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+
+
+def _known_keys(parser: ArgumentParser) -> list[str]:
+    dests = (action.dest for action in parser._actions)
+    return sorted({dest for dest in dests if dest not in ("help", "config", "print_config")})
+
+
+def _field_help(docstring: str) -> dict[str, str]:
+    """Reads the `name: text` entries of a google-style Args section; a continuation line is indented further."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in docstring.partition("Args:")[2].splitlines():
+        entry = re.match(r"^ {8}(\w+): (.*)$", line)
+        if entry:
+            name = entry[1]
+            found[name] = entry[2]
+        elif name and line.strip():
+            found[name] += " " + line.strip()
+    return found
+
+
+def _refuse_unknown_yaml_keys(argv: Sequence[str], known: Sequence[str]) -> None:
+    for position, argument in enumerate(argv):
+        path = argument.removeprefix("--config=") if argument.startswith("--config=") else None
+        if argument == "--config" and position + 1 < len(argv):
+            path = argv[position + 1]
+        if path is None:
+            continue
+        if not Path(path).is_file():
+            raise WrongInput(f"`config` (={path}) must be a YAML file that exists; give the path of one")
+        try:
+            content = _load_yaml(Path(path).read_text())
+        except yaml.YAMLError as error:
+            raise WrongInput(f"`config` (={path}) must be valid YAML; got: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise WrongInput(f"`config` (={path}) must map keys to values; got {type(content).__name__}")
+        for key in _flat_keys(content, known):
+            if key not in known:
+                raise WrongInput(f"unknown key `{key}` in {path}{nearest(key, known)}")
+
+
+def _flat_keys(content: dict[str, Any], known: Iterable[str], prefix: str = "") -> Iterable[str]:
+    for name, value in content.items():
+        key = f"{prefix}{name}"
+        is_group = any(other.startswith(f"{key}.") for other in known)
+        if isinstance(value, dict) and is_group:
+            yield from _flat_keys(value, known, f"{key}.")
+        else:
+            yield key
+
+
+def _one_line(message: str, known: Sequence[str]) -> str:
+    unknown = re.search(r"[Uu]nrecognized arguments: (.*)", message)
+    if unknown:
+        key = next((word for word in unknown[1].split() if word.startswith("--")), unknown[1]).lstrip("-")
+        key = key.split("=")[0]
+        return f"unknown key `{key}`{nearest(key, known)}" if key else f"unexpected argument {unknown[1]}"
+    option = re.search(r"Group '(.*)' does not accept option '(.*)'", message)
+    if option:
+        key = f"{option[1]}.{option[2]}"
+        return f"unknown key `{key}`{nearest(key, known)}"
+    wrong = re.search(r'Parser key "([^"]*)":\s*(.*)', message, re.DOTALL)
+    if wrong:
+        reason = " ".join(wrong[2].split()).replace("typing.", "")
+        value = re.search(r"Got value: (.*)$", reason)
+        expected = re.search(r"Expected an? (.*?)\. Got", reason)
+        if value and expected:
+            kind = re.sub(r"<class '(\w+)'>", r"\1", expected[1])
+            choices = re.fullmatch(r"Literal\[(.*)\]", kind)
+            kind = f"one of {choices[1]}" if choices else kind
+            return f"`{wrong[1]}` (={value[1]}) must be {kind}"
+        return f"`{wrong[1]}`: {reason}"
+    return " ".join(message.split())

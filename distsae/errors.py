@@ -1,0 +1,37 @@
+"""What distsae says when it cannot go on.
+
+Two kinds of failure are kept apart. `WrongInput` is the user's to mend: the command line prints its one line and
+exits with code 2, before any expensive work. Everything else is a fault of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["DistsaeError", "NonFiniteScores", "TornData", "WrongInput", "nearest"]
+
+
+class DistsaeError(Exception):
+    """Base of every error that distsae raises on purpose; its text is one line."""
+
+
+class WrongInput(DistsaeError):
+    """The user asked for something that cannot be done: exit code 2.
+
+    The text follows "`name` (=value) must ...; got ...; do ...".
+    """
+
+
+class TornData(DistsaeError):
+    """A file on disk is not what its commit record promised; the text names the file."""
+
+
+class NonFiniteScores(DistsaeError):
+    """The encoder produced infinities or NaNs; the text names how many and where."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns `"; did you mean 'x'?"` for the known name closest to `name`, or an empty string if none is close."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{match[0]}'?" if match else ""
