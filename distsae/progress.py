@@ -40,7 +40,13 @@ class Progress:
         self._speaks = is_main_process()
         self._bar = sys.stderr.isatty() and self._speaks
         self._tqdm = tqdm(
-            total=total, initial=done, desc=label, unit=f" {unit}", disable=not self._bar, unit_scale=True, leave=True
+            total=total,
+            initial=done,
+            desc=label,
+            unit=f" {unit}",
+            disable=not self._bar,
+            unit_scale=True,
+            leave=True,
         )
         self._started = self._last = time.monotonic()
 

@@ -26,10 +26,16 @@ class _Yaml12Loader(yaml.SafeLoader):
 
 
 _Yaml12Loader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[1] not in ("bool", "float", "timestamp")]
+    letter: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag.rsplit(":", 1)[1] not in ("bool", "float", "timestamp")
+    ]
     for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+_Yaml12Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF")
+)
 _Yaml12Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.inf$|^\.nan$"),
@@ -80,17 +86,22 @@ def parse(
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="YAML file with any of the keys below; arguments override it")
+    parser.add_argument(
+        "--config", action="config", help="YAML file with any of the keys below; arguments override it"
+    )
     fields = config_class.__dataclass_fields__  # type: ignore[attr-defined]
     described = _field_help(config_class.__doc__ or "")
     for name in positionals:
-        many = str(fields[name].type).startswith("tuple")
+        many = "tuple" in str(fields[name].type)
         parser.add_argument(name, type=str, nargs="+" if many else None, help=described.get(name))
-    flags = [name for name, field in fields.items() if str(field.type) == "bool"]
+    flags = [name for name, field in fields.items() if field.type in (bool, "bool")]
     parser.add_class_arguments(config_class, fail_untyped=True, skip={*positionals, *flags})
     for name in flags:
         parser.add_argument(
-            f"--{name}", action=ActionYesNo(no_prefix="no_"), default=fields[name].default, help=described.get(name)
+            f"--{name}",
+            action=ActionYesNo(no_prefix="no_"),
+            default=fields[name].default,
+            help=described.get(name),
         )
     known = _known_keys(parser)
     _refuse_unknown_yaml_keys(argv, known)
@@ -134,7 +145,9 @@ def _refuse_unknown_yaml_keys(argv: Sequence[str], known: Sequence[str]) -> None
         try:
             content = _load_yaml(Path(path).read_text())
         except yaml.YAMLError as error:
-            raise WrongInput(f"`config` (={path}) must be valid YAML; got: {' '.join(str(error).split())}") from error
+            raise WrongInput(
+                f"`config` (={path}) must be valid YAML; got: {' '.join(str(error).split())}"
+            ) from error
         if not isinstance(content, dict):
             raise WrongInput(f"`config` (={path}) must map keys to values; got {type(content).__name__}")
         for key in _flat_keys(content, known):
