@@ -30,9 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _OK
     name, *rest = argv
     if name not in COMMANDS:
-        return _refuse(
-            f"unknown command `{name}`{nearest(name, COMMANDS)}; known: {', '.join(COMMANDS)}", _WRONG_INPUT
-        )
+        return _refuse(f"unknown command `{name}`{nearest(name, COMMANDS)}; known: {', '.join(COMMANDS)}", _WRONG_INPUT)
     try:
         result = importlib.import_module(f"distsae.cli.{name}").run(rest)
         assert isinstance(result, int)

@@ -27,15 +27,11 @@ class _Yaml12Loader(yaml.SafeLoader):
 
 _Yaml12Loader.yaml_implicit_resolvers = {
     letter: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag.rsplit(":", 1)[1] not in ("bool", "float", "timestamp")
+        (tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[1] not in ("bool", "float", "timestamp")
     ]
     for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Yaml12Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF")
-)
+_Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
 _Yaml12Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.inf$|^\.nan$"),
@@ -44,7 +40,7 @@ _Yaml12Loader.add_implicit_resolver(
 
 
 def _load_yaml(text: str) -> Any:  # noqa: ANN401  (whatever the YAML holds)
-    return yaml.load(text, Loader=_Yaml12Loader)  # noqa: S506  (a SafeLoader)
+    return yaml.load(text, Loader=_Yaml12Loader)
 
 
 set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
@@ -86,9 +82,7 @@ def parse(
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--config", action="config", help="YAML file with any of the keys below; arguments override it"
-    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the keys below; arguments override it")
     fields = config_class.__dataclass_fields__  # type: ignore[attr-defined]
     described = _field_help(config_class.__doc__ or "")
     for name in positionals:
@@ -145,9 +139,7 @@ def _refuse_unknown_yaml_keys(argv: Sequence[str], known: Sequence[str]) -> None
         try:
             content = _load_yaml(Path(path).read_text())
         except yaml.YAMLError as error:
-            raise WrongInput(
-                f"`config` (={path}) must be valid YAML; got: {' '.join(str(error).split())}"
-            ) from error
+            raise WrongInput(f"`config` (={path}) must be valid YAML; got: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
             raise WrongInput(f"`config` (={path}) must map keys to values; got {type(content).__name__}")
         for key in _flat_keys(content, known):
