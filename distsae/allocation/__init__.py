@@ -1,0 +1,29 @@
+"""The paper's mathematics: who gets the budget of matches (arXiv 2411.02124)."""
+
+from distsae.allocation.feature_selector import FeatureSelector
+from distsae.allocation.matches import Matches
+from distsae.allocation.mutual_selector import MutualSelector
+from distsae.allocation.plain import feature_choice, mutual_choice, token_choice
+from distsae.allocation.quotas import QuotaCredit, uniform_quotas, zipf_quotas
+from distsae.allocation.selector import Chunks, Place, Selector, select
+from distsae.allocation.token_selector import TokenSelector
+from distsae.allocation.zipf_fit import ZipfFit, fit_zipf
+
+__all__ = [
+    "Chunks",
+    "FeatureSelector",
+    "Matches",
+    "MutualSelector",
+    "Place",
+    "QuotaCredit",
+    "Selector",
+    "TokenSelector",
+    "ZipfFit",
+    "feature_choice",
+    "fit_zipf",
+    "mutual_choice",
+    "select",
+    "token_choice",
+    "uniform_quotas",
+    "zipf_quotas",
+]

@@ -1,0 +1,45 @@
+"""The largest candidates of each segment, ties settled by order: the one sort that all allocations share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["largest_per_segment", "true_indices"]
+
+
+def largest_per_segment(segment: Tensor, score: Tensor, tie_order: Tensor, quotas: Tensor) -> Tensor:
+    """Picks, in each segment, the `quotas[segment]` largest scores; of equal scores those of smallest `tie_order`.
+
+    Args:
+        segment: int64 `[n]`, the segment of each candidate, `0 <= segment < len(quotas)`.
+        score: fp32 `[n]`.
+        tie_order: int64 `[n]`, distinct within a segment.
+        quotas: int64 `[segments]`.
+
+    Returns:
+        Indices of the picked candidates, int64, ascending.
+    """
+    order = tie_order.argsort()
+    order = order[score[order].sort(descending=True, stable=True).indices]
+    order = order[segment[order].sort(stable=True).indices]
+    counts = torch.bincount(segment, minlength=quotas.numel())
+    first = counts.cumsum(0) - counts
+    grouped = segment[order]
+    place = torch.arange(order.numel(), device=order.device) - first[grouped]
+    return order[place < quotas[grouped]].sort().values
+
+
+def true_indices(mask: Tensor) -> Tensor:
+    """Returns the flat indices of the true entries of a contiguous bool tensor, ascending.
+
+    Eight entries are looked at together through an int64 view: on the sparse masks of a selection this takes about
+    half the time of `nonzero` on one core.
+    """
+    flat = mask.view(-1)
+    if flat.numel() % 8 or flat.is_cuda:
+        return flat.nonzero().squeeze(1)
+    words = flat.view(torch.int64)
+    some = words.nonzero().squeeze(1)
+    inside = words[some].view(torch.bool).view(-1, 8).nonzero()
+    return some[inside[:, 0]] * 8 + inside[:, 1]

@@ -1,0 +1,108 @@
+"""Selection from a stream of encoder chunks, on any mesh: what the three selectors have in common.
+
+The encoder offers its scores a few features at a time; a selector keeps what may still be selected and settles with
+the other ranks at the end. The matrix of tokens x features never exists.
+
+    selector.begin(place, tokens)
+    for first_feature, pre_acts in shard.encode_chunks(x):
+        selector.offer(first_feature, pre_acts)
+    matches = selector.settle()          # None: the lower bound was too high, offer everything again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from distsae.allocation.matches import Matches
+from distsae.collective import Collective, Solo
+from distsae.errors import NonFiniteScores
+
+__all__ = ["Chunks", "Place", "Selector", "non_finite", "refuse_non_finite", "select"]
+
+Chunks = Callable[[], Iterable[tuple[int, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this rank's scores lie in the global batch's matrix of tokens x features.
+
+    Args:
+        feature: ranks that hold other features of the same tokens.
+        data: ranks that hold the same features of other tokens.
+        world: all ranks.
+        first_feature: global index of this rank's first feature.
+        first_token: global index of this rank's first token.
+        d_sae: features over all ranks.
+    """
+
+    feature: Collective
+    data: Collective
+    world: Collective
+    first_feature: int
+    first_token: int
+    d_sae: int
+
+    @staticmethod
+    def solo(d_sae: int) -> Place:
+        """Returns the place of a single process."""
+        return Place(Solo(), Solo(), Solo(), 0, 0, d_sae)
+
+
+class Selector(Protocol):
+    """One allocation rule, applied to a stream of score chunks."""
+
+    def begin(self, place: Place, tokens: int) -> None:
+        """Starts a batch of `tokens` local tokens."""
+        ...
+
+    def offer(self, first_feature: int, pre_acts: Tensor) -> None:
+        """Takes the pre-activations of local features `first_feature, ...`, fp32 `[features, tokens]`.
+
+        Chunks come in ascending order of features. The tensor may be overwritten after the call.
+        """
+        ...
+
+    def settle(self) -> Matches | None:
+        """Returns this rank's matches, by feature then token in local indices; None asks for the chunks again.
+
+        Collective: every rank calls it, and every rank gets None or none does.
+
+        Raises:
+            NonFiniteScores: on every rank, if any rank was offered a score that is not finite.
+        """
+        ...
+
+
+def select(selector: Selector, chunks: Chunks, place: Place, tokens: int) -> Matches:
+    """Runs `selector` over `chunks()`, again if its lower bound proves too high, and returns this rank's matches."""
+    while True:
+        selector.begin(place, tokens)
+        for first_feature, pre_acts in chunks():
+            selector.offer(first_feature, pre_acts)
+        matches = selector.settle()
+        if matches is not None:
+            return matches
+
+
+def non_finite(scores: Tensor) -> int:
+    """Counts the scores that are not finite; one pass over the chunk when all are well."""
+    if bool(scores.sum().isfinite()):
+        return 0
+    return scores.numel() - int(scores.isfinite().sum())
+
+
+def refuse_non_finite(counts: Tensor, place: Place) -> None:
+    """Raises on every rank if any rank counted scores that are not finite.
+
+    Args:
+        counts: one count a rank of `place.world`, in rank order, int64 `[ranks]`.
+        place: this rank's place.
+    """
+    if bool((counts > 0).any()):
+        rank = int(torch.argmax((counts > 0).long()))
+        raise NonFiniteScores(f"{int(counts.sum())} scores are not finite, the first of them on rank {rank}")
