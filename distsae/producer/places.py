@@ -1,0 +1,34 @@
+"""Is `NAME|PATH` a path or a name?
+
+What starts with `.`, `/` or `~`, or exists, is a path and is never looked up on a hub: a mistyped folder must
+not turn into a network request for a repository of that name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distsae.errors import WrongInput
+
+__all__ = ["local_path"]
+
+
+def local_path(name_or_path: str, what: str) -> Path | None:
+    """Returns the existing local path that `name_or_path` means, or None when it is the name of a hub repository.
+
+    Args:
+        name_or_path: as the user wrote it.
+        what: the option that it came from, for the error.
+
+    Raises:
+        WrongInput: it looks like a path and nothing is there.
+    """
+    path = Path(name_or_path).expanduser()
+    if name_or_path and path.exists():
+        return path
+    if not name_or_path or name_or_path[0] in "./~" or name_or_path.count("/") > 1:
+        raise WrongInput(
+            f"`{what}` (={name_or_path}) must be an existing path or the name of a hub repository; got a path where "
+            f"there is nothing ({path.absolute()}); do check the spelling"
+        )
+    return None

@@ -1,0 +1,85 @@
+"""What every part's tests share: a tiny GPT-2 with its tokenizer, and a tiny corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import pytest
+
+_TEXT = """
+the a river stone light house wind rain small bright old new green walks runs sings falls turns opens closes over under
+near beyond and but while because door garden letter music winter summer morning evening bird fish horse child teacher
+friend road bridge city field forest mountain sea boat bread water fire
+"""
+WORDS = _TEXT.split()
+
+
+def tiny_documents(count: int = 200, seed: int = 0) -> list[str]:
+    """Short documents from a word chain with some structure: each word prefers a few successors."""
+    rng = np.random.default_rng(seed)
+    successors = rng.integers(0, len(WORDS), (len(WORDS), 4))
+    texts = []
+    for _ in range(count):
+        word, words = int(rng.integers(len(WORDS))), []
+        for _ in range(int(rng.integers(20, 90))):
+            words.append(WORDS[word])
+            word = int(successors[word, rng.integers(4)]) if rng.random() < 0.9 else int(rng.integers(len(WORDS)))
+        texts.append(" ".join(words) + ".")
+    return texts
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JSONL file of 200 short documents."""
+    path = tmp_path_factory.mktemp("corpus") / "tiny.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in tiny_documents()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved, untrained GPT-2 (2 layers, 32 wide, 64 positions) with a byte-level BPE tokenizer of 280 tokens."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    path = tmp_path_factory.mktemp("model") / "tiny-gpt2"
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=280,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(tiny_documents(), trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+        model_max_length=64,
+    ).save_pretrained(path)
+    end = tokenizer.token_to_id("<|endoftext|>")
+    config = GPT2Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        n_layer=2,
+        n_embd=32,
+        n_head=2,
+        n_positions=64,
+        bos_token_id=end,
+        eos_token_id=end,
+        initializer_range=0.2,
+    )
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(0)
+    GPT2LMHeadModel(config).save_pretrained(path)
+    torch.set_rng_state(generator_state)
+    return path
