@@ -58,10 +58,12 @@ def fit_zipf(density: Tensor) -> ZipfFit | None:
 
     start = np.array([log_density[0], 1.0, np.log1p(1.0)])
     bounds = ([-np.inf, 0.0, 0.0], [np.inf, 20.0, np.log1p(10.0 * len(values))])
-    found = least_squares(
-        lambda p: curve(p, rank) - log_density, start, bounds=bounds, loss="soft_l1", f_scale=0.1, x_scale="jac"
-    )
-    residual = curve(found.x, rank) - log_density
+
+    def misfit(parameters: np.ndarray) -> np.ndarray:
+        return curve(parameters, rank) - log_density
+
+    found = least_squares(misfit, start, bounds=bounds, loss="soft_l1", f_scale=0.1, x_scale="jac")
+    residual = misfit(found.x)
     spread = float(((log_density - log_density.mean()) ** 2).sum())
     return ZipfFit(
         s=float(found.x[1]),
