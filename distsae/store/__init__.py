@@ -1,0 +1,34 @@
+"""The activation store: where producer and consumer meet."""
+
+from __future__ import annotations
+
+from distsae.store.attributes import StoreAttributes
+from distsae.store.commit import begin_store, commit_unit, committed_units, read_attributes, seal_store
+from distsae.store.layout import StorePaths
+from distsae.store.plan import contexts_per_unit, row_order, unit_contexts, unit_split
+from distsae.store.reader import Chunk, RowIds, Statistics, Store
+from distsae.store.records import FileRecord, HookSums, UnitRecord
+from distsae.store.writer import UnitData, write_attempt
+
+__all__ = [
+    "Chunk",
+    "FileRecord",
+    "HookSums",
+    "RowIds",
+    "Statistics",
+    "Store",
+    "StoreAttributes",
+    "StorePaths",
+    "UnitData",
+    "UnitRecord",
+    "begin_store",
+    "commit_unit",
+    "committed_units",
+    "contexts_per_unit",
+    "read_attributes",
+    "row_order",
+    "seal_store",
+    "unit_contexts",
+    "unit_split",
+    "write_attempt",
+]

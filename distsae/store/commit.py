@@ -1,0 +1,111 @@
+"""The two acts that change what a store is: committing a unit, and sealing the whole.
+
+Both publish a file create-exclusively, so that any number of producers may try: one wins, and whatever the others
+did has no effect. A unit is committed once its attempt is on disk; the store is sealed once all units are committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from distsae.errors import TornData, WrongInput
+from distsae.store.attributes import FORMAT_VERSION, StoreAttributes, differences
+from distsae.store.durable import publish_json, read_json
+from distsae.store.layout import StorePaths
+from distsae.store.plan import unit_contexts
+from distsae.store.records import UnitRecord
+
+__all__ = ["begin_store", "commit_unit", "committed_units", "read_attributes", "seal_store"]
+
+
+def begin_store(root: Path, attributes: StoreAttributes) -> StoreAttributes:
+    """Makes `root` a store of `attributes`, or checks that it is one; returns the attributes that it was given first.
+
+    Raises:
+        WrongInput: the store was begun with other attributes; the values that differ are shown.
+    """
+    paths = StorePaths(root)
+    if root.exists() and not root.is_dir():
+        raise WrongInput(f"`out` (={root}) must be a folder; got a file; do choose another name")
+    if not paths.attributes.exists():
+        publish_json(paths.attributes, attributes.to_json())
+    first = read_attributes(root)
+    assert first is not None
+    if first.fingerprint() != attributes.fingerprint():
+        shown = "; ".join(
+            f"{name} {there} in the store, {here} now" for name, (there, here) in differences(first, attributes).items()
+        )
+        raise WrongInput(
+            f"`out` (={root}) must hold a store of the same settings; got {shown}; do use these settings or another `out`"
+        )
+    return first
+
+
+def read_attributes(root: Path) -> StoreAttributes | None:
+    """Returns what the store at `root` was begun with, or None if nothing was begun there."""
+    try:
+        return StoreAttributes.from_json(read_json(StorePaths(root).attributes))
+    except FileNotFoundError:
+        return None
+
+
+def commit_unit(root: Path, record: UnitRecord) -> bool:
+    """Makes an attempt part of the store; if another attempt already is, removes ours and returns False."""
+    paths = StorePaths(root)
+    if publish_json(paths.commit(record.index), record.to_json()):
+        return True
+    shutil.rmtree(paths.attempt(record.attempt), ignore_errors=True)
+    return False
+
+
+def committed_units(root: Path, units: int) -> set[int]:
+    """Returns which of the units `0 .. units - 1` are committed; one listing, for progress and for the queue."""
+    paths = StorePaths(root)
+    names = {path.name for path in paths.commits.iterdir()} if paths.commits.is_dir() else set()
+    return {unit for unit in range(units) if paths.commit(unit).name in names}
+
+
+def seal_store(root: Path, attributes: StoreAttributes) -> None:
+    """Publishes `dataset.json` when every unit is committed; its content depends on the rows alone.
+
+    Raises:
+        TornData: a commit record is damaged or belongs to another store.
+    """
+    paths = StorePaths(root)
+    units = len(unit_contexts(attributes))
+    records = [UnitRecord.from_json(read_json(paths.commit(unit))) for unit in range(units)]
+    fingerprint = attributes.fingerprint()
+    for record in records:
+        if record.fingerprint != fingerprint:
+            raise TornData(f"{paths.commit(record.index)} belongs to another store: its fingerprint differs")
+    train = [record for record in records if record.split == "train"]
+    publish_json(
+        paths.dataset,
+        {
+            "format_version": FORMAT_VERSION,
+            "fingerprint": fingerprint,
+            "content_digest": hashlib.sha256("".join(record.digest for record in records).encode()).hexdigest(),
+            "units": units,
+            "rows": sum(record.rows for record in train),
+            "heldout_rows": sum(record.rows for record in records if record.split == "heldout"),
+            "statistics": {hook: _statistics(train, hook) for hook in attributes.hooks},
+            "unit_digests": [record.digest for record in records],
+            "attributes": attributes.to_json(),
+        },
+    )
+
+
+def _statistics(train: list[UnitRecord], hook: str) -> dict[str, object]:
+    rows = sum(record.rows for record in train)
+    mean = np.sum([record.sums[hook].x for record in train], axis=0) / rows
+    mean_square = sum(record.sums[hook].norm_squared for record in train) / rows
+    return {
+        "rows": rows,
+        "mean": mean.tolist(),
+        "mean_norm": sum(record.sums[hook].norm for record in train) / rows,
+        "variance": max(mean_square - float(mean @ mean), 0.0),
+    }

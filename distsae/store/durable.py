@@ -1,0 +1,88 @@
+"""Files that are whole or absent, however the writer dies.
+
+`publish` gives a file its name only when its content is on disk, and only if nobody else has given it: of any
+number of racing writers exactly one wins (`os.link` fails if the name exists).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from distsae.errors import TornData
+
+__all__ = ["crc32c", "fsync_tree", "publish_json", "read_json"]
+
+
+def publish_json(path: Path, content: dict[str, Any]) -> bool:
+    """Writes `content` under a name that nobody has taken; says whether it was us.
+
+    A checksum of the content is added to it, so that a flipped byte is found on reading.
+    """
+    text = json.dumps({**content, "checksum": _checksum(content)}, indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+        _fsync(path.parent)
+    return True
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns what `publish_json` wrote, without the checksum.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        TornData: the file is not what was written; it is named.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        checksum = content.pop("checksum")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TornData(f"{path} is damaged: it is not a record with a checksum ({error})") from None
+    if checksum != _checksum(content):
+        raise TornData(f"{path} is damaged: its content does not match its checksum")
+    return dict(content)
+
+
+def crc32c(data: bytes | np.ndarray) -> int:
+    """Returns the crc32c of `data`, a bytes object or a contiguous uint8 array."""
+    if isinstance(data, np.ndarray):
+        data = data.view()
+        data.flags.writeable = False  # google_crc32c takes only read-only buffers
+    return int(google_crc32c.value(data))
+
+
+def fsync_tree(folder: Path) -> None:
+    """Forces every file and folder under `folder`, and `folder` itself, to the disk."""
+    for parent, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _fsync(Path(parent) / name)
+        _fsync(Path(parent))
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

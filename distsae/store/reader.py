@@ -1,0 +1,244 @@
+"""A sealed store, opened: its rows chunk by chunk, each checked against its commit record.
+
+Reading goes straight to the chunk files (they are uncompressed, so a chunk is one contiguous read), after the same
+layout that zarr-python writes. Nothing is read that a commit record does not name, and what is read either has the
+crc32c that the record promised or raises `TornData` with the file's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distsae.errors import TornData, WrongInput, nearest
+from distsae.store.attributes import FORMAT_VERSION, StoreAttributes
+from distsae.store.commit import committed_units, read_attributes
+from distsae.store.durable import crc32c, read_json
+from distsae.store.layout import DTYPES, ROW_ARRAYS, StorePaths, chunk_count
+from distsae.store.plan import unit_contexts
+from distsae.store.records import UnitRecord
+
+__all__ = ["Chunk", "RowIds", "Statistics", "Store", "read_chunk_file"]
+
+
+class Chunk(NamedTuple):
+    """`rows` consecutive rows of a unit: chunk number `index` of its arrays."""
+
+    unit: int
+    index: int
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Of the train rows at one hook, sealed with the store.
+
+    Args:
+        rows: number of train rows.
+        mean: fp32 `[d_in]`.
+        mean_norm: mean of `||x||`.
+        variance: mean of `||x - mean||^2`, summed over dimensions.
+    """
+
+    rows: int
+    mean: Tensor
+    mean_norm: float
+    variance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowIds:
+    """Where the rows of a unit come from, each int64 `[rows]`, in stored order.
+
+    Args:
+        token_id: token at the position.
+        position: in the context, counted with BOS.
+        document_id: number of the document in the corpus.
+        context_id: number of the context, in corpus order.
+    """
+
+    token_id: Tensor
+    position: Tensor
+    document_id: Tensor
+    context_id: Tensor
+
+
+class Store:
+    """A sealed store of token rows; made by `Store.open`.
+
+    Args:
+        path: folder of the store.
+        attributes: what it is a store of.
+        units: all commit records, in unit order.
+        dataset: content of `dataset.json`.
+    """
+
+    def __init__(
+        self, path: Path, attributes: StoreAttributes, units: tuple[UnitRecord, ...], dataset: dict[str, Any]
+    ) -> None:
+        self.path, self.attributes, self.units = path, attributes, units
+        self.fingerprint: str = dataset["fingerprint"]
+        self.content_digest: str = dataset["content_digest"]
+        self.rows: int = dataset["rows"]
+        self.heldout_rows: int = dataset["heldout_rows"]
+        self._statistics: dict[str, Any] = dataset["statistics"]
+        self._paths = StorePaths(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Opens a sealed store.
+
+        Raises:
+            WrongInput: there is no store, it is not finished, or it has another format.
+            TornData: a record is damaged or missing.
+        """
+        root = Path(path).expanduser()
+        paths = StorePaths(root)
+        if not paths.dataset.is_file():
+            raise WrongInput(_why_not_open(root))
+        dataset = read_json(paths.dataset)
+        if dataset["format_version"] != FORMAT_VERSION:
+            raise WrongInput(
+                f"`store` (={root}) must have format {FORMAT_VERSION}; got {dataset['format_version']}; do read it with "
+                "the version of distsae that wrote it"
+            )
+        attributes = StoreAttributes.from_json(dataset["attributes"])
+        units = []
+        for unit, digest in enumerate(dataset["unit_digests"]):
+            try:
+                record = UnitRecord.from_json(read_json(paths.commit(unit)))
+            except FileNotFoundError:
+                raise TornData(f"{paths.commit(unit)} is missing from a sealed store") from None
+            if record.digest != digest:
+                raise TornData(f"{paths.commit(unit)} is not the record that the store was sealed with")
+            units.append(record)
+        return cls(root, attributes, tuple(units), dataset)
+
+    def require_hook(self, hook: str) -> None:
+        """Checks that the store has `hook`.
+
+        Raises:
+            WrongInput: it has not; the hooks that it has are listed.
+        """
+        if hook not in self.attributes.hooks:
+            raise WrongInput(
+                f"`hook` (={hook}) must be in the store {self.path}; got {', '.join(self.attributes.hooks)}"
+                f"{nearest(hook, self.attributes.hooks)}"
+            )
+
+    def d_in(self, hook: str) -> int:
+        """Returns the width of `hook`."""
+        self.require_hook(hook)
+        return self.attributes.d_in[hook]
+
+    def statistics(self, hook: str) -> Statistics:
+        """Returns the sealed statistics of the train rows at `hook`."""
+        self.require_hook(hook)
+        values = self._statistics[hook]
+        return Statistics(
+            rows=values["rows"],
+            mean=torch.tensor(values["mean"], dtype=torch.float64).float(),
+            mean_norm=values["mean_norm"],
+            variance=values["variance"],
+        )
+
+    def chunks(self, split: str = "train") -> tuple[Chunk, ...]:
+        """Returns the chunks of a split (`"train"` or `"heldout"`), in unit order."""
+        size = self.attributes.chunk_rows
+        return tuple(
+            Chunk(record.index, index, min(size, record.rows - index * size))
+            for record in self.units
+            if record.split == split
+            for index in range(chunk_count(record.rows, size))
+        )
+
+    def chunk_file(self, hook: str, chunk: Chunk) -> str:
+        """Returns the path, inside the unit's attempt, of the file that holds a chunk of activations."""
+        return f"act/{hook}/c/{chunk.index}/0"
+
+    def read_chunk(self, hook: str, chunk: Chunk) -> Tensor:
+        """Returns the rows of a chunk, `[rows, d_in]`, in the storage dtype.
+
+        Raises:
+            TornData: the file is missing or damaged; it is named.
+        """
+        self.require_hook(hook)
+        storage = DTYPES[self.attributes.dtype]
+        payload = self._read(self.units[chunk.unit], self.chunk_file(hook, chunk))
+        rows = torch.from_numpy(payload).view(storage.torch).view(-1, self.attributes.d_in[hook])
+        return rows[: chunk.rows]
+
+    def read_ids(self, unit_index: int) -> RowIds:
+        """Returns where the rows of a unit come from.
+
+        Raises:
+            TornData: a file is missing or damaged; it is named.
+        """
+        record = self.units[unit_index]
+        return RowIds(
+            **{name: self._read_array(record, name, dtype, record.rows) for name, dtype in ROW_ARRAYS.items()}
+        )
+
+    def heldout_contexts(self) -> Tensor:
+        """Returns the token ids of the held-out contexts, int64 `[n, context_length]`, BOS included.
+
+        Raises:
+            TornData: a file is missing or damaged; it is named.
+        """
+        length = self.attributes.context_length
+        whole = [
+            self._read_array(record, "context_token_ids", np.dtype("<i4"), record.contexts, (length,))
+            for record in self.units
+            if record.split == "heldout"
+        ]
+        return torch.cat([torch.empty(0, length, dtype=torch.int64), *whole])
+
+    def _read_array(
+        self, record: UnitRecord, name: str, dtype: np.dtype[Any], rows: int, width: tuple[int, ...] = ()
+    ) -> Tensor:
+        suffix = "/0" * len(width)
+        chunks = [
+            self._read(record, f"{name}/c/{index}{suffix}").view(dtype)
+            for index in range(chunk_count(rows, self.attributes.chunk_rows))
+        ]
+        flat = np.concatenate(chunks).reshape(-1, *width)[:rows]
+        return torch.from_numpy(flat.astype(np.int64))
+
+    def _read(self, record: UnitRecord, relative: str) -> np.ndarray:
+        size, checksum = record.files[relative]
+        return read_chunk_file(self._paths.attempt(record.attempt) / relative, size, checksum)
+
+
+def read_chunk_file(file: Path, size: int, checksum: int) -> np.ndarray:
+    """Returns the payload of a chunk file, uint8, writable.
+
+    Raises:
+        TornData: the file is missing, or its size or crc32c is not the one that its commit record promised.
+    """
+    try:
+        content = np.fromfile(file, dtype=np.uint8)
+    except FileNotFoundError:
+        raise TornData(f"{file} is missing; its unit's commit record promises {size} bytes") from None
+    if len(content) != size:
+        raise TornData(f"{file} is damaged: {len(content)} bytes where its commit record promises {size}")
+    payload = content[:-4]
+    if crc32c(payload) != checksum or int.from_bytes(content[-4:].tobytes(), "little") != checksum:
+        raise TornData(f"{file} is damaged: its crc32c is not the one in its commit record")
+    return payload
+
+
+def _why_not_open(root: Path) -> str:
+    attributes = read_attributes(root) if root.is_dir() else None
+    if attributes is None:
+        return f"`store` (={root}) must be a store; got no dataset.json there; do make one with `distsae produce --out`"
+    units = len(unit_contexts(attributes))
+    done = len(committed_units(root, units))
+    return (
+        f"`store` (={root}) must be finished; got {done} of {units} units; do run the same `distsae produce` command "
+        "again, it continues"
+    )

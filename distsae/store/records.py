@@ -1,0 +1,76 @@
+"""The commit record of a unit: what its attempt holds, down to every byte.
+
+A unit exists when its record does. The record names one attempt and says the size and the crc32c of every file in it;
+readers open what it names and never list folders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+__all__ = ["FileRecord", "HookSums", "UnitRecord"]
+
+
+class FileRecord(NamedTuple):
+    """A file of an attempt: its size in bytes and its crc32c.
+
+    A chunk file ends with the crc32c of what comes before it, and the crc32c of such a whole is the same number for
+    every content; so for chunk files it is the crc32c of the payload.
+    """
+
+    size: int
+    crc32c: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HookSums:
+    """Sums over the rows of a unit, in float64, of the values as they were stored.
+
+    Args:
+        x: sum of `x`, `[d_in]`.
+        norm: sum of `||x||`.
+        norm_squared: sum of `||x||^2`.
+    """
+
+    x: list[float]
+    norm: float
+    norm_squared: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitRecord:
+    """One committed unit.
+
+    Args:
+        index: number of the unit.
+        split: `"train"` or `"heldout"`.
+        attempt: folder of the data under `data/`.
+        contexts: number of contexts.
+        rows: number of token rows.
+        fingerprint: of the store's attributes.
+        digest: sha256 of ids and activations, in order.
+        sums: for each hook.
+        files: every file, by its path inside the attempt.
+    """
+
+    index: int
+    split: str
+    attempt: str
+    contexts: int
+    rows: int
+    fingerprint: str
+    digest: str
+    sums: dict[str, HookSums]
+    files: dict[str, FileRecord]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a dict that JSON can hold."""
+        return {**asdict(self), "files": {name: list(record) for name, record in self.files.items()}}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> UnitRecord:
+        """Returns the record that `to_json` gave."""
+        sums = {hook: HookSums(**value) for hook, value in values["sums"].items()}
+        files = {name: FileRecord(*record) for name, record in values["files"].items()}
+        return cls(**{**values, "sums": sums, "files": files})

@@ -1,0 +1,150 @@
+"""One unit's rows to one attempt: a Zarr v3 group with every chunk present and checked.
+
+An attempt has a name of its own, so that writers never meet; what makes it part of the store is the commit record
+(`commit.py`). Chunks are written one by one by zarr-python, uncompressed, each with its crc32c.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+import torch
+import zarr
+import zarr.codecs
+from torch import Tensor
+
+from distsae.errors import TornData
+from distsae.store.attributes import StoreAttributes
+from distsae.store.durable import crc32c, fsync_tree
+from distsae.store.layout import DTYPES, ROW_ARRAYS, StorePaths
+from distsae.store.records import FileRecord, HookSums, UnitRecord
+
+__all__ = ["UnitData", "is_chunk_file", "write_attempt"]
+
+_SUM_ROWS = 4096
+
+
+class UnitData:
+    """The rows of one unit in memory, in their final order.
+
+    Args:
+        acts: for each hook `[rows, d_in]` in the storage dtype.
+        rows: `token_id position document_id context_id`, each int64 `[rows]`.
+        context_token_ids: int32 `[contexts, context_length]`, whole contexts, excluded positions included.
+    """
+
+    def __init__(self, acts: dict[str, Tensor], rows: dict[str, Tensor], context_token_ids: Tensor) -> None:
+        self.acts, self.rows, self.context_token_ids = acts, rows, context_token_ids
+
+    def __len__(self) -> int:
+        return len(self.rows["token_id"])
+
+
+def write_attempt(root: Path, attributes: StoreAttributes, unit: int, split: str, data: UnitData) -> UnitRecord:
+    """Writes a unit under a unique name, checks and fsyncs it, and returns the record that would commit it.
+
+    Raises:
+        TornData: what is on disk is not what was written.
+    """
+    paths = StorePaths(root)
+    attempt = f"{paths.unit_name(unit)}/{uuid.uuid4().hex}"
+    folder = paths.attempt(attempt)
+    storage = DTYPES[attributes.dtype]
+    arrays = {name: data.rows[name].numpy().astype(dtype) for name, dtype in ROW_ARRAYS.items()}
+    acts = {hook: _as_numpy(data.acts[hook], storage.numpy) for hook in attributes.hooks}
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    group = zarr.open_group(
+        folder,
+        mode="w-",
+        zarr_format=3,
+        attributes={"distsae": {"unit": unit, "split": split, **attributes.to_json()}},
+    )
+    for name, array in arrays.items():
+        _write_array(group, name, array, attributes.chunk_rows, -1)
+    contexts = data.context_token_ids.numpy().astype("<i4")
+    _write_array(group, "context_token_ids", contexts, attributes.chunk_rows, -1)
+    act_group = group.create_group("act")
+    for hook, array in acts.items():
+        _write_array(act_group, hook, array, attributes.chunk_rows, storage.fill, logical_dtype=storage.logical)
+
+    files = {
+        os.path.relpath(file, folder): _file_record(file, os.path.relpath(file, folder))
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    fsync_tree(folder)
+    return UnitRecord(
+        index=unit,
+        split=split,
+        attempt=attempt,
+        contexts=len(contexts),
+        rows=len(data),
+        fingerprint=attributes.fingerprint(),
+        digest=_digest([*arrays.values(), contexts, *acts.values()]),
+        sums={hook: _sums(data.acts[hook]) for hook in attributes.hooks},
+        files=files,
+    )
+
+
+def is_chunk_file(relative: str) -> bool:
+    """Says whether a file of an attempt is a chunk (which ends with its own crc32c) and not metadata."""
+    return not relative.endswith("zarr.json")
+
+
+def _write_array(
+    group: zarr.Group, name: str, array: np.ndarray, chunk_rows: int, fill: float | int, **attributes: str
+) -> None:
+    stored = group.create_array(
+        name,
+        shape=array.shape,
+        chunks=(chunk_rows, *array.shape[1:]),
+        dtype=array.dtype,
+        compressors=(zarr.codecs.Crc32cCodec(),),
+        fill_value=fill,
+        attributes=attributes,
+        config={"write_empty_chunks": True},
+    )
+    for start in range(0, len(array), chunk_rows):
+        stored[start : start + chunk_rows] = array[start : start + chunk_rows]
+
+
+def _as_numpy(acts: Tensor, dtype: np.dtype[np.generic]) -> np.ndarray:
+    if acts.dtype == torch.bfloat16:
+        acts = acts.view(torch.uint16)
+    array: np.ndarray = acts.numpy()
+    return array.astype(dtype, copy=False)
+
+
+def _file_record(file: Path, relative: str) -> FileRecord:
+    content = file.read_bytes()
+    if not is_chunk_file(relative):
+        return FileRecord(len(content), crc32c(content))
+    payload, trailer = content[:-4], content[-4:]
+    checksum = crc32c(payload)
+    if checksum != int.from_bytes(trailer, "little"):
+        raise TornData(f"{file} was just written and reads back differently: the disk or the memory is faulty")
+    return FileRecord(len(content), checksum)
+
+
+def _digest(arrays: list[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _sums(acts: Tensor) -> HookSums:
+    total = np.zeros(acts.shape[1])
+    norm = norm_squared = 0.0
+    for rows in acts.split(_SUM_ROWS):
+        x = rows.to(torch.float64).numpy()  # summed by NumPy: its order of summation is not the thread count's
+        squared = np.square(x).sum(axis=1)
+        total += x.sum(axis=0)
+        norm += float(np.sqrt(squared).sum())
+        norm_squared += float(squared.sum())
+    return HookSums(x=total.tolist(), norm=norm, norm_squared=norm_squared)
