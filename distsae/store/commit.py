@@ -40,7 +40,7 @@ def begin_store(root: Path, attributes: StoreAttributes) -> StoreAttributes:
             f"{name} {there} in the store, {here} now" for name, (there, here) in differences(first, attributes).items()
         )
         raise WrongInput(
-            f"`out` (={root}) must hold a store of the same settings; got {shown}; do use these settings or another `out`"
+            f"`out` (={root}) must hold a store of the same settings; got {shown}; do repeat them or use another `out`"
         )
     return first
 

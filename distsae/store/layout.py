@@ -16,7 +16,7 @@ STORE/
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class StorageDtype(NamedTuple):
 
     logical: str
     torch: torch.dtype
-    numpy: np.dtype[np.generic]
+    numpy: np.dtype[Any]
     fill: float | int
 
 
@@ -41,7 +41,7 @@ DTYPES = {
 }
 """The dtypes that activations are stored in."""
 
-ROW_ARRAYS = {
+ROW_ARRAYS: dict[str, np.dtype[Any]] = {
     "token_id": np.dtype("<i4"),
     "position": np.dtype("<i4"),
     "document_id": np.dtype("<i8"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from distsae.store.records import UnitRecord
 __all__ = ["Chunk", "RowIds", "Statistics", "Store", "read_chunk_file"]
 
 
-class Chunk(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Chunk:
     """`rows` consecutive rows of a unit: chunk number `index` of its arrays."""
 
     unit: int
@@ -104,8 +105,8 @@ class Store:
         dataset = read_json(paths.dataset)
         if dataset["format_version"] != FORMAT_VERSION:
             raise WrongInput(
-                f"`store` (={root}) must have format {FORMAT_VERSION}; got {dataset['format_version']}; do read it with "
-                "the version of distsae that wrote it"
+                f"`store` (={root}) must have format {FORMAT_VERSION}; got {dataset['format_version']}; do read it "
+                "with the version of distsae that wrote it"
             )
         attributes = StoreAttributes.from_json(dataset["attributes"])
         units = []

@@ -10,6 +10,7 @@ import hashlib
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ def _write_array(
         stored[start : start + chunk_rows] = array[start : start + chunk_rows]
 
 
-def _as_numpy(acts: Tensor, dtype: np.dtype[np.generic]) -> np.ndarray:
+def _as_numpy(acts: Tensor, dtype: np.dtype[Any]) -> np.ndarray:
     if acts.dtype == torch.bfloat16:
         acts = acts.view(torch.uint16)
     array: np.ndarray = acts.numpy()
@@ -141,8 +142,10 @@ def _digest(arrays: list[np.ndarray]) -> str:
 def _sums(acts: Tensor) -> HookSums:
     total = np.zeros(acts.shape[1])
     norm = norm_squared = 0.0
-    for rows in acts.split(_SUM_ROWS):
-        x = rows.to(torch.float64).numpy()  # summed by NumPy: its order of summation is not the thread count's
+    for start in range(0, len(acts), _SUM_ROWS):
+        x = (
+            acts[start : start + _SUM_ROWS].to(torch.float64).numpy()
+        )  # summed by NumPy: its order of summation is not the thread count's
         squared = np.square(x).sum(axis=1)
         total += x.sum(axis=0)
         norm += float(np.sqrt(squared).sum())
