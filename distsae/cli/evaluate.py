@@ -1,0 +1,52 @@
+"""`distsae evaluate RUN|SAE --store STORE`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distsae.cli import parsing
+
+__all__ = ["EXAMPLES", "HELP", "run"]
+
+HELP = "fidelity, spliced loss, density and adaptivity of a trained SAE -> evaluation.json"
+
+EXAMPLES = """\
+  distsae evaluate runs/mc --store stores/gpt2
+  distsae evaluate runs/mc --store stores/gpt2 --corpus other.jsonl --out runs/mc/evaluation-other.json
+  distsae evaluate runs/mc/sae --store stores/gpt2 --model models/gpt2 --max_tokens 1000000 --device cuda
+"""
+
+
+def run(argv: list[str]) -> int:
+    """Evaluates, writes the files, prints the few numbers that are asked for first."""
+    from distsae.evaluation.config import EvaluateConfig
+
+    config = parsing.parse(
+        EvaluateConfig, argv, prog="distsae evaluate", examples=EXAMPLES, help=HELP, positionals=("run",)
+    )
+    from distsae.evaluation.evaluate import evaluate
+
+    out, result = evaluate(config)
+    frozen: Any = result["frozen_rule"]
+    print(f"{'':<34} {'training rule':<34} frozen rule")
+    for label, name in _SHOWN:
+        print(f"{label:<34} {_value(result, name):<34} {_value(frozen, name)}".rstrip())
+    print(f"wrote {out} and {out.with_suffix('.npz').name}")
+    return 0
+
+
+_SHOWN = (
+    ("FVU", "fvu"),
+    ("L0", "l0"),
+    ("loss recovered (zero ablation)", "loss_recovered_zero"),
+    ("loss recovered (mean ablation)", "loss_recovered_mean"),
+    ("dead share", "dead_share"),
+    ("underutilised share", "underutilised_share"),
+)
+
+
+def _value(result: dict[str, Any], name: str) -> str:
+    value, interval = result.get(name), result.get(f"{name}_ci95")
+    if value is None:
+        return ""
+    return f"{value:.4f}" + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval and None not in interval else "")

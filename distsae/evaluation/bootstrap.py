@@ -1,0 +1,72 @@
+"""Confidence intervals by resampling contexts.
+
+Tokens of one context share their topic and their difficulty, so the context is the unit that is drawn with
+replacement. A statistic is a function of sums over contexts; resampling then is one product with a matrix of
+multinomial counts, and the point estimate is the same function of the plain sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from distsae.seeds import numpy_generator
+
+__all__ = ["Array", "Bootstrap", "Estimate", "Statistic"]
+
+Array = npt.NDArray[np.float64]
+Statistic = Callable[[Mapping[str, Array]], Array]
+
+_AT_ONCE = 100  # resamples per product: bounds the memory for many contexts and a wide `d_in`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number and its 95% interval.
+
+    Args:
+        value: the statistic of all contexts; NaN where it is not defined.
+        low: 2.5th percentile over the resamples.
+        high: 97.5th percentile over the resamples.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+class Bootstrap:
+    """Draws `contexts` contexts with replacement, `resamples` times; the same draws serve every statistic.
+
+    Args:
+        contexts: number of contexts that were evaluated.
+        seed: seed of the draws.
+        resamples: number of draws.
+    """
+
+    def __init__(self, contexts: int, seed: int, resamples: int = 1000) -> None:
+        generator = numpy_generator(seed, "evaluation", "bootstrap")
+        draws = generator.multinomial(contexts, np.full(contexts, 1.0 / contexts), size=resamples)
+        self._counts = draws.astype(np.uint16 if contexts < 2**16 else np.uint32)
+
+    def estimate(self, statistic: Statistic, sums: Mapping[str, Array]) -> Estimate:
+        """Returns the statistic and its interval.
+
+        Args:
+            statistic: maps sums `[samples, ...]` to values `[samples]`.
+            sums: per context, `[contexts, ...]` float64.
+        """
+        value = float(statistic({name: part.sum(0, keepdims=True) for name, part in sums.items()})[0])
+        values = []
+        for first in range(0, len(self._counts), _AT_ONCE):
+            counts = self._counts[first : first + _AT_ONCE].astype(np.float64)
+            values.append(statistic({name: counts @ part for name, part in sums.items()}))
+        drawn = np.concatenate(values)
+        drawn = drawn[np.isfinite(drawn)]
+        if drawn.size == 0:
+            return Estimate(value=value, low=float("nan"), high=float("nan"))
+        low, high = np.percentile(drawn, (2.5, 97.5))
+        return Estimate(value=value, low=float(low), high=float(high))

@@ -1,0 +1,52 @@
+"""What to evaluate, and on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distsae.errors import WrongInput
+
+__all__ = ["EvaluateConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Measures a trained SAE: fidelity, spliced loss, density, adaptivity.
+
+    Args:
+        run: run folder, or the folder of a saved SAE.
+        store: activation store; its held-out contexts, which training never reads, are evaluated.
+        model: language model to splice into; name or folder; by default the store's.
+        corpus: other text to evaluate, a file, folder or dataset name; packed as the store's contexts are.
+        max_tokens: tokens of text to evaluate at most (whole contexts, at least one).
+        out: JSON file to write; arrays go beside it as .npz; by default evaluation.json in the run folder.
+        seed: orders the contexts and draws the bootstrap's resamples.
+        device: auto, cpu, cuda or cuda:N.
+        batch_contexts: contexts in one forward pass of the model; changes speed and memory, not results.
+        block_rows: token rows over which the training rule shares its budget (whole contexts, shuffled).
+    """
+
+    run: str
+    store: str
+    model: str | None = None
+    corpus: str | None = None
+    max_tokens: int = 200_000
+    out: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    batch_contexts: int = 16
+    block_rows: int = 65_536
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that cannot be.
+
+        Raises:
+            WrongInput: a count below one, or an `out` that is not a .json file.
+        """
+        for name in ("max_tokens", "batch_contexts", "block_rows"):
+            value = getattr(self, name)
+            if value < 1:
+                raise WrongInput(f"`{name}` (={value}) must be at least 1; give a positive number")
+        if self.out is not None and Path(self.out).suffix != ".json":
+            raise WrongInput(f"`out` (={self.out}) must end in .json; arrays go beside it as .npz")

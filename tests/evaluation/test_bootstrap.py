@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from distsae.evaluation.bootstrap import Bootstrap
+
+
+def mean(sums):
+    return sums["value"] / sums["rows"]
+
+
+def sums_of(contexts: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {"value": rng.normal(10.0, 2.0, contexts), "rows": np.ones(contexts)}
+
+
+def test_value_is_the_plain_statistic_and_the_interval_is_the_normal_one():
+    sums = sums_of(400)
+    estimate = Bootstrap(400, seed=0).estimate(mean, sums)
+    assert estimate.value == pytest.approx(sums["value"].mean(), rel=1e-12)
+    half = 1.96 * sums["value"].std() / 20
+    assert estimate.low == pytest.approx(estimate.value - half, abs=0.2 * half)
+    assert estimate.high == pytest.approx(estimate.value + half, abs=0.2 * half)
+
+
+def test_contexts_are_the_unit_not_rows():
+    # One context's rows move together: ten copies of a row in its context must not narrow the interval.
+    sums = sums_of(100)
+    copied = {"value": 10 * sums["value"], "rows": 10 * sums["rows"]}
+    plain, repeated = (Bootstrap(100, seed=0).estimate(mean, part) for part in (sums, copied))
+    assert (plain.low, plain.high) == pytest.approx((repeated.low, repeated.high))
+
+
+def test_same_seed_same_interval():
+    sums = sums_of(50)
+    first, again, other = (Bootstrap(50, seed=seed).estimate(mean, sums) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+def test_wide_sums_are_resampled_together():
+    rng = np.random.default_rng(0)
+    sums = {"centred": rng.normal(size=(30, 5)), "rows": np.ones(30)}
+
+    def norm(drawn):
+        return np.square(drawn["centred"]).sum(-1) / drawn["rows"]
+
+    estimate = Bootstrap(30, seed=0, resamples=150).estimate(norm, sums)
+    assert estimate.low <= estimate.high
+    assert estimate.value == pytest.approx(np.square(sums["centred"].sum(0)).sum() / 30)
+
+
+def test_a_single_context_has_an_interval_without_width():
+    estimate = Bootstrap(1, seed=0).estimate(mean, sums_of(1))
+    assert estimate.low == estimate.value == estimate.high
+
+
+def test_undefined_stays_undefined():
+    estimate = Bootstrap(3, seed=0).estimate(lambda sums: np.full(len(sums["rows"]), np.nan), {"rows": np.ones(3)})
+    assert np.isnan([estimate.value, estimate.low, estimate.high]).all()
