@@ -11,7 +11,7 @@ the other ranks at the end. The matrix of tokens x features never exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,7 +63,7 @@ class Selector(Protocol):
     def offer(self, first_feature: int, pre_acts: Tensor) -> None:
         """Takes the pre-activations of local features `first_feature, ...`, fp32 `[features, tokens]`.
 
-        Chunks come in ascending order of features. The tensor may be overwritten after the call.
+        Chunks come in ascending order of features. The tensor must not be changed, and is overwritten after the call.
         """
         ...
 
@@ -78,15 +78,22 @@ class Selector(Protocol):
         ...
 
 
-def select(selector: Selector, chunks: Chunks, place: Place, tokens: int) -> Matches:
-    """Runs `selector` over `chunks()`, again if its lower bound proves too high, and returns this rank's matches."""
+def select(selectors: Sequence[Selector], chunks: Chunks, place: Place, tokens: int) -> list[Matches]:
+    """Runs `selectors` over one pass of `chunks()`, again if a lower bound proves too high.
+
+    Returns:
+        This rank's matches, one `Matches` a selector.
+    """
     while True:
-        selector.begin(place, tokens)
+        for selector in selectors:
+            selector.begin(place, tokens)
         for first_feature, pre_acts in chunks():
-            selector.offer(first_feature, pre_acts)
-        matches = selector.settle()
-        if matches is not None:
-            return matches
+            for selector in selectors:
+                selector.offer(first_feature, pre_acts)
+        settled = [selector.settle() for selector in selectors]
+        found = [matches for matches in settled if matches is not None]
+        if len(found) == len(settled):
+            return found
 
 
 def non_finite(scores: Tensor) -> int:

@@ -60,7 +60,7 @@ def fit_zipf(density: Tensor) -> ZipfFit | None:
     bounds = ([-np.inf, 0.0, 0.0], [np.inf, 20.0, np.log1p(10.0 * len(values))])
 
     def misfit(parameters: np.ndarray) -> np.ndarray:
-        return curve(parameters, rank) - log_density
+        return np.asarray(curve(parameters, rank) - log_density)
 
     found = least_squares(misfit, start, bounds=bounds, loss="soft_l1", f_scale=0.1, x_scale="jac")
     residual = misfit(found.x)

@@ -55,7 +55,8 @@ def match_dots(by_feature: Matches, rows: Tensor, vectors: Tensor) -> Tensor:
             (rows.shape[0], vectors.shape[0]),
             check_invariants=False,
         )
-        return torch.sparse.sampled_addmm(pattern, rows, vectors.t(), beta=0.0).values()
+        dots: Tensor = torch.sparse.sampled_addmm(pattern, rows, vectors.t(), beta=0.0).values()
+        return dots
     step = max(1, _GATHER_BYTES // (rows.shape[1] * rows.element_size()))
     parts = (slice(first, first + step) for first in range(0, len(by_feature), step))
     return torch.cat([(rows[by_feature.feature[p]] * vectors[by_feature.token[p]]).sum(1) for p in parts])

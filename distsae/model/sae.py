@@ -170,8 +170,8 @@ class SAE(nn.Module):
         if rule == "frozen" and self.threshold is not None:
             found = self._above_threshold(centred, self.threshold)
         else:
-            found = select(
-                self._selector(x.shape[0]),
+            (found,) = select(
+                [self._selector(x.shape[0])],
                 lambda: score_chunks(self.W_enc.t(), self.b_enc, centred),
                 Place.solo(self.cfg.d_sae),
                 x.shape[0],

@@ -1,0 +1,6 @@
+"""The resumable, mesh-independent batch order and its reader."""
+
+from distsae.batches.reader import BatchReader
+from distsae.batches.stream_order import STREAMS, Slice, StreamOrder
+
+__all__ = ["STREAMS", "BatchReader", "Slice", "StreamOrder"]

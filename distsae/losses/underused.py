@@ -1,0 +1,82 @@
+"""The set `U` of features that the auxiliary loss trains: one definition, in one place.
+
+The paper (arXiv 2411.02124) introduces `aux_zipf_loss` as a generalisation of Gao et al.'s `aux_k`
+(arXiv 2406.04093) that revives underutilised features along with dead ones. Our reading: a feature is underutilised
+if its density is below a share `rho` of what the Zipf-Mandelbrot curve, fitted to all densities, expects at its rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from distsae.allocation import ZipfFit, fit_zipf
+from distsae.collective import Collective
+from distsae.losses.firing import FiringStatistics
+
+__all__ = ["AuxName", "Underused", "underutilised"]
+
+AuxName = Literal["none", "aux_k", "aux_zipf"]
+
+_TRUSTED_WINDOW = 0.25
+"""Share of the density window that must have been seen before a fit is believed."""
+
+
+def underutilised(density: Tensor, fit: ZipfFit | None, rho: float) -> Tensor:
+    """Marks the features whose density is below `rho` times the fitted curve's value at their rank.
+
+    Args:
+        density: matches per token of all features, `[d_sae]`.
+        fit: the curve, or None: then no feature is.
+        rho: share of the expectation, in (0, 1].
+
+    Returns:
+        bool `[d_sae]`.
+    """
+    if fit is None:
+        return torch.zeros_like(density, dtype=torch.bool)
+    order = density.sort(descending=True, stable=True).indices
+    expected = torch.empty_like(fit.predicted)
+    expected[order] = fit.predicted
+    return density < rho * expected
+
+
+@dataclass(frozen=True)
+class Underused:
+    """The underused features at one moment of training.
+
+    Args:
+        members: this rank's features in `U`, bool `[d_sae_local]`.
+        share: size of `U` over all ranks, as a share of `d_sae`.
+        dead_share: dead features, as a share of `d_sae`.
+        underutilised_share: underutilised features, dead ones included, as a share of `d_sae`.
+        fit: the curve of the densities, None before the window holds enough tokens.
+    """
+
+    members: Tensor
+    share: float
+    dead_share: float
+    underutilised_share: float
+    fit: ZipfFit | None
+
+    @staticmethod
+    def none(features: int) -> Underused:
+        """Returns the empty set, as at the start of a run."""
+        return Underused(torch.zeros(features, dtype=torch.bool), 0.0, 0.0, 0.0, None)
+
+    @staticmethod
+    def measure(statistics: FiringStatistics, aux: AuxName, rho: float, feature: Collective) -> Underused:
+        """Fits the densities of all feature ranks and names the members of `U` under the rule `aux`."""
+        density = torch.cat(feature.gather(statistics.density()))
+        dead = torch.cat(feature.gather(statistics.dead().to(torch.uint8))).bool()
+        trusted = float(statistics.tokens) >= _TRUSTED_WINDOW * statistics.window_tokens
+        fit = fit_zipf(density) if trusted else None
+        under = underutilised(density, fit, rho) | dead
+        members = {"none": torch.zeros_like(dead), "aux_k": dead, "aux_zipf": under}[aux]
+        local = statistics.matches.numel()
+        mine = members[feature.rank * local : (feature.rank + 1) * local]
+        shares = [float(mask.double().mean()) for mask in (members, dead, under)]
+        return Underused(mine, shares[0], shares[1], shares[2], fit)
