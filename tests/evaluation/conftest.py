@@ -1,0 +1,92 @@
+"""SAEs made by hand, of which the right answers are known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from distsae.model import SAE, SAEConfig
+
+HOOK = "blocks.0.resid_post"
+D_IN = 32
+
+
+def _config(allocation: str, k: int, d_sae: int, **changes: object) -> SAEConfig:
+    values = {
+        "d_in": D_IN,
+        "d_sae": d_sae,
+        "k": k,
+        "allocation": allocation,
+        "hook_name": HOOK,
+        "hook_layer": 0,
+        "model_name": "tiny",
+        "context_size": 16,
+        "prepend_bos": True,
+    }
+    return SAEConfig(**(values | changes))
+
+
+def _perfect_sae(allocation: str = "mutual_choice", **changes: object) -> SAE:
+    """Two features a dimension, one a sign: the reconstruction is the activation."""
+    both = torch.cat([torch.eye(D_IN), -torch.eye(D_IN)])
+    quota = torch.ones(2 * D_IN) if allocation == "feature_choice" else None
+    return SAE(
+        _config(allocation, 2 * D_IN, 2 * D_IN, **changes),
+        W_enc=both.t().contiguous(),
+        W_dec=both,
+        b_enc=torch.zeros(2 * D_IN),
+        b_dec=torch.zeros(D_IN),
+        threshold=None if allocation == "token_choice" else torch.zeros(2 * D_IN),
+        quota_per_token=quota,
+    )
+
+
+def _constant_sae(output: Tensor) -> SAE:
+    """No feature ever fires; the reconstruction is always `output`."""
+    return SAE(
+        _config("mutual_choice", 4, 48),
+        W_enc=torch.zeros(D_IN, 48),
+        W_dec=torch.nn.functional.normalize(torch.randn(48, D_IN, generator=torch.Generator().manual_seed(0)), dim=1),
+        b_enc=-torch.ones(48),
+        b_dec=output,
+        threshold=torch.zeros(48),
+    )
+
+
+def _random_sae(allocation: str = "mutual_choice", threshold: float = 2.0, **changes: object) -> SAE:
+    """Random features, tied weights; some fire."""
+    generator = torch.Generator().manual_seed(1)
+    decoder = torch.nn.functional.normalize(torch.randn(64, D_IN, generator=generator), dim=1)
+    quota = torch.arange(64, 0, -1, dtype=torch.float64)
+    return SAE(
+        _config(allocation, 6, 64, **changes),
+        W_enc=decoder.t().contiguous(),
+        W_dec=decoder,
+        b_enc=torch.zeros(64),
+        b_dec=0.1 * torch.randn(D_IN, generator=generator),
+        threshold=None if allocation == "token_choice" else torch.full((64,), threshold),
+        quota_per_token=6 * quota / quota.sum() if allocation == "feature_choice" else None,
+    )
+
+
+@pytest.fixture(scope="session")
+def by_hand() -> SimpleNamespace:
+    """Makers of SAEs: `perfect`, `constant`, `random`; and their `hook` and `d_in`."""
+    return SimpleNamespace(perfect=_perfect_sae, constant=_constant_sae, random=_random_sae, hook=HOOK, d_in=D_IN)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_model_dir):
+    from distsae.producer import load_language_model
+
+    return load_language_model(str(tiny_model_dir)).model
+
+
+@pytest.fixture(scope="session")
+def token_ids(tiny_model) -> Tensor:
+    ids = torch.randint(1, tiny_model.config.vocab_size, (7, 16), generator=torch.Generator().manual_seed(0))
+    ids[:, 0] = tiny_model.config.bos_token_id
+    return ids

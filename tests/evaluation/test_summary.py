@@ -1,0 +1,84 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from distsae.evaluation.measure import measure
+from distsae.evaluation.summary import arrays, headline
+from distsae.producer import capture
+
+HOOK, D_IN = "blocks.0.resid_post", 32
+
+
+@pytest.fixture(scope="module")
+def mean(tiny_model, token_ids):
+    return capture(tiny_model, [HOOK], token_ids)[HOOK][:, 1:].double().mean((0, 1)).float().clone()
+
+
+@pytest.fixture
+def conclude(tiny_model, token_ids, mean):
+    def run(sae):
+        found = measure(
+            sae, tiny_model, HOOK, token_ids, mean=mean, excluded_positions=1, batch_contexts=4, block_rows=10_000
+        )
+        return headline(found, seed=0), arrays(found, 15, 1)
+
+    return run
+
+
+@pytest.mark.parametrize("allocation", ["token_choice", "mutual_choice", "feature_choice"])
+def test_a_perfect_sae(by_hand, conclude, allocation):
+    result, _ = conclude(by_hand.perfect(allocation))
+    for numbers in (result, result["frozen_rule"]) if allocation != "feature_choice" else (result["frozen_rule"],):
+        assert numbers["fvu"] == pytest.approx(0, abs=1e-10)
+        assert numbers["l0"] == D_IN
+        assert numbers["loss_recovered_zero"] == pytest.approx(1, abs=1e-5)
+        assert numbers["loss_recovered_mean"] == pytest.approx(1, abs=1e-5)
+    assert result["all_positions"]["loss_recovered_zero"] == pytest.approx(1, abs=1e-5)
+
+
+def test_the_mean_explains_nothing(by_hand, conclude, mean):
+    result, _ = conclude(by_hand.constant(mean))
+    assert result["fvu"] == pytest.approx(1, rel=1e-6)
+    assert result["loss_recovered_mean"] == pytest.approx(0, abs=1e-6)
+    assert result["ce_spliced"] == pytest.approx(result["ce_mean"])
+    assert result["dead_share"] == 1
+    assert result["l0"] == 0
+    assert result["zipf_s"] is None
+
+
+def test_zeros_recover_nothing(by_hand, conclude):
+    result, _ = conclude(by_hand.constant(torch.zeros(D_IN)))
+    assert result["loss_recovered_zero"] == pytest.approx(0, abs=1e-9)
+    assert result["nmse"] == pytest.approx(1)
+
+
+def test_every_number_is_finite_or_null_and_lies_in_its_interval(by_hand, conclude):
+    result, _ = conclude(by_hand.random())
+    json.dumps(result, allow_nan=False)
+    for name in ("fvu", "nmse", "l0", "ce_clean", "ce_spliced", "ce_zero", "ce_mean"):
+        low, high = result[f"{name}_ci95"]
+        assert low <= result[name] <= high
+    assert set(result["frozen_rule"]) >= {"l0", "fvu", "loss_recovered_zero", "l0_gap", "fvu_ci95"}
+    assert result["frozen_rule"]["l0_gap"] == pytest.approx(result["frozen_rule"]["l0"] - result["l0"])
+    assert result["features_per_token_std"] > 0
+
+
+def test_token_choice_has_no_gap_and_no_spread(by_hand, conclude):
+    result, _ = conclude(by_hand.random("token_choice"))
+    assert result["frozen_rule"]["fvu_gap"] == result["frozen_rule"]["l0_gap"] == 0
+    assert result["features_per_token_std"] == 0
+    assert result["loss_rank_correlation"] is None
+
+
+def test_arrays_agree_with_the_numbers(by_hand, conclude):
+    result, kept = conclude(by_hand.random())
+    assert kept["density"].sum() == pytest.approx(result["l0"])
+    assert kept["density_frozen"].sum() == pytest.approx(result["frozen_rule"]["l0"])
+    assert kept["features_per_token"].mean() == pytest.approx(result["l0"])
+    assert kept["features_per_token"].std() == pytest.approx(result["features_per_token_std"])
+    assert np.nanmean(kept["token_loss"]) == pytest.approx(result["ce_clean"], rel=1e-5)
+    assert (kept["density"] == 0).mean() == result["dead_share"]
+    assert kept["position"].tolist() == list(range(1, 16)) * 7
+    assert np.isnan(kept["token_loss"][kept["position"] == 15]).all()
