@@ -1,0 +1,15 @@
+"""Checkpoints that any mesh can read: sharded, committed atomically, verified on load.
+
+Two kinds of tensor go in: replicated ones, and `Shard`s, which are row ranges of a global tensor. Nothing of the mesh
+stays in the files except where each row lies, so a checkpoint of 2x2 processes loads into 1x1, 1x4 or an uneven 1x3.
+"""
+
+from __future__ import annotations
+
+from distsae.checkpoint.failures import CheckpointFailed
+from distsae.checkpoint.keeping import newest, prune, verify
+from distsae.checkpoint.loading import load
+from distsae.checkpoint.saving import save
+from distsae.checkpoint.state import JSON, Shard, State
+
+__all__ = ["JSON", "CheckpointFailed", "Shard", "State", "load", "newest", "prune", "save", "verify"]

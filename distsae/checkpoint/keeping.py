@@ -1,0 +1,66 @@
+"""Which checkpoint to resume from, and which to keep."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from distsae.checkpoint.disk import FileRecord
+from distsae.checkpoint.manifest import read_manifest
+from distsae.checkpoint.names import LATEST, checkpoints, set_aside, step_of
+from distsae.checkpoint.verifying import verify
+from distsae.errors import DistsaeError
+
+__all__ = ["newest", "prune", "verify"]
+
+
+def newest(folder: Path) -> tuple[Path | None, list[str]]:
+    """Finds the sound checkpoint with the highest step, reading every byte of it.
+
+    Args:
+        folder: `RUN/checkpoints`; need not exist.
+
+    Returns:
+        The checkpoint, None if there is none, and a line for each later one that was refused, with its name and the
+        reason.
+    """
+    refused: list[str] = []
+    for path in reversed(checkpoints(folder)):
+        problems = verify(path)
+        if not problems:
+            return path, refused
+        refused.append(f"{path.name} is refused: {'; '.join(problems)}")
+    return None, refused
+
+
+def prune(folder: Path, keep_last: int, keep_every: int | None) -> None:
+    """Deletes old checkpoints; to be called by one process, while none saves.
+
+    Torn ones neither count nor are deleted: `newest` names them, and a person may want to look. What `latest` names is
+    kept in any case.
+
+    Args:
+        folder: `RUN/checkpoints`.
+        keep_last: how many of the highest steps to keep, at least 1.
+        keep_every: also keep steps that are multiples of this; None keeps no others.
+    """
+    assert keep_last >= 1, "pruning must leave a checkpoint to resume from"
+    latest = (folder / LATEST).read_text().strip() if (folder / LATEST).is_file() else ""
+    whole = [path for path in checkpoints(folder) if _looks_whole(path)]
+    for path in whole[:-keep_last]:
+        if path.name == latest or (keep_every and (step_of(path) or 0) % keep_every == 0):
+            continue
+        # Renamed first: a process killed half-way through the deletion leaves no torn checkpoint.
+        shutil.rmtree(set_aside(path, "removed"))
+
+
+def _looks_whole(path: Path) -> bool:
+    """Whether the manifest is sound and all files have their size; digests are not computed."""
+
+    def fits(file: Path, record: FileRecord) -> bool:
+        return file.is_file() and file.stat().st_size == record.bytes
+
+    try:
+        return all(fits(path / name, record) for name, record in read_manifest(path).files.items())
+    except DistsaeError:
+        return False

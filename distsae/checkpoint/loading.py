@@ -1,0 +1,96 @@
+"""Loading: whatever slice each rank asks for, from whatever mesh wrote it.
+
+The rows that a rank wants are intersected with the rows that each file holds; only the intersections are copied. Every
+file that any rank reads is checked against its digest first, before the first tensor is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+
+from distsae.checkpoint.manifest import Manifest, TensorRecord, read_manifest
+from distsae.checkpoint.ranks import Ranks
+from distsae.checkpoint.state import JSON, Shard, TensorFacts, describe
+from distsae.checkpoint.tensorfile import read_rows
+from distsae.checkpoint.verifying import check_files
+from distsae.errors import WrongInput, nearest
+
+__all__ = ["load"]
+
+
+def load(path: Path, tensors: Mapping[str, Tensor | Shard], mesh: DeviceMesh | None = None) -> dict[str, JSON]:
+    """Fills `tensors` in place and returns the facts saved beside them; a collective.
+
+    A tensor may be asked for whole or as a `Shard`, however it was saved, on any device. Tensors of the checkpoint
+    that are not asked for are not read.
+
+    Args:
+        path: a checkpoint's folder.
+        tensors: what to fill; dtypes and global shapes must be those that were saved.
+        mesh: mesh of all processes with the dims `data` and `feature`, None for one process.
+
+    Raises:
+        WrongInput: there is no checkpoint, or it lacks a tensor, or has it in another shape or dtype.
+        TornData: a file that is needed is missing or damaged; no tensor has been touched.
+    """
+    ranks = Ranks(mesh)
+    wanted = describe(tensors)
+    manifests: list[Manifest] = []
+
+    def needs() -> set[str]:
+        manifests.append(read_manifest(path))
+        return _needed(path, manifests[0], wanted)
+
+    needed = set().union(*ranks.together(needs))
+    manifest = manifests[0]
+    check_files(path, {name: manifest.files[name] for name in needed}, ranks)
+    ranks.together(lambda: _fill(path, manifest, tensors, wanted))
+    return manifest.facts
+
+
+def _needed(path: Path, manifest: Manifest, wanted: Mapping[str, TensorFacts]) -> set[str]:
+    """Returns the files that this rank will read; refuses tensors that the checkpoint cannot fill."""
+    files: set[str] = set()
+    for name, view in wanted.items():
+        record = manifest.tensors.get(name)
+        if record is None:
+            raise WrongInput(
+                f"tensor `{name}` must be in the checkpoint {path}; got one with {len(manifest.tensors)} other tensors"
+                f"{nearest(name, manifest.tensors)}; do resume with the config that wrote it"
+            )
+        for what, saved, asked in (("dtype", record.dtype, view.dtype), ("shape", record.shape, view.shape)):
+            if saved != asked:
+                raise WrongInput(
+                    f"tensor `{name}` must have the {what} it was saved with in {path}, {_words(saved)}; got "
+                    f"{_words(asked)}; do resume with the config that wrote it"
+                )
+        files.update(file for file, _, _, _ in _overlaps(record, view.rows))
+    return files
+
+
+def _words(value: str | tuple[int, ...]) -> str:
+    return value if isinstance(value, str) else str(list(value))
+
+
+def _overlaps(record: TensorRecord, rows: tuple[int, int]) -> Iterator[tuple[str, int, int, int]]:
+    """Yields where `rows` lie: the file, the first row in the file, the first and last + 1 in what is to be filled."""
+    for piece in record.pieces:
+        start, stop = max(piece.start, rows[0]), min(piece.stop, rows[1])
+        if start < stop:
+            yield piece.file, start - piece.start, start - rows[0], stop - rows[0]
+
+
+@torch.no_grad()
+def _fill(
+    path: Path, manifest: Manifest, tensors: Mapping[str, Tensor | Shard], wanted: Mapping[str, TensorFacts]
+) -> None:
+    for name, view in wanted.items():
+        value = tensors[name]
+        target = value.local if isinstance(value, Shard) else value
+        for file, first, start, stop in _overlaps(manifest.tensors[name], view.rows):
+            read_rows(path / file, name, first, target[start:stop] if target.dim() else target)

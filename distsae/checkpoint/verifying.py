@@ -1,0 +1,43 @@
+"""Reading a checkpoint's files and comparing them with its manifest, each file once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from distsae.checkpoint.disk import FileRecord, compare
+from distsae.checkpoint.manifest import read_manifest
+from distsae.checkpoint.ranks import Ranks
+from distsae.errors import DistsaeError, TornData
+
+__all__ = ["check_files", "verify"]
+
+
+def check_files(folder: Path, files: Mapping[str, FileRecord], ranks: Ranks) -> None:
+    """Checks all `files` of `folder`, shared out over the ranks; a collective.
+
+    In a save, most ranks so read what another one wrote, which also finds out a folder that is not shared.
+
+    Raises:
+        TornData: on every rank, naming a file that is missing, too short or long, or damaged.
+    """
+
+    def own() -> None:
+        for index, name in enumerate(sorted(files)):
+            if (index + 1) % ranks.size == ranks.rank and (problem := compare(folder / name, files[name])):
+                raise TornData(problem)
+
+    ranks.together(own)
+
+
+def verify(path: Path) -> list[str]:
+    """Reads every file of a checkpoint and returns what is wrong with it, one line a problem; empty when it is sound.
+
+    Files that the manifest does not list are not looked at.
+    """
+    try:
+        manifest = read_manifest(path)
+        problems = [compare(path / name, record) for name, record in manifest.files.items()]
+    except (DistsaeError, OSError) as error:
+        return [str(error)]
+    return [problem for problem in problems if problem]

@@ -1,0 +1,140 @@
+"""Any mesh reads what any mesh wrote, bit for bit: real processes on gloo."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+
+from distsae.checkpoint import CheckpointFailed, Shard, load, newest, save, verify
+from distsae.errors import TornData, WrongInput
+
+from .samples import FACTS, ROWS, World, blank, cut, run_worlds, same, whole
+
+MESHES = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (1, 4))
+
+
+def _place(mesh: DeviceMesh) -> tuple[int, int]:
+    return mesh.size(1), mesh.get_local_rank("feature")
+
+
+def _every_mesh(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    for seed, (data, feature) in enumerate(MESHES):
+        with World(rank, folder, data, feature) as mesh:
+            if mesh is not None:
+                path = save(folder / f"{data}x{feature}", seed, cut(whole(seed), *_place(mesh)), FACTS, mesh)
+                assert path == folder / f"{data}x{feature}" / f"step-{seed:08d}"
+    for data, feature in MESHES:
+        with World(rank, folder, data, feature) as mesh:
+            if mesh is None:
+                continue
+            for seed, (saved_data, saved_feature) in enumerate(MESHES):
+                mine = blank(*_place(mesh))
+                facts = load(folder / f"{saved_data}x{saved_feature}" / f"step-{seed:08d}", mine, mesh)
+                assert facts == FACTS
+                assert same(mine, cut(whole(seed), *_place(mesh))), (data, feature, saved_data, saved_feature, rank)
+
+
+def test_every_mesh_reads_what_every_mesh_wrote(tmp_path: Path) -> None:
+    run_worlds(4, _every_mesh, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "1x3" / "step-00000004").iterdir()) == [
+        "feature-00000-of-00003.safetensors",
+        "feature-00001-of-00003.safetensors",
+        "feature-00002-of-00003.safetensors",
+        "manifest.json",
+        "manifest.json.sha256",
+        "replicated.safetensors",
+    ]
+    # Without torch.distributed at all, and no heavier for a second data rank.
+    for seed, (data, feature) in enumerate(MESHES):
+        mine = blank()
+        load(tmp_path / f"{data}x{feature}" / f"step-{seed:08d}", mine)
+        assert same(mine, cut(whole(seed), 1, 0))
+    shards = [len(list((tmp_path / name).glob("step-*/*.safetensors"))) for name in ("1x2", "2x2", "2x1")]
+    assert shards == [3, 3, 2]
+
+
+def _failures(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    with World(rank, folder, 1, 2) as mesh:
+        assert mesh is not None
+        place = _place(mesh)
+        runs = folder / "checkpoints"
+        save(runs, 1, cut(whole(1), *place), FACTS, mesh)
+
+        # A disk that takes no more than 64 KiB a file, on rank 1 alone.
+        if rank == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+        big = cut(whole(2), *place) | {"big": Shard(torch.ones(10_000, 4), 10_000 * rank, 20_000)}
+        with pytest.raises(CheckpointFailed, match=r"step 2 could not be completed \(rank 1: .*File too large"):
+            save(runs, 2, big, FACTS, mesh)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert {path.name for path in runs.iterdir()} == {"step-00000001", "latest"}
+
+        # One rank's mistake is every rank's error; so is a gap between shards.
+        odd = cut(whole(2), *place)
+        if rank == 1:
+            odd["b_dec"] = torch.zeros(9)
+        with pytest.raises(WrongInput, match=r"`b_dec` must be the same tensor on every rank; got F32 \[6\]"):
+            save(runs, 2, odd, FACTS, mesh)
+        gap = cut(whole(2), *place) | {"fired": Shard(torch.zeros(6, dtype=torch.int64), 7 * rank, ROWS)}
+        with pytest.raises(WrongInput, match=r"`fired` must have each of its 13 rows on one feature rank"):
+            save(runs, 2, gap, FACTS, mesh)
+        wide = blank(*place)
+        if rank == 0:
+            wide["b_dec"] = torch.zeros(9)
+        with pytest.raises(WrongInput, match=r"`b_dec` must have the shape .* \[6\]; got \[9\]"):
+            load(runs / "step-00000001", wide, mesh)
+
+        # Both ranks refuse a file that only one of them reads, before anything is filled.
+        torn = runs / "step-00000001" / "feature-00001-of-00002.safetensors"
+        if rank == 0:
+            torn.write_bytes(torn.read_bytes()[:-1])
+        mine = blank(*place)
+        torch.distributed.barrier()
+        with pytest.raises(TornData, match="feature-00001-of-00002"):
+            load(runs / "step-00000001", mine, mesh)
+        assert same(mine, blank(*place))
+
+
+def test_a_failure_of_one_rank_is_the_error_of_all(tmp_path: Path) -> None:
+    run_worlds(2, _failures, tmp_path)
+
+
+def _killed(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    with World(rank, folder, 1, 2) as mesh:
+        assert mesh is not None
+        save(folder / "checkpoints", 1, cut(whole(1), *_place(mesh)), FACTS, mesh)
+        if rank == 1:
+            import sys
+
+            def die(event: str, arguments: tuple[object, ...]) -> None:
+                if event == "open" and "feature-00001" in str(arguments[0]):
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(die)
+        with pytest.raises(RuntimeError):
+            save(folder / "checkpoints", 2, cut(whole(2), *_place(mesh)), FACTS, mesh)
+        (folder / "survived").touch()
+
+
+def test_a_rank_killed_while_saving_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(torch.multiprocessing.ProcessExitedException, match="SIGKILL"):
+        run_worlds(2, _killed, tmp_path)
+    runs = tmp_path / "checkpoints"
+    path, refused = newest(runs)
+    assert path == runs / "step-00000001"
+    assert refused == []
+    assert verify(path) == []
+    assert (runs / "latest").read_text() == "step-00000001\n"
+    assert [p.name for p in runs.iterdir() if p.name.startswith(".step-00000002-")], "killed too early to prove much"
+    # The next save cleans up.
+    save(runs, 2, cut(whole(2), 1, 0), FACTS)
+    assert {p.name for p in runs.iterdir()} == {"step-00000001", "step-00000002", "latest"}
