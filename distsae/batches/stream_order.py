@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -49,6 +48,7 @@ class StreamOrder:
             raise WrongInput(f"`batch_tokens` (={batch_tokens}) must be a positive multiple of {streams}")
         self.streams, self.rows_per_stream = streams, batch_tokens // streams
         self._chunk_rows, self._seed = np.asarray(chunk_rows, dtype=np.int64), seed
+        self._cached: tuple[int, list[int], list[int]] | None = None  # epoch, chunk order, ends of the chunks in it
         self._stream_length = int(self._chunk_rows.sum()) // streams
         self.steps_per_epoch = self._stream_length // self.rows_per_stream
         if not self.steps_per_epoch:
@@ -74,11 +74,7 @@ class StreamOrder:
         return found
 
     def _epoch(self, epoch: int) -> tuple[list[int], list[int]]:
-        return _permuted(self._seed, epoch, self._chunk_rows.tobytes())
-
-
-@lru_cache(maxsize=4)
-def _permuted(seed: int, epoch: int, chunk_rows: bytes) -> tuple[list[int], list[int]]:
-    rows = np.frombuffer(chunk_rows, dtype=np.int64)
-    order = numpy_generator(seed, "chunks", epoch).permutation(len(rows))
-    return order.tolist(), np.cumsum(rows[order]).tolist()
+        if self._cached is None or self._cached[0] != epoch:
+            order = numpy_generator(self._seed, "chunks", epoch).permutation(len(self._chunk_rows))
+            self._cached = (epoch, order.tolist(), np.cumsum(self._chunk_rows[order]).tolist())
+        return self._cached[1:]

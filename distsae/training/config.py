@@ -1,0 +1,156 @@
+"""Everything that a training run is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from distsae.errors import WrongInput
+from distsae.losses import AuxName
+from distsae.model import AllocationName
+from distsae.parallel import MeshConfig
+from distsae.training.plain_engine import OptimizerConfig
+
+__all__ = ["AuxiliaryConfig", "CheckpointConfig", "SizeConfig", "TrainConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeConfig:
+    """The SAE.
+
+    Args:
+        d_sae: number of features, over all ranks.
+        k: mean matches per token.
+    """
+
+    d_sae: int = 4096
+    k: int = 32
+
+    def __post_init__(self) -> None:
+        if self.d_sae < 1:
+            raise WrongInput(f"`sae.d_sae` (={self.d_sae}) must be at least 1")
+        if not 1 <= self.k <= self.d_sae:
+            raise WrongInput(
+                f"`sae.k` (={self.k}) must be between 1 and `sae.d_sae` (={self.d_sae}); use a smaller `sae.k`"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxiliaryConfig:
+    """The auxiliary loss that revives underused features.
+
+    Args:
+        alpha: its weight; the main loss is the FVU.
+        k_per_k: matches per token of the auxiliary reconstruction, as a multiple of `sae.k`.
+        rho: a feature is underutilised if its density is below this share of the Zipf curve's value at its rank.
+        dead_after_tokens: tokens without a match after which a feature is dead.
+        window_tokens: tokens over which densities are measured.
+        refresh_steps: steps between two fits of the Zipf curve.
+    """
+
+    alpha: float = 1 / 32
+    k_per_k: float = 2.0
+    rho: float = 0.1
+    dead_after_tokens: int = 1_000_000
+    window_tokens: int = 1_000_000
+    refresh_steps: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "k_per_k", "dead_after_tokens", "window_tokens", "refresh_steps"):
+            if getattr(self, name) <= 0:
+                raise WrongInput(f"`auxiliary.{name}` (={getattr(self, name)}) must be positive")
+        if not 0 < self.rho <= 1:
+            raise WrongInput(f"`auxiliary.rho` (={self.rho}) must be in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When training state is saved.
+
+    Args:
+        every: steps between checkpoints.
+        keep_last: newest checkpoints that are kept.
+        keep_every: also keep each checkpoint whose step is a multiple of this.
+    """
+
+    every: int = 1000
+    keep_last: int = 2
+    keep_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise WrongInput(f"`checkpoint.{name}` (={getattr(self, name)}) must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run.
+
+    Args:
+        store: sealed activation store to read.
+        out: run folder to write.
+        hook: hook to train on; may be left out if the store holds one only.
+        seed: seed of the initial features and of the order of rows.
+        steps: optimizer steps; by default one epoch.
+        batch_tokens: token rows of a global batch, a multiple of 64.
+        sae: size and sparsity.
+        allocation: who gets the budget of matches: each token, the batch, or each feature.
+        aux: auxiliary loss: none, on dead features (aux_k), or on dead and underutilised ones (aux_zipf).
+        quotas: Feature Choice: the same quota for all features, or by rank along a Zipf curve.
+        zipf_s: exponent of the Zipf quotas; by default fitted to the densities when Feature Choice starts (1 if the
+            run starts with it).
+        zipf_q: offset of the Zipf quotas; by default fitted likewise (d_sae / 64 if the run starts with it).
+        finetune_fc_from: share of the steps after which Mutual Choice gives way to Feature Choice.
+        mesh: how the processes share the work.
+        optimizer: Adam and its schedule.
+        auxiliary: details of the auxiliary loss.
+        checkpoint: when state is saved.
+        resume: `auto` goes on from the newest valid checkpoint in `out` if there is one, `none` refuses a folder that
+            holds a run, a path names the checkpoint.
+        wandb: tracking; `auto` is online when you are logged in to wandb and offline otherwise.
+        log_every: steps between lines of metrics.jsonl.
+    """
+
+    store: str
+    out: str
+    hook: str | None = None
+    seed: int = 0
+    steps: int | None = None
+    batch_tokens: int = 4096
+    sae: SizeConfig = SizeConfig()
+    allocation: AllocationName = "mutual_choice"
+    aux: AuxName = "aux_zipf"
+    quotas: Literal["uniform", "zipf"] = "zipf"
+    zipf_s: float | None = None
+    zipf_q: float | None = None
+    finetune_fc_from: float | None = None
+    mesh: MeshConfig = MeshConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    auxiliary: AuxiliaryConfig = AuxiliaryConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    resume: str = "auto"
+    wandb: Literal["auto", "off", "offline", "online"] = "auto"
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise WrongInput(f"`steps` (={self.steps}) must be at least 1")
+        if self.log_every < 1:
+            raise WrongInput(f"`log_every` (={self.log_every}) must be at least 1")
+        if self.sae.d_sae % self.mesh.feature:
+            raise WrongInput(
+                f"`sae.d_sae` (={self.sae.d_sae}) must be divisible by `mesh.feature` (={self.mesh.feature}); "
+                f"use {self.sae.d_sae // self.mesh.feature * self.mesh.feature} or another mesh"
+            )
+        if self.batch_tokens % self.mesh.data:
+            raise WrongInput(
+                f"`batch_tokens` (={self.batch_tokens}) must be divisible by `mesh.data` (={self.mesh.data})"
+            )
+        if self.finetune_fc_from is not None:
+            if not 0 < self.finetune_fc_from < 1:
+                raise WrongInput(f"`finetune_fc_from` (={self.finetune_fc_from}) must be between 0 and 1")
+            if self.allocation == "feature_choice":
+                raise WrongInput(
+                    "`finetune_fc_from` must not be given with `allocation` (=feature_choice), which starts with it"
+                )

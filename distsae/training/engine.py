@@ -1,0 +1,24 @@
+"""What the loop asks of an engine: turn the gradients of a step into an update of the shard."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+__all__ = ["Engine"]
+
+
+class Engine(Protocol):
+    """Averages gradients over the data axis and updates this rank's parameters."""
+
+    def update(self, learning_rate: float) -> float:
+        """Applies the shard's gradients and returns their global norm, each parameter counted once."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns the optimizer's tensors by name; those of a sharded parameter have its shape.
+
+        They are the live tensors: filling them restores the state.
+        """
+        ...

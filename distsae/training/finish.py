@@ -1,0 +1,102 @@
+"""From the shards of a finished run to one frozen SAE on raw activations."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+from distsae import __version__
+from distsae.losses import FiringStatistics
+from distsae.model import SAE, FeatureShard, SAEConfig
+from distsae.parallel import Mesh
+from distsae.store import Store
+from distsae.training.config import TrainConfig
+from distsae.training.phases import Phases
+from distsae.training.thresholds import ThresholdTracker, calibrated
+
+__all__ = ["frozen_sae"]
+
+_CALIBRATION_TOKENS = 1 << 16
+
+
+def frozen_sae(
+    config: TrainConfig,
+    hook: str,
+    store: Store,
+    shard: FeatureShard,
+    mesh: Mesh,
+    phases: Phases,
+    thresholds: ThresholdTracker,
+    statistics: FiringStatistics,
+    scale: float,
+    steps: int,
+) -> SAE | None:
+    """Calibrates the frozen rule on held-out tokens, folds the normalisation and gathers the features.
+
+    Training sees `scale * x`. On raw activations the same features have `b_enc / scale`, `b_dec / scale` and
+    thresholds `/ scale`, with both matrices unchanged. A feature that fired too rarely to have a threshold of its own
+    takes the median of the others.
+
+    Returns:
+        The SAE on the main process, None on the others; collective.
+    """
+    allocation = phases.allocation(steps - 1)
+    threshold: Tensor | None = None
+    if allocation != "token_choice":
+        tracked = thresholds.thresholds()
+        everyone = torch.cat(mesh.feature.gather(tracked))
+        known = everyone[everyone.isfinite()]
+        fallback = float(known.median()) if known.numel() else 0.0
+        tracked = torch.where(tracked.isfinite(), tracked, fallback).clamp(min=torch.finfo(torch.float32).tiny)
+        heldout = _heldout_rows(store, hook, mesh, shard.b_dec.device) * scale
+        threshold = calibrated(shard, tracked, heldout, config.sae.k, mesh, config.sae.d_sae)
+
+    def gathered(local: Tensor) -> Tensor:
+        return torch.cat(mesh.feature.gather(local.detach())).cpu()
+
+    W_enc, W_dec = gathered(shard.W_enc), gathered(shard.W_dec)
+    b_enc = gathered(shard.b_enc)
+    threshold = gathered(threshold) if threshold is not None else None
+    if mesh.world.rank:
+        return None
+    attributes = store.attributes
+    layer = re.search(r"\.(\d+)\.", f".{hook}.")
+    cfg = SAEConfig(
+        d_in=W_enc.shape[1],
+        d_sae=config.sae.d_sae,
+        k=config.sae.k,
+        allocation=allocation,
+        hook_name=hook,
+        hook_layer=int(layer[1]) if layer else None,
+        model_name=attributes.model,
+        context_size=attributes.context_length,
+        prepend_bos=attributes.prepend_bos,
+        store_fingerprint=store.fingerprint,
+        tokens_seen=steps * config.batch_tokens,
+        distsae_version=__version__,
+    )
+    return SAE(
+        cfg,
+        W_enc=W_enc.t().contiguous(),
+        W_dec=W_dec,
+        b_enc=b_enc / scale,
+        b_dec=shard.b_dec.detach().cpu() / scale,
+        threshold=threshold / scale if threshold is not None else None,
+        quota_per_token=phases.credit.quota_per_token.clone() if phases.credit is not None else None,
+    )
+
+
+def _heldout_rows(store: Store, hook: str, mesh: Mesh, device: torch.device) -> Tensor:
+    """Returns this data rank's part of the held-out rows, as many on every rank, fp32 `[rows, d_in]`."""
+    rows: list[Tensor] = []
+    held = 0
+    for chunk in store.chunks("heldout"):
+        if held >= _CALIBRATION_TOKENS:
+            break
+        rows.append(store.read_chunk(hook, chunk))
+        held += chunk.rows
+    everything = torch.cat(rows)[:_CALIBRATION_TOKENS]
+    share = everything.shape[0] // mesh.data.size
+    return everything[mesh.data.rank * share : (mesh.data.rank + 1) * share].float().to(device)

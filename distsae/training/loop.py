@@ -1,0 +1,232 @@
+"""The training run: store in, run folder out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from distsae.allocation import MutualSelector, Selector
+from distsae.batches import BatchReader, StreamOrder
+from distsae.checkpoint import JSON, load, newest, prune, save
+from distsae.errors import NonFiniteScores, WrongInput
+from distsae.losses import FiringStatistics, Underused
+from distsae.model import FeatureShard
+from distsae.parallel import Mesh, build_mesh
+from distsae.progress import Progress, say
+from distsae.store import Store
+from distsae.training.config import TrainConfig
+from distsae.training.finish import frozen_sae
+from distsae.training.launch import check_processes, start_accelerator, start_tracking
+from distsae.training.metrics import Meter
+from distsae.training.phases import Phases
+from distsae.training.plain_engine import PlainEngine
+from distsae.training.run_folder import RunFolder
+from distsae.training.state import TrainingState
+from distsae.training.step import training_step
+from distsae.training.thresholds import ThresholdTracker
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["train"]
+
+
+def train(config: TrainConfig) -> None:
+    """Trains one SAE, feature-parallel over the processes of the job; every process calls it.
+
+    Raises:
+        WrongInput: the configuration does not fit the store, the processes or the run folder; nothing was written.
+        NonFiniteScores: a score was not finite; the step is named.
+    """
+    check_processes(config.mesh)
+    store = Store.open(config.store)
+    config = _resolved(config, store)
+    folder = RunFolder(config.out)
+    folder.check(config)
+    accelerator = start_accelerator(config)
+    try:
+        _Run(config, store, folder, accelerator).go()
+    finally:
+        accelerator.end_training()
+
+
+def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
+    """Fills in what the store decides: the hook if it has one only, and the steps of one epoch."""
+    hook = config.hook
+    if hook is None:
+        if len(store.attributes.hooks) > 1:
+            raise WrongInput(f"`hook` must be given; {store.path} holds {', '.join(store.attributes.hooks)}")
+        hook = store.attributes.hooks[0]
+    store.require_hook(hook)
+    order = StreamOrder([chunk.rows for chunk in store.chunks("train")], config.batch_tokens, config.seed)
+    return dataclasses.replace(config, hook=hook, steps=config.steps or order.steps_per_epoch)
+
+
+class _Run:
+    """One process's part of a run."""
+
+    def __init__(self, config: TrainConfig, store: Store, folder: RunFolder, accelerator: Accelerator) -> None:
+        assert config.hook is not None
+        assert config.steps is not None
+        self.config, self.store, self.folder, self.accelerator = config, store, folder, accelerator
+        self.steps, self.hook, self.device = config.steps, config.hook, accelerator.device
+        self.mesh: Mesh = build_mesh(config.mesh, accelerator.num_processes, self.device.type)
+        d_sae, features = config.sae.d_sae, self.mesh.features(config.sae.d_sae)
+        self.reader = BatchReader(
+            store, self.hook, config.batch_tokens, config.seed, self.mesh.data.rank, self.mesh.data.size
+        )
+        sealed = store.statistics(self.hook)
+        self.mean = (sealed.mean * self.reader.scale).to(self.device)
+        self.variance = sealed.variance * self.reader.scale**2
+        shard = FeatureShard(store.d_in(self.hook), features, self.mean.cpu(), config.seed).to(self.device)
+        auxiliary = config.auxiliary
+        self.state = TrainingState(
+            shard=shard,
+            engine=PlainEngine(shard, self.mesh, config.optimizer),
+            phases=Phases(config, self.steps, self.mesh, self.device),
+            statistics=FiringStatistics(len(features), auxiliary.window_tokens, auxiliary.dead_after_tokens),
+            thresholds=ThresholdTracker(len(features)),
+            underused=Underused.none(len(features)),
+            d_sae=d_sae,
+        )
+        self.aux_selector = MutualSelector(config.sae.k * auxiliary.k_per_k)
+
+    def go(self) -> None:
+        """Trains from the newest checkpoint, or from the start, to the end."""
+        first, seconds = self._resume()
+        if self.accelerator.is_main_process:
+            self.folder.write_config(self.config)
+            self.folder.keep_metrics_until(first)
+        start_tracking(self.accelerator, self.config)
+        meter = Meter(self.config.batch_tokens, seconds)
+        self._introduce(first)
+        with Progress(self.steps, "train", "steps", done=first) as progress:
+            for step in range(first, self.steps):
+                self._step(step, meter, progress)
+                done = step + 1
+                if done % self.config.checkpoint.every == 0 or done == self.steps:
+                    self._save(done, meter.seconds)
+        self.reader.close()
+        self._finish()
+
+    def _step(self, step: int, meter: Meter, progress: Progress) -> None:
+        """Does optimizer step `step`, counted from 0."""
+        config, state = self.config, self.state
+        line = state.phases.prepare(step, state.statistics)
+        if line:
+            say(line)
+            state.thresholds.restart()
+        selector = state.phases.selector
+        selectors: list[Selector] = [selector]
+        if state.underused.share > 0:
+            self.aux_selector.allowed = state.underused.members.to(self.device)
+            selectors.append(self.aux_selector)
+        x = self.reader.batch(step).to(self.device)
+        try:
+            outcome = training_step(
+                state.shard, x, self.mesh, state.d_sae, selectors, self.mean, self.variance, config.auxiliary.alpha
+            )
+        except NonFiniteScores as error:
+            raise NonFiniteScores(f"step {step + 1}: {error}; lower `optimizer.lr` or check the store") from error
+        rate = config.optimizer.rate(step, self.steps, state.d_sae)
+        gradient_norm = state.engine.update(rate)
+        state.thresholds.update(selector)
+        state.statistics.update(outcome.matches.feature, config.batch_tokens, self.mesh.data)
+        meter.add(outcome, config.sae.k * config.batch_tokens, selector.shortfall, gradient_norm)
+        done = step + 1
+        if done % config.auxiliary.refresh_steps == 0 or done == self.steps:
+            state.underused = Underused.measure(state.statistics, config.aux, config.auxiliary.rho, self.mesh.feature)
+        if done % config.log_every == 0 or done == self.steps:
+            values = meter.line(done, rate, self._mean_threshold(), state.underused, state.phases.allocation(step))
+            self._log(values)
+            progress.advance(
+                0, loss=values["loss"], L0=values["l0"], dead=values["dead_share"], tok_s=values["tokens_per_second"]
+            )
+        progress.advance(1)
+
+    def _log(self, values: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            self.folder.log(values)
+        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        self.accelerator.log(numbers, step=values["step"])
+
+    def _mean_threshold(self) -> float | None:
+        """Returns the mean tracked threshold, on the scale of normalised activations."""
+        tracked = self.state.thresholds.thresholds()
+        known = tracked.isfinite()
+        sums = torch.stack([torch.where(known, tracked, 0.0).sum(), known.sum().double()])
+        total, count = self.mesh.feature.sum(sums.to(self.device)).tolist()
+        return total / count if count else None
+
+    def _resume(self) -> tuple[int, float]:
+        """Restores the newest valid checkpoint, or the one asked for; returns steps done and training seconds."""
+        if self.config.resume not in ("auto", "none"):
+            path: Path | None = Path(self.config.resume)
+            if not Path(self.config.resume).is_dir():
+                raise WrongInput(f"`resume` (={path}) must be auto, none or a checkpoint folder that exists")
+        else:
+            path, refused = newest(self.folder.checkpoints)
+            for reason in refused:
+                say(f"not resumed from {reason}")
+        if path is None or self.config.resume == "none":
+            return 0, 0.0
+        step = int(path.name.rsplit("-", 1)[-1])
+        self.state.phases.restore(step)
+        facts = load(path, self.state.tensors(), self.mesh.device_mesh)
+        if facts["store_fingerprint"] != self.store.fingerprint:
+            raise WrongInput(
+                f"`store` (={self.store.path}) must be the one the run began with, {facts['store_fingerprint']}; got "
+                f"{self.store.fingerprint}"
+            )
+        shares = {name: float(value) for name, value in facts["underused"].items()}  # type: ignore[union-attr,arg-type]
+        self.state.underused = dataclasses.replace(self.state.underused, **shares)
+        say(f"resumed from {path}, step {step}")
+        return step, float(facts["seconds"])  # type: ignore[arg-type]
+
+    def _save(self, done: int, seconds: float) -> None:
+        underused = self.state.underused
+        facts: dict[str, JSON] = {
+            "seconds": seconds,
+            "store_fingerprint": self.store.fingerprint,
+            "underused": {
+                "share": underused.share,
+                "dead_share": underused.dead_share,
+                "underutilised_share": underused.underutilised_share,
+            },
+            "config": dataclasses.asdict(self.config),
+        }
+        save(self.folder.checkpoints, done, self.state.tensors(), facts, self.mesh.device_mesh)
+        if self.accelerator.is_main_process:
+            keep = self.config.checkpoint
+            prune(self.folder.checkpoints, keep.keep_last, keep.keep_every)
+
+    def _introduce(self, first: int) -> None:
+        config = self.config
+        rate = config.optimizer.peak_rate(config.sae.d_sae)
+        say(
+            f"training d_sae {config.sae.d_sae}, k {config.sae.k}, {config.allocation}, aux {config.aux} on "
+            f"{self.store.rows:,} rows of {self.hook}; mesh {config.mesh.data} x {config.mesh.feature} (data x feature), "
+            f"{self.device.type}; steps {first} to {self.steps} of {config.batch_tokens} tokens, lr {rate:.2g}"
+        )
+
+    def _finish(self) -> None:
+        state = self.state
+        sae = frozen_sae(
+            self.config,
+            self.hook,
+            self.store,
+            state.shard,
+            self.mesh,
+            state.phases,
+            state.thresholds,
+            state.statistics,
+            self.reader.scale,
+            self.steps,
+        )
+        if sae is not None:
+            sae.save(self.folder.sae)
+            say(f"wrote {self.folder.sae}")
+        self.accelerator.wait_for_everyone()

@@ -1,0 +1,90 @@
+"""The run folder: `config.yaml`, `metrics.jsonl`, `checkpoints/`, `sae/`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distsae.errors import WrongInput
+from distsae.training.config import TrainConfig
+
+__all__ = ["RunFolder"]
+
+_MAY_CHANGE = ("store", "out", "steps", "resume", "wandb", "log_every", "checkpoint", "mesh")
+"""Keys that a resumed run may give another value; the store is compared by its fingerprint instead."""
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.sae = self.path / "sae"
+        self._config = self.path / "config.yaml"
+        self._metrics = self.path / "metrics.jsonl"
+
+    def check(self, config: TrainConfig) -> None:
+        """Refuses to go on in a folder whose run has another mathematics, or at all when `resume` is none.
+
+        Raises:
+            WrongInput: the folder holds another run; both values are shown.
+        """
+        if not self._config.is_file():
+            return
+        if config.resume == "none":
+            raise WrongInput(
+                f"`out` (={self.path}) must be a new folder when `resume` is none; it holds a run; choose another "
+                "`out`, or go on with `resume` auto"
+            )
+        before = _flat(yaml.safe_load(self._config.read_text()))
+        now = _flat(dataclasses.asdict(config))
+        for key in sorted(before.keys() | now.keys()):
+            if key.split(".")[0] not in _MAY_CHANGE and before.get(key) != now.get(key):
+                raise WrongInput(
+                    f"`{key}` (={now.get(key)}) must stay what the run in {self.path} began with; got "
+                    f"{before.get(key)} there; choose another `out`, or give the old value"
+                )
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Writes every key, defaults included."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._config.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+
+    def keep_metrics_until(self, step: int) -> None:
+        """Drops the lines of steps after `step`, which a resumed run will write again."""
+        if not self._metrics.is_file():
+            return
+        lines = self._metrics.read_text().splitlines()
+        kept = [line for line in lines if _step_of(line) is not None and (_step_of(line) or 0) <= step]
+        fresh = self._metrics.with_suffix(".tmp")
+        fresh.write_text("".join(f"{line}\n" for line in kept))
+        fresh.replace(self._metrics)
+
+    def log(self, values: dict[str, Any]) -> None:
+        """Appends one line to metrics.jsonl."""
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return flat
+
+
+def _step_of(line: str) -> int | None:
+    """Returns the step of a metrics line; None for one that a kill has cut short."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,59 @@
+"""Everything that makes the next step: what a checkpoint holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distsae.checkpoint import Shard, State
+from distsae.losses import FiringStatistics, Underused
+from distsae.model import FeatureShard
+from distsae.training.engine import Engine
+from distsae.training.phases import Phases
+from distsae.training.thresholds import ThresholdTracker
+
+__all__ = ["TrainingState"]
+
+_REPLICATED = ("b_dec", "adam.exp_avg.b_dec", "adam.exp_avg_sq.b_dec", "firing.tokens")
+
+
+@dataclass
+class TrainingState:
+    """The moving parts of a run.
+
+    Args:
+        shard: parameters.
+        engine: optimizer.
+        phases: allocation and quotas.
+        statistics: who fires how often.
+        thresholds: the frozen rule.
+        underused: the auxiliary loss's features, as last measured.
+        d_sae: features over all ranks.
+    """
+
+    shard: FeatureShard
+    engine: Engine
+    phases: Phases
+    statistics: FiringStatistics
+    thresholds: ThresholdTracker
+    underused: Underused
+    d_sae: int
+
+    def tensors(self) -> State:
+        """Returns the live tensors by name; filling them restores the run."""
+        local: dict[str, Tensor] = {name: parameter.data for name, parameter in self.shard.named_parameters()}
+        local |= self.engine.state()
+        local |= self.thresholds.state()
+        local |= {
+            "firing.matches": self.statistics.matches,
+            "firing.tokens_since_fired": self.statistics.tokens_since_fired,
+            "firing.tokens": self.statistics.tokens,
+            "underused.members": self.underused.members.view(torch.uint8),
+        }
+        state: State = {}
+        for name, tensor in local.items():
+            replicated = name in _REPLICATED or tensor.dim() == 0
+            state[name] = tensor if replicated else Shard(tensor, self.shard.features.start, self.d_sae)
+        return state | self.phases.state()

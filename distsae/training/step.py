@@ -1,0 +1,113 @@
+"""One training step, as mathematics: matches, reconstruction, losses, and the gradients written out.
+
+With `x_hat = sum over matches of score * W_dec[feature] + b_dec` and `g = dloss/dx_hat`, a match contributes
+`score * g[token]` to its decoder row and, with `d = W_dec[feature] . g[token]`, `d * (x - b_dec)[token]` to its
+encoder row and `d` to `b_enc`; the encoder passes `-W_enc.T @ b_enc.grad` on to `b_dec`. Nothing is as large as
+tokens x features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distsae.allocation import Matches, Selector, select
+from distsae.kernels import decode, match_dots, row_sums
+from distsae.model import FeatureShard
+from distsae.parallel import Mesh
+
+__all__ = ["StepOutcome", "training_step"]
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What a step found; every number is of the global batch and equal on all ranks.
+
+    Args:
+        matches: this rank's matches, by feature, in local indices.
+        loss: squared error over the variance of the store, per token: the FVU in expectation.
+        aux_loss: share of the residual's energy that the auxiliary reconstruction leaves; 0 without one.
+        squared_error: `sum ||x - x_hat||^2` over the batch.
+        energy: `sum ||x - mean||^2` over the batch, with the store's mean.
+    """
+
+    matches: Matches
+    loss: float
+    aux_loss: float
+    squared_error: float
+    energy: float
+
+
+@torch.no_grad()
+def training_step(
+    shard: FeatureShard,
+    x: Tensor,
+    mesh: Mesh,
+    d_sae: int,
+    selectors: Sequence[Selector],
+    mean: Tensor,
+    variance: float,
+    alpha_aux: float,
+) -> StepOutcome:
+    """Computes the losses of a global batch and writes this rank's gradients into the shard's `.grad`.
+
+    The gradients are those of this data rank's tokens; summed over the data axis they are the batch's.
+
+    Args:
+        shard: this rank's features.
+        x: this data rank's activations, fp32 `[tokens, d_in]`, equal on all feature ranks.
+        mesh: this process's place.
+        d_sae: features over all ranks.
+        selectors: the allocation, and optionally a second one for the auxiliary loss (budget and members its own).
+        mean: the store's mean activation, `[d_in]`.
+        variance: the store's total variance, `E ||x - mean||^2`.
+        alpha_aux: weight of the auxiliary loss.
+
+    Returns:
+        Losses and matches.
+
+    Raises:
+        NonFiniteScores: on every rank, if any score of the batch is not finite.
+    """
+    tokens = x.shape[0]
+    all_tokens = tokens * mesh.data.size
+    centred = x - shard.b_dec
+    place = mesh.place(d_sae, tokens)
+    matches, *auxiliary = select(selectors, lambda: shard.encode_chunks(centred), place, tokens)
+
+    x_hat = mesh.feature.sum(decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
+    error = x_hat - x
+    energies = mesh.data.sum(torch.stack([error.square().sum(), (x - mean).square().sum()]))
+    g = error * (2 / (all_tokens * variance))
+    W_enc_grad, W_dec_grad, b_enc_grad = _row_gradients(shard, matches, g, centred)
+
+    aux_loss = 0.0
+    if auxiliary:
+        # The residual is a constant here: the auxiliary features learn what the others leave, and b_dec has no part.
+        misfit = mesh.feature.sum(decode(auxiliary[0].by_token(), shard.W_dec, tokens)) + error
+        residual_energy = energies[0].clamp(min=torch.finfo(torch.float32).tiny)
+        aux_loss = float(mesh.data.sum(misfit.square().sum()) / residual_energy)
+        g_aux = misfit * (2 * alpha_aux / residual_energy)
+        for total, part in zip(
+            (W_enc_grad, W_dec_grad, b_enc_grad), _row_gradients(shard, auxiliary[0], g_aux, centred), strict=True
+        ):
+            total += part
+
+    shard.W_enc.grad, shard.W_dec.grad, shard.b_enc.grad = W_enc_grad, W_dec_grad, b_enc_grad
+    shard.b_dec.grad = g.sum(0) - mesh.feature.sum(b_enc_grad @ shard.W_enc)
+    squared_error, energy = energies.tolist()
+    return StepOutcome(matches, squared_error / (all_tokens * variance), aux_loss, squared_error, energy)
+
+
+def _row_gradients(shard: FeatureShard, matches: Matches, g: Tensor, centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the gradients of `W_enc`, `W_dec` and `b_enc` through matches sorted by feature; `g` is dloss/dx_hat."""
+    features = len(shard.features)
+    dots = match_dots(matches, shard.W_dec, g)
+    return (
+        row_sums(matches, dots, centred, features),
+        row_sums(matches, matches.score, g, features),
+        row_sums(matches, dots, centred.new_ones(centred.shape[0], 1), features).squeeze(1),
+    )

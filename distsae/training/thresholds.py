@@ -1,0 +1,83 @@
+"""The frozen rule: thresholds that stand in for a batch rule when there is no batch.
+
+Training tracks the smallest selected score, of the batch for Mutual Choice and of each feature for Feature Choice, as
+a bias-corrected running average. At the end one factor on all thresholds is calibrated on held-out tokens so that L0
+matches: the factor is the cut of a Mutual Choice among the ratios score / threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from distsae.allocation import FeatureSelector, MutualSelector, select
+from distsae.model import FeatureShard
+from distsae.parallel import Mesh
+
+__all__ = ["ThresholdTracker", "calibrated"]
+
+_DECAY = 0.99
+
+
+class ThresholdTracker:
+    """Running averages of the smallest selected scores of this rank's features.
+
+    Args:
+        features: features on this rank.
+    """
+
+    def __init__(self, features: int) -> None:
+        self.total = torch.zeros(features, dtype=torch.float64)
+        self.weight = torch.zeros(features, dtype=torch.float64)
+
+    def update(self, selector: object) -> None:
+        """Takes the cut of the batch that `selector` has just settled; rules without one leave no trace."""
+        if isinstance(selector, MutualSelector) and selector.cut is not None:
+            self.total.mul_(_DECAY).add_((1 - _DECAY) * selector.cut)
+            self.weight.mul_(_DECAY).add_(1 - _DECAY)
+        elif isinstance(selector, FeatureSelector):
+            cuts = selector.cuts.cpu().double()
+            fired = cuts.isfinite()
+            self.total = torch.where(fired, self.total * _DECAY + (1 - _DECAY) * cuts, self.total)
+            self.weight = torch.where(fired, self.weight * _DECAY + (1 - _DECAY), self.weight)
+
+    def restart(self) -> None:
+        """Forgets everything, as when another rule begins."""
+        self.total.zero_()
+        self.weight.zero_()
+
+    def thresholds(self) -> Tensor:
+        """Returns the averages, fp64 `[features]`; infinite for a feature that was never selected."""
+        return torch.where(self.weight > 0, self.total / self.weight, torch.inf)
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns the live tensors, one row a local feature."""
+        return {"threshold.total": self.total, "threshold.weight": self.weight}
+
+
+@torch.no_grad()
+def calibrated(shard: FeatureShard, thresholds: Tensor, x: Tensor, k: int, mesh: Mesh, d_sae: int) -> Tensor:
+    """Scales thresholds by one factor so that held-out tokens have `k` matches on average.
+
+    Args:
+        shard: this rank's features.
+        thresholds: positive, one a local feature, infinite for one that never fires.
+        x: this data rank's held-out activations, fp32 `[tokens, d_in]`; as many on every data rank.
+        k: mean matches per token to reach.
+        mesh: this process's place.
+        d_sae: features over all ranks.
+
+    Returns:
+        Thresholds, fp32 `[d_sae_local]`; unchanged if too few scores are positive.
+    """
+    thresholds = thresholds.to(x.device, torch.float32)
+
+    def ratios() -> Iterator[tuple[int, Tensor]]:
+        for first, pre_acts in shard.encode_chunks(x - shard.b_dec):
+            yield first, pre_acts / thresholds[first : first + pre_acts.shape[0], None]
+
+    selector = MutualSelector(k)
+    select([selector], ratios, mesh.place(d_sae, x.shape[0]), x.shape[0])
+    return thresholds if selector.cut is None else thresholds * selector.cut
