@@ -1,0 +1,47 @@
+"""No byte of the manifest can change unnoticed."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from distsae.checkpoint.disk import FileRecord
+from distsae.checkpoint.manifest import Manifest, Piece, TensorRecord, read_manifest, write_manifest
+from distsae.errors import TornData, WrongInput
+
+_MANIFEST = Manifest(
+    step=3,
+    files={"a.safetensors": FileRecord(10, "00")},
+    tensors={"W": TensorRecord("F32", (4, 2), (Piece("a.safetensors", 0, 4),)), "s": TensorRecord("I64", (), ())},
+    facts={"lr": 0.1 + 0.2, "big": 2**70, "name": "ö", "none": None, "list": [1, {"x": False}]},
+)
+
+
+def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
+    write_manifest(tmp_path, _MANIFEST)
+    assert read_manifest(tmp_path) == _MANIFEST
+    subprocess.run(["sha256sum", "--check", "--quiet", "manifest.json.sha256"], cwd=tmp_path, check=True)
+
+
+def test_every_flipped_byte_is_seen(tmp_path: Path) -> None:
+    write_manifest(tmp_path, _MANIFEST)
+    for name in ("manifest.json", "manifest.json.sha256"):
+        content = (tmp_path / name).read_bytes()
+        for place in range(len(content)):
+            (tmp_path / name).write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+            with pytest.raises(TornData, match=r"manifest\.json"):
+                read_manifest(tmp_path)
+        (tmp_path / name).write_bytes(content)
+    read_manifest(tmp_path)
+
+
+def test_another_version_of_the_format_is_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path, _MANIFEST)
+    content = (tmp_path / "manifest.json").read_bytes().replace(b'"format_version": 1', b'"format_version": 9')
+    (tmp_path / "manifest.json").write_bytes(content)
+    (tmp_path / "manifest.json.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  manifest.json\n")
+    with pytest.raises(WrongInput, match="format version 1; got 9"):
+        read_manifest(tmp_path)

@@ -1,0 +1,52 @@
+"""What is a checkpoint by its name, and what a dead process left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distsae.checkpoint.names import checkpoints, set_aside, settle, step_name, step_of, temporary_name
+
+
+def test_steps_and_names() -> None:
+    assert step_name(1000) == "step-00001000"
+    assert step_of(Path("x/step-00001000")) == 1000
+    assert step_of(Path("step-1234567890")) == 1234567890
+    for other in (
+        "step-1000",
+        "step-00001000.old",
+        temporary_name(1000),
+        ".removed-step-00001000-" + 32 * "a",
+        "latest",
+    ):
+        assert step_of(Path(other)) is None
+    assert temporary_name(5) != temporary_name(5)
+
+
+def test_a_checkpoint_set_aside_gets_its_name_back(tmp_path: Path) -> None:
+    (tmp_path / "step-00000002").mkdir()
+    (tmp_path / "step-00000010").mkdir()
+    aside = set_aside(tmp_path / "step-00000002", "replaced")
+    assert [path.name for path in checkpoints(tmp_path)] == [aside.name, "step-00000010"]
+    settle(tmp_path)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000002", "step-00000010"]
+
+
+def test_settling_removes_leftovers_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("step-00000002", temporary_name(3), "notes", ".git", "0.pkl"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step-00000001").mkdir()
+    set_aside(tmp_path / "step-00000001", "removed")
+    (tmp_path / "step-00000001").mkdir()
+    set_aside(tmp_path / "step-00000001", "replaced")
+    (tmp_path / "step-00000001").mkdir()
+    (tmp_path / ".latest-0").touch()
+    (tmp_path / "latest").touch()
+    settle(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "step-00000001",
+        "step-00000002",
+        "notes",
+        ".git",
+        "0.pkl",
+        "latest",
+    }
