@@ -119,7 +119,9 @@ def load_language_model(
         WrongInput: there is no such model, or it is not a causal language model.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # one of ours is on the screen
     files = find_model(name_or_dir, revision=revision)
     try:
         model = AutoModelForCausalLM.from_pretrained(files.folder, dtype=dtype)

@@ -99,8 +99,11 @@ def differences(ours: StoreAttributes, theirs: StoreAttributes) -> dict[str, tup
         value = getattr(attributes, name)
         return f"{value[:12]} of {getattr(attributes, named[name])}" if name in named else value
 
-    return {
+    differing = {
         f.name: (shown(ours, f.name), shown(theirs, f.name))
         for f in fields(StoreAttributes)
         if f.name not in RECORDED_ONLY and getattr(ours, f.name) != getattr(theirs, f.name)
     }
+    if "hooks" in differing:
+        differing.pop("d_in", None)
+    return differing

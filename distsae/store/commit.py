@@ -36,8 +36,9 @@ def begin_store(root: Path, attributes: StoreAttributes) -> StoreAttributes:
     first = read_attributes(root)
     assert first is not None
     if first.fingerprint() != attributes.fingerprint():
-        shown = "; ".join(
-            f"{name} {there} in the store, {here} now" for name, (there, here) in differences(first, attributes).items()
+        shown = ", ".join(
+            f"{name} {here} now and {there} in the store"
+            for name, (there, here) in differences(first, attributes).items()
         )
         raise WrongInput(
             f"`out` (={root}) must hold a store of the same settings; got {shown}; do repeat them or use another `out`"

@@ -103,7 +103,7 @@ def _write_array(
     stored = group.create_array(
         name,
         shape=array.shape,
-        chunks=(chunk_rows, *array.shape[1:]),
+        chunks=(min(chunk_rows, len(array)), *array.shape[1:]),  # a small unit is not padded to a whole chunk
         dtype=array.dtype,
         compressors=(zarr.codecs.Crc32cCodec(),),
         fill_value=fill,

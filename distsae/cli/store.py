@@ -1,0 +1,163 @@
+"""`distsae store info|verify|collect STORE`: what a store is, whether it is whole, and what may be thrown away."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from distsae.errors import WrongInput, nearest
+
+__all__ = ["EXAMPLES", "HELP", "run"]
+
+HELP = "Look at a store (info), check every byte of it (verify), or remove what killed producers left (collect)."
+
+EXAMPLES = """
+  distsae store info stores/gpt2
+  distsae store info stores/gpt2 --json
+  distsae store verify stores/gpt2        (exit code 1 if a file is damaged or missing; it is named)
+  distsae store collect stores/gpt2
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoConfig:
+    """Settings of `store info`.
+
+    Args:
+        store: folder of the store.
+        json: print one JSON object instead of lines for people.
+    """
+
+    store: str
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathConfig:
+    """Settings of `store verify` and `store collect`.
+
+    Args:
+        store: folder of the store.
+    """
+
+    store: str
+
+
+def run(argv: list[str]) -> int:
+    """Runs one of the actions and returns the exit code."""
+    actions = {"info": _info, "verify": _verify, "collect": _collect}
+    if not argv or argv[0] in ("-h", "--help"):
+        print(
+            f"usage: distsae store {'|'.join(actions)} STORE [--json]\n\n{HELP}\n\nexamples:\n{EXAMPLES.strip(chr(10))}"
+        )
+        return 0 if argv else 2
+    if argv[0] not in actions:
+        raise WrongInput(
+            f"`store` (={argv[0]}) must be followed by one of {', '.join(actions)}{nearest(argv[0], actions)}"
+        )
+    return actions[argv[0]](argv[1:])
+
+
+def _info(argv: list[str]) -> int:
+    from distsae.cli.parsing import parse
+    from distsae.store import Store
+
+    config = parse(
+        InfoConfig,
+        argv,
+        prog="distsae store info",
+        examples=EXAMPLES,
+        help="Say what a store is.",
+        positionals=("store",),
+    )
+    summary = _summary(Store.open(config.store))
+    if config.json:
+        print(json.dumps(summary, indent=2))
+        return 0
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            for inner, shown in value.items():
+                print(f"{name}.{inner:<{max(24 - len(name), 1)}} {shown}")
+        else:
+            text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+            print(f"{name:<25} {', '.join(text) if isinstance(text, list) else text}")
+    return 0
+
+
+def _summary(store: Any) -> dict[str, Any]:  # noqa: ANN401 (a Store; importing it here would slow --help)
+    attributes = store.attributes
+    size = sum(file.size for unit in store.units for file in unit.files.values())
+    return {
+        "rows": store.rows,
+        "heldout_rows": store.heldout_rows,
+        "units": len(store.units),
+        "hooks": list(attributes.hooks),
+        "d_in": dict(attributes.d_in),
+        "dtype": attributes.dtype,
+        "model": attributes.model,
+        "model_revision": attributes.model_revision,
+        "model_digest": attributes.model_digest,
+        "tokenizer": attributes.tokenizer_digest,
+        "corpus": attributes.corpus,
+        "corpus_fingerprint": attributes.corpus_fingerprint,
+        "context_length": attributes.context_length,
+        "prepend_bos": attributes.prepend_bos,
+        "excluded_positions": attributes.excluded_positions,
+        "contexts": attributes.contexts,
+        "heldout_contexts": attributes.heldout_contexts,
+        "chunk_rows": attributes.chunk_rows,
+        "seed": attributes.seed,
+        "bytes": size,
+        "mean_norm": {hook: store.statistics(hook).mean_norm for hook in attributes.hooks},
+        "variance": {hook: store.statistics(hook).variance for hook in attributes.hooks},
+        "library_versions": dict(attributes.library_versions),
+        "fingerprint": store.fingerprint,
+        "content_digest": store.content_digest,
+    }
+
+
+def _verify(argv: list[str]) -> int:
+    from distsae.cli.parsing import parse
+    from distsae.progress import Progress
+    from distsae.store import Store, verify_store
+
+    config = parse(
+        PathConfig,
+        argv,
+        prog="distsae store verify",
+        examples=EXAMPLES,
+        help="Check every file of a store.",
+        positionals=("store",),
+    )
+    store = Store.open(config.store)
+    sizes = [file.size for unit in store.units for file in unit.files.values()]
+    with Progress(sum(sizes), "verify", "bytes") as progress:
+        faults = verify_store(store, progress.advance)
+    for fault in faults:
+        print(fault)
+    if faults:
+        print(f"{store.path}: {len(faults)} faults in {len(sizes):,} files")
+        return 1
+    print(f"{store.path}: {len(sizes):,} files, {sum(sizes):,} bytes, {store.rows + store.heldout_rows:,} rows: whole")
+    return 0
+
+
+def _collect(argv: list[str]) -> int:
+    from pathlib import Path
+
+    from distsae.cli.parsing import parse
+    from distsae.store import collect_orphans
+
+    config = parse(
+        PathConfig,
+        argv,
+        prog="distsae store collect",
+        examples=EXAMPLES,
+        help="Remove attempts that no commit record names.",
+        positionals=("store",),
+    )
+    collected = collect_orphans(Path(config.store).expanduser())
+    left = f"; {collected.in_progress} in progress left alone" if collected.in_progress else ""
+    print(f"{config.store}: removed {collected.attempts} orphans, {collected.size:,} bytes{left}")
+    return 0

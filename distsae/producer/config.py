@@ -1,0 +1,99 @@
+"""What `distsae produce` is told, and the checks that cost nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from distsae.errors import WrongInput
+
+__all__ = ["ProduceConfig", "check"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProduceConfig:
+    """Settings of a producer.
+
+    Args:
+        model: folder written by `save_pretrained`, or name of a Hugging Face repository.
+        corpus: .jsonl, .txt or .parquet file, a folder of them, or name of a Hugging Face data set.
+        hooks: hooks to store, for example '[blocks.3.resid_post]'; or the path of any module.
+        out: folder of the store; an unfinished one is continued.
+        context_length: tokens in a context, BOS included.
+        max_rows: token rows to produce, held-out ones included, rounded down to whole contexts; all of the corpus if
+            not given.
+        unit_rows: token rows in a unit: what a process computes in memory and commits at once.
+        dtype: of the stored activations.
+        seed: of the permutations of contexts and rows.
+        heldout_share: share of the contexts that is held out for evaluation; at least one context, at most a unit.
+        chunk_rows: rows in a chunk, the smallest piece that is read.
+        batch_contexts: contexts in a forward pass.
+        prepend_bos: whether every context starts with BOS.
+        excluded_positions: first positions of a context that give no row (1 leaves out BOS, whose activation is
+            unlike all others).
+        text_field: field or column that holds the text.
+        split: split of a Hugging Face data set.
+        subset: configuration of a Hugging Face data set.
+        revision: revision of a Hugging Face model.
+        device: where the model runs; auto takes this process's GPU if there is one.
+        model_dtype: that the model computes in.
+    """
+
+    model: str
+    corpus: str
+    hooks: tuple[str, ...]
+    out: str
+    context_length: int = 128
+    max_rows: int | None = None
+    unit_rows: int = 262_144
+    dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
+    seed: int = 0
+    heldout_share: float = 0.02
+    chunk_rows: int = 8192
+    batch_contexts: int = 32
+    prepend_bos: bool = True
+    excluded_positions: int = 1
+    text_field: str = "text"
+    split: str = "train"
+    subset: str | None = None
+    revision: str | None = None
+    device: str = "auto"
+    model_dtype: Literal["fp16", "bf16", "fp32"] = "fp32"
+
+    @property
+    def rows_per_context(self) -> int:
+        """Token rows that one context gives."""
+        return self.context_length - self.excluded_positions
+
+    @property
+    def max_contexts(self) -> int | None:
+        """Contexts that `max_rows` allows; None for all of the corpus."""
+        return None if self.max_rows is None else self.max_rows // self.rows_per_context
+
+
+def check(config: ProduceConfig) -> None:
+    """Refuses settings that make no sense by themselves.
+
+    Raises:
+        WrongInput: naming the setting.
+    """
+    if not config.hooks:
+        raise WrongInput("`hooks` (=[]) must name at least one hook; do give --hooks '[blocks.0.resid_post]'")
+    if len(set(config.hooks)) < len(config.hooks) or any(not hook or "/" in hook for hook in config.hooks):
+        raise WrongInput(f"`hooks` (={list(config.hooks)}) must be different names; do name each hook once")
+    at_least = {"context_length": 2, "unit_rows": 1, "chunk_rows": 1, "batch_contexts": 1, "excluded_positions": 0}
+    for name, least in at_least.items():
+        if getattr(config, name) < least:
+            raise WrongInput(f"`{name}` (={getattr(config, name)}) must be at least {least}")
+    if config.excluded_positions >= config.context_length:
+        raise WrongInput(
+            f"`excluded_positions` (={config.excluded_positions}) must be below `context_length` "
+            f"(={config.context_length}); got no position that gives a row"
+        )
+    if not 0 <= config.heldout_share <= 0.5:
+        raise WrongInput(f"`heldout_share` (={config.heldout_share}) must be from 0 to 0.5")
+    if config.max_contexts is not None and config.max_contexts < 2:
+        raise WrongInput(
+            f"`max_rows` (={config.max_rows}) must allow two contexts, one to train on and one held out; do use "
+            f"{2 * config.rows_per_context} or more"
+        )

@@ -1,0 +1,128 @@
+"""The producer: text to a sealed store, by any number of processes, each of which may die at any time.
+
+A process walks through the units, skips those that are committed or claimed, computes one, writes it as an attempt of
+its own and commits it. When nothing is left to start it waits for what others are doing (or takes it over when they
+have died), and whoever finds all units committed seals the store. Running the same command again continues.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from distsae.errors import WrongInput
+from distsae.producer.config import ProduceConfig, check
+from distsae.producer.corpus import documents
+from distsae.producer.crew import crew_place, own_device
+from distsae.producer.hooks import hook_widths
+from distsae.producer.language_model import LanguageModel, ModelFiles, find_model, load_language_model
+from distsae.producer.tokenised import tokenised_corpus
+from distsae.producer.unit import check_fits
+from distsae.producer.work import produce_units
+from distsae.progress import say
+from distsae.store import (
+    Claims,
+    Store,
+    StoreAttributes,
+    StorePaths,
+    begin_store,
+    contexts_per_unit,
+    read_attributes,
+    seal_store,
+)
+from distsae.store.layout import DTYPES
+
+__all__ = ["produce"]
+
+_LIBRARIES = ("distsae", "torch", "transformers", "tokenizers", "numpy", "zarr")
+
+
+def produce(config: ProduceConfig) -> None:
+    """Produces a store, or what is missing of one, and returns when it is sealed.
+
+    Raises:
+        WrongInput: a setting is wrong, or the store was begun with others.
+    """
+    check(config)
+    place = crew_place()
+    device = own_device(config.device, place)
+    root = Path(config.out).expanduser()
+    documents(config.corpus, text_field=config.text_field, split=config.split, subset=config.subset)
+    files = find_model(config.model, revision=config.revision)
+    begun = read_attributes(root) if root.is_dir() else None
+    language_model: LanguageModel | None = None
+    if begun is None:
+        language_model = _load(config, device)
+        widths = _checked_widths(config, language_model)
+    else:
+        widths = begun.d_in if begun.hooks == config.hooks else dict.fromkeys(config.hooks, 0)
+        # What does not need the tokenised corpus is compared before it is tokenised.
+        begin_store(root, _attributes(config, files, begun.contexts, begun.corpus_fingerprint, widths))
+
+    with Claims(StorePaths(root).claims) as claims:
+        tokenised = tokenised_corpus(config, files, root, claims)
+        attributes = _attributes(config, files, len(tokenised.contexts), tokenised.fingerprint, widths)
+        if language_model is not None:
+            check_fits(language_model, attributes, tokenised.contexts.token_ids[: config.batch_contexts])
+        attributes = begin_store(root, attributes)
+        if StorePaths(root).dataset.exists():
+            say(f"{root} is finished: nothing to do")
+            return
+        tokenised.verify()
+        if language_model is None:
+            language_model = _load(config, device)
+        produce_units(root, attributes, tokenised.contexts, language_model, claims, place)
+    seal_store(root, attributes)
+    store = Store.open(root)
+    say(f"{root} is finished: {store.rows:,} rows and {store.heldout_rows:,} held-out ones in {len(store.units)} units")
+
+
+def _load(config: ProduceConfig, device: torch.device) -> LanguageModel:
+    dtype = DTYPES[config.model_dtype].torch
+    return load_language_model(config.model, revision=config.revision, device=device, dtype=dtype)
+
+
+def _checked_widths(config: ProduceConfig, language_model: LanguageModel) -> dict[str, int]:
+    """Returns the width of each hook; raises WrongInput for a hook or a length that the model does not have."""
+    model_config = language_model.model.config.get_text_config()
+    longest = getattr(model_config, "max_position_embeddings", None)
+    if longest is not None and config.context_length > longest:
+        raise WrongInput(
+            f"`context_length` (={config.context_length}) must not exceed the model's {longest} positions; do use less"
+        )
+    if len(language_model.tokenizer) > language_model.model.get_input_embeddings().num_embeddings:
+        raise WrongInput(
+            f"`model` (={config.model}) must have an embedding for every token; got a tokenizer of "
+            f"{len(language_model.tokenizer)} tokens; do save the tokenizer that belongs to the model beside it"
+        )
+    return hook_widths(language_model.model, config.hooks)
+
+
+def _attributes(
+    config: ProduceConfig, files: ModelFiles, contexts: int, corpus_fingerprint: str, widths: dict[str, int]
+) -> StoreAttributes:
+    most = contexts_per_unit(config.unit_rows, config.rows_per_context)
+    return StoreAttributes(
+        model=str(config.model),
+        model_revision=files.revision,
+        model_digest=files.digest,
+        tokenizer_digest=files.tokenizer_digest,
+        corpus=str(config.corpus),
+        corpus_fingerprint=corpus_fingerprint,
+        hooks=tuple(config.hooks),
+        d_in=widths,
+        dtype=config.dtype,
+        context_length=config.context_length,
+        prepend_bos=config.prepend_bos,
+        excluded_positions=config.excluded_positions,
+        unit_rows=config.unit_rows,
+        contexts=contexts,
+        heldout_contexts=min(max(round(config.heldout_share * contexts), 1), most),
+        seed=config.seed,
+        chunk_rows=config.chunk_rows,
+        batch_contexts=config.batch_contexts,
+        model_dtype=config.model_dtype,
+        library_versions={name: version(name) for name in _LIBRARIES},
+    )

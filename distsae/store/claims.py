@@ -1,0 +1,110 @@
+"""Who is working on what: advice that saves work, never a lock that guards data.
+
+A producer puts its claim on a unit before it starts, renews it while it works, and removes it afterwards. Others leave
+claimed units alone until nothing else is to be done, and take them over when the claim has not been renewed for a
+while or its process is gone. If two producers work on the same unit all the same, committing settles it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import uuid
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["STALE_AFTER", "Claims", "claimed"]
+
+STALE_AFTER = 60.0
+"""Seconds without renewal after which a claim counts for nothing."""
+
+
+class Claims:
+    """The claims of one process, renewed by a thread until the `with` block ends.
+
+    Args:
+        folder: `STORE/claims`.
+        renew_every: seconds between renewals.
+    """
+
+    def __init__(self, folder: Path, renew_every: float = 5.0) -> None:
+        self._folder, self._renew_every = folder, renew_every
+        self._held: set[Path] = set()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="claims", daemon=True)
+
+    def __enter__(self) -> Claims:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        for path in self._held:
+            path.unlink(missing_ok=True)
+
+    def take(self, name: str) -> bool:
+        """Claims `name` unless somebody alive has; says whether it is ours now."""
+        path = self._folder / name
+        if path.exists():
+            if claimed(self._folder, name):
+                return False
+            path.unlink(missing_ok=True)
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
+        except FileExistsError:
+            return False
+        self._held.add(path)
+        return True
+
+    def release(self, name: str) -> None:
+        """Gives up our claim on `name`."""
+        path = self._folder / name
+        self._held.discard(path)
+        path.unlink(missing_ok=True)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(self._renew_every):
+            for path in tuple(self._held):
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(path)
+
+
+def claimed(folder: Path, name: str) -> bool:
+    """Says whether a living process has a claim on `name`."""
+    path = folder / name
+    try:
+        age = _now(folder) - path.stat().st_mtime
+        owner = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except ValueError:  # seen between its creation and its first byte
+        return True
+    return age < STALE_AFTER and not (owner["host"] == socket.gethostname() and not _alive(owner["pid"]))
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock of the file system, which may be another machine's."""
+    probe = folder / f".now-{uuid.uuid4().hex}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,72 @@
+"""Removing what dead producers left: attempts that no commit record names.
+
+An attempt is an orphan when its unit is committed with another attempt, or when nobody alive has a claim on its unit.
+A producer whose attempt is removed under its hands notices that the unit is committed and goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from distsae.errors import WrongInput
+from distsae.store.attributes import StoreAttributes
+from distsae.store.claims import claimed
+from distsae.store.commit import read_attributes
+from distsae.store.durable import read_json
+from distsae.store.layout import StorePaths
+from distsae.store.plan import unit_contexts
+
+__all__ = ["Collected", "collect_orphans"]
+
+
+class Collected(NamedTuple):
+    """What was removed: folders and bytes; and how many attempts of living producers were left alone."""
+
+    attempts: int
+    size: int
+    in_progress: int
+
+
+def collect_orphans(root: Path) -> Collected:
+    """Removes orphan attempts and temporary files from the store at `root`, sealed or not.
+
+    Raises:
+        WrongInput: there is no store.
+        TornData: a commit record is damaged; nothing is removed then.
+    """
+    attributes = read_attributes(root) if root.is_dir() else None
+    if attributes is None:
+        raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; do check the path")
+    paths = StorePaths(root)
+    committed = _committed_attempts(paths, attributes)
+    orphans, in_progress = [], 0
+    for folder in sorted(paths.data.glob("unit-*/*")):
+        unit = folder.parent.name
+        if committed.get(unit) == f"{unit}/{folder.name}":
+            continue
+        if unit not in committed and claimed(paths.claims, unit):
+            in_progress += 1
+            continue
+        orphans.append(folder)
+    orphans += _scratch(paths)
+    size = sum(file.stat().st_size for folder in orphans for file in folder.rglob("*") if file.is_file())
+    for folder in orphans:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Collected(len(orphans), size, in_progress)
+
+
+def _committed_attempts(paths: StorePaths, attributes: StoreAttributes) -> dict[str, str]:
+    found = {}
+    for unit in range(len(unit_contexts(attributes))):
+        if paths.commit(unit).exists():
+            found[paths.unit_name(unit)] = str(read_json(paths.commit(unit))["attempt"])
+    return found
+
+
+def _scratch(paths: StorePaths) -> list[Path]:
+    """Half-written copies of the tokenised corpus, unless somebody is writing one."""
+    if claimed(paths.claims, "contexts") or not paths.contexts.is_dir():
+        return []
+    return sorted(paths.contexts.glob(".*"))
