@@ -6,7 +6,7 @@ import errno
 import time
 from pathlib import Path
 
-from distsae.errors import WrongInput
+from distsae.errors import TornData, WrongInput
 from distsae.producer.contexts import Contexts
 from distsae.producer.crew import Place, unit_queue
 from distsae.producer.job_progress import JobProgress
@@ -67,7 +67,7 @@ def produce_units(
 def _write_and_commit(root: Path, attributes: StoreAttributes, unit: int, split: str, data: UnitData) -> None:
     try:
         commit_unit(root, write_attempt(root, attributes, unit, split, data))
-    except FileNotFoundError:
+    except (FileNotFoundError, TornData):
         # `distsae store collect` removes attempts whose unit another producer has committed.
         if not StorePaths(root).commit(unit).exists():
             raise

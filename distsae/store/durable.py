@@ -70,7 +70,11 @@ def crc32c(data: bytes | np.ndarray) -> int:
 
 def fsync_tree(folder: Path) -> None:
     """Forces every file and folder under `folder`, and `folder` itself, to the disk."""
-    for parent, _, files in os.walk(folder, topdown=False):
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, _, files in os.walk(folder, topdown=False, onerror=fail):
         for name in files:
             _fsync(Path(parent) / name)
         _fsync(Path(parent))

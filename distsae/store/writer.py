@@ -21,7 +21,7 @@ from torch import Tensor
 from distsae.errors import TornData
 from distsae.store.attributes import StoreAttributes
 from distsae.store.durable import crc32c, fsync_tree
-from distsae.store.layout import DTYPES, ROW_ARRAYS, StorePaths
+from distsae.store.layout import DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.records import FileRecord, HookSums, UnitRecord
 
 __all__ = ["UnitData", "is_chunk_file", "write_attempt"]
@@ -49,7 +49,7 @@ def write_attempt(root: Path, attributes: StoreAttributes, unit: int, split: str
     """Writes a unit under a unique name, checks and fsyncs it, and returns the record that would commit it.
 
     Raises:
-        TornData: what is on disk is not what was written.
+        TornData: what is on disk is not what was written, or somebody removed files of it.
     """
     paths = StorePaths(root)
     attempt = f"{paths.unit_name(unit)}/{uuid.uuid4().hex}"
@@ -73,11 +73,16 @@ def write_attempt(root: Path, attributes: StoreAttributes, unit: int, split: str
     for hook, array in acts.items():
         _write_array(act_group, hook, array, attributes.chunk_rows, storage.fill, logical_dtype=storage.logical)
 
-    files = {
-        os.path.relpath(file, folder): _file_record(file, os.path.relpath(file, folder))
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
+    names = sorted(os.path.relpath(file, folder) for file in folder.rglob("*") if file.is_file())
+    chunks = sum(1 for name in names if is_chunk_file(name))
+    expected = sum(
+        chunk_count(len(array), attributes.chunk_rows) for array in (*arrays.values(), contexts, *acts.values())
+    )
+    if chunks != expected:
+        raise TornData(
+            f"{folder} lost files while it was written: {chunks} of {expected} chunks are there; run it again"
+        )
+    files = {name: _file_record(folder / name, name) for name in names}
     fsync_tree(folder)
     return UnitRecord(
         index=unit,

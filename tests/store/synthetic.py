@@ -1,0 +1,93 @@
+"""A store without a language model: every activation is a known function of its context and position."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from distsae.store import (
+    Store,
+    StoreAttributes,
+    UnitData,
+    begin_store,
+    commit_unit,
+    row_order,
+    seal_store,
+    unit_contexts,
+    unit_split,
+    write_attempt,
+)
+from distsae.store.layout import DTYPES
+
+
+def attributes(**changes) -> StoreAttributes:
+    """Attributes of a small store: 40 contexts of 9 tokens, 3 train units, 2 hooks."""
+    values = {
+        "model": "synthetic",
+        "model_revision": "local",
+        "model_digest": "m",
+        "tokenizer_digest": "t",
+        "corpus": "synthetic",
+        "corpus_fingerprint": "c",
+        "hooks": ("a.b", "c"),
+        "d_in": {"a.b": 6, "c": 4},
+        "dtype": "fp32",
+        "context_length": 9,
+        "prepend_bos": True,
+        "excluded_positions": 1,
+        "unit_rows": 100,
+        "contexts": 40,
+        "heldout_contexts": 4,
+        "seed": 0,
+        "chunk_rows": 32,
+    }
+    return StoreAttributes(**{**values, **changes})
+
+
+def activations(hook: str, d_in: int, context_id: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """What the synthetic model answers, fp32 `[rows, d_in]`: exact in every storage dtype for small stores."""
+    salt = sum(hook.encode()) % 7
+    dims = torch.arange(d_in)
+    return ((context_id[:, None] * 3 + position[:, None] * 5 + dims * (salt + 1)) % 61 - 30).float()
+
+
+def unit_data(attrs: StoreAttributes, unit: int) -> UnitData:
+    """The rows of one unit."""
+    context_ids = torch.from_numpy(unit_contexts(attrs)[unit])
+    positions = torch.arange(attrs.excluded_positions, attrs.context_length)
+    rows = len(context_ids) * len(positions)
+    order = torch.from_numpy(row_order(attrs, unit, rows))
+    context_id = context_ids.repeat_interleave(len(positions))[order]
+    position = positions.repeat(len(context_ids))[order]
+    tokens = (torch.arange(attrs.contexts)[:, None] * 7 + torch.arange(attrs.context_length)).int() % 50
+    tokens[:, 0] = 0
+    return UnitData(
+        acts={
+            hook: activations(hook, attrs.d_in[hook], context_id, position).to(DTYPES[attrs.dtype].torch)
+            for hook in attrs.hooks
+        },
+        rows={
+            "token_id": tokens[context_id, position].long(),
+            "position": position,
+            "document_id": context_id // 2,
+            "context_id": context_id,
+        },
+        context_token_ids=tokens[context_ids],
+    )
+
+
+def write_unit(root: Path, attrs: StoreAttributes, unit: int) -> bool:
+    """Writes and commits one unit; says whether the commit was ours."""
+    split = unit_split(attrs, unit, len(unit_contexts(attrs)))
+    return commit_unit(root, write_attempt(root, attrs, unit, split, unit_data(attrs, unit)))
+
+
+def write_store(root: Path, attrs: StoreAttributes | None = None) -> Store:
+    """Writes and seals a whole store."""
+    attrs = attributes() if attrs is None else attrs
+    begin_store(root, attrs)
+    for unit in range(len(unit_contexts(attrs))):
+        write_unit(root, attrs, unit)
+    seal_store(root, attrs)
+    return Store.open(root)

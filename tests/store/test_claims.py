@@ -1,0 +1,51 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from distsae.store.claims import STALE_AFTER, Claims, claimed
+
+
+def test_one_claims_others_wait_until_it_is_given_up(tmp_path):
+    with Claims(tmp_path) as first, Claims(tmp_path) as second:
+        assert first.take("unit-000000")
+        assert claimed(tmp_path, "unit-000000")
+        assert not second.take("unit-000000")
+        assert second.take("unit-000001")
+        first.release("unit-000000")
+        assert second.take("unit-000000")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_claim_of_a_dead_process_counts_for_nothing(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "unit").write_text(json.dumps({"host": socket.gethostname(), "pid": dead.pid}))
+    assert not claimed(tmp_path, "unit")
+    with Claims(tmp_path) as claims:
+        assert claims.take("unit")
+
+
+def test_claim_of_another_machine_goes_stale(tmp_path):
+    path = tmp_path / "unit"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    assert claimed(tmp_path, "unit")
+    old = time.time() - STALE_AFTER - 5
+    os.utime(path, (old, old))
+    assert not claimed(tmp_path, "unit")
+
+
+def test_renewed_while_held(tmp_path):
+    with Claims(tmp_path, renew_every=0.02) as claims:
+        claims.take("unit")
+        os.utime(tmp_path / "unit", (0, 0))
+        deadline = time.monotonic() + 10
+        while (tmp_path / "unit").stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert claimed(tmp_path, "unit")
+
+
+def test_no_folder_no_claims(tmp_path):
+    assert not claimed(tmp_path / "missing", "unit")
