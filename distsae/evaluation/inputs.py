@@ -145,9 +145,8 @@ def _token_ids(config: EvaluateConfig, store: Store, model: LanguageModel) -> Te
         )
         token_ids = torch.as_tensor(packed.token_ids).long()
     if len(token_ids) == 0:
-        raise WrongInput(
-            f"`corpus` (={config.corpus or 'held-out contexts'}) must fill at least one context of {length} tokens; "
-            "give more text"
-        )
+        if config.corpus is None:
+            raise WrongInput(f"`store` (={config.store}) must have held-out contexts; it has none; give `--corpus`")
+        raise WrongInput(f"`corpus` (={config.corpus}) must fill a context of {length} tokens; give more text")
     order = numpy_generator(config.seed, "evaluation", "contexts").permutation(len(token_ids))
     return token_ids[torch.from_numpy(order[:wanted].copy())]

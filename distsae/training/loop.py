@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,7 +174,7 @@ class _Run:
                 say(f"not resumed from {reason}")
         if path is None or self.config.resume == "none":
             return 0, 0.0
-        step = int(path.name.rsplit("-", 1)[-1])
+        step = int(re.findall(r"step-(\d+)", path.name)[-1])
         self.state.phases.restore(step)
         facts = load(path, self.state.tensors(), self.mesh.device_mesh)
         if facts["store_fingerprint"] != self.store.fingerprint:
@@ -181,7 +182,7 @@ class _Run:
                 f"`store` (={self.store.path}) must be the one the run began with, {facts['store_fingerprint']}; got "
                 f"{self.store.fingerprint}"
             )
-        shares = {name: float(value) for name, value in facts["underused"].items()}  # type: ignore[union-attr,arg-type]
+        shares: Any = facts["underused"]
         self.state.underused = dataclasses.replace(self.state.underused, **shares)
         say(f"resumed from {path}, step {step}")
         return step, float(facts["seconds"])  # type: ignore[arg-type]
@@ -208,8 +209,9 @@ class _Run:
         rate = config.optimizer.peak_rate(config.sae.d_sae)
         say(
             f"training d_sae {config.sae.d_sae}, k {config.sae.k}, {config.allocation}, aux {config.aux} on "
-            f"{self.store.rows:,} rows of {self.hook}; mesh {config.mesh.data} x {config.mesh.feature} (data x feature), "
-            f"{self.device.type}; steps {first} to {self.steps} of {config.batch_tokens} tokens, lr {rate:.2g}"
+            f"{self.store.rows:,} rows of {self.hook}; "
+            f"mesh {config.mesh.data} x {config.mesh.feature} (data x feature), {self.device.type}; "
+            f"steps {first} to {self.steps} of {config.batch_tokens} tokens, lr {rate:.2g}"
         )
 
     def _finish(self) -> None:
