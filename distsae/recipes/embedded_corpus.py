@@ -1,0 +1,212 @@
+"""The English that every Python carries: a corpus for a machine with nothing else on it.
+
+Python ships several megabytes of prose: the language reference behind `help("topics")` (`pydoc_data.topics`), the
+docstrings and the longer comments of the standard library, and the docstrings of the types and functions written in
+C. They are read from where this interpreter lies, so the demo needs neither a network nor a data set, and the same
+interpreter always gives the same documents in the same order.
+
+Nothing of the standard library is imported for its docstrings: sources are parsed. Only modules compiled into the
+interpreter, which have no sources, are imported and inspected.
+
+A document is one topic, one module (its docstring and its functions'), one class (its docstring and its methods'), or
+the comments of one module. A text that occurs several times is kept where it comes first.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import inspect
+import json
+import sys
+import sysconfig
+import tokenize
+import types
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from distsae.errors import WrongInput
+
+__all__ = ["documents", "is_validation", "write_jsonl"]
+
+VALIDATION_ONE_IN = 16
+"""The embedded model was never trained on one document in this many, chosen by the document's own text."""
+
+MIN_CHARACTERS = 80
+"""Shorter documents are a name and hardly a sentence."""
+
+SKIPPED_FOLDERS = frozenset(
+    {
+        "__pycache__",
+        "_bundled",
+        "dist-packages",
+        "idle_test",
+        "idlelib",
+        "lib-dynload",
+        "lib2to3",
+        "pydoc_data",
+        "site-packages",
+        "test",
+        "tests",
+        "turtledemo",
+    }
+)
+
+C_FUNCTIONS = (types.BuiltinFunctionType, types.MethodDescriptorType, types.GetSetDescriptorType)
+
+Entry = tuple[str, str]
+"""A heading (`name(arguments)`, or empty for the owner's own text) and its docstring."""
+
+
+def documents() -> Iterator[str]:
+    """Yields the documents, longest sources of prose first: topics, then standard library, then built-in modules.
+
+    Raises:
+        WrongInput: this Python was installed without its sources, so there is hardly any text.
+    """
+    seen: set[bytes] = set()
+    characters = 0
+    for document in _all_documents(seen):
+        characters += len(document)
+        yield document
+    if characters < 1_000_000:
+        raise WrongInput(
+            f"the embedded corpus needs a Python with the sources of its standard library; got {characters:,} "
+            f"characters from {_library()}; give --corpus PATH with text of your own, or use another Python"
+        )
+
+
+def is_validation(document: str) -> bool:
+    """Says whether the embedded model's training left this document out: a property of the text alone."""
+    return int.from_bytes(hashlib.sha256(document.encode()).digest()[:4], "big") % VALIDATION_ONE_IN == 0
+
+
+def write_jsonl(path: str | Path) -> int:
+    """Writes one `{"text": ...}` object a line, replacing `path` only when all is written.
+
+    Returns:
+        The number of documents.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    count = 0
+    with partial.open("w", encoding="utf-8", newline="\n") as file:
+        for document in documents():
+            file.write(json.dumps({"text": document}) + "\n")
+            count += 1
+    partial.replace(path)
+    return count
+
+
+def _library() -> Path:
+    return Path(sysconfig.get_path("stdlib"))
+
+
+def _all_documents(seen: set[bytes]) -> Iterator[str]:
+    for topic in _topics():
+        if _is_new(topic, seen):
+            yield topic
+    for owner, entries in _library_entries():
+        yield from _render(owner, entries, seen)
+    for owner, entries in _builtin_entries():
+        yield from _render(owner, entries, seen)
+
+
+def _topics() -> Iterator[str]:
+    topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+    for name in sorted(topics):
+        yield topics[name].strip()
+
+
+def _is_new(text: str, seen: set[bytes]) -> bool:
+    digest = hashlib.sha256(" ".join(text.split()).encode("utf-8", "replace")).digest()
+    new = digest not in seen
+    seen.add(digest)
+    return new
+
+
+def _render(owner: str, entries: Iterable[Entry], seen: set[bytes]) -> Iterator[str]:
+    """Joins the new docstrings among `entries` to at most one document headed by its owner's name."""
+    parts = []
+    for heading, docstring in entries:
+        text = inspect.cleandoc(docstring).strip().encode("utf-8", "ignore").decode()  # no lone surrogates
+        if text and _is_new(text, seen):
+            parts.append(f"{heading}\n{_indented(text)}" if heading else text)
+    document = "\n\n".join([owner, *parts])
+    if parts and len(document) >= MIN_CHARACTERS:
+        yield document
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
+
+
+def _library_entries() -> Iterator[tuple[str, list[Entry]]]:
+    root = _library()
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).parts):
+        parts = path.relative_to(root).with_suffix("").parts
+        if SKIPPED_FOLDERS.intersection(parts) or parts[0].startswith("config-"):
+            continue
+        name = ".".join(part for part in parts if part != "__init__")
+        try:
+            with tokenize.open(path) as file, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                source = file.read()
+                tree = ast.parse(source)
+        except (SyntaxError, ValueError, OSError):
+            continue  # a file that is not Python for this interpreter carries no docstrings
+        yield from _tree_entries(name, tree)
+        yield f"Comments in module {name}:", [("", comment) for comment in _comments(source)]
+
+
+def _tree_entries(name: str, tree: ast.Module) -> Iterator[tuple[str, list[Entry]]]:
+    own = ast.get_docstring(tree, clean=False)
+    yield f"Help on module {name}:", [("", own)] * (own is not None) + _function_entries(tree.body)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            own = ast.get_docstring(node, clean=False)
+            entries = [("", own)] * (own is not None) + _function_entries(node.body)
+            yield f"Help on class {node.name} in module {name}:", entries
+
+
+def _function_entries(body: list[ast.stmt]) -> list[Entry]:
+    entries = []
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node, clean=False)
+            if docstring:
+                arguments = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+                entries.append((f"{node.name}({', '.join(arguments)})", docstring))
+    return entries
+
+
+def _comments(source: str) -> Iterator[str]:
+    """Yields the blocks of comment lines that read like prose: several lines, mostly letters and spaces."""
+    block: list[str] = []
+    for line in [*source.splitlines(), ""]:
+        if line.lstrip().startswith("#"):
+            block.append(line.lstrip().lstrip("#").strip())
+            continue
+        text = "\n".join(block).strip()
+        letters = sum(character.isalpha() or character.isspace() for character in text)
+        if len(text) >= MIN_CHARACTERS and "\n" in text and letters >= 0.85 * len(text):
+            yield text
+        block = []
+
+
+def _builtin_entries() -> Iterator[tuple[str, list[Entry]]]:
+    for name in sorted(sys.builtin_module_names):
+        module = importlib.import_module(name)
+        yield f"Help on built-in module {name}:", _inspected_entries(module)
+        for key, value in sorted(vars(module).items()):
+            if isinstance(value, type) and value.__module__ in {name, name.removeprefix("_")}:
+                yield f"Help on class {key} in module {value.__module__}:", _inspected_entries(value)
+
+
+def _inspected_entries(owner: types.ModuleType | type) -> list[Entry]:
+    members = [(name, value) for name, value in sorted(vars(owner).items()) if isinstance(value, C_FUNCTIONS)]
+    entries = [("", owner.__doc__)] + [(f"{name}()", value.__doc__) for name, value in members]
+    return [(heading, text) for heading, text in entries if isinstance(text, str)]
