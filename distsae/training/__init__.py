@@ -3,7 +3,8 @@
 from distsae.training.config import AuxiliaryConfig, CheckpointConfig, SizeConfig, TrainConfig
 from distsae.training.engine import Engine
 from distsae.training.loop import train
-from distsae.training.plain_engine import OptimizerConfig, PlainEngine
+from distsae.training.optimizer import OptimizerConfig
+from distsae.training.plain_engine import PlainEngine
 from distsae.training.step import StepOutcome, training_step
 
 __all__ = [

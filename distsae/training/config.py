@@ -9,7 +9,8 @@ from distsae.errors import WrongInput
 from distsae.losses import AuxName
 from distsae.model import AllocationName
 from distsae.parallel import MeshConfig
-from distsae.training.plain_engine import OptimizerConfig
+from distsae.training.deepspeed_config import DeepSpeedConfig
+from distsae.training.optimizer import OptimizerConfig
 
 __all__ = ["AuxiliaryConfig", "CheckpointConfig", "SizeConfig", "TrainConfig"]
 
@@ -103,6 +104,8 @@ class TrainConfig:
         zipf_q: offset of the Zipf quotas; by default fitted likewise (d_sae / 64 if the run starts with it).
         finetune_fc_from: share of the steps after which Mutual Choice gives way to Feature Choice.
         mesh: how the processes share the work.
+        engine: plain keeps all of Adam's state of its features on every rank; deepspeed shards it over the data axis.
+        deepspeed: how far the deepspeed engine shards, and where the state lies.
         optimizer: Adam and its schedule.
         auxiliary: details of the auxiliary loss.
         checkpoint: when state is saved.
@@ -126,6 +129,8 @@ class TrainConfig:
     zipf_q: float | None = None
     finetune_fc_from: float | None = None
     mesh: MeshConfig = MeshConfig()
+    engine: Literal["plain", "deepspeed"] = "plain"
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()

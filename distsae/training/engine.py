@@ -19,6 +19,10 @@ class Engine(Protocol):
     def state(self) -> dict[str, Tensor]:
         """Returns the optimizer's tensors by name; those of a sharded parameter have its shape.
 
-        They are the live tensors: filling them restores the state.
+        Names and shapes are the same for every engine, so that a checkpoint of one is read by the other.
         """
+        ...
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Takes over what a checkpoint has put into the tensors that `state` returned."""
         ...

@@ -11,7 +11,7 @@ import torch
 
 from distsae.allocation import MutualSelector, Selector
 from distsae.batches import BatchReader, StreamOrder
-from distsae.checkpoint import JSON, load, newest, prune, save
+from distsae.checkpoint import JSON, Shard, load, newest, prune, save
 from distsae.errors import NonFiniteScores, WrongInput
 from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
@@ -19,6 +19,8 @@ from distsae.parallel import Mesh, build_mesh
 from distsae.progress import Progress, say
 from distsae.store import Store
 from distsae.training.config import TrainConfig
+from distsae.training.deepspeed_engine import DeepSpeedEngine
+from distsae.training.engine import Engine
 from distsae.training.finish import frozen_sae
 from distsae.training.launch import check_processes, start_accelerator, start_tracking
 from distsae.training.metrics import Meter
@@ -86,7 +88,7 @@ class _Run:
         auxiliary = config.auxiliary
         self.state = TrainingState(
             shard=shard,
-            engine=PlainEngine(shard, self.mesh, config.optimizer),
+            engine=self._engine(shard),
             phases=Phases(config, self.steps, self.mesh, self.device),
             statistics=FiringStatistics(len(features), auxiliary.window_tokens, auxiliary.dead_after_tokens),
             thresholds=ThresholdTracker(len(features)),
@@ -94,6 +96,11 @@ class _Run:
             d_sae=d_sae,
         )
         self.aux_selector = MutualSelector(config.sae.k * auxiliary.k_per_k)
+
+    def _engine(self, shard: FeatureShard) -> Engine:
+        if self.config.engine == "plain":
+            return PlainEngine(shard, self.mesh, self.config.optimizer)
+        return DeepSpeedEngine(shard, self.mesh, self.config.optimizer, self.config.deepspeed)
 
     def go(self) -> None:
         """Trains from the newest checkpoint, or from the start, to the end."""
@@ -176,7 +183,9 @@ class _Run:
             return 0, 0.0
         step = int(re.findall(r"step-(\d+)", path.name)[-1])
         self.state.phases.restore(step)
-        facts = load(path, self.state.tensors(), self.mesh.device_mesh)
+        tensors = self.state.tensors()
+        facts = load(path, tensors, self.mesh.device_mesh)
+        self.state.engine.restore({name: t.local if isinstance(t, Shard) else t for name, t in tensors.items()})
         if facts["store_fingerprint"] != self.store.fingerprint:
             raise WrongInput(
                 f"`store` (={self.store.path}) must be the one the run began with, {facts['store_fingerprint']}; got "

@@ -2,64 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from distsae.errors import WrongInput
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
+from distsae.training.optimizer import OptimizerConfig
 
-__all__ = ["OptimizerConfig", "PlainEngine"]
-
-_BASE_RATE, _BASE_WIDTH = 4e-4, 1 << 14
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """Adam and its schedule: linear warm-up, constant, linear decay to zero.
-
-    Args:
-        lr: learning rate; `auto` is `4e-4 / sqrt(d_sae / 16384)`.
-        beta1: decay of the mean of gradients.
-        beta2: decay of the mean of their squares.
-        eps: added to the root of the second moment. Small, since the loss is an average over a batch's tokens and a
-            rare feature's gradients are tiny.
-        warmup_share: share of the steps that warm up.
-        decay_share: share of the steps that decay.
-        clip_norm: largest global norm of the gradients; none by default.
-    """
-
-    lr: Literal["auto"] | float = "auto"
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-10
-    warmup_share: float = 0.05
-    decay_share: float = 0.2
-    clip_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.lr != "auto" and not self.lr > 0:
-            raise WrongInput(f"`optimizer.lr` (={self.lr}) must be positive, or auto")
-        if not (self.warmup_share >= 0 and self.decay_share >= 0 and self.warmup_share + self.decay_share <= 1):
-            raise WrongInput(
-                f"`optimizer.warmup_share` (={self.warmup_share}) and `optimizer.decay_share` (={self.decay_share}) "
-                "must not be negative and sum to at most 1"
-            )
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise WrongInput(f"`optimizer.clip_norm` (={self.clip_norm}) must be positive")
-
-    def peak_rate(self, d_sae: int) -> float:
-        """Returns the learning rate of the constant part for an SAE of `d_sae` features."""
-        return _BASE_RATE * (_BASE_WIDTH / d_sae) ** 0.5 if self.lr == "auto" else self.lr
-
-    def rate(self, step: int, steps: int, d_sae: int) -> float:
-        """Returns the learning rate of step `step` (counted from 0) of `steps`."""
-        warm = (step + 1) / max(round(self.warmup_share * steps), 1)
-        decay = (steps - step) / max(round(self.decay_share * steps), 1)
-        return self.peak_rate(d_sae) * min(1.0, warm, decay)
+__all__ = ["PlainEngine"]
 
 
 class PlainEngine:
@@ -100,6 +50,9 @@ class PlainEngine:
         self._adam.step()
         self._shard.normalise_decoder()
         return norm
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Does nothing: `state` gave the live tensors, and whoever filled them has restored the engine."""
 
     def state(self) -> dict[str, Tensor]:
         """Returns Adam's moments and steps as `adam.NAME.PARAMETER`."""

@@ -14,7 +14,7 @@ from distsae.training.config import TrainConfig
 
 __all__ = ["RunFolder"]
 
-_MAY_CHANGE = ("store", "out", "steps", "resume", "wandb", "log_every", "checkpoint", "mesh")
+_MAY_CHANGE = ("store", "out", "steps", "resume", "wandb", "log_every", "checkpoint", "mesh", "engine", "deepspeed")
 """Keys that a resumed run may give another value; the store is compared by its fingerprint instead."""
 
 

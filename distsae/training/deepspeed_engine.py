@@ -1,0 +1,168 @@
+"""The deepspeed engine: ZeRO shards Adam's state, and with stage 2 the gradients, over the data axis.
+
+DeepSpeed knows nothing of our mesh: it learns the data and feature groups through an `mpu`, and sharded parameters
+carry the tag that makes it count their gradients on every feature rank. Without either, its results are wrong and it
+says nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from distsae.errors import WrongInput
+from distsae.model import FeatureShard
+from distsae.parallel import Mesh
+from distsae.training.deepspeed_config import DeepSpeedConfig
+from distsae.training.optimizer import OptimizerConfig
+
+__all__ = ["DeepSpeedEngine"]
+
+_SHARDED = ("W_enc", "W_dec", "b_enc")
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class _MeshUnit:
+    """Megatron's vocabulary for the two axes of our mesh: what DeepSpeed calls an mpu."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        assert mesh.device_mesh is not None
+        self._data, self._feature = mesh.device_mesh.get_group("data"), mesh.device_mesh.get_group("feature")
+
+    def get_data_parallel_group(self) -> dist.ProcessGroup:
+        return self._data
+
+    def get_data_parallel_rank(self) -> int:
+        return dist.get_rank(self._data)
+
+    def get_data_parallel_world_size(self) -> int:
+        return dist.get_world_size(self._data)
+
+    def get_data_parallel_group_ranks(self) -> list[int]:
+        return dist.get_process_group_ranks(self._data)
+
+    def get_model_parallel_group(self) -> dist.ProcessGroup:
+        return self._feature
+
+    def get_model_parallel_rank(self) -> int:
+        return dist.get_rank(self._feature)
+
+    def get_model_parallel_world_size(self) -> int:
+        return dist.get_world_size(self._feature)
+
+    get_tensor_model_parallel_group = get_model_parallel_group
+    get_tensor_model_parallel_rank = get_model_parallel_rank
+    get_tensor_model_parallel_world_size = get_model_parallel_world_size
+
+    def get_tensor_model_parallel_src_rank(self) -> int:
+        return dist.get_process_group_ranks(self._feature)[0]
+
+
+class DeepSpeedEngine:
+    """ZeRO-1 or ZeRO-2 over the data axis, with the same step and the same results as the plain engine.
+
+    Args:
+        shard: the parameters.
+        mesh: this process's place, of two processes or more.
+        config: the optimizer.
+        zero: stage and offload.
+
+    Raises:
+        WrongInput: DeepSpeed is not installed, or there is one process only.
+    """
+
+    def __init__(self, shard: FeatureShard, mesh: Mesh, config: OptimizerConfig, zero: DeepSpeedConfig) -> None:
+        if mesh.device_mesh is None:
+            raise WrongInput("`engine` (=deepspeed) must have at least two processes to share state; use plain")
+        self._shard, self._mesh = shard, mesh
+        for name in _SHARDED:
+            getattr(shard, name).tensor_model_parallel = True
+        adam = torch.optim.Adam(shard.parameters(), lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps)
+        settings: dict[str, Any] = {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": config.clip_norm or 0.0,
+            "steps_per_print": 1 << 60,
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+            "zero_optimization": {"stage": zero.zero_stage},
+        }
+        if zero.offload_optimizer:
+            settings["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
+        self._engine = _initialize(shard, adam, _MeshUnit(mesh), settings)
+
+    @torch.no_grad()
+    def update(self, learning_rate: float) -> float:
+        """Hands the gradients to DeepSpeed, which sums, clips and steps; renormalises and returns their norm."""
+        shard, ranks = self._shard, self._mesh.data.size
+        shard.project_decoder_gradient()
+        gradients = {}
+        for name, parameter in shard.named_parameters():
+            assert parameter.grad is not None
+            gradients[name], parameter.grad = parameter.grad, None
+        with torch.enable_grad():
+            # DeepSpeed takes gradients from autograd, and averages where ours are parts of a sum.
+            surrogate = sum((p * gradients[name]).sum() * ranks for name, p in shard.named_parameters())
+            self._engine.backward(surrogate)
+        for group in self._engine.optimizer.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._engine.step()
+        norm = float(self._engine.get_global_grad_norm())
+        shard.normalise_decoder()
+        from deepspeed.utils import safe_set_full_fp32_param
+
+        # DeepSpeed steps from a copy of its own, which must hear of the new norms.
+        safe_set_full_fp32_param(shard.W_dec, shard.W_dec.detach().clone())
+        return norm
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns Adam's moments and steps as `adam.NAME.PARAMETER`, gathered over the data axis; collective."""
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        steps = [state["step"] for state in self._engine.optimizer.optimizer.state.values() if "step" in state]
+        step = steps[0].detach().clone() if steps else torch.zeros((), dtype=torch.float32)
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self._shard.named_parameters():
+            tensors[f"adam.step.{name}"] = step.clone()
+            for moment in _MOMENTS:
+                value = safe_get_full_optimizer_state(parameter, moment) if steps else None
+                tensors[f"adam.{moment}.{name}"] = torch.zeros_like(parameter) if value is None else value
+        return tensors
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Puts a checkpoint's moments, steps and parameters into DeepSpeed's own partitions."""
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        optimizer = self._engine.optimizer
+        inner = optimizer.optimizer
+        for group in inner.param_groups:
+            for partition in group["params"]:
+                inner.state[partition] = {
+                    "step": state["adam.step.W_enc"].clone(),
+                    **{moment: torch.zeros_like(partition) for moment in _MOMENTS},
+                }
+        optimizer._lazy_init_hp_params_optimizer_state()
+        for name, parameter in self._shard.named_parameters():
+            safe_set_full_fp32_param(parameter, parameter.detach().clone())
+            for moment in _MOMENTS:
+                safe_set_full_optimizer_state(parameter, state[f"adam.{moment}.{name}"], moment)
+
+
+def _initialize(shard: FeatureShard, adam: torch.optim.Optimizer, unit: _MeshUnit, settings: dict[str, Any]) -> Any:  # noqa: ANN401  (DeepSpeed is untyped)
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        import deepspeed
+        import deepspeed.ops
+    except ImportError as error:
+        raise WrongInput("`engine` (=deepspeed) needs DeepSpeed; pip install 'distsae[deepspeed]'") from error
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # On CPU DeepSpeed would compile an all-reduce over shared memory first, minutes in which ranks look hung.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    engine, *_ = deepspeed.initialize(model=shard, optimizer=adam, mpu=unit, dist_init_required=False, config=settings)
+    return engine
