@@ -1,0 +1,70 @@
+import json
+
+import pytest
+
+from distsae.cli.main import main
+from distsae.producer import ProduceConfig, produce
+from distsae.store import Store
+
+
+@pytest.fixture(scope="module")
+def path(tiny_model_dir, tiny_corpus, tmp_path_factory):
+    out = str(tmp_path_factory.mktemp("stores") / "s")
+    produce(
+        ProduceConfig(
+            model=str(tiny_model_dir),
+            corpus=str(tiny_corpus),
+            hooks=("blocks.0.resid_post",),
+            out=out,
+            context_length=16,
+            max_rows=1000,
+            unit_rows=300,
+            device="cpu",
+        )
+    )
+    return out
+
+
+def test_info_for_scripts_and_for_people(path, capsys):
+    assert main(["store", "info", path, "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    store = Store.open(path)
+    assert info["rows"] == store.rows
+    assert info["units"] == len(store.units)
+    assert info["hooks"] == ["blocks.0.resid_post"]
+    assert info["d_in"] == {"blocks.0.resid_post": 32}
+    assert info["dtype"] == "fp16"
+    assert info["context_length"] == 16
+    assert info["fingerprint"] == store.fingerprint
+    assert info["content_digest"] == store.content_digest
+    assert {"model", "tokenizer", "corpus", "heldout_rows"} <= set(info)
+    assert main(["store", "info", path]) == 0
+    assert f"{store.rows:,}" in capsys.readouterr().out
+
+
+def test_verify_names_the_damaged_file_and_fails(path, capsys):
+    assert main(["store", "verify", path]) == 0
+    assert "whole" in capsys.readouterr().out
+    store = Store.open(path)
+    file = store.path / "data" / store.units[1].attempt / store.chunk_file("blocks.0.resid_post", store.chunks()[1])
+    content = file.read_bytes()
+    file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    assert main(["store", "verify", path]) == 1
+    assert str(file) in capsys.readouterr().out
+    file.write_bytes(content)
+    assert main(["store", "verify", path]) == 0
+
+
+def test_collect(path, capsys):
+    assert main(["store", "collect", path]) == 0
+    assert "removed 0 orphans" in capsys.readouterr().out
+
+
+def test_wrong_input_is_one_line_and_code_2(tmp_path, capsys):
+    for argv in (["store"], ["store", "inof", "x"], ["store", "info", str(tmp_path)], ["store", "info"]):
+        assert main(argv) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 3
+    assert "did you mean 'info'?" in errors[0]
+    assert "distsae produce" in errors[1]
+    assert main(["store", "--help"]) == 0

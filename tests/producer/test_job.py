@@ -1,0 +1,199 @@
+"""The promises of a producer: the right rows, the same store from any number of processes, nothing lost by a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from distsae.errors import WrongInput
+from distsae.producer import ProduceConfig, documents, load_language_model, pack, produce
+from distsae.store import Store, collect_orphans, verify_store
+
+HOOKS = ("blocks.0.mlp_hidden", "blocks.1.resid_pre")
+
+
+@pytest.fixture(scope="module")
+def config(tiny_model_dir, tiny_corpus, tmp_path_factory):
+    return ProduceConfig(
+        model=str(tiny_model_dir),
+        corpus=str(tiny_corpus),
+        hooks=HOOKS,
+        out=str(tmp_path_factory.mktemp("stores") / "alone"),
+        context_length=32,
+        max_rows=9000,
+        unit_rows=700,
+        chunk_rows=256,
+        batch_contexts=8,
+        dtype="fp32",
+        device="cpu",
+    )
+
+
+@pytest.fixture(scope="module")
+def store(config):
+    produce(config)
+    return Store.open(config.out)
+
+
+def _start(config, **environment):
+    script = (
+        "import sys\nfrom distsae.producer import ProduceConfig, produce\nproduce(ProduceConfig(**eval(sys.argv[1])))"
+    )
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("RANK", "WORLD", "SLURM"))}
+    return subprocess.Popen(
+        [sys.executable, "-c", script, repr(config.__dict__)],
+        env={**clean, "OMP_NUM_THREADS": "1", **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_rows_are_the_models_activations(store, config):
+    """Every stored row against a plain forward pass of transformers over its own context."""
+    language_model = load_language_model(config.model)
+    contexts = pack(documents(config.corpus), language_model.tokenizer, 32, 9000 // 31)
+    with torch.inference_mode():
+        plain = language_model.model(input_ids=contexts.token_ids.long(), output_hidden_states=True).hidden_states[1]
+    seen = set()
+    for split in ("train", "heldout"):
+        for chunk in store.chunks(split):
+            ids = store.read_ids(chunk.unit)
+            part = slice(chunk.index * 256, chunk.index * 256 + chunk.rows)
+            context_id, position = ids.context_id[part], ids.position[part]
+            acts = store.read_chunk("blocks.1.resid_pre", chunk)
+            torch.testing.assert_close(acts, plain[context_id, position], rtol=1e-4, atol=1e-5)
+            assert (ids.token_id[part] == contexts.token_ids[context_id, position]).all()
+            assert (ids.document_id[part] == contexts.document_id[context_id, position]).all()
+            seen.update(zip(context_id.tolist(), position.tolist(), strict=True))
+    assert seen == {(context, position) for context in range(290) for position in range(1, 32)}
+    assert len(seen) == store.rows + store.heldout_rows == 290 * 31
+
+
+def test_what_is_sealed(store, config):
+    attributes = store.attributes
+    assert attributes.hooks == HOOKS
+    assert (store.d_in(HOOKS[0]), store.d_in(HOOKS[1])) == (128, 32)
+    assert attributes.heldout_contexts == 6
+    assert len(store.units) == 14  # 284 train contexts in units of at most 22, and one held-out unit
+    assert store.heldout_contexts().shape == (6, 32)
+    assert verify_store(store) == []
+    assert collect_orphans(store.path) == (0, 0, 0)
+    assert list((store.path / "claims").iterdir()) == []
+
+
+def test_finished_job_says_so_and_does_nothing(store, config, capsys):
+    before = sorted((path, path.stat().st_mtime_ns) for path in store.path.rglob("*.json"))
+    produce(config)
+    assert "nothing to do" in capsys.readouterr().err
+    assert sorted((path, path.stat().st_mtime_ns) for path in store.path.rglob("*.json")) == before
+
+
+@pytest.mark.parametrize("ranked", [True, False], ids=["three ranks", "two without a launcher"])
+def test_any_number_of_processes_makes_the_same_store(store, config, tmp_path, ranked):
+    shared = replace(config, out=str(tmp_path / "shared"))
+    count = 3 if ranked else 2
+    producers = [
+        _start(shared, **({"RANK": str(rank), "WORLD_SIZE": str(count)} if ranked else {})) for rank in range(count)
+    ]
+    errors = [process.communicate()[1] for process in producers]
+    assert [process.returncode for process in producers] == [0] * count, errors
+    other = Store.open(shared.out)
+    assert other.content_digest == store.content_digest
+    assert (other.path / "dataset.json").read_bytes() == (store.path / "dataset.json").read_bytes()
+    if ranked:
+        assert "produce: 8,990/8,990 rows (100%)" in errors[0]
+        assert errors[1] == errors[2] == ""
+
+
+def test_killed_at_any_instruction_and_run_again(store, config, tmp_path):
+    shared = replace(config, out=str(tmp_path / "shared"))
+    commits = tmp_path / "shared" / "commits"
+    process = _start(shared)
+    while not (commits.is_dir() and any(commits.glob("unit-*.json"))):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "shared" / "dataset.json").exists()
+    with pytest.raises(WrongInput, match="of 14 units"):
+        Store.open(shared.out)
+    kept = {path: path.stat().st_mtime_ns for path in commits.glob("unit-*.json")}
+    produce(shared)
+    other = Store.open(shared.out)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # only what was missing was done
+    assert other.content_digest == store.content_digest
+    assert verify_store(other) == []
+
+
+@pytest.mark.heavy
+def test_three_producers_under_many_kills(store, config, tmp_path):
+    shared = replace(config, out=str(tmp_path / "shared"))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(8):
+        producers = [_start(shared) for _ in range(3)]
+        for process in producers:
+            time.sleep(4 * float(torch.rand(1, generator=generator)))
+            process.send_signal(signal.SIGKILL)
+        for process in producers:
+            process.communicate()
+    produce(shared)
+    collect_orphans(tmp_path / "shared")
+    other = Store.open(shared.out)
+    assert other.content_digest == store.content_digest
+    assert verify_store(other) == []
+    attempts = list((tmp_path / "shared" / "data").glob("*/*"))
+    assert len(attempts) == len(other.units)
+
+
+def test_other_settings_for_an_existing_store_are_refused_with_both_values(store, config):
+    with pytest.raises(WrongInput, match="seed 1 now and 0 in the store"):
+        produce(replace(config, seed=1))
+    with pytest.raises(WrongInput, match=r"hooks \('blocks.0.resid_post',\) now and"):
+        produce(replace(config, hooks=("blocks.0.resid_post",)))
+    with pytest.raises(WrongInput, match="contexts 258 now and 290 in the store"):
+        produce(replace(config, max_rows=8000))
+
+
+def test_other_text_is_another_corpus(store, config, tmp_path):
+    moved = tmp_path / "moved.jsonl"
+    text = Path(config.corpus).read_text(encoding="utf-8")
+    moved.write_text(text, encoding="utf-8")
+    produce(replace(config, corpus=str(moved)))  # the same text elsewhere is the same corpus
+    moved.write_text(text.replace("river", "mountain"), encoding="utf-8")
+    with pytest.raises(WrongInput, match="corpus_fingerprint"):
+        produce(replace(config, corpus=str(moved)))
+
+
+def test_wrong_input_leaves_nothing_behind(config, tmp_path):
+    out = tmp_path / "store"
+    for change, message in (
+        ({"model": str(tmp_path / "missing")}, "`model`"),
+        ({"corpus": str(tmp_path / "missing.jsonl")}, "`corpus`"),
+        ({"hooks": ("blocks.9.resid_post",)}, r"blocks\.0\.\.1\.resid_post"),
+        ({"context_length": 128}, "64 positions"),
+        ({"device": "cuda:77"}, "`device`"),
+    ):
+        with pytest.raises(WrongInput, match=message):
+            produce(replace(config, out=str(out), **change))
+        assert not out.exists()
+
+
+def test_activations_too_large_for_fp16_stop_before_the_store_is_begun(config, tmp_path):
+    from transformers import AutoTokenizer, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel.from_pretrained(config.model)
+    with torch.no_grad():
+        model.transformer.wte.weight[:, 5] += 1e5
+    model.save_pretrained(tmp_path / "loud")
+    AutoTokenizer.from_pretrained(config.model).save_pretrained(tmp_path / "loud")
+    loud = replace(config, model=str(tmp_path / "loud"), hooks=HOOKS[1:], out=str(tmp_path / "store"), max_rows=500)
+    with pytest.raises(WrongInput, match=r"3\.1.e-02 of the values at blocks.1.resid_pre .* --dtype bf16"):
+        produce(replace(loud, dtype="fp16"))
+    produce(replace(loud, dtype="bf16"))
+    assert Store.open(loud.out).read_chunk(HOOKS[1], Store.open(loud.out).chunks()[0]).dtype == torch.bfloat16
