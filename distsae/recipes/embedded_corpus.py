@@ -14,6 +14,7 @@ the comments of one module. A text that occurs several times is kept where it co
 
 from __future__ import annotations
 
+import argparse
 import ast
 import hashlib
 import importlib
@@ -28,8 +29,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from distsae.errors import WrongInput
+from distsae.progress import say
 
-__all__ = ["documents", "is_validation", "write_jsonl"]
+__all__ = ["documents", "is_validation", "main", "write_jsonl"]
 
 VALIDATION_ONE_IN = 16
 """The embedded model was never trained on one document in this many, chosen by the document's own text."""
@@ -164,12 +166,15 @@ def _library_entries() -> Iterator[tuple[str, list[Entry]]]:
 
 def _tree_entries(name: str, tree: ast.Module) -> Iterator[tuple[str, list[Entry]]]:
     own = ast.get_docstring(tree, clean=False)
-    yield f"Help on module {name}:", [("", own)] * (own is not None) + _function_entries(tree.body)
+    yield f"Help on module {name}:", _own(own) + _function_entries(tree.body)
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             own = ast.get_docstring(node, clean=False)
-            entries = [("", own)] * (own is not None) + _function_entries(node.body)
-            yield f"Help on class {node.name} in module {name}:", entries
+            yield f"Help on class {node.name} in module {name}:", _own(own) + _function_entries(node.body)
+
+
+def _own(docstring: str | None) -> list[Entry]:
+    return [] if docstring is None else [("", docstring)]
 
 
 def _function_entries(body: list[ast.stmt]) -> list[Entry]:
@@ -210,3 +215,19 @@ def _inspected_entries(owner: types.ModuleType | type) -> list[Entry]:
     members = [(name, value) for name, value in sorted(vars(owner).items()) if isinstance(value, C_FUNCTIONS)]
     entries = [("", owner.__doc__)] + [(f"{name}()", value.__doc__) for name, value in members]
     return [(heading, text) for heading, text in entries if isinstance(text, str)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Writes the corpus from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m distsae.recipes.embedded_corpus", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("out", help="JSON lines file to write")
+    path = Path(parser.parse_args(argv).out)
+    count = write_jsonl(path)
+    say(f"wrote {count:,} documents, {path.stat().st_size:,} bytes, to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

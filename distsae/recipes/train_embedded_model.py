@@ -31,6 +31,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from distsae.producer.contexts import pack
 from distsae.progress import Progress, say
 from distsae.recipes.embedded_corpus import documents, is_validation
+from distsae.recipes.orthogonal_momentum import OrthogonalMomentum
 from distsae.seeds import derive, torch_generator
 
 __all__ = ["EmbeddedModelConfig", "main", "next_token_loss", "train", "train_tokenizer", "unigram_entropy"]
@@ -109,7 +110,7 @@ def next_token_loss(model: GPT2LMHeadModel, token_ids: Tensor, batch_contexts: i
     """Returns the mean cross-entropy, in nats a token, of predicting positions `1..L-1` of contexts `[n, L]`."""
     model.eval()
     total = 0.0
-    for batch in token_ids.split(batch_contexts):
+    for batch in torch.split(token_ids, batch_contexts):
         total += float(_loss(model, batch)) * len(batch)
     return total / len(token_ids)
 
@@ -200,7 +201,7 @@ def _fit(model: GPT2LMHeadModel, train_ids: Tensor, config: EmbeddedModelConfig)
             model.train()
             loss = _loss(model, train_ids[next(order)])
             model.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in optimizers:
                 optimizer.step()
@@ -216,51 +217,11 @@ def _schedule(done: float, warm_up: float = 0.08, floor: float = 0.02) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
 
 
-class OrthogonalMomentum(torch.optim.Optimizer):
-    """Muon: momentum of a matrix, with its singular values pulled to one, is the step (Jordan et al. 2024).
-
-    Twice the progress of AdamW a token on this model. torch's own version iterates in bf16, which CPUs without
-    bf16 units emulate at a tenth of the speed; this one stays in fp32 and takes equal shapes together.
-    """
-
-    def __init__(self, parameters: list[torch.nn.Parameter], lr: float, weight_decay: float) -> None:
-        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95})
-
-    @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]  # no closure
-        """Updates every matrix once."""
-        for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = {}
-            for parameter in group["params"]:
-                by_shape.setdefault(parameter.shape, []).append(parameter)
-            for shape, parameters in by_shape.items():
-                directions = torch.stack([self._momentum(p, group["momentum"]) for p in parameters])
-                scale = group["lr"] * max(1.0, shape[1] / shape[0]) ** 0.5
-                for parameter, direction in zip(parameters, _orthogonal(directions), strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=scale)
-
-    def _momentum(self, parameter: Tensor, share: float) -> Tensor:
-        assert parameter.grad is not None
-        average = self.state[parameter].setdefault("average", torch.zeros_like(parameter))
-        average.lerp_(parameter.grad, 1 - share)
-        return parameter.grad.lerp(average, share)
-
-
-def _orthogonal(matrices: Tensor) -> Tensor:
-    """Returns matrices `[n, a, b]` with the same singular vectors and singular values of about one."""
-    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-    for _ in range(5):  # quintic Newton-Schulz iteration, with the coefficients of the method's authors
-        gram = wide @ wide.mT
-        wide = 3.4445 * wide + (-4.7750 * gram + 2.0315 * gram @ gram) @ wide
-    return wide if matrices.shape[1] <= matrices.shape[2] else wide.mT
-
-
 def _batches(contexts: int, config: EmbeddedModelConfig) -> Iterator[Tensor]:
     epoch = 0
     while True:
         order = torch.randperm(contexts, generator=torch_generator(config.seed, "order", epoch))
-        yield from (part for part in order.split(config.batch_contexts) if len(part) == config.batch_contexts)
+        yield from (part for part in torch.split(order, config.batch_contexts) if len(part) == config.batch_contexts)
         epoch += 1
 
 
@@ -271,8 +232,8 @@ Written by `python -m distsae.recipes.train_embedded_model`; do not edit by hand
 
 A GPT-2 of {config.layers} blocks, width {config.width}, {config.heads} heads, {config.context_length} positions and a
 byte-level BPE vocabulary of {config.vocabulary}: {figures["parameters"]:,.0f} parameters, kept in fp16. BOS and EOS are
-`{END}`. It was trained on the English that Python {platform.python_version()} carries (`distsae.recipes.embedded_corpus`)
-and is good for showing and testing distsae, for nothing else.
+`{END}`. It was trained on the English that Python {platform.python_version()} carries
+(`distsae.recipes.embedded_corpus`) and is good for showing and testing distsae, for nothing else.
 
 | figure | value |
 |---|---|
@@ -287,11 +248,11 @@ and is good for showing and testing distsae, for nothing else.
 | better than unigram by | {figures["unigram_entropy"] - figures["validation_loss"]:.3f} nats a token |
 | time | {figures["minutes"]:.1f} minutes, {config.threads} CPU threads |
 
-Training: {figures["steps"]:,.0f} steps of {config.batch_contexts} contexts; orthogonalised momentum (Muon) on the blocks'
-matrices with peak learning rate {config.matrix_learning_rate:g} and weight decay {config.weight_decay:g}, AdamW with
-{config.learning_rate:g} on all else; dropout {config.dropout:g}, linear warm-up then cosine, seed {config.seed}, torch
-{torch.__version__}. A document is left out for validation when a hash of its own text says so
-(`is_validation`), so the split holds on every Python. The corpus is documentation and comments of CPython (Python
+Training: {figures["steps"]:,.0f} steps of {config.batch_contexts} contexts; orthogonalised momentum (Muon) on the
+blocks' matrices with peak learning rate {config.matrix_learning_rate:g} and weight decay {config.weight_decay:g},
+AdamW with {config.learning_rate:g} on all else; dropout {config.dropout:g}, linear warm-up then cosine,
+seed {config.seed}, torch {torch.__version__}. A document is left out for validation when a hash of its own text says
+so (`is_validation`), so the split holds on every Python. The corpus is documentation and comments of CPython (Python
 Software Foundation License Version 2).
 """
 

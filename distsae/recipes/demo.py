@@ -1,0 +1,191 @@
+"""`distsae demo`: the whole pipeline on a bare machine, from the text that Python carries to an HTML report.
+
+Every stage is a command of its own, shown before it runs, with its own progress. A finished stage is remembered in
+`OUT/demo.json` and skipped the next time, so an interrupted demo goes on where it was; a stage that was interrupted
+goes on by its own means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from distsae import __version__
+from distsae.errors import WrongInput
+from distsae.recipes.demo_stages import RUNS, DemoConfig, Stage, demo_stages
+
+__all__ = ["run_demo", "summary"]
+
+_OWN_ENTRIES = ("corpus.jsonl", "store", "runs", "report", "demo.json")
+
+_COLUMNS = {
+    "FVU": "fvu",
+    "loss recovered": "loss_recovered_zero",
+    "L0": "l0",
+    "dead share": "dead_share",
+    "features/token std": "features_per_token_std",
+}
+
+
+def run_demo(config: DemoConfig) -> int:
+    """Runs the stages that are not finished yet, then prints the table and the report's path.
+
+    Returns:
+        0, or the exit code of the stage that failed (after one line that says which).
+
+    Raises:
+        WrongInput: `out` holds something else, or a demo of other settings; or the report's packages are missing.
+    """
+    _require_report_packages()
+    out = Path(config.out)
+    if config.fresh:
+        _remove_earlier(out)
+    memory = _Memory(out, config)
+    stages = demo_stages(config)
+    started = time.monotonic()
+    for number, stage in enumerate(stages, start=1):
+        print(f"\n[{number}/{len(stages)}] {stage.title}", flush=True)
+        if memory.is_finished(stage):
+            print(f"finished before ({memory.seconds[stage.name]:.0f} s): {stage.product}", flush=True)
+            continue
+        print(_shown(stage.command), flush=True)
+        begun = time.monotonic()
+        code = _run(stage.command)
+        if code == 0 and not stage.product.is_file():
+            print(f"distsae: error: demo stage {stage.name} ended without {stage.product}", file=sys.stderr)
+            return 1
+        if code != 0:
+            print(
+                f"distsae: error: demo stage {stage.name} failed with exit code {code}; its own message is above; "
+                f"the same `distsae demo` goes on from here",
+                file=sys.stderr,
+            )
+            return code
+        memory.remember(stage, time.monotonic() - begun)
+    print(f"\n{summary(out)}\n\n{_times(memory, time.monotonic() - started)}\nreport: {stages[-1].product}", flush=True)
+    return 0
+
+
+def summary(out: Path) -> str:
+    """Returns the table of the runs' `evaluation.json` files in the demo's folder `out`."""
+    rows = [["run", *_COLUMNS, "frozen L0", "frozen FVU"]]
+    for name in RUNS:
+        evaluation = json.loads((out / "runs" / name / "evaluation.json").read_text())
+        values = [evaluation[key] for key in _COLUMNS.values()]
+        values += [evaluation["frozen_rule"]["l0"], evaluation["frozen_rule"]["fvu"]]
+        rows.append([name.replace("_", " "), *("-" if value is None else f"{value:.4g}" for value in values)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(pairs))
+        for pairs in (list(zip(row, widths, strict=True)) for row in rows)
+    )
+
+
+class _Memory:
+    """`OUT/demo.json`: the demo's settings and its finished stages."""
+
+    def __init__(self, out: Path, config: DemoConfig) -> None:
+        self._path = out / "demo.json"
+        settings = dataclasses.asdict(config) | {"distsae": __version__}
+        self._settings = {key: value for key, value in settings.items() if key not in ("out", "fresh")}
+        self.seconds: dict[str, float] = {}
+        if self._path.is_file():
+            kept = json.loads(self._path.read_text())
+            for key, value in self._settings.items():
+                if kept["settings"].get(key) != value:
+                    raise WrongInput(
+                        f"`{key}` (={value}) must stay what the demo in {out} began with; got "
+                        f"{kept['settings'].get(key)} there; do give --fresh to start again, or another --out"
+                    )
+            self.seconds = kept["seconds"]
+        elif out.is_dir() and any(out.iterdir()):
+            raise WrongInput(
+                f"`out` (={out}) must be a new or empty folder, or an earlier demo's; got a folder of other files; "
+                "do give another --out"
+            )
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            self._write()
+
+    def is_finished(self, stage: Stage) -> bool:
+        return stage.name in self.seconds and stage.product.is_file()
+
+    def remember(self, stage: Stage, seconds: float) -> None:
+        self.seconds[stage.name] = round(seconds, 1)
+        self._write()
+
+    def _write(self) -> None:
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(json.dumps({"settings": self._settings, "seconds": self.seconds}, indent=2) + "\n")
+        partial.replace(self._path)
+
+
+def _require_report_packages() -> None:
+    missing = [name for name in ("matplotlib", "jinja2") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise WrongInput(f"the demo's report needs {' and '.join(missing)}; do `pip install 'distsae[report]'`")
+
+
+def _remove_earlier(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()) and not (out / "demo.json").is_file():
+        raise WrongInput(f"`out` (={out}) must be an earlier demo's folder for --fresh; got a folder without demo.json")
+    for entry in _OWN_ENTRIES:
+        path = out / entry
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _environment() -> dict[str, str]:
+    """Returns what the demo adds to the environment: CPU processes that talk over the loopback device."""
+    added = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    if "GLOO_SOCKET_IFNAME" not in os.environ and Path("/sys/class/net/lo").exists():
+        added["GLOO_SOCKET_IFNAME"] = "lo"  # the host's own name may not resolve
+    return added
+
+
+def _shown(command: tuple[str, ...]) -> str:
+    """Returns the command as it can be pasted into a shell, one option a line."""
+    words = [f"{name}={shlex.quote(value)}" for name, value in _environment().items()]
+    line = "$ " + " ".join(words)
+    for word in command:
+        line += (" \\\n    " if word.startswith("--") else " ") + shlex.quote(word)
+    return line
+
+
+def _run(command: tuple[str, ...]) -> int:
+    """Runs `command`; when this process is told to end, ends it first."""
+    process = subprocess.Popen(command, env=os.environ | _environment())
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 128 - code if code < 0 else code
+
+
+def _times(memory: _Memory, elapsed: float) -> str:
+    stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in memory.seconds.items())
+    return f"seconds: {stages}; now {elapsed:.0f}, in all {sum(memory.seconds.values()):.0f}"
