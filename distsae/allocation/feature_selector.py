@@ -85,7 +85,7 @@ class FeatureSelector:
         return Matches(token, feature, score)
 
     def _remember(self, feature: Tensor, score: Tensor) -> None:
-        cuts = torch.full_like(self.cuts, float("inf")).scatter_reduce(0, feature, score, "amin")
+        cuts = score.new_full(self.cuts.shape, float("inf")).scatter_reduce(0, feature, score, "amin")
         selected = cuts.isfinite()
         self.cuts = torch.where(selected, cuts, torch.nan)
         # With several data ranks this bounds the local pick from a global cut; `offer` reads poor features whole.

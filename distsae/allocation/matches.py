@@ -36,8 +36,8 @@ class Matches:
         return self._sorted(self.feature, self.token)
 
     def dense(self, tokens: int, features: int) -> Tensor:
-        """Returns `feature_acts`, fp32 `[tokens, features]`, zeros included; for small sizes and tests."""
-        acts = torch.zeros(tokens, features, device=self.score.device)
+        """Returns `feature_acts`, `[tokens, features]` in the scores' dtype, zeros included; for small sizes."""
+        acts = self.score.new_zeros(tokens, features)
         acts[self.token, self.feature] = self.score
         return acts
 

@@ -48,6 +48,7 @@ class MutualSelector:
 
     def offer(self, first_feature: int, pre_acts: Tensor) -> None:
         """Keeps what exceeds the lower bound of the pre-activations `[features, tokens]`."""
+        self._device, self._dtype = pre_acts.device, pre_acts.dtype  # of every rank, also of one without candidates
         rows = None
         if self.allowed is not None:
             rows = self.allowed[first_feature : first_feature + pre_acts.shape[0]].nonzero().squeeze(1)
@@ -71,8 +72,8 @@ class MutualSelector:
         place = self._place
         if self._held > self._budget:
             self._trim()
-        device = self._scores[0].device if self._scores else torch.device("cpu")
-        scores = torch.cat(self._scores) if self._scores else torch.zeros(0, device=device)
+        device = self._device
+        scores = torch.cat(self._scores) if self._scores else torch.zeros(0, dtype=self._dtype, device=device)
         keys = torch.cat(self._keys) if self._keys else torch.zeros(0, dtype=torch.long, device=device)
         counts = torch.stack(place.world.gather(torch.tensor([[self._held, self._bad]], device=device)))[:, 0]
         refuse_non_finite(counts[:, 1], place)
@@ -92,7 +93,7 @@ class MutualSelector:
             scores, keys = scores[keep], keys[keep]
             self.cut = float(cut) if self._budget else None
         else:
-            least = scores.min() if scores.numel() else torch.tensor(float("inf"), device=device)
+            least = scores.min() if scores.numel() else scores.new_tensor(float("inf"))
             lowest = -float(place.world.max(-least.reshape(1)))
             self.cut = lowest if total and not self.shortfall else None
         self._bound = _SAFETY * self.cut if self.cut is not None else 0.0
