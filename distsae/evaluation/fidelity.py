@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distsae.evaluation.bootstrap import Array
 
-__all__ = ["activation_sums", "error_per_row", "fvu", "nmse"]
+__all__ = ["activation_sums", "error_per_row", "fvu", "nmse", "variance"]
 
 
 def error_per_row(x: Tensor, x_hat: Tensor) -> Tensor:
@@ -48,10 +48,14 @@ def fvu(sums: Mapping[str, Array]) -> Array:
 
     Keys: `error`, and `rows`, `centred`, `centred_square` of `activation_sums`. NaN where all rows are equal.
     """
-    variance = sums["centred_square"] - np.square(sums["centred"]).sum(-1) / sums["rows"]
+    return _ratio(sums["error"], variance(sums) * sums["rows"])
+
+
+def variance(sums: Mapping[str, Array]) -> Array:
+    """Returns `mean ||x - mean(x)||^2` over rows, summed over dimensions, `[samples]`. Keys as for `fvu`."""
+    total = sums["centred_square"] - np.square(sums["centred"]).sum(-1) / sums["rows"]
     # What rounding leaves of a variance of nothing is no variance.
-    floor = 1e-12 * sums["centred_square"]
-    return _ratio(sums["error"], np.where(variance > floor, variance, 0.0))
+    return np.where(total > 1e-12 * sums["centred_square"], total, 0.0) / sums["rows"]
 
 
 def nmse(sums: Mapping[str, Array]) -> Array:

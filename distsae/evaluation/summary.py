@@ -49,6 +49,7 @@ def headline(measured: Measured, seed: int) -> Json:
         "underutilised_share": densities.underutilised_share,
         "zipf_s": densities.zipf_s,
         "zipf_q": densities.zipf_q,
+        "variance": _number(float(fidelity.variance(_totals(shared))[0])),
         "zipf_r_squared": densities.zipf_r_squared,
         "loss_rank_correlation": _number(
             adaptivity.rank_correlation(
@@ -91,6 +92,10 @@ def _densities(measured: Measured) -> Densities:
 
 def _arrays_of(sums: Mapping[str, torch.Tensor]) -> dict[str, Array]:
     return {name: tensor.double().numpy() for name, tensor in sums.items()}
+
+
+def _totals(sums: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: part.sum(0, keepdims=True) for name, part in sums.items()}
 
 
 def _estimates(bootstrap: Bootstrap, statistics: Mapping[str, Statistic], sums: Mapping[str, Array]) -> Json:

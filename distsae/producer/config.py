@@ -27,7 +27,8 @@ class ProduceConfig:
         seed: of the permutations of contexts and rows.
         heldout_share: share of the contexts that is held out for evaluation; at least one context, at most a unit.
         chunk_rows: rows in a chunk, the smallest piece that is read.
-        batch_contexts: contexts in a forward pass.
+        batch_contexts: contexts in a forward pass; part of the store's identity, since the last bit of an activation
+            can depend on it.
         prepend_bos: whether every context starts with BOS.
         excluded_positions: first positions of a context that give no row (1 leaves out BOS, whose activation is
             unlike all others).

@@ -49,9 +49,10 @@ def produce(config: ProduceConfig) -> None:
     place = crew_place()
     device = own_device(config.device, place)
     root = Path(config.out).expanduser()
-    documents(config.corpus, text_field=config.text_field, split=config.split, subset=config.subset)
-    files = find_model(config.model, revision=config.revision)
     begun = read_attributes(root) if root.is_dir() else None
+    if begun is None:  # a missing corpus is noticed before a model is loaded
+        documents(config.corpus, text_field=config.text_field, split=config.split, subset=config.subset)
+    files = find_model(config.model, revision=config.revision)
     language_model: LanguageModel | None = None
     if begun is None:
         language_model = _load(config, device)
@@ -59,7 +60,8 @@ def produce(config: ProduceConfig) -> None:
     else:
         widths = begun.d_in if begun.hooks == config.hooks else dict.fromkeys(config.hooks, 0)
         # What does not need the tokenised corpus is compared before it is tokenised.
-        begin_store(root, _attributes(config, files, begun.contexts, begun.corpus_fingerprint, widths))
+        contexts = min(begun.contexts, config.max_contexts or begun.contexts)
+        begin_store(root, _attributes(config, files, contexts, begun.corpus_fingerprint, widths))
 
     with Claims(StorePaths(root).claims) as claims:
         tokenised = tokenised_corpus(config, files, root, claims)

@@ -151,7 +151,7 @@ def _sums(acts: Tensor) -> HookSums:
         x = (
             acts[start : start + _SUM_ROWS].to(torch.float64).numpy()
         )  # summed by NumPy: its order of summation is not the thread count's
-        squared = np.square(x).sum(axis=1)
+        squared = np.einsum("ij,ij->i", x, x)
         total += x.sum(axis=0)
         norm += float(np.sqrt(squared).sum())
         norm_squared += float(squared.sum())

@@ -14,8 +14,8 @@ class DeepSpeedConfig:
 
     Args:
         zero_stage: 1 shards the optimizer's state over the data axis, 2 the gradients as well.
-        offload_optimizer: keep the optimizer's state in CPU memory.
+        offload_optimizer: where the optimizer's state lies besides the device: nowhere, or in CPU memory.
     """
 
     zero_stage: Literal[1, 2] = 1
-    offload_optimizer: bool = False
+    offload_optimizer: Literal["none", "cpu"] = "none"

@@ -92,8 +92,8 @@ class DeepSpeedEngine:
             "zero_force_ds_cpu_optimizer": False,
             "zero_optimization": {"stage": zero.zero_stage},
         }
-        if zero.offload_optimizer:
-            settings["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
+        if zero.offload_optimizer != "none":
+            settings["zero_optimization"]["offload_optimizer"] = {"device": zero.offload_optimizer}
         self._engine = _initialize(shard, adam, _MeshUnit(mesh), settings)
 
     @torch.no_grad()
