@@ -5,7 +5,7 @@
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=64
 #SBATCH --time=24:00:00
-#SBATCH --signal=B:USR1@300       # five minutes before the end: write a checkpoint and stop
+#SBATCH --signal=B:USR1@300       # five minutes before the end: stop and requeue; see below
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=logs/%x-%j.out
