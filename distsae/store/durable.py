@@ -68,8 +68,8 @@ def crc32c(data: bytes | np.ndarray) -> int:
     return int(google_crc32c.value(data))
 
 
-def fsync_tree(folder: Path) -> None:
-    """Forces every file and folder under `folder`, and `folder` itself, to the disk."""
+def fsync_tree(folder: Path, root: Path) -> None:
+    """Forces every file and folder under `folder` to the disk, and the names that lead to it from `root`."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -78,6 +78,9 @@ def fsync_tree(folder: Path) -> None:
         for name in files:
             _fsync(Path(parent) / name)
         _fsync(Path(parent))
+    while folder != root:
+        folder = folder.parent
+        _fsync(folder)
 
 
 def _fsync(path: Path) -> None:

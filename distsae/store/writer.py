@@ -83,7 +83,7 @@ def write_attempt(root: Path, attributes: StoreAttributes, unit: int, split: str
             f"{folder} lost files while it was written: {chunks} of {expected} chunks are there; run it again"
         )
     files = {name: _file_record(folder / name, name) for name in names}
-    fsync_tree(folder)
+    fsync_tree(folder, root)
     return UnitRecord(
         index=unit,
         split=split,

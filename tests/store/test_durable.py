@@ -62,6 +62,6 @@ def test_crc32c_takes_bytes_and_writable_arrays():
 def test_fsync_tree_reaches_every_file(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "f").write_text("x")
-    fsync_tree(tmp_path)
+    fsync_tree(tmp_path / "a" / "b", tmp_path)
     with pytest.raises(FileNotFoundError):
-        fsync_tree(tmp_path / "missing")
+        fsync_tree(tmp_path / "missing", tmp_path)
