@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["DistsaeError", "NonFiniteScores", "TornData", "WrongInput", "nearest"]
+__all__ = ["CannotContinue", "DistsaeError", "NonFiniteScores", "TornData", "WrongInput", "nearest"]
 
 
 class DistsaeError(Exception):
@@ -20,6 +20,13 @@ class WrongInput(DistsaeError):
     """The user asked for something that cannot be done: exit code 2.
 
     The text follows "`name` (=value) must ...; got ...; do ...".
+    """
+
+
+class CannotContinue(DistsaeError):
+    """This process met something that no check beforehand could see, a full disk for example: exit code 1.
+
+    Other processes of the job may be well, so whichever rank it is says so itself.
     """
 
 

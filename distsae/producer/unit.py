@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distsae.errors import WrongInput
+from distsae.errors import CannotContinue
 from distsae.producer.contexts import Contexts
 from distsae.producer.hooks import capture
 from distsae.producer.language_model import LanguageModel
@@ -37,7 +37,7 @@ def compute_unit(
         on_rows: called after each forward pass with the number of rows that it gave.
 
     Raises:
-        WrongInput: an activation is not finite, or does not fit the storage dtype.
+        CannotContinue: an activation is not finite, or does not fit the storage dtype.
     """
     device = next(language_model.model.parameters()).device
     storage, skip = DTYPES[attributes.dtype].torch, attributes.excluded_positions
@@ -80,7 +80,7 @@ def check_fits(language_model: LanguageModel, attributes: StoreAttributes, token
         token_ids: `[contexts, context_length]`.
 
     Raises:
-        WrongInput: an activation is not finite, or does not fit the storage dtype.
+        CannotContinue: an activation is not finite, or does not fit the storage dtype.
     """
     device = next(language_model.model.parameters()).device
     captured = capture(language_model.model, attributes.hooks, token_ids.to(device, torch.int64))
@@ -94,12 +94,12 @@ def _stored(values: Tensor, storage: torch.dtype, hook: str) -> Tensor:
         return stored
     broken = ~torch.isfinite(values)
     if bool(broken.any()):
-        raise WrongInput(
+        raise CannotContinue(
             f"`model_dtype` must keep activations finite; got {int(broken.sum())} infinities or NaNs at {hook}; do use "
             "--model_dtype fp32"
         )
     lost = ~torch.isfinite(stored)
-    raise WrongInput(
+    raise CannotContinue(
         f"`dtype` must hold every activation; got {lost.float().mean().item():.2e} of the values at {hook} beyond "
         f"{torch.finfo(storage).max:g}, the largest {values.abs().max().item():g}; do use --dtype bf16"
     )

@@ -6,7 +6,7 @@ import errno
 import time
 from pathlib import Path
 
-from distsae.errors import TornData, WrongInput
+from distsae.errors import CannotContinue, TornData
 from distsae.producer.contexts import Contexts
 from distsae.producer.crew import Place, unit_queue
 from distsae.producer.job_progress import JobProgress
@@ -40,7 +40,7 @@ def produce_units(
     """Returns when every unit is committed, by us or by others.
 
     Raises:
-        WrongInput: activations that cannot be stored, or a full disk.
+        CannotContinue: activations that cannot be stored, or a full disk.
     """
     paths, units = StorePaths(root), unit_contexts(attributes)
     queue = unit_queue(place, len(units))
@@ -74,6 +74,6 @@ def _write_and_commit(root: Path, attributes: StoreAttributes, unit: int, split:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise WrongInput(
+        raise CannotContinue(
             f"`out` (={root}) must have room for the store; got a full disk; do make room and run it again"
         ) from error

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from distsae.errors import TornData, WrongInput
+from distsae.errors import CannotContinue, TornData
 from distsae.producer import work
 from distsae.store import HookSums, UnitRecord
 from distsae.store.commit import publish_json
@@ -24,7 +24,7 @@ def _raising(error):
 
 def test_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(work, "write_attempt", _raising(OSError(errno.ENOSPC, "No space left on device")))
-    with pytest.raises(WrongInput, match="do make room and run it again"):
+    with pytest.raises(CannotContinue, match="do make room and run it again"):
         work._write_and_commit(tmp_path, None, 0, "train", None)
     monkeypatch.setattr(work, "write_attempt", _raising(OSError(errno.EIO, "Input/output error")))
     with pytest.raises(OSError, match="Input/output"):
