@@ -1,0 +1,6 @@
+"""One static page about one run or several; its drawing libraries are imported only when a page is made."""
+
+from distsae.reporting.config import ReportConfig
+from distsae.reporting.report import report
+
+__all__ = ["ReportConfig", "report"]

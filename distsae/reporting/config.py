@@ -1,0 +1,20 @@
+"""Which runs to report on, and where the page goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ReportConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Puts one run or several side by side on one static page.
+
+    Args:
+        runs: run folders, in the order of the columns.
+        out: folder of the page; by default report/ in the run folder, or beside the first of several.
+    """
+
+    runs: tuple[str, ...]
+    out: str | None = None

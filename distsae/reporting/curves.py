@@ -1,0 +1,151 @@
+"""Training curves over tokens, all runs in one drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from distsae.reporting.runs import Array, Run
+from distsae.reporting.style import Figure, drawing, look, to_svg
+from distsae.reporting.wording import fixed, percent
+
+__all__ = ["thin", "training_figures"]
+
+_POINTS = 250  # more cannot be told apart at the width of a column
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Curve:
+    """One figure: a key of `metrics.jsonl` (and a second one, dashed) over tokens."""
+
+    key: str
+    title: str
+    axis: str
+    reading: str
+    logarithmic: bool = False
+    share: bool = False
+
+
+_CURVES = (
+    _Curve(
+        key="fvu",
+        title="FVU during training",
+        axis="FVU of the batch (log scale)",
+        reading="Lower is better: the share of the batch's variance that the reconstruction misses, as tokens go by.",
+        logarithmic=True,
+    ),
+    _Curve(
+        key="aux_loss",
+        title="Auxiliary loss",
+        axis="auxiliary loss",
+        reading=(
+            "The share of the residual's energy that the underused features leave when they try to explain it: below "
+            "1 they learn; 0 means that no feature was underused."
+        ),
+    ),
+    _Curve(
+        key="l0",
+        title="L0 during training",
+        axis="features per token",
+        reading="It should lie on k: where it falls below, there were fewer positive scores than budget.",
+    ),
+    _Curve(
+        key="dead_share",
+        title="Dead features during training",
+        axis="share of the features",
+        reading="Features without a match for long; a flat line near zero means that the dictionary is in use.",
+        share=True,
+    ),
+    _Curve(
+        key="underutilised_share",
+        title="Underutilised features during training",
+        axis="share of the features",
+        reading="Features far below the Zipf curve at their rank, dead ones included: what aux_zipf works on.",
+        share=True,
+    ),
+    _Curve(
+        key="threshold",
+        title="Threshold",
+        axis="score",
+        reading=(
+            "The running average of the smallest selected score, in units of the normalised activations; the frozen "
+            "rule comes from it, so it should be flat at the end."
+        ),
+    ),
+)
+
+
+def training_figures(runs: Sequence[Run]) -> list[Figure]:
+    """Draws the curves that at least one run has logged and that are not zero throughout."""
+    figures = []
+    for curve in _CURVES:
+        if any(_is_worth_drawing(run, curve.key) for run in runs):
+            figures.append(_draw(runs, curve))
+    return figures
+
+
+def thin(tokens: Array, values: Array, points: int = _POINTS) -> tuple[Array, Array]:
+    """Averages neighbouring logged steps so that at most `points` are left; missing values are skipped."""
+    has_value = np.isfinite(tokens) & np.isfinite(values)
+    tokens, values = tokens[has_value], values[has_value]
+    if len(tokens) <= points:
+        return tokens, values
+    parts = np.array_split(np.arange(len(tokens)), points)
+    return np.array([tokens[part].mean() for part in parts]), np.array([values[part].mean() for part in parts])
+
+
+def _is_worth_drawing(run: Run, key: str) -> bool:
+    values = run.metrics.get(key)
+    return "tokens" in run.metrics and values is not None and bool(np.nan_to_num(values).any())
+
+
+def _draw(runs: Sequence[Run], curve: _Curve) -> Figure:
+    ends = []
+    with drawing() as (canvas, axes):
+        for run in runs:
+            if curve.key not in run.metrics or "tokens" not in run.metrics:
+                continue
+            tokens, values = thin(run.metrics["tokens"], run.metrics[curve.key])
+            if not len(tokens):
+                continue
+            marker = {"marker": "o", "markersize": 3} if len(tokens) == 1 else {}
+            axes.plot(tokens, values, **look(run.column).line, **marker)
+            if run.feature_choice_from is not None:
+                axes.axvline(
+                    run.feature_choice_from, color=look(run.column).colour, linewidth=0.9, linestyle=(0, (1, 2))
+                )
+            ends.append(f"{run.name} ends at {percent(values[-1]) if curve.share else fixed(values[-1], 3)}")
+        if curve.logarithmic:
+            _logarithmic(axes)
+        else:
+            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        if curve.share:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        size, unit = _unit(max(float(run.metrics["tokens"][-1]) for run in runs if "tokens" in run.metrics))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / size:g}"))
+        axes.set_xlim(left=0)
+        axes.set_xlabel(f"{unit}tokens trained")
+        axes.set_ylabel(curve.axis)
+        svg = to_svg(canvas, f"curve-{curve.key}", f"{curve.title}, over tokens trained: {'; '.join(ends)}.")
+    return Figure(title=curve.title, reading=curve.reading, svg=svg)
+
+
+def _unit(most: float) -> tuple[float, str]:
+    """Returns the unit in which an axis up to `most` tokens reads well, and its name."""
+    for size, name in ((1e9, "billion "), (1e6, "million "), (1e3, "thousand ")):
+        if most >= size:
+            return size, name
+    return 1.0, ""
+
+
+def _logarithmic(axes: object) -> None:
+    axes.set_yscale("log")  # type: ignore[attr-defined]  # matplotlib is untyped here
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(plain)  # type: ignore[attr-defined]
+    low, high = axes.get_ylim()  # type: ignore[attr-defined]
+    if high / low < 20:
+        axes.yaxis.set_minor_formatter(plain)  # type: ignore[attr-defined]
+        axes.tick_params(axis="y", which="minor", labelsize=7.5)  # type: ignore[attr-defined]

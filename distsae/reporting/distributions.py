@@ -1,0 +1,146 @@
+"""Where the matches went: density against rank, features per token, and features per token against the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter
+
+from distsae.evaluation.adaptivity import by_loss
+from distsae.reporting.runs import Run
+from distsae.reporting.style import INK, Figure, drawing, look, to_svg
+from distsae.reporting.wording import fixed, percent
+
+__all__ = ["adaptivity_figure", "density_figure", "error_figure", "features_per_token_figure"]
+
+_RANKS = 300
+
+
+def density_figure(runs: Sequence[Run]) -> Figure:
+    """Draws density against rank on logarithmic axes, with each run's Zipf fit."""
+    said = []
+    with drawing() as (canvas, axes):
+        for run in runs:
+            density = np.sort(run.arrays["density"])[::-1]
+            alive = int((density > 0).sum())
+            if alive == 0:
+                continue
+            ranks = np.unique(np.geomspace(1, alive, _RANKS).round().astype(int))
+            axes.plot(ranks, density[ranks - 1], **look(run.column).line)
+            text = f"{run.name}: {percent(1 - alive / len(density))} of {len(density):,} features dead"
+            if "zipf_predicted" in run.arrays:
+                every = np.unique(np.geomspace(1, len(density), _RANKS).round().astype(int))
+                predicted = run.arrays["zipf_predicted"][every - 1]
+                axes.plot(every, predicted, color=look(run.column).colour, linestyle=(0, (1, 2)), linewidth=1.2)
+                text += f", Zipf exponent {fixed(run.measured('zipf_s'), 2)}"
+            said.append(text)
+        axes.plot([], [], color=INK, label="measured")
+        axes.plot([], [], color=INK, linestyle=(0, (1, 2)), linewidth=1.2, label="Zipf fit")
+        axes.legend(loc="lower left", fontsize=8)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.set_xlabel("rank of the feature, densest first")
+        axes.set_ylabel("density (matches per token)")
+        svg = to_svg(canvas, "density", f"Feature density against rank on logarithmic axes. {'; '.join(said)}.")
+    return Figure(
+        title="Feature density against rank",
+        reading=(
+            "Every feature once, densest first: a line that follows its dotted Zipf fit is a dictionary that is fully "
+            "used; a drop below it at the right end is features that rarely or never fire."
+        ),
+        svg=svg,
+    )
+
+
+def features_per_token_figure(runs: Sequence[Run]) -> Figure:
+    """Draws the histogram of features per token."""
+    said = []
+    counts = [run.arrays["features_per_token"] for run in runs]
+    top = max(int(np.percentile(found, 99.9)) for found in counts)
+    width = max(1, -(-(top + 1) // 60))
+    edges = np.arange(0, top + 1 + width, width) - 0.5
+    with drawing() as (canvas, axes):
+        for run, found in zip(runs, counts, strict=True):
+            style = look(run.column)
+            said.append(f"{run.name}: mean {fixed(found.mean(), 1)}, standard deviation {fixed(found.std(), 1)}")
+            if np.ptp(found) == 0:
+                # A bar of 100% would flatten every other run's hill.
+                axes.axvline(found[0], **style.line)
+                continue
+            share = np.histogram(found, edges)[0] / len(found)
+            axes.stairs(share, edges, color=style.colour, linestyle=style.line["linestyle"], linewidth=1.6, zorder=3)
+            axes.stairs(share, edges, color=style.colour, alpha=0.13, fill=True)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
+        axes.set_xlim(left=-0.5)
+        axes.set_xlabel("features per token" + (f" (bars of {width})" if width > 1 else ""))
+        axes.set_ylabel("share of the tokens")
+        svg = to_svg(canvas, "features-per-token", f"Histogram of features per token. {'; '.join(said)}.")
+    return Figure(
+        title="Features per token",
+        reading=(
+            "How many features a token gets: the wider the hill, the more the rule tells tokens apart; a vertical line "
+            "is a run that gives every token the same number, as Token Choice does."
+        ),
+        svg=svg,
+    )
+
+
+def adaptivity_figure(runs: Sequence[Run]) -> Figure:
+    """Draws features per token by decile of the loss of the next token: mean and middle half."""
+    said = []
+    with drawing() as (canvas, axes):
+        for run in runs:
+            bins = by_loss(run.arrays["features_per_token"].astype(np.float64), run.arrays["token_loss"])
+            place = np.arange(1, len(bins.loss) + 1) + 0.09 * (run.column - (len(runs) - 1) / 2)
+            style = look(run.column)
+            axes.vlines(place, bins.low, bins.high, color=style.colour, alpha=0.3, linewidth=4)
+            axes.plot(place, bins.mean, marker="o", markersize=4, **style.line)
+            said.append(
+                f"{run.name}: {fixed(bins.mean[0], 1)} on the easiest, {fixed(bins.mean[-1], 1)} on the hardest"
+            )
+        _deciles(axes)
+        axes.set_ylabel("features per token")
+        svg = to_svg(canvas, "adaptivity", f"Mean features per token by decile of loss. {'; '.join(said)}.")
+    return Figure(
+        title="Features per token against the loss",
+        reading=(
+            "Each dot is the mean over a tenth of the tokens, each bar holds its middle half: a line that rises says "
+            "that tokens which the model finds hard to continue get more features."
+        ),
+        svg=svg,
+    )
+
+
+def error_figure(runs: Sequence[Run]) -> Figure:
+    """Draws the squared error, as a share of the mean variance, by decile of the loss of the next token."""
+    said = []
+    with drawing() as (canvas, axes):
+        for run in runs:
+            error = run.arrays["squared_error"].astype(np.float64) / (run.measured("variance") or np.nan)
+            bins = by_loss(error, run.arrays["token_loss"])
+            axes.plot(np.arange(1, len(bins.loss) + 1), bins.mean, marker="o", markersize=4, **look(run.column).line)
+            said.append(
+                f"{run.name}: {fixed(bins.mean[0], 3)} on the easiest, {fixed(bins.mean[-1], 3)} on the hardest"
+            )
+        _deciles(axes)
+        axes.set_ylabel("squared error / variance")
+        svg = to_svg(canvas, "error", f"Mean squared error over the variance, by decile of loss. {'; '.join(said)}.")
+    return Figure(
+        title="Reconstruction error against the loss",
+        reading=(
+            "Each dot is a tenth of the tokens, and the mean of the dots is the FVU: a flat line says that easy and "
+            "hard tokens are reconstructed equally well."
+        ),
+        svg=svg,
+    )
+
+
+def _deciles(axes: Any) -> None:  # noqa: ANN401 (matplotlib is untyped)
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(range(1, 11))
+    axes.set_xlabel("decile of the tokens by the model's loss on the next token, easiest first")
+    axes.grid(visible=False, axis="x")

@@ -1,0 +1,58 @@
+"""The page itself: one HTML file that needs nothing else, neither network nor script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from distsae import __version__
+from distsae.reporting.runs import Run
+from distsae.reporting.style import Figure, look
+from distsae.reporting.tables import Row
+from distsae.reporting.wording import ALLOCATIONS
+
+__all__ = ["Section", "render"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading with figures under it.
+
+    Args:
+        title: the heading.
+        figures: in reading order; the first may be given the full width.
+        note: one sentence under the heading, or nothing.
+    """
+
+    title: str
+    figures: Sequence[Figure]
+    note: str = ""
+
+
+def render(runs: Sequence[Run], setup: Sequence[Row], results: Sequence[Row], sections: Sequence[Section]) -> str:
+    """Returns the HTML."""
+    environment = Environment(
+        loader=PackageLoader("distsae.reporting"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["drawing"] = Markup  # the drawings are ours, not the user's
+    keys = [
+        {
+            "name": run.name,
+            "path": str(run.path),
+            "colour": look(run.column).colour,
+            "dash": " ".join(f"{part:g}" for part in look(run.column).dash),
+            "allocation": ALLOCATIONS.get(str(run.sae.get("allocation") or run.setting("allocation")), ""),
+            "evaluated": run.evaluation is not None,
+        }
+        for run in runs
+    ]
+    return environment.get_template("report.html.jinja").render(
+        keys=keys, setup=setup, results=results, sections=sections, version=__version__
+    )

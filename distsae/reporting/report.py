@@ -1,0 +1,99 @@
+"""A report from start to finish: read the runs, draw, lay out, write one file."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distsae.errors import WrongInput
+from distsae.reporting.config import ReportConfig
+
+if TYPE_CHECKING:
+    from distsae.reporting.page import Section
+    from distsae.reporting.runs import Run
+
+__all__ = ["default_out", "report"]
+
+
+def report(config: ReportConfig) -> Path:
+    """Writes the page and returns its path.
+
+    Raises:
+        WrongInput: a run is missing, or matplotlib or jinja2 is not installed.
+        TornData: a file of a run is damaged.
+    """
+    _require_libraries()
+    from distsae.reporting.page import render
+    from distsae.reporting.runs import load_runs
+    from distsae.reporting.tables import results, setup
+
+    runs = load_runs(config.runs)
+    page = render(runs, setup(runs), results(runs), _sections(runs))
+    folder = Path(config.out) if config.out is not None else default_out(config.runs)
+    if folder.exists() and not folder.is_dir():
+        raise WrongInput(f"`out` (={folder}) must be a folder; got a file; give another name")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "index.html"
+    partial = folder / "index.html.partial"
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(file)
+    return file
+
+
+def default_out(runs: Sequence[str]) -> Path:
+    """Returns `RUN/report` for one run, `report` beside the first of several."""
+    first = Path(runs[0])
+    return first / "report" if len(runs) == 1 else first.resolve().parent / "report"
+
+
+def _sections(runs: Sequence[Run]) -> list[Section]:
+    from distsae.reporting.comparison import comparison_figure
+    from distsae.reporting.curves import training_figures
+    from distsae.reporting.distributions import (
+        adaptivity_figure,
+        density_figure,
+        error_figure,
+        features_per_token_figure,
+    )
+    from distsae.reporting.page import Section
+
+    sections = []
+    evaluated = [run for run in runs if run.evaluation is not None]
+    if len(evaluated) > 1:
+        figures = [
+            comparison_figure(
+                evaluated,
+                "fvu",
+                "FVU",
+                "Further left is better; lines are 95% intervals over contexts, and where they overlap the difference "
+                "may be chance.",
+            ),
+            comparison_figure(
+                evaluated,
+                "loss_recovered_zero",
+                "Loss recovered (zero ablation)",
+                "Further right is better: 1 means that the model loses nothing when it reads the reconstruction.",
+            ),
+        ]
+        sections.append(Section(title="Comparison", figures=figures))
+    drawn = [run for run in evaluated if run.arrays]
+    if drawn:
+        figures = [draw(drawn) for draw in (density_figure, features_per_token_figure, adaptivity_figure, error_figure)]
+        sections.append(
+            Section(title="Use of the features", figures=figures, note="On the evaluated text, with the training rule.")
+        )
+    curves = training_figures(runs)
+    if curves:
+        note = "On the training batches; where there are many logged steps, a point is the mean of its neighbours."
+        if any(run.feature_choice_from is not None for run in runs):
+            note += " A dotted vertical line marks where Mutual Choice gives way to Feature Choice."
+        sections.append(Section(title="Training", figures=curves, note=note))
+    return sections
+
+
+def _require_libraries() -> None:
+    missing = [name for name in ("matplotlib", "jinja2") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise WrongInput(f"`distsae report` needs {' and '.join(missing)}; run: pip install 'distsae[report]'")

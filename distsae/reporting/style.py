@@ -1,0 +1,132 @@
+"""One look for all figures: colours that survive colour blindness, and SVG that a page can hold.
+
+Runs keep their colour and their dash in every figure and in the page's key; past the palette's end the dash
+changes, so that colour is never the only difference. Text stays text: it scales, can be searched and read aloud.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure as Canvas
+
+__all__ = ["INK", "MUTED", "Figure", "Look", "drawing", "look", "to_svg"]
+
+INK, MUTED, _GRID = "#1f2933", "#616e7c", "#e4e7eb"
+
+# Okabe and Ito's palette without its yellow, which is too light for lines on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
+_DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 1.5), (1.5, 1.2), (6.0, 1.5, 1.5, 1.5))
+
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.minor.width": 0.5,
+    "ytick.minor.width": 0.5,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a run is drawn.
+
+    Args:
+        colour: hexadecimal.
+        dash: lengths of strokes and gaps, points; empty for a solid line.
+    """
+
+    colour: str
+    dash: tuple[float, ...]
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Arguments for a matplotlib line."""
+        return {"color": self.colour, "linestyle": (0, self.dash) if self.dash else "-"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure of the page.
+
+    Args:
+        title: what is shown.
+        reading: one sentence that says how to read it.
+        svg: the drawing, one `<svg>` element with its alternative text.
+    """
+
+    title: str
+    reading: str
+    svg: str
+
+
+def look(index: int) -> Look:
+    """Returns how the run in column `index` is drawn."""
+    dash = _DASHES[index // len(_COLOURS) % len(_DASHES)]
+    return Look(colour=_COLOURS[index % len(_COLOURS)], dash=dash)
+
+
+@contextlib.contextmanager
+def drawing(width: float = 5.6, height: float = 3.3) -> Iterator[tuple[Canvas, Any]]:
+    """Gives a canvas (inches) with one pair of axes, in the report's style."""
+    with matplotlib.rc_context(_SETTINGS):
+        canvas = Canvas(figsize=(width, height), layout="constrained")
+        yield canvas, canvas.add_subplot()
+
+
+def to_svg(canvas: Canvas, name: str, alt: str) -> str:
+    """Returns the drawing as one `<svg>` element that scales with its container.
+
+    Args:
+        canvas: what was drawn.
+        name: unique on the page; keeps the identifiers of different drawings apart.
+        alt: the alternative text.
+    """
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
+        file = io.StringIO()
+        canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Its style sheet would apply to the whole page; the root's attribute below says the same and is inherited.
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
+    # An id that nothing refers to is only there to clash with the next drawing's.
+    referred = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in referred else "", svg)
+    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    # The page's font, which the reader's machine has; the drawing was laid out with a wider one.
+    svg = svg.replace("'DejaVu Sans'", "var(--font)")
+    view = re.search(r'viewBox="[^"]*"', svg)
+    assert view is not None
+    head = (
+        f'<svg {view[0]} role="img" aria-label="{html.escape(alt, quote=True)}" '
+        'style="stroke-linejoin: round; stroke-linecap: butt" '
+        'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
+    return head + f"<title>{html.escape(alt)}</title>" + svg[svg.index(">") + 1 :].strip()
