@@ -1,0 +1,47 @@
+"""The harness itself: results by rank, failures and time limits reach the test."""
+
+import os
+import time
+
+import pytest
+import torch
+
+from .processes import MESHES, RankFailed, run_on_mesh
+
+
+def _where(mesh):
+    return mesh.world.rank, mesh.data.rank, mesh.feature.rank, mesh.world.size, mesh.data.size, mesh.feature.size
+
+
+def test_places_on_the_mesh():
+    assert run_on_mesh(_where, (1, 1)) == [(0, 0, 0, 1, 1, 1)]
+    for data, feature in MESHES:
+        expected = [
+            (rank, rank // feature, rank % feature, data * feature, data, feature) for rank in range(data * feature)
+        ]
+        assert run_on_mesh(_where, (data, feature)) == expected
+
+
+def _fails_on_the_last(mesh):
+    if mesh.world.rank == mesh.world.size - 1:
+        raise ValueError("planted")
+    return mesh.world.sum(torch.ones(1))
+
+
+def _dies(mesh):
+    os._exit(3)
+
+
+def _sleeps(mesh):
+    time.sleep(60)
+
+
+@pytest.mark.heavy
+def test_failures_reach_the_test_and_leave_the_next_call_alone():
+    with pytest.raises(RankFailed, match=r"(?s)rank 1 of 1x2:.*ValueError: planted"):
+        run_on_mesh(_fails_on_the_last, (1, 2))
+    with pytest.raises(RankFailed, match=r"rank [01] of 2x1: it died"):
+        run_on_mesh(_dies, (2, 1))
+    with pytest.raises(RankFailed, match=r"2 of 2 ranks had not answered after 1 s"):
+        run_on_mesh(_sleeps, (2, 1), seconds=1)
+    assert len(run_on_mesh(_where, (2, 1))) == 2
