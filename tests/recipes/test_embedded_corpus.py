@@ -1,0 +1,92 @@
+import ast
+import json
+import subprocess
+import sys
+
+import pytest
+
+from distsae.errors import WrongInput
+from distsae.recipes import embedded_corpus
+from distsae.recipes.embedded_corpus import documents, is_validation, main, write_jsonl
+
+
+def test_there_is_enough_text_for_the_demo(corpus):
+    assert sum(map(len, corpus)) > 2_000_000  # about 4 characters a token: over 400,000 rows
+
+
+def test_it_is_the_same_in_another_process_with_other_hashes(corpus, tmp_path):
+    command = [sys.executable, "-m", "distsae.recipes.embedded_corpus", str(tmp_path / "corpus.jsonl")]
+    subprocess.run(command, check=True, env={"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)})
+    lines = (tmp_path / "corpus.jsonl").read_text().splitlines()
+    assert [json.loads(line)["text"] for line in lines] == corpus
+
+
+def test_no_document_comes_twice(corpus):
+    assert len(set(corpus)) == len(corpus)
+
+
+def test_all_kinds_of_source_are_in_it(corpus):
+    heads = {document.splitlines()[0] for document in corpus}
+    assert "Help on module json:" in heads
+    assert "Help on class JSONDecoder in module json.decoder:" in heads
+    assert "Help on class dict in module builtins:" in heads
+    assert any(head.startswith("Comments in module ") for head in heads)
+    assert any(document.startswith('The "assert" statement') for document in corpus)
+
+
+def test_tests_and_installed_packages_are_left_out(corpus):
+    heads = [document.splitlines()[0] for document in corpus]
+    assert not [head for head in heads if "module test." in head or "idlelib" in head or "site-packages" in head]
+
+
+def test_documents_can_be_encoded(corpus):
+    assert all(document.encode() for document in corpus)
+
+
+def test_one_document_in_sixteen_is_for_validation(corpus):
+    share = sum(map(is_validation, corpus)) / len(corpus)
+    assert 0.04 < share < 0.09
+
+
+def test_a_python_without_sources_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded_corpus, "_library", lambda: tmp_path)
+    monkeypatch.setattr(embedded_corpus, "_topics", lambda: iter(()))
+    with pytest.raises(WrongInput, match="sources of its standard library"):
+        list(documents())
+
+
+def test_a_file_that_is_torn_off_is_not_left_under_its_name(tmp_path, monkeypatch):
+    def broken():
+        yield "first"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedded_corpus, "documents", broken)
+    with pytest.raises(KeyboardInterrupt):
+        write_jsonl(tmp_path / "corpus.jsonl")
+    assert not (tmp_path / "corpus.jsonl").exists()
+
+
+def test_comments_of_several_lines_are_prose_and_code_is_not():
+    source = (
+        "# The first line of a long explanation, which says why\n# the code below is as it is, and goes on.\nx = 1\n"
+        "# y = {1: [2, 3], 4: (5, 6)}; z = y[1][0] + y[4][1] * 7\n# w = {8: [9, 10], 11: (12, 13)}; v = w[8][0]\n"
+        "# short\n"
+    )
+    found = list(embedded_corpus._comments(source))
+    assert found == ["The first line of a long explanation, which says why\nthe code below is as it is, and goes on."]
+
+
+def test_a_class_is_a_document_of_its_own():
+    tree = ast.parse(
+        '"""M."""\ndef f(a, b):\n    """F."""\nclass C:\n    """C."""\n    def g(self):\n        """G."""\n'
+    )
+    assert list(embedded_corpus._tree_entries("m", tree)) == [
+        ("Help on module m:", [("", "M."), ("f(a, b)", "F.")]),
+        ("Help on class C in module m:", [("", "C."), ("g(self)", "G.")]),
+    ]
+
+
+def test_main_writes_and_returns_zero(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded_corpus, "documents", lambda: iter(["a", "b"]))
+    assert main([str(tmp_path / "new" / "corpus.jsonl")]) == 0
+    assert (tmp_path / "new" / "corpus.jsonl").read_text() == '{"text": "a"}\n{"text": "b"}\n'
