@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.matches import Matches
-from distsae.allocation.segments import largest_per_segment, true_indices
+from distsae.allocation.segments import largest_per_segment, smallest_positive, true_indices
 from distsae.allocation.selector import Place, non_finite, refuse_non_finite
 
 __all__ = ["FeatureSelector"]
@@ -50,13 +50,17 @@ class FeatureSelector:
         self._bad += non_finite(pre_acts)
         rows = slice(first_feature, first_feature + pre_acts.shape[0])
         quotas, bounds = self._quotas[rows], self._bounds[rows]
-        mask = (pre_acts >= bounds[:, None]) & (pre_acts > 0) & (quotas > 0)[:, None]
-        poor = ((mask.sum(1) < quotas) & (bounds > 0)).nonzero().squeeze(1)
-        mask[poor] = pre_acts[poor] > 0
+        least = bounds.clamp(min=smallest_positive(pre_acts.dtype)).masked_fill(quotas == 0, torch.inf)
+        mask = pre_acts >= least[:, None]
         flat = true_indices(mask)
+        held = torch.bincount(flat // self._tokens, minlength=quotas.numel())
+        poor = ((held < quotas) & (bounds > 0)).nonzero().squeeze(1)
+        if poor.numel():
+            mask[poor] = pre_acts[poor] > 0
+            flat = true_indices(mask)
         feature = flat // self._tokens
         token, score = flat - feature * self._tokens, pre_acts.reshape(-1)[flat]
-        keep = largest_per_segment(feature, score, token, quotas)
+        keep = largest_per_segment(feature, score, quotas)
         self._picked.append(Matches(token[keep], feature[keep] + first_feature, score[keep]))
 
     def settle(self) -> Matches:
@@ -68,11 +72,10 @@ class FeatureSelector:
         counts = torch.stack(place.world.gather(torch.tensor([[self._bad]], device=score.device)))[:, 0, 0]
         refuse_non_finite(counts, place)
         if place.data.size > 1:
-            whole = torch.cat(place.data.gather(token + place.first_token))
             features = torch.cat(place.data.gather(feature))
             scores = torch.cat(place.data.gather(score))
             sizes = [int(n) for n in place.data.gather(torch.tensor([score.numel()], device=score.device))]
-            picked = largest_per_segment(features, scores, whole, self._quotas)
+            picked = largest_per_segment(features, scores, self._quotas)
             self._remember(features[picked], scores[picked])
             start = sum(sizes[: place.data.rank])
             mine = picked[(picked >= start) & (picked < start + score.numel())] - start

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.matches import Matches
+from distsae.allocation.segments import largest_per_segment
 from distsae.errors import NonFiniteScores, WrongInput
 
 __all__ = ["feature_choice", "mutual_choice", "token_choice"]
@@ -31,7 +32,7 @@ def token_choice(scores: Tensor, k: int) -> Matches:
     """
     token, feature, score = _positives(scores, "k", k)
     quotas = torch.full((scores.shape[0],), k, device=scores.device)
-    return _keep(token, feature, score, _largest_per_segment(token, score, quotas))
+    return _keep(token, feature, score, largest_per_segment(token, score, quotas))
 
 
 def mutual_choice(scores: Tensor, budget: int) -> Matches:
@@ -46,7 +47,7 @@ def mutual_choice(scores: Tensor, budget: int) -> Matches:
     """
     token, feature, score = _positives(scores, "budget", budget)
     quotas = torch.tensor([budget], device=scores.device)
-    return _keep(token, feature, score, _largest_per_segment(torch.zeros_like(token), score, quotas))
+    return _keep(token, feature, score, largest_per_segment(torch.zeros_like(token), score, quotas))
 
 
 def feature_choice(scores: Tensor, quotas: Tensor) -> Matches:
@@ -64,7 +65,7 @@ def feature_choice(scores: Tensor, quotas: Tensor) -> Matches:
             f"`quotas` must have one entry a feature; got shape {tuple(quotas.shape)} for scores {tuple(scores.shape)}"
         )
     token, feature, score = _positives(scores, "quotas", int(quotas.min()) if quotas.numel() else 0)
-    return _keep(token, feature, score, _largest_per_segment(feature, score, quotas.to(scores.device)))
+    return _keep(token, feature, score, largest_per_segment(feature, score, quotas.to(scores.device)))
 
 
 def _positives(scores: Tensor, name: str, smallest: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,18 +80,6 @@ def _positives(scores: Tensor, name: str, smallest: int) -> tuple[Tensor, Tensor
         raise NonFiniteScores(f"{bad} of {scores.numel()} scores are not finite")
     token, feature = (scores > 0).nonzero(as_tuple=True)
     return token, feature, scores[token, feature]
-
-
-def _largest_per_segment(segment: Tensor, score: Tensor, quotas: Tensor) -> Tensor:
-    """Marks each segment's `quotas[segment]` largest scores; of equal scores the earlier ones."""
-    by_score = score.sort(descending=True, stable=True).indices
-    order = by_score[segment[by_score].sort(stable=True).indices]
-    counts = torch.bincount(segment, minlength=quotas.numel())
-    first = counts.cumsum(0) - counts
-    place = torch.arange(segment.numel(), device=segment.device) - first[segment[order]]
-    keep = torch.zeros_like(segment, dtype=torch.bool)
-    keep[order] = place < quotas[segment[order]]
-    return keep
 
 
 def _keep(token: Tensor, feature: Tensor, score: Tensor, keep: Tensor) -> Matches:

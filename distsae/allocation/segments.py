@@ -5,29 +5,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["largest_per_segment", "true_indices"]
+__all__ = ["largest_per_segment", "smallest_positive", "true_indices"]
 
 
-def largest_per_segment(segment: Tensor, score: Tensor, tie_order: Tensor, quotas: Tensor) -> Tensor:
-    """Picks, in each segment, the `quotas[segment]` largest scores; of equal scores those of smallest `tie_order`.
+def largest_per_segment(segment: Tensor, score: Tensor, quotas: Tensor) -> Tensor:
+    """Picks, in each segment, the `quotas[segment]` largest scores; of equal scores those that come first.
 
     Args:
         segment: int64 `[n]`, the segment of each candidate, `0 <= segment < len(quotas)`.
-        score: fp32 `[n]`.
-        tie_order: int64 `[n]`, distinct within a segment.
+        score: `[n]`; within a segment the candidates are listed in the order in which ties are settled.
         quotas: int64 `[segments]`.
 
     Returns:
         Indices of the picked candidates, int64, ascending.
     """
-    order = tie_order.argsort()
-    order = order[score[order].sort(descending=True, stable=True).indices]
+    order = score.sort(descending=True, stable=True).indices
     order = order[segment[order].sort(stable=True).indices]
     counts = torch.bincount(segment, minlength=quotas.numel())
     first = counts.cumsum(0) - counts
     grouped = segment[order]
     place = torch.arange(order.numel(), device=order.device) - first[grouped]
     return order[place < quotas[grouped]].sort().values
+
+
+def smallest_positive(dtype: torch.dtype) -> float:
+    """Returns the smallest number above 0: `x >= it` says `x > 0`."""
+    return float(torch.nextafter(torch.zeros((), dtype=dtype), torch.ones((), dtype=dtype)))
 
 
 def true_indices(mask: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.matches import Matches
-from distsae.allocation.segments import largest_per_segment, true_indices
+from distsae.allocation.segments import largest_per_segment, smallest_positive, true_indices
 from distsae.allocation.selector import Place, non_finite, refuse_non_finite
 
 __all__ = ["TokenSelector"]
@@ -40,20 +40,16 @@ class TokenSelector:
     def offer(self, first_feature: int, pre_acts: Tensor) -> None:
         """Keeps each token's candidates among the pre-activations `[features, tokens]`."""
         self._bad += non_finite(pre_acts)
-        features = pre_acts.shape[0]
-        if features >= self.k:
+        if self._lower is None and pre_acts.shape[0] >= self.k:
             kth = pre_acts.t().topk(self.k, dim=1, sorted=False).values.amin(1)
-            self._lower = kth if self._lower is None else torch.maximum(self._lower, kth)
-        mask = pre_acts > 0
-        if self._lower is not None:
-            mask &= pre_acts >= self._lower
-        flat = true_indices(mask)
+            self._lower = kth.clamp(min=smallest_positive(kth.dtype))
+        flat = true_indices(pre_acts > 0 if self._lower is None else pre_acts >= self._lower)
         feature = flat // self._tokens
         self._token.append(flat - feature * self._tokens)
         self._feature.append(feature + first_feature)
         self._score.append(pre_acts.reshape(-1)[flat])
         self._held += flat.numel()
-        if self._held > 4 * self.k * self._tokens:
+        if self._held > 2 * self.k * self._tokens:
             self._trim()
 
     def settle(self) -> Matches:
@@ -64,12 +60,10 @@ class TokenSelector:
         counts = torch.stack(place.world.gather(torch.tensor([[self._bad]], device=score.device)))[:, 0, 0]
         refuse_non_finite(counts, place)
         if place.feature.size > 1:
-            whole = feature + place.first_feature
             tokens = torch.cat(place.feature.gather(token))
-            wholes = torch.cat(place.feature.gather(whole))
             scores = torch.cat(place.feature.gather(score))
             sizes = [int(n) for n in place.feature.gather(torch.tensor([score.numel()], device=score.device))]
-            picked = largest_per_segment(tokens, scores, wholes, self._quotas(score.device))
+            picked = largest_per_segment(tokens, scores, self._quotas(score.device))
             start = sum(sizes[: place.feature.rank])
             mine = picked[(picked >= start) & (picked < start + score.numel())] - start
             token, feature, score = token[mine], feature[mine], score[mine]
@@ -80,9 +74,13 @@ class TokenSelector:
     def _trim(self) -> None:
         """Drops what this rank alone shows to be outside a token's `k` largest; exact with ties."""
         token, feature, score = torch.cat(self._token), torch.cat(self._feature), torch.cat(self._score)
-        keep = largest_per_segment(token, score, feature, self._quotas(score.device))
+        keep = largest_per_segment(token, score, self._quotas(score.device))
         self._token, self._feature, self._score = [token[keep]], [feature[keep]], [score[keep]]
         self._held = keep.numel()
+        if self._lower is not None:
+            full = torch.bincount(self._token[0], minlength=self._tokens) == self.k
+            least = torch.full_like(self._lower, torch.inf).scatter_reduce(0, self._token[0], self._score[0], "amin")
+            self._lower = torch.where(full, torch.maximum(self._lower, least), self._lower)
 
     def _quotas(self, device: torch.device) -> Tensor:
         return torch.full((self._tokens,), self.k, device=device)
