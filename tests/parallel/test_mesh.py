@@ -14,7 +14,7 @@ def _place(mesh):
 
 @pytest.mark.parametrize("shape", MESHES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
 def test_features_and_tokens_are_split_without_gap_or_overlap(shape):
-    data, feature = shape
+    feature = shape[1]
     share = 24 // feature
     for rank, (first_feature, first_token, features, d_sae) in enumerate(run_on_mesh(_place, shape)):
         assert first_feature == (rank % feature) * share

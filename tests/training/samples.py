@@ -1,0 +1,52 @@
+"""A small world to train in: activations that are sparse mixtures, a shard, and selectors of every rule."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, Selector, TokenSelector, zipf_quotas
+from distsae.model import FeatureShard
+from distsae.parallel import Mesh
+
+D_IN, D_SAE, K, TOKENS = 16, 64, 4, 96
+RULES = ("token_choice", "mutual_choice", "feature_choice")
+
+
+def activations(step: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Global batch `step`: sparse mixtures of fixed directions with an offset, `[TOKENS, D_IN]`."""
+    fixed = torch.Generator().manual_seed(7)
+    directions = torch.nn.functional.normalize(torch.randn(40, D_IN, generator=fixed, dtype=torch.float64), dim=1)
+    offset = torch.randn(D_IN, generator=fixed, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(1000 + step)
+    weights = torch.rand(TOKENS, 40, generator=generator, dtype=torch.float64)
+    on = torch.rand(TOKENS, 40, generator=generator, dtype=torch.float64) < 3 / (torch.arange(40) + 10)
+    noise = 0.05 * torch.randn(TOKENS, D_IN, generator=generator, dtype=torch.float64)
+    return (weights * on * 4 @ directions + offset + noise).to(dtype)
+
+
+def mean_and_variance(dtype: torch.dtype = torch.float64) -> tuple[Tensor, float]:
+    """What a sealed store would say of these activations."""
+    x = torch.cat([activations(step) for step in range(8)])
+    return x.mean(0).to(dtype), float((x - x.mean(0)).square().sum(1).mean())
+
+
+def shard_on(mesh: Mesh, dtype: torch.dtype = torch.float64) -> FeatureShard:
+    """This rank's features, as they are at the start of a run."""
+    return FeatureShard(D_IN, mesh.features(D_SAE), mean_and_variance(dtype)[0], seed=3).to(dtype)
+
+
+def selector_on(mesh: Mesh, rule: str) -> Selector:
+    """This rank's selector of a rule."""
+    match rule:
+        case "token_choice":
+            return TokenSelector(K)
+        case "mutual_choice":
+            return MutualSelector(K)
+        case _:
+            return FeatureSelector(len(mesh.features(D_SAE)))
+
+
+def credit() -> QuotaCredit:
+    """The purse of Feature Choice."""
+    return QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=4.0))
