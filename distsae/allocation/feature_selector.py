@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.matches import Matches
-from distsae.allocation.segments import largest_per_segment, smallest_positive, true_indices
+from distsae.allocation.segments import just_below, largest_per_segment, true_indices
 from distsae.allocation.selector import Place, non_finite, refuse_non_finite
 
 __all__ = ["FeatureSelector"]
@@ -50,8 +50,7 @@ class FeatureSelector:
         self._bad += non_finite(pre_acts)
         rows = slice(first_feature, first_feature + pre_acts.shape[0])
         quotas, bounds = self._quotas[rows], self._bounds[rows]
-        least = bounds.clamp(min=smallest_positive(pre_acts.dtype)).masked_fill(quotas == 0, torch.inf)
-        mask = pre_acts >= least[:, None]
+        mask = pre_acts > just_below(bounds).masked_fill(quotas == 0, torch.inf)[:, None]
         flat = true_indices(mask)
         held = torch.bincount(flat // self._tokens, minlength=quotas.numel())
         poor = ((held < quotas) & (bounds > 0)).nonzero().squeeze(1)

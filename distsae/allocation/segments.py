@@ -5,7 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["largest_per_segment", "smallest_positive", "true_indices"]
+__all__ = ["just_below", "largest_per_segment", "true_indices"]
+
+
+def just_below(bound: Tensor) -> Tensor:
+    """Returns numbers such that `x > just_below(bound)` says `x >= bound and x > 0`, in one comparison.
+
+    A comparison with the smallest subnormal number would not do: a processor that flushes those to 0, as some
+    libraries set it to, selects zeros.
+    """
+    bound = bound.clamp(min=0)
+    return torch.nextafter(bound, torch.zeros_like(bound))
 
 
 def largest_per_segment(segment: Tensor, score: Tensor, quotas: Tensor) -> Tensor:
@@ -26,11 +36,6 @@ def largest_per_segment(segment: Tensor, score: Tensor, quotas: Tensor) -> Tenso
     grouped = segment[order]
     place = torch.arange(order.numel(), device=order.device) - first[grouped]
     return order[place < quotas[grouped]].sort().values
-
-
-def smallest_positive(dtype: torch.dtype) -> float:
-    """Returns the smallest number above 0: `x >= it` says `x > 0`."""
-    return float(torch.nextafter(torch.zeros((), dtype=dtype), torch.ones((), dtype=dtype)))
 
 
 def true_indices(mask: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.matches import Matches
-from distsae.allocation.segments import largest_per_segment, smallest_positive, true_indices
+from distsae.allocation.segments import just_below, largest_per_segment, true_indices
 from distsae.allocation.selector import Place, non_finite, refuse_non_finite
 
 __all__ = ["TokenSelector"]
@@ -42,8 +42,8 @@ class TokenSelector:
         self._bad += non_finite(pre_acts)
         if self._lower is None and pre_acts.shape[0] >= self.k:
             kth = pre_acts.t().topk(self.k, dim=1, sorted=False).values.amin(1)
-            self._lower = kth.clamp(min=smallest_positive(kth.dtype))
-        flat = true_indices(pre_acts > 0 if self._lower is None else pre_acts >= self._lower)
+            self._lower = kth
+        flat = true_indices(pre_acts > (0 if self._lower is None else just_below(self._lower)))
         feature = flat // self._tokens
         self._token.append(flat - feature * self._tokens)
         self._feature.append(feature + first_feature)

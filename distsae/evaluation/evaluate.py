@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -77,6 +78,7 @@ def _provenance(config: EvaluateConfig, inputs: Inputs, measured: Measured, seco
         "store": str(config.store),
         "store_fingerprint": inputs.store.fingerprint,
         "trained_on_this_store": cfg.store_fingerprint == inputs.store.fingerprint,
+        "text_digest": hashlib.sha256(inputs.token_ids.numpy().tobytes()).hexdigest(),
         "contexts": contexts,
         "context_length": length,
         "tokens": contexts * length,

@@ -121,7 +121,7 @@ def _draw(runs: Sequence[Run], curve: _Curve) -> Figure:
         if curve.logarithmic:
             _logarithmic(axes)
         else:
-            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+            axes.set_ylim(bottom=0)
         if curve.share:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         size, unit = _unit(max(float(run.metrics["tokens"][-1]) for run in runs if "tokens" in run.metrics))

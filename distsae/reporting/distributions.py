@@ -25,22 +25,21 @@ def density_figure(runs: Sequence[Run]) -> Figure:
         for run in runs:
             density = np.sort(run.arrays["density"])[::-1]
             alive = int((density > 0).sum())
+            said.append(f"{run.name}: {percent(1 - alive / len(density))} of {len(density):,} features dead")
             if alive == 0:
                 continue
+            axes.set_xscale("log")
+            axes.set_yscale("log")
             ranks = np.unique(np.geomspace(1, alive, _RANKS).round().astype(int))
             axes.plot(ranks, density[ranks - 1], **look(run.column).line)
-            text = f"{run.name}: {percent(1 - alive / len(density))} of {len(density):,} features dead"
             if "zipf_predicted" in run.arrays:
                 every = np.unique(np.geomspace(1, len(density), _RANKS).round().astype(int))
                 predicted = run.arrays["zipf_predicted"][every - 1]
                 axes.plot(every, predicted, color=look(run.column).colour, linestyle=(0, (1, 2)), linewidth=1.2)
-                text += f", Zipf exponent {fixed(run.measured('zipf_s'), 2)}"
-            said.append(text)
+                said[-1] += f", Zipf exponent {fixed(run.measured('zipf_s'), 2)}"
         axes.plot([], [], color=INK, label="measured")
         axes.plot([], [], color=INK, linestyle=(0, (1, 2)), linewidth=1.2, label="Zipf fit")
         axes.legend(loc="lower left", fontsize=8)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.set_xlabel("rank of the feature, densest first")
         axes.set_ylabel("density (matches per token)")
@@ -132,8 +131,8 @@ def error_figure(runs: Sequence[Run]) -> Figure:
     return Figure(
         title="Reconstruction error against the loss",
         reading=(
-            "Each dot is a tenth of the tokens, and the mean of the dots is the FVU: a flat line says that easy and "
-            "hard tokens are reconstructed equally well."
+            "Each dot is a tenth of the tokens, and the mean of the dots is close to the FVU: a flat line says that "
+            "easy and hard tokens are reconstructed equally well."
         ),
         svg=svg,
     )

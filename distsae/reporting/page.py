@@ -9,9 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from distsae import __version__
-from distsae.reporting.runs import Run
+from distsae.reporting.runs import Run, same_text
 from distsae.reporting.style import Figure, look
-from distsae.reporting.tables import Row
+from distsae.reporting.table import Row
 from distsae.reporting.wording import ALLOCATIONS
 
 __all__ = ["Section", "render"]
@@ -48,11 +48,21 @@ def render(runs: Sequence[Run], setup: Sequence[Row], results: Sequence[Row], se
             "path": str(run.path),
             "colour": look(run.column).colour,
             "dash": " ".join(f"{part:g}" for part in look(run.column).dash),
-            "allocation": ALLOCATIONS.get(str(run.sae.get("allocation") or run.setting("allocation")), ""),
+            "allocation": _allocation(run),
             "evaluated": run.evaluation is not None,
         }
         for run in runs
     ]
     return environment.get_template("report.html.jinja").render(
-        keys=keys, setup=setup, results=results, sections=sections, version=__version__
+        keys=keys,
+        setup=setup,
+        results=results,
+        sections=sections,
+        comparable=same_text(runs),
+        version=__version__,
     )
+
+
+def _allocation(run: Run) -> str:
+    first = ALLOCATIONS.get(str(run.setting("allocation")), "")
+    return f"{first}, then Feature Choice" if run.setting("finetune_fc_from") is not None else first

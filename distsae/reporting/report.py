@@ -26,14 +26,15 @@ def report(config: ReportConfig) -> Path:
     """
     _require_libraries()
     from distsae.reporting.page import render
+    from distsae.reporting.results_table import results
     from distsae.reporting.runs import load_runs
-    from distsae.reporting.tables import results, setup
+    from distsae.reporting.setup_table import setup
 
-    runs = load_runs(config.runs)
-    page = render(runs, setup(runs), results(runs), _sections(runs))
     folder = Path(config.out) if config.out is not None else default_out(config.runs)
     if folder.exists() and not folder.is_dir():
         raise WrongInput(f"`out` (={folder}) must be a folder; got a file; give another name")
+    runs = load_runs(config.runs)
+    page = render(runs, setup(runs), results(runs), _sections(runs))
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "index.html"
     partial = folder / "index.html.partial"

@@ -21,7 +21,7 @@ import yaml
 from distsae.errors import DistsaeError, TornData, WrongInput
 from distsae.store import Store
 
-__all__ = ["Array", "Run", "load_runs"]
+__all__ = ["Array", "Run", "load_runs", "same_text"]
 
 Array = npt.NDArray[np.float64]
 
@@ -84,6 +84,11 @@ def load_runs(paths: Sequence[str | Path]) -> list[Run]:
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise WrongInput(f"`runs` (={' '.join(map(str, paths))}) must name each run once; leave out the repetition")
     return [_load(folder, name, i) for i, (folder, name) in enumerate(zip(folders, _names(folders), strict=True))]
+
+
+def same_text(runs: Sequence[Run]) -> bool:
+    """Says whether all evaluated runs were evaluated on the same tokens; only then can their numbers be compared."""
+    return len({run.measured("text_digest") for run in runs if run.evaluation is not None}) <= 1
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

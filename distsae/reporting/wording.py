@@ -34,7 +34,7 @@ def percent(value: object) -> str:
 
 
 def amount(value: object) -> str:
-    """Returns a count: whole below 100,000, in millions or billions above."""
+    """Returns a count: whole below a million, in millions or billions above."""
     number = _number(value)
     if number is None:
         return _DASH
@@ -49,7 +49,7 @@ def duration(seconds: object) -> str:
     number = _number(seconds)
     if number is None:
         return _DASH
-    if number < 60:
+    if number < 59.95:
         return f"{number:.1f} s"
     minutes, rest = divmod(round(number), 60)
     if minutes < 60:

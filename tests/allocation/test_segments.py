@@ -1,12 +1,14 @@
 """The sort and the search that the selectors are built on."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distsae.allocation.segments import largest_per_segment, true_indices
+from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector
+from distsae.allocation.segments import just_below, largest_per_segment, true_indices
 
-from .samples import modest
+from .samples import modest, run
 
 
 @modest
@@ -27,3 +29,27 @@ def test_largest_per_segment(candidates, data):
 def test_true_indices(size, share, seed):
     mask = torch.rand(size, generator=torch.Generator().manual_seed(seed)) < share
     assert torch.equal(true_indices(mask), mask.nonzero().squeeze(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_just_below(dtype):
+    tiny = torch.finfo(dtype).tiny
+    values = torch.tensor([-1.0, -0.0, 0.0, tiny / 8, tiny, 0.1, 1.0, 3e38], dtype=dtype)
+    for bound in values:
+        assert torch.equal(values > just_below(bound), (values >= bound) & (values > 0))
+
+
+@pytest.fixture
+def flushed_denormals():
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormal numbers")
+    yield
+    torch.set_flush_denormal(False)
+
+
+def test_zeros_are_not_positive_where_subnormal_numbers_are_flushed(flushed_denormals):
+    features = FeatureSelector(9)
+    features.grant(torch.ones(9, dtype=torch.long))
+    for selector in (TokenSelector(2), MutualSelector(2), features):
+        (found,) = run([selector], torch.zeros(4, 9), 4)
+        assert len(found) == 0

@@ -90,3 +90,25 @@ def token_ids(tiny_model) -> Tensor:
     ids = torch.randint(1, tiny_model.config.vocab_size, (7, 16), generator=torch.Generator().manual_seed(0))
     ids[:, 0] = tiny_model.config.bos_token_id
     return ids
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory, tiny_model_dir, tiny_corpus):
+    """A sealed store of the tiny model: two hooks, contexts of 16, 20% held out."""
+    from distsae.producer import ProduceConfig, produce
+
+    path = tmp_path_factory.mktemp("store") / "store"
+    produce(
+        ProduceConfig(
+            model=str(tiny_model_dir),
+            corpus=str(tiny_corpus),
+            hooks=(HOOK, "blocks.0.mlp_hidden"),
+            out=str(path),
+            context_length=16,
+            max_rows=15 * 100,
+            heldout_share=0.2,
+            dtype="fp32",
+            device="cpu",
+        )
+    )
+    return path

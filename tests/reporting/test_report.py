@@ -1,5 +1,6 @@
 import builtins
 import importlib.util
+import json
 import re
 from html.parser import HTMLParser
 
@@ -47,6 +48,7 @@ def test_one_run(make_run):
     file = report(ReportConfig(runs=(str(folder),)))
     assert file == folder / "report" / "index.html"
     assert [path.name for path in file.parent.iterdir()] == ["index.html"]
+    assert "different text" not in file.read_text()
     text = parsed(file.read_text()).text
     for expected in (
         "blocks.3.resid_post",
@@ -116,9 +118,19 @@ def test_a_run_without_an_evaluation_keeps_its_curves(make_run):
     assert "Feature density against rank" not in alone.text
 
 
+def test_different_text_is_not_compared(make_run):
+    folders = [make_run("a", seed=0), make_run("b", seed=1)]
+    for folder in folders:
+        content = json.loads((folder / "evaluation.json").read_text()) | {"text_digest": folder.name}
+        (folder / "evaluation.json").write_text(json.dumps(content))
+    page = report(ReportConfig(runs=tuple(map(str, folders)))).read_text()
+    assert "evaluated on different text" in page
+    assert 'class="best"' not in page
+
+
 def test_names_are_escaped(make_run):
-    folder = make_run("<b>&mc")
-    page = report(ReportConfig(runs=(str(folder), str(make_run("tc"))))).read_text()
+    folder = make_run("<b>&mc", evaluated=False)
+    page = report(ReportConfig(runs=(str(folder), str(make_run("tc", evaluated=False))))).read_text()
     assert "<b>&mc" not in page.replace("<b>&lt;b&gt;", "")
     parsed(page)
 
