@@ -9,7 +9,7 @@ __all__ = ["just_below", "largest_per_segment", "true_indices"]
 
 
 def just_below(bound: Tensor) -> Tensor:
-    """Returns numbers such that `x > just_below(bound)` says `x >= bound and x > 0`, in one comparison.
+    """Returns the thresholds that make one comparison, `x >` them, say `x >= bound and x > 0`.
 
     A comparison with the smallest subnormal number would not do: a processor that flushes those to 0, as some
     libraries set it to, selects zeros.
