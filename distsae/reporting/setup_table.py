@@ -1,0 +1,100 @@
+"""The table of what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from distsae.reporting.runs import Run
+from distsae.reporting.table import Cell, Row
+from distsae.reporting.wording import ALLOCATIONS, amount, percent
+
+__all__ = ["setup"]
+
+
+def setup(runs: Sequence[Run]) -> list[Row]:
+    """Returns what was run; a row that no run knows anything about is left out."""
+    rows = [Row(label=label, cells=tuple(Cell(text=show(run)) for run in runs)) for label, show in _SETUP]
+    return [row for row in rows if any(cell.text not in ("", "–") for cell in row.cells)]
+
+
+def _setting(key: str, show: Callable[[object], str] = str) -> Callable[[Run], str]:
+    def find(run: Run) -> str:
+        value = run.setting(key)
+        return "–" if value is None else show(value)
+
+    return find
+
+
+def _first(*values: object) -> str:
+    return next((str(value) for value in values if value not in (None, "")), "–")
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _allocation(run: Run) -> str:
+    name = run.setting("allocation") or run.sae.get("allocation")
+    text = ALLOCATIONS.get(str(name), "–")
+    later = run.setting("finetune_fc_from")
+    if later is not None:
+        text += f", then Feature Choice from {percent(float(later)).replace('.00', '')} of the steps"
+    if "Feature Choice" in text and run.setting("quotas"):
+        text += f" ({run.setting('quotas')} quotas)"
+    return text
+
+
+def _rate(run: Run) -> str:
+    rate, logged = run.setting("optimizer.lr"), run.metrics.get("lr")
+    if rate is None:
+        return "–"
+    if rate == "auto" and logged is not None and np.isfinite(logged).any():
+        return f"auto, at most {np.nanmax(logged):.2g}"
+    return str(rate)
+
+
+def _mesh(run: Run) -> str:
+    data, feature = run.setting("mesh.data"), run.setting("mesh.feature")
+    return "–" if data is None or feature is None else f"{data} data × {feature} feature"
+
+
+def _steps(run: Run) -> str:
+    steps = run.metrics.get("step")
+    planned = run.setting("steps")
+    done = int(steps[-1]) if steps is not None and len(steps) else None
+    if done is None:
+        return "–" if planned is None else f"0 of {_count(planned)}"
+    return _count(done) if planned in (None, done) else f"{_count(done)} logged of {_count(planned)}"
+
+
+def _evaluated(run: Run) -> str:
+    if run.evaluation is None:
+        return "not evaluated"
+    text = "held-out contexts" if run.measured("split") == "heldout" else str(run.measured("corpus"))
+    return f"{text}, {amount(run.measured('rows'))} token rows in {amount(run.measured('contexts'))} contexts"
+
+
+_SETUP: tuple[tuple[str, Callable[[Run], str]], ...] = (
+    ("Language model", lambda run: _first(run.store.get("model"), run.measured("model"), run.sae.get("model_name"))),
+    ("Hook", lambda run: _first(run.setting("hook"), run.sae.get("hook_name"), run.measured("hook"))),
+    ("Corpus", lambda run: _first(run.store.get("corpus"))),
+    ("Training rows in the store", lambda run: amount(run.store.get("rows"))),
+    ("Features, d_sae", _setting("sae.d_sae", _count)),
+    ("Width of the activation, d_in", lambda run: _first(run.sae.get("d_in"), run.measured("d_in"))),
+    ("Mean matches per token, k", _setting("sae.k")),
+    ("Allocation", _allocation),
+    ("Auxiliary loss", _setting("aux")),
+    ("Learning rate", _rate),
+    ("Batch, token rows", _setting("batch_tokens", _count)),
+    ("Steps", _steps),
+    ("Mesh", _mesh),
+    ("Engine", _setting("engine")),
+    ("Seed", _setting("seed")),
+    ("Evaluated on", _evaluated),
+    (
+        "distsae version",
+        lambda run: _first(run.sae.get("distsae_version"), run.measured("distsae_version")),
+    ),
+)

@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pytest
+
+from distsae.evaluation import EvaluateConfig, evaluate
+from distsae.store import Store
+
+PROMISED = [
+    "fvu",
+    "nmse",
+    "l0",
+    "ce_clean",
+    "ce_spliced",
+    "ce_zero",
+    "ce_mean",
+    "loss_recovered_zero",
+    "loss_recovered_mean",
+    "dead_share",
+    "underutilised_share",
+    "features_per_token_std",
+    "zipf_s",
+    "zipf_q",
+    "frozen_rule",
+]
+
+
+@pytest.fixture
+def evaluated(tmp_path, tiny_store, by_hand):
+    def run(sae, **changes):
+        sae.save(tmp_path / "run" / "sae")
+        return evaluate(EvaluateConfig(run=str(tmp_path / "run"), store=str(tiny_store), device="cpu", **changes))
+
+    return run
+
+
+@pytest.mark.parametrize("allocation", ["token_choice", "mutual_choice", "feature_choice"])
+def test_files_hold_every_promised_key(evaluated, by_hand, tiny_store, allocation):
+    out, result = evaluated(by_hand.random(allocation))
+    assert json.loads(out.read_text()) == result
+    assert set(PROMISED) <= set(result)
+    assert {"l0", "fvu", "loss_recovered_zero"} <= set(result["frozen_rule"])
+    for name in ("fvu", "l0", "ce_clean", "loss_recovered_zero"):
+        assert len(result[f"{name}_ci95"]) == 2
+    store = Store.open(tiny_store)
+    assert result["rows"] == store.heldout_rows
+    assert result["allocation"] == allocation
+    assert result["trained_on_this_store"] is False
+    with np.load(out.with_suffix(".npz")) as kept:
+        assert kept["density"].shape == (64,)
+        assert kept["token_loss"].shape == kept["features_per_token"].shape == (store.heldout_rows,)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["evaluation.json", "evaluation.npz", "sae"]
+
+
+def test_the_rows_are_those_that_the_store_holds(evaluated, by_hand, tiny_store):
+    # The live activations of the held-out contexts against the stored ones, through a measure of both.
+    _, result = evaluated(by_hand.constant(Store.open(tiny_store).statistics("blocks.0.resid_post").mean))
+    store = Store.open(tiny_store)
+    stored = np.concatenate(
+        [store.read_chunk(by_hand.hook, chunk).double().numpy() for chunk in store.chunks("heldout")]
+    )
+    variance = np.square(stored - stored.mean(0)).sum(1).mean()
+    error = np.square(stored - store.statistics(by_hand.hook).mean.double().numpy()).sum(1).mean()
+    assert result["variance"] == pytest.approx(variance, rel=1e-3)
+    assert result["fvu"] == pytest.approx(error / variance, rel=1e-3)
+    assert result["loss_recovered_mean"] == pytest.approx(0, abs=1e-6)
+
+
+def test_same_seed_same_numbers_whatever_the_batch(evaluated, by_hand):
+    def numbers(result):
+        return {name: result[name] for name in PROMISED if isinstance(result[name], float)}
+
+    _, first = evaluated(by_hand.random(), batch_contexts=2)
+    _, second = evaluated(by_hand.random(), batch_contexts=50)
+    assert first["text_digest"] == second["text_digest"]
+    assert numbers(first) == pytest.approx(numbers(second), rel=1e-4, abs=1e-5)
+
+
+def test_out_goes_where_it_is_told(evaluated, by_hand, tmp_path):
+    out, _ = evaluated(by_hand.random(), out=str(tmp_path / "deep" / "numbers.json"), max_tokens=64)
+    assert out == tmp_path / "deep" / "numbers.json"
+    assert (tmp_path / "deep" / "numbers.npz").is_file()

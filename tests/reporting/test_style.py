@@ -1,0 +1,22 @@
+import re
+
+from distsae.reporting.style import drawing, look, to_svg
+
+
+def test_runs_differ_in_colour_or_dash():
+    looks = [look(column) for column in range(28)]
+    assert len({(one.colour, one.dash) for one in looks}) == 28
+    assert all(one.dash == () for one in looks[:7])
+
+
+def test_drawings_do_not_share_identifiers_and_scale():
+    with drawing() as (canvas, axes):
+        axes.plot([0, 1], [0, 1], marker="o")
+        first, second = (to_svg(canvas, name, 'a "line" <up>') for name in ("one", "two"))
+    assert not set(re.findall(r' id="([^"]+)"', first)) & set(re.findall(r' id="([^"]+)"', second))
+    assert "a &quot;line&quot; &lt;up&gt;" in first
+    head = first[: first.index(">")]
+    assert "viewBox" in head
+    assert "width" not in head
+    assert "<metadata" not in first
+    assert "<style" not in first
