@@ -24,6 +24,7 @@ def scores() -> torch.Tensor:
 
 
 def main() -> None:
+    """Writes the picture beside this file."""
     plt.rcParams.update({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "allocations"})
     table = scores()
     quotas = QuotaCredit(zipf_quotas(FEATURES, K, s=1.0, q=4.0)).pay(TOKENS)
@@ -39,7 +40,9 @@ def main() -> None:
         axis.scatter(matches.feature + 0.5, matches.token + 0.5, s=26, marker="s", color=CHOSEN, zorder=3)
         per_token = torch.bincount(matches.token, minlength=TOKENS)
         per_feature = torch.bincount(matches.feature, minlength=FEATURES)
-        axis.barh(torch.arange(TOKENS) + 0.5, per_token * 0.6, left=FEATURES + 0.5, height=0.7, color=CHOSEN, alpha=0.45)
+        axis.barh(
+            torch.arange(TOKENS) + 0.5, per_token * 0.6, left=FEATURES + 0.5, height=0.7, color=CHOSEN, alpha=0.45
+        )
         axis.bar(torch.arange(FEATURES) + 0.5, -per_feature * 0.4, bottom=-0.5, width=0.7, color=CHOSEN, alpha=0.45)
         axis.set(xlim=(0, FEATURES + 7), ylim=(TOKENS, -7.5), xticks=[], yticks=[])
         axis.set_aspect("equal")
