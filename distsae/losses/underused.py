@@ -7,7 +7,7 @@ if its density is below a share `rho` of what the Zipf-Mandelbrot curve, fitted 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -53,19 +53,23 @@ class Underused:
         share: size of `U` over all ranks, as a share of `d_sae`.
         dead_share: dead features, as a share of `d_sae`.
         underutilised_share: underutilised features, dead ones included, as a share of `d_sae`.
-        fit: the curve of the densities, None before the window holds enough tokens.
+        zipf_s: exponent of the curve fitted to the densities, None before the window holds enough tokens.
+        zipf_q: its offset.
+        zipf_r_squared: how well it fits.
     """
 
     members: Tensor
     share: float
     dead_share: float
     underutilised_share: float
-    fit: ZipfFit | None
+    zipf_s: float | None = None
+    zipf_q: float | None = None
+    zipf_r_squared: float | None = None
 
     @staticmethod
     def none(features: int) -> Underused:
         """Returns the empty set, as at the start of a run."""
-        return Underused(torch.zeros(features, dtype=torch.bool), 0.0, 0.0, 0.0, None)
+        return Underused(torch.zeros(features, dtype=torch.bool), 0.0, 0.0, 0.0)
 
     @staticmethod
     def measure(statistics: FiringStatistics, aux: AuxName, rho: float, feature: Collective) -> Underused:
@@ -79,4 +83,9 @@ class Underused:
         local = statistics.matches.numel()
         mine = members[feature.rank * local : (feature.rank + 1) * local]
         shares = [float(mask.double().mean()) for mask in (members, dead, under)]
-        return Underused(mine, shares[0], shares[1], shares[2], fit)
+        curve = (fit.s, fit.q, fit.r_squared) if fit is not None else ()
+        return Underused(mine, *shares, *curve)
+
+    def numbers(self) -> dict[str, float | None]:
+        """Returns all but the members, as plain values: with the members they restore the set."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "members"}

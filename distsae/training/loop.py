@@ -104,19 +104,19 @@ class _Run:
 
     def go(self) -> None:
         """Trains from the newest checkpoint, or from the start, to the end."""
-        first, seconds = self._resume()
+        meter = Meter(self.config.batch_tokens)
+        first = self._resume(meter)
         if self.accelerator.is_main_process:
             self.folder.write_config(self.config)
             self.folder.keep_metrics_until(first)
         start_tracking(self.accelerator, self.config)
-        meter = Meter(self.config.batch_tokens, seconds)
         self._introduce(first)
         with Progress(self.steps, "train", "steps", done=first) as progress:
             for step in range(first, self.steps):
                 self._step(step, meter, progress)
                 done = step + 1
                 if done % self.config.checkpoint.every == 0 or done == self.steps:
-                    self._save(done, meter.seconds)
+                    self._save(done, meter)
         self.reader.close()
         self._finish()
 
@@ -169,8 +169,8 @@ class _Run:
         total, count = self.mesh.feature.sum(sums.to(self.device)).tolist()
         return total / count if count else None
 
-    def _resume(self) -> tuple[int, float]:
-        """Restores the newest valid checkpoint, or the one asked for; returns steps done and training seconds."""
+    def _resume(self, meter: Meter) -> int:
+        """Restores the newest valid checkpoint, or the one asked for; returns the steps done."""
         if self.config.resume not in ("auto", "none"):
             path: Path | None = Path(self.config.resume)
             if not Path(self.config.resume).is_dir():
@@ -180,7 +180,7 @@ class _Run:
             for reason in refused:
                 say(f"not resumed from {reason}")
         if path is None or self.config.resume == "none":
-            return 0, 0.0
+            return 0
         step = int(re.findall(r"step-(\d+)", path.name)[-1])
         self.state.phases.restore(step)
         tensors = self.state.tensors()
@@ -191,21 +191,18 @@ class _Run:
                 f"`store` (={self.store.path}) must be the one the run began with, {facts['store_fingerprint']}; got "
                 f"{self.store.fingerprint}"
             )
-        shares: Any = facts["underused"]
-        self.state.underused = dataclasses.replace(self.state.underused, **shares)
+        numbers: Any = facts["underused"]
+        self.state.underused = dataclasses.replace(self.state.underused, **numbers)
+        sums: Any = facts["meter"]
+        meter.restore(sums)
         say(f"resumed from {path}, step {step}")
-        return step, float(facts["seconds"])  # type: ignore[arg-type]
+        return step
 
-    def _save(self, done: int, seconds: float) -> None:
-        underused = self.state.underused
+    def _save(self, done: int, meter: Meter) -> None:
         facts: dict[str, JSON] = {
-            "seconds": seconds,
             "store_fingerprint": self.store.fingerprint,
-            "underused": {
-                "share": underused.share,
-                "dead_share": underused.dead_share,
-                "underutilised_share": underused.underutilised_share,
-            },
+            "underused": {**self.state.underused.numbers()},
+            "meter": {**meter.state()},
             "config": dataclasses.asdict(self.config),
         }
         save(self.folder.checkpoints, done, self.state.tensors(), facts, self.mesh.device_mesh)

@@ -10,17 +10,19 @@ from distsae.training.step import StepOutcome
 
 __all__ = ["Meter"]
 
+_SUMS = ("steps", "matches", "shortfall", "loss", "aux_loss", "squared_error", "energy", "gradient_norm")
+
 
 class Meter:
     """Averages steps between two logged lines; everything is of global batches and counted in tokens.
 
     Args:
         batch_tokens: tokens of a global batch.
-        seconds: training seconds of earlier processes of the run.
     """
 
-    def __init__(self, batch_tokens: int, seconds: float = 0.0) -> None:
-        self._batch_tokens, self._before = batch_tokens, seconds
+    def __init__(self, batch_tokens: int) -> None:
+        self._batch_tokens = batch_tokens
+        self._before = self._window_before = 0.0
         self._started = self._window_started = time.perf_counter()
         self._clear()
 
@@ -28,6 +30,21 @@ class Meter:
     def seconds(self) -> float:
         """Training seconds of the run so far, those of earlier processes included."""
         return self._before + time.perf_counter() - self._started
+
+    def state(self) -> dict[str, float]:
+        """Returns the sums of the unfinished window and the seconds; with them a resumed run logs the same lines."""
+        window_seconds = self._window_before + time.perf_counter() - self._window_started
+        return {name: getattr(self, f"_{name}") for name in _SUMS} | {
+            "seconds": self.seconds,
+            "window_seconds": window_seconds,
+        }
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Goes on from what `state` returned."""
+        self._before, self._window_before = state["seconds"], state["window_seconds"]
+        self._started = self._window_started = time.perf_counter()
+        for name in _SUMS:
+            setattr(self, f"_{name}", state[name])
 
     def add(self, outcome: StepOutcome, budget: int, shortfall: int, gradient_norm: float) -> None:
         """Takes one step's outcome."""
@@ -65,17 +82,17 @@ class Meter:
             "dead_share": underused.dead_share,
             "underutilised_share": underused.underutilised_share,
             "aux_share": underused.share,
-            "zipf_s": underused.fit.s if underused.fit else None,
-            "zipf_q": underused.fit.q if underused.fit else None,
-            "zipf_r_squared": underused.fit.r_squared if underused.fit else None,
+            "zipf_s": underused.zipf_s,
+            "zipf_q": underused.zipf_q,
+            "zipf_r_squared": underused.zipf_r_squared,
             "threshold": threshold,
             "allocation": allocation,
             "lr": learning_rate,
             "grad_norm": self._gradient_norm / self._steps,
-            "tokens_per_second": tokens / max(now - self._window_started, 1e-9),
+            "tokens_per_second": tokens / max(self._window_before + now - self._window_started, 1e-9),
             "seconds": self.seconds,
         }
-        self._window_started = now
+        self._window_started, self._window_before = now, 0.0
         self._clear()
         return values
 
