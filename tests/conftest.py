@@ -83,3 +83,26 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     GPT2LMHeadModel(config).save_pretrained(path)
     torch.set_rng_state(generator_state)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tiny_model_dir: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed store of the tiny model's activations: two hooks, 32 wide, 8,700 training rows in chunks of 256."""
+    from distsae.producer import ProduceConfig, produce
+
+    path = tmp_path_factory.mktemp("store") / "tiny"
+    produce(
+        ProduceConfig(
+            model=str(tiny_model_dir),
+            corpus=str(tiny_corpus),
+            hooks=("blocks.0.resid_post", "blocks.1.resid_post"),
+            out=str(path),
+            context_length=32,
+            max_rows=9000,
+            unit_rows=2000,
+            chunk_rows=256,
+            heldout_share=0.03,
+            device="cpu",
+        )
+    )
+    return path

@@ -1,0 +1,206 @@
+"""Whole runs on a real store: resumed runs continue bit for bit, finished ones stay as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from distsae import SAE
+from distsae.checkpoint import newest
+from distsae.errors import NonFiniteScores, WrongInput
+from distsae.store import Store
+from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig, train
+
+STEPS, STOP, D_SAE = 30, 15, 256
+METHODS = {
+    "MC": {"allocation": "mutual_choice"},
+    "MC, FC before the stop": {"allocation": "mutual_choice", "finetune_fc_from": 0.3},
+    "MC, FC at the stop": {"allocation": "mutual_choice", "finetune_fc_from": 0.5},
+    "MC, FC after the stop": {"allocation": "mutual_choice", "finetune_fc_from": 0.7, "quotas": "uniform"},
+    "TC": {"allocation": "token_choice", "aux": "aux_k"},
+    "FC": {"allocation": "feature_choice", "aux": "none"},
+}
+TIMES = ("seconds", "tokens_per_second")
+
+
+def config_of(store: Path, out: Path, **changes) -> TrainConfig:
+    values = {
+        "store": str(store),
+        "out": str(out),
+        "hook": "blocks.1.resid_post",
+        "steps": STEPS,
+        "batch_tokens": 256,
+        "sae": SizeConfig(d_sae=D_SAE, k=4),
+        "optimizer": OptimizerConfig(lr=2e-3),
+        # 15 is a multiple neither of the steps between lines nor of those between fits.
+        "auxiliary": AuxiliaryConfig(rho=0.9, dead_after_tokens=500, window_tokens=2000, refresh_steps=4),
+        "checkpoint": CheckpointConfig(every=STOP, keep_last=3),
+        "log_every": 4,
+        "wandb": "off",
+    }
+    return TrainConfig(**(values | changes))
+
+
+def metrics(out: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def state(path: Path) -> dict[str, bytes]:
+    """The files of a checkpoint that hold tensors."""
+    return {file.name: file.read_bytes() for file in path.glob("*.safetensors")}
+
+
+@pytest.fixture(scope="module", params=METHODS, ids=lambda name: name)
+def straight(request, tiny_store, tmp_path_factory):
+    config = config_of(tiny_store, tmp_path_factory.mktemp("runs") / "straight", **METHODS[request.param])
+    train(config)
+    return config
+
+
+def _stopped(straight: TrainConfig, out: Path) -> TrainConfig:
+    """The run as a kill would leave it some steps after its first checkpoint."""
+    shutil.copytree(straight.out, out)
+    shutil.rmtree(out / "sae")
+    shutil.rmtree(out / "checkpoints" / f"step-{STEPS:08d}")
+    (out / "checkpoints" / "latest").write_text(f"step-{STOP:08d}\n")
+    lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (out / "metrics.jsonl").write_text("".join(lines[:6]) + lines[6][:20])
+    return dataclasses.replace(straight, out=str(out))
+
+
+def test_resumed_run_is_the_straight_run_bit_for_bit(straight, tmp_path, capsys):
+    stopped = _stopped(straight, tmp_path / "stopped")
+    train(stopped)
+    assert f"step {STOP}" in capsys.readouterr().err
+    assert metrics(Path(stopped.out)) == metrics(Path(straight.out))
+    for folder in (f"checkpoints/step-{STEPS:08d}", "sae"):
+        assert state(Path(stopped.out) / folder) == state(Path(straight.out) / folder)
+        assert state(Path(stopped.out) / folder)
+
+
+def test_a_finished_run_stays_as_it_is(straight, tmp_path):
+    finished = dataclasses.replace(straight, out=str(tmp_path / "again"))
+    shutil.copytree(straight.out, finished.out)
+    train(finished)
+    assert (tmp_path / "again" / "metrics.jsonl").read_text() == (Path(straight.out) / "metrics.jsonl").read_text()
+    assert state(tmp_path / "again" / "sae") == state(Path(straight.out) / "sae")
+    assert newest(tmp_path / "again" / "checkpoints")[0].name == f"step-{STEPS:08d}"
+
+
+def test_metrics_say_what_happened(straight):
+    lines = metrics(Path(straight.out))
+    assert [line["step"] for line in lines] == [4, 8, 12, 16, 20, 24, 28, 30]
+    required = {
+        "step",
+        "tokens",
+        "loss",
+        "fvu",
+        "aux_loss",
+        "l0",
+        "dead_share",
+        "underutilised_share",
+        "threshold",
+        "lr",
+    }
+    for line in lines:
+        assert required | {"grad_norm"} <= line.keys()
+        assert line["tokens"] == 256 * line["step"]
+        assert line["l0"] == pytest.approx(4 - line["shortfall"] / 256)
+        assert line["fvu"] == pytest.approx(line["loss"], rel=0.2)  # another denominator: this batch's own energy
+    assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
+    switch = round((straight.finetune_fc_from or 2) * STEPS)
+    for line in lines:
+        expected = "feature_choice" if line["step"] - 1 >= switch else straight.allocation
+        assert line["allocation"] == expected
+        assert (line["threshold"] is None) == (expected == "token_choice")
+    if straight.aux != "none":
+        assert max(line["aux_share"] for line in lines) > 0  # otherwise the auxiliary loss was not tried
+        assert max(line["aux_loss"] for line in lines) > 0
+
+
+def test_the_sae_that_comes_out(straight, tiny_store):
+    sae = SAE.load(straight.out)
+    store = Store.open(tiny_store)
+    assert (sae.cfg.d_in, sae.cfg.d_sae, sae.cfg.k) == (32, D_SAE, 4)
+    assert sae.cfg.hook_name == "blocks.1.resid_post"
+    assert sae.cfg.hook_layer == 1
+    assert sae.cfg.store_fingerprint == store.fingerprint
+    assert sae.cfg.tokens_seen == STEPS * 256
+    assert (sae.cfg.context_size, sae.cfg.prepend_bos) == (32, True)
+    x = torch.cat([store.read_chunk("blocks.1.resid_post", chunk) for chunk in store.chunks("heldout")]).float()
+    matches = sae.matches(x)
+    assert len(matches) / len(x) == pytest.approx(4, rel=0.02)
+    error = (sae.decode_matches(matches, len(x)) - x).square().sum()
+    assert error < 0.8 * (x - x.mean(0)).square().sum()
+    torch.testing.assert_close(sae(x), sae.decode_matches(matches, len(x)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(D_SAE))
+    if sae.cfg.allocation == "feature_choice":
+        assert sae.quota_per_token.sum().item() == pytest.approx(4)
+        assert len(sae.matches(x, "training")) <= 4 * len(x)
+
+
+def test_the_config_on_disk_is_complete(straight):
+    import yaml
+
+    written = yaml.safe_load((Path(straight.out) / "config.yaml").read_text())
+    assert written == dataclasses.asdict(straight)
+
+
+def test_defaults_come_from_the_store(tiny_store, tmp_path, capsys):
+    """No steps: one epoch. Several hooks: one must be named."""
+    config = config_of(tiny_store, tmp_path / "run", steps=None, batch_tokens=1024, log_every=100)
+    train(config)
+    rows = Store.open(tiny_store).rows
+    assert metrics(tmp_path / "run")[-1]["step"] == rows // 64 // 16
+    with pytest.raises(WrongInput, match=r"`hook` must be given; .* holds blocks.0.resid_post, blocks.1.resid_post"):
+        train(dataclasses.replace(config, hook=None, out=str(tmp_path / "other")))
+    assert not (tmp_path / "other").exists()
+
+
+def test_refusals(straight, tiny_store, tmp_path):
+    with pytest.raises(WrongInput, match=r"`sae.k` \(=5\) must stay .*; got 4 there"):
+        train(dataclasses.replace(straight, sae=SizeConfig(d_sae=D_SAE, k=5)))
+    with pytest.raises(WrongInput, match="must be a new folder when `resume` is none"):
+        train(dataclasses.replace(straight, resume="none"))
+    with pytest.raises(WrongInput, match=r"`resume` \(=.*nowhere\) must be auto, none or a checkpoint folder"):
+        train(dataclasses.replace(straight, resume=str(tmp_path / "nowhere")))
+
+
+def test_a_run_may_start_from_a_named_checkpoint(straight, tmp_path):
+    first = Path(straight.out) / "checkpoints" / f"step-{STOP:08d}"
+    out = tmp_path / "from"
+    train(dataclasses.replace(straight, out=str(out), resume=str(first)))
+    assert state(out / "sae") == state(Path(straight.out) / "sae")
+
+
+def test_another_store_is_refused(straight, tiny_model_dir, tiny_corpus, tmp_path):
+    from distsae.producer import ProduceConfig, produce
+
+    other = tmp_path / "other"
+    produce(
+        ProduceConfig(
+            model=str(tiny_model_dir),
+            corpus=str(tiny_corpus),
+            hooks=("blocks.1.resid_post",),
+            out=str(other),
+            context_length=32,
+            max_rows=3000,
+            device="cpu",
+        )
+    )
+    before = state(Path(straight.out) / "sae")
+    with pytest.raises(WrongInput, match="`store` .* must be the one the run began with"):
+        train(dataclasses.replace(straight, store=str(other)))
+    assert state(Path(straight.out) / "sae") == before
+
+
+def test_a_run_that_diverges_names_the_step(tiny_store, tmp_path):
+    config = config_of(tiny_store, tmp_path / "run", optimizer=OptimizerConfig(lr=1e38, warmup_share=0.0))
+    with pytest.raises(NonFiniteScores, match=r"step \d+: \d+ scores are not finite.*optimizer.lr"):
+        train(config)
