@@ -79,8 +79,8 @@ class CheckpointConfig:
     keep_every: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("every", "keep_last"):
-            if getattr(self, name) < 1:
+        for name in ("every", "keep_last", "keep_every"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise WrongInput(f"`checkpoint.{name}` (={getattr(self, name)}) must be at least 1")
 
 
@@ -152,6 +152,10 @@ class TrainConfig:
             raise WrongInput(
                 f"`batch_tokens` (={self.batch_tokens}) must be divisible by `mesh.data` (={self.mesh.data})"
             )
+        if self.zipf_s is not None and not self.zipf_s >= 0:
+            raise WrongInput(f"`zipf_s` (={self.zipf_s}) must not be negative")
+        if self.zipf_q is not None and not self.zipf_q > -1:
+            raise WrongInput(f"`zipf_q` (={self.zipf_q}) must be greater than -1")
         if self.finetune_fc_from is not None:
             if not 0 < self.finetune_fc_from < 1:
                 raise WrongInput(f"`finetune_fc_from` (={self.finetune_fc_from}) must be between 0 and 1")

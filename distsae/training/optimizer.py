@@ -38,6 +38,11 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.lr != "auto" and not self.lr > 0:
             raise WrongInput(f"`optimizer.lr` (={self.lr}) must be positive, or auto")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise WrongInput(f"`optimizer.{name}` (={getattr(self, name)}) must be at least 0 and below 1")
+        if not self.eps >= 0:
+            raise WrongInput(f"`optimizer.eps` (={self.eps}) must not be negative")
         if not (self.warmup_share >= 0 and self.decay_share >= 0 and self.warmup_share + self.decay_share <= 1):
             raise WrongInput(
                 f"`optimizer.warmup_share` (={self.warmup_share}) and `optimizer.decay_share` (={self.decay_share}) "

@@ -55,9 +55,11 @@ class RunFolder:
                 )
 
     def write_config(self, config: TrainConfig) -> None:
-        """Writes every key, defaults included."""
+        """Writes every key, defaults included; a kill leaves the old file or the new one."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self._config.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+        fresh = self._config.with_suffix(".tmp")
+        fresh.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+        fresh.replace(self._config)
 
     def keep_metrics_until(self, step: int) -> None:
         """Drops the lines of steps after `step`, which a resumed run will write again."""
