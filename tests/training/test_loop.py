@@ -195,7 +195,7 @@ def test_another_store_is_refused(straight, tiny_model_dir, tiny_corpus, tmp_pat
         )
     )
     before = state(Path(straight.out) / "sae")
-    with pytest.raises(WrongInput, match="`store` .* must be the one the run began with"):
+    with pytest.raises(WrongInput, match=r"`store` .* must be the one the run began with"):
         train(dataclasses.replace(straight, store=str(other)))
     assert state(Path(straight.out) / "sae") == before
 

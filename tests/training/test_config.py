@@ -1,0 +1,67 @@
+"""Every refused value is named, with what it was."""
+
+import math
+
+import pytest
+
+from distsae.errors import WrongInput
+from distsae.parallel import MeshConfig
+from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
+
+
+def _train(**changes):
+    return TrainConfig(store="store", out="run", **changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SizeConfig(d_sae=0), r"`sae.d_sae` \(=0\)"),
+        (lambda: SizeConfig(d_sae=8, k=9), r"`sae.k` \(=9\) must be between 1 and `sae.d_sae` \(=8\)"),
+        (lambda: SizeConfig(k=0), r"`sae.k` \(=0\)"),
+        (lambda: AuxiliaryConfig(alpha=0), r"`auxiliary.alpha` \(=0\) must be positive"),
+        (lambda: AuxiliaryConfig(k_per_k=-1.0), r"`auxiliary.k_per_k` \(=-1.0\)"),
+        (lambda: AuxiliaryConfig(dead_after_tokens=0), r"`auxiliary.dead_after_tokens` \(=0\)"),
+        (lambda: AuxiliaryConfig(window_tokens=0), r"`auxiliary.window_tokens` \(=0\)"),
+        (lambda: AuxiliaryConfig(refresh_steps=0), r"`auxiliary.refresh_steps` \(=0\)"),
+        (lambda: AuxiliaryConfig(rho=1.5), r"`auxiliary.rho` \(=1.5\) must be in \(0, 1\]"),
+        (lambda: CheckpointConfig(every=0), r"`checkpoint.every` \(=0\)"),
+        (lambda: CheckpointConfig(keep_last=0), r"`checkpoint.keep_last` \(=0\)"),
+        (lambda: CheckpointConfig(keep_every=0), r"`checkpoint.keep_every` \(=0\)"),
+        (lambda: OptimizerConfig(lr=0.0), r"`optimizer.lr` \(=0.0\) must be positive, or auto"),
+        (lambda: OptimizerConfig(lr=math.nan), r"`optimizer.lr` \(=nan\)"),
+        (lambda: OptimizerConfig(beta1=1.0), r"`optimizer.beta1` \(=1.0\)"),
+        (lambda: OptimizerConfig(beta2=-0.1), r"`optimizer.beta2` \(=-0.1\)"),
+        (lambda: OptimizerConfig(eps=-1e-8), r"`optimizer.eps` \(=-1e-08\)"),
+        (lambda: OptimizerConfig(warmup_share=0.6, decay_share=0.5), r"`optimizer.warmup_share` \(=0.6\) and"),
+        (lambda: OptimizerConfig(warmup_share=-0.1), r"`optimizer.warmup_share` \(=-0.1\)"),
+        (lambda: OptimizerConfig(clip_norm=0.0), r"`optimizer.clip_norm` \(=0.0\)"),
+        (lambda: MeshConfig(data=0), r"`mesh.data` \(=0\)"),
+        (lambda: _train(steps=0), r"`steps` \(=0\)"),
+        (lambda: _train(log_every=0), r"`log_every` \(=0\)"),
+        (
+            lambda: _train(sae=SizeConfig(d_sae=10, k=2), mesh=MeshConfig(feature=4)),
+            r"`sae.d_sae` \(=10\) must be divisible by `mesh.feature` \(=4\); use 8 or another mesh",
+        ),
+        (
+            lambda: _train(batch_tokens=64, mesh=MeshConfig(data=3)),
+            r"`batch_tokens` \(=64\) must be divisible by `mesh.data` \(=3\)",
+        ),
+        (lambda: _train(finetune_fc_from=1.0), r"`finetune_fc_from` \(=1.0\) must be between 0 and 1"),
+        (
+            lambda: _train(finetune_fc_from=0.5, allocation="feature_choice"),
+            r"`finetune_fc_from` must not be given with `allocation` \(=feature_choice\)",
+        ),
+        (lambda: _train(zipf_s=-0.5), r"`zipf_s` \(=-0.5\)"),
+        (lambda: _train(zipf_q=-1.0), r"`zipf_q` \(=-1.0\)"),
+    ],
+)
+def test_refused(make, message):
+    with pytest.raises(WrongInput, match=message):
+        make()
+
+
+def test_defaults_fit_together():
+    config = _train()
+    assert config.sae.k <= config.sae.d_sae
+    assert config.batch_tokens % 64 == 0

@@ -1,0 +1,58 @@
+"""The numbers of a logged line, from steps of which the right answer is known."""
+
+import pytest
+import torch
+
+from distsae.allocation import Matches
+from distsae.losses import Underused
+from distsae.training import StepOutcome
+from distsae.training.metrics import Meter
+
+NOTHING = Matches(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0))
+UNDERUSED = Underused(torch.zeros(8, dtype=torch.bool), 0.25, 0.125, 0.375, 1.5, 20.0, 0.9)
+
+
+def _outcome(loss, squared_error, energy):
+    return StepOutcome(NOTHING, loss, loss / 10, squared_error, energy)
+
+
+def test_a_line_averages_the_steps_since_the_last():
+    meter = Meter(batch_tokens=100)
+    meter.add(_outcome(0.5, 10.0, 20.0), budget=400, shortfall=0, gradient_norm=1.0)
+    meter.add(_outcome(0.3, 2.0, 40.0), budget=400, shortfall=50, gradient_norm=3.0)
+    line = meter.line(12, 1e-3, 0.7, UNDERUSED, "mutual_choice")
+    assert line["step"] == 12
+    assert line["tokens"] == 1200
+    assert line["loss"] == pytest.approx(0.4)
+    assert line["aux_loss"] == pytest.approx(0.04)
+    assert line["fvu"] == pytest.approx(12 / 60)  # of sums, not a mean of ratios
+    assert line["l0"] == pytest.approx(750 / 200)
+    assert line["shortfall"] == 25
+    assert line["grad_norm"] == 2.0
+    assert (line["lr"], line["threshold"], line["allocation"]) == (1e-3, 0.7, "mutual_choice")
+    assert (line["aux_share"], line["dead_share"], line["underutilised_share"]) == (0.25, 0.125, 0.375)
+    assert (line["zipf_s"], line["zipf_q"], line["zipf_r_squared"]) == (1.5, 20.0, 0.9)
+    assert line["tokens_per_second"] > 0
+    meter.add(_outcome(0.1, 1.0, 10.0), budget=400, shortfall=0, gradient_norm=1.0)
+    assert meter.line(13, 1e-3, None, UNDERUSED, "token_choice")["loss"] == pytest.approx(0.1)
+
+
+def test_a_restored_meter_finishes_the_window():
+    straight, stopped = Meter(100), Meter(100)
+    for meter in (straight, stopped):
+        meter.add(_outcome(0.5, 10.0, 20.0), 400, 7, 1.0)
+    resumed = Meter(100)
+    resumed.restore(stopped.state())
+    assert resumed.seconds >= stopped.state()["seconds"] - 1e-3
+    for meter in (straight, resumed):
+        meter.add(_outcome(0.1 + 0.2, 2.0, 40.0), 400, 0, 3.0)
+    lines = [meter.line(2, 1e-3, None, UNDERUSED, "token_choice") for meter in (straight, resumed)]
+    for line in lines:
+        del line["seconds"], line["tokens_per_second"]
+    assert lines[0] == lines[1]
+
+
+def test_seconds_go_on_from_the_earlier_process():
+    meter = Meter(100)
+    meter.restore(Meter(100).state() | {"seconds": 3600.0})
+    assert 3600 <= meter.seconds < 3700

@@ -1,0 +1,26 @@
+"""The schedule: warm-up, constant, decay to zero."""
+
+import pytest
+
+from distsae.training import OptimizerConfig
+
+
+def test_schedule():
+    config = OptimizerConfig(lr=2.0, warmup_share=0.1, decay_share=0.25)
+    rates = [config.rate(step, 40, d_sae=128) for step in range(40)]
+    assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
+    assert rates[4:30] == [2.0] * 26
+    assert rates[30:] == pytest.approx([2.0 * left / 10 for left in range(10, 0, -1)])
+
+
+def test_without_warm_up_and_decay():
+    config = OptimizerConfig(lr=1.0, warmup_share=0.0, decay_share=0.0)
+    assert [config.rate(step, 3, d_sae=1) for step in range(3)] == [1.0, 1.0, 1.0]
+    assert OptimizerConfig(lr=1.0).rate(0, 1, d_sae=1) == 1.0
+
+
+def test_automatic_rate_falls_with_the_root_of_the_width():
+    config = OptimizerConfig()
+    assert config.peak_rate(1 << 14) == pytest.approx(4e-4)
+    assert config.peak_rate(1 << 16) == pytest.approx(2e-4)
+    assert OptimizerConfig(lr=0.1).peak_rate(1 << 16) == 0.1

@@ -1,0 +1,116 @@
+"""Which rule a step uses, and what Feature Choice begins with."""
+
+import pytest
+import torch
+
+from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector
+from distsae.losses import FiringStatistics
+from distsae.parallel import MeshConfig, build_mesh
+from distsae.training import SizeConfig, TrainConfig
+from distsae.training.phases import Phases
+from tests.distributed.processes import run_on_mesh
+
+MESH = build_mesh(MeshConfig(), 1, "cpu")
+D_SAE, K, BATCH = 64, 4, 64
+
+
+def _phases(mesh=MESH, steps=20, **changes):
+    config = TrainConfig(store="s", out="o", batch_tokens=BATCH, sae=SizeConfig(d_sae=D_SAE, k=K), **changes)
+    return Phases(config, steps, mesh, torch.device("cpu"))
+
+
+def _statistics(mesh=MESH):
+    """Feature j fires about (j + 3)^-1, but feature order is reversed: the densest is the last."""
+    statistics = FiringStatistics(len(mesh.features(D_SAE)), window_tokens=1 << 40, dead_after_tokens=1000)
+    counts = (4000 / (torch.arange(D_SAE) + 3)).long().flip(0)
+    mine = counts[mesh.features(D_SAE).start : mesh.features(D_SAE).stop]
+    statistics.update(
+        torch.arange(len(mine)).repeat_interleave(mine), 10_000, mesh.data if mesh.data.size == 1 else MESH.data
+    )
+    return statistics
+
+
+@pytest.mark.parametrize(
+    ("allocation", "kind"),
+    [("token_choice", TokenSelector), ("mutual_choice", MutualSelector), ("feature_choice", FeatureSelector)],
+)
+def test_one_rule_from_start_to_end(allocation, kind):
+    phases = _phases(allocation=allocation)
+    for step in range(20):
+        line = phases.prepare(step, _statistics())
+        assert (line is not None) == (allocation == "feature_choice" and step == 0)
+        assert isinstance(phases.selector, kind)
+        assert phases.allocation(step) == allocation
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.7])
+def test_feature_choice_takes_over_at_its_share_of_the_steps(share):
+    phases = _phases(finetune_fc_from=share)
+    begun = [step for step in range(20) if phases.prepare(step, _statistics())]
+    assert begun == [round(share * 20)]
+    assert phases.allocation(begun[0] - 1) == "mutual_choice"
+    assert phases.allocation(begun[0]) == "feature_choice"
+    assert isinstance(phases.selector, FeatureSelector)
+
+
+def test_zipf_quotas_follow_the_measured_densities():
+    phases = _phases(finetune_fc_from=0.5)
+    line = phases.prepare(10, _statistics())
+    assert "step 10: Feature Choice begins with Zipf quotas, s 1" in line
+    assert "fitted, R^2 0.99" in line or "fitted, R^2 1" in line
+    quotas = phases.credit.quota_per_token
+    assert quotas.sum().item() == pytest.approx(K)
+    assert (quotas.diff() > 0).all()  # denser features, here the later ones, are owed more
+    assert (quotas[-1] / quotas[0]).item() == pytest.approx((D_SAE + 2) / 3, rel=0.15)
+
+
+def test_given_parameters_and_defaults_of_the_zipf_quotas():
+    phases = _phases(finetune_fc_from=0.5, zipf_s=2.0, zipf_q=7.0)
+    assert "s 2, q 7 (given)" in phases.prepare(10, _statistics())
+    cold = _phases(allocation="feature_choice")  # nothing has fired: the documented defaults
+    empty = FiringStatistics(D_SAE, 1000, 1000)
+    assert "s 1, q 1 (given)" in cold.prepare(0, empty)
+    uniform = _phases(allocation="feature_choice", quotas="uniform")
+    uniform.prepare(0, empty)
+    assert torch.equal(uniform.credit.quota_per_token, torch.full((D_SAE,), K / D_SAE, dtype=torch.float64))
+
+
+def test_every_batch_is_granted_its_whole_budget():
+    phases = _phases(finetune_fc_from=0.5)
+    for step in range(10, 20):
+        phases.prepare(step, _statistics())
+        assert int(phases.selector._quotas.sum()) == K * BATCH
+
+
+@pytest.mark.parametrize("stop", [9, 10, 11, 15])
+def test_restored_phases_go_on_with_the_same_quotas(stop):
+    straight, grants = _phases(finetune_fc_from=0.5), []
+    state = {}
+    for step in range(20):
+        if step == stop:
+            state = {name: tensor.clone() for name, tensor in straight.state().items()}
+        straight.prepare(step, _statistics())
+        grants.append(getattr(straight.selector, "_quotas", None))
+    resumed = _phases(finetune_fc_from=0.5)
+    resumed.restore(stop)
+    live = resumed.state()
+    assert live.keys() == state.keys()
+    for name, tensor in state.items():
+        live[name].copy_(tensor)
+    for step in range(stop, 20):
+        resumed.prepare(step, _statistics())
+        if step >= 10:
+            assert torch.equal(resumed.selector._quotas, grants[step])
+
+
+def _granted(mesh):
+    phases = _phases(mesh, finetune_fc_from=0.5)
+    return phases.prepare(10, _statistics(mesh)), phases.selector._quotas
+
+
+def test_a_mesh_grants_what_one_process_does():
+    (line, alone), *_ = run_on_mesh(_granted, (1, 1))
+    for shape in ((1, 2), (1, 4), (2, 2)):
+        ranks = run_on_mesh(_granted, shape)
+        assert {rank[0] for rank in ranks} == {line}
+        assert torch.equal(torch.cat([rank[1] for rank in ranks[: shape[1]]]), alone)

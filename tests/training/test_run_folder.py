@@ -1,0 +1,100 @@
+"""A run folder holds one run: other settings are refused, metrics are cut back on resume."""
+
+import dataclasses
+import json
+
+import pytest
+
+from distsae.errors import WrongInput
+from distsae.parallel import MeshConfig
+from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
+from distsae.training.run_folder import RunFolder
+
+
+@pytest.fixture
+def config(tmp_path):
+    return TrainConfig(store="store", out=str(tmp_path / "run"), hook="h", steps=10)
+
+
+@pytest.fixture
+def folder(config):
+    folder = RunFolder(config.out)
+    folder.check(config)  # nothing is there yet
+    folder.write_config(config)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, r"`seed` \(=1\) must stay .* got 0 there"),
+        ({"sae": SizeConfig(d_sae=8192)}, r"`sae.d_sae` \(=8192\) .* got 4096 there"),
+        ({"optimizer": OptimizerConfig(lr=0.1)}, r"`optimizer.lr` \(=0.1\) .* got auto there"),
+        ({"auxiliary": AuxiliaryConfig(rho=0.2)}, r"`auxiliary.rho` \(=0.2\) .* got 0.1 there"),
+        ({"allocation": "token_choice"}, r"`allocation` \(=token_choice\) .* got mutual_choice there"),
+        ({"hook": "other"}, r"`hook` \(=other\) .* got h there"),
+        ({"finetune_fc_from": 0.5}, r"`finetune_fc_from` \(=0.5\) .* got None there"),
+        ({"batch_tokens": 8192}, r"`batch_tokens` \(=8192\)"),
+    ],
+)
+def test_other_mathematics_is_refused_with_both_values(folder, config, change, message):
+    with pytest.raises(WrongInput, match=message):
+        folder.check(dataclasses.replace(config, **change))
+
+
+def test_how_a_run_is_carried_out_may_change(folder, config):
+    folder.check(config)
+    folder.check(
+        dataclasses.replace(
+            config,
+            store="moved",
+            steps=20,
+            wandb="off",
+            log_every=1,
+            resume="auto",
+            mesh=MeshConfig(feature=4),
+            checkpoint=CheckpointConfig(every=3),
+            engine="deepspeed",
+        )
+    )
+
+
+def test_resume_none_wants_a_new_folder(folder, config, tmp_path):
+    refusing = dataclasses.replace(config, resume="none")
+    with pytest.raises(WrongInput, match=r"`out` \(=.*run\) must be a new folder when `resume` is none"):
+        folder.check(refusing)
+    RunFolder(tmp_path / "new").check(refusing)
+
+
+def test_small_numbers_survive_the_yaml(config, tmp_path):
+    small = dataclasses.replace(config, optimizer=OptimizerConfig(lr=1e-5, eps=1e-12), wandb="off")
+    folder = RunFolder(tmp_path / "small")
+    folder.write_config(small)
+    folder.check(small)
+
+
+def test_metrics_after_the_checkpoint_are_dropped(folder, config):
+    for step in range(1, 7):
+        folder.log({"step": step, "loss": 1 / step})
+    file = folder.path / "metrics.jsonl"
+    with file.open("a") as end:
+        end.write('{"step": 7, "lo')  # a kill in the midst of a line
+    folder.keep_metrics_until(4)
+    folder.log({"step": 5, "loss": 0.0})
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert lines[3] == {"step": 4, "loss": 0.25}
+    assert [path.name for path in folder.path.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_a_kill_while_the_config_is_written_leaves_the_old_one(folder, config, monkeypatch):
+    before = (folder.path / "config.yaml").read_text()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.replace", killed)
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.write_config(dataclasses.replace(config, seed=5))
+    assert (folder.path / "config.yaml").read_text() == before
