@@ -99,7 +99,9 @@ def _parquet_documents(file: Path, text_field: str) -> Iterator[str]:
 
 def _hub_documents(name: str, text_field: str, split: str, subset: str | None) -> Iterator[str]:
     from datasets import load_dataset
+    from huggingface_hub.utils import logging as hub_logging
 
+    hub_logging.set_verbosity_error()  # without a network it reports every retry; the error below says it once
     try:
         stream = load_dataset(name, subset, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:

@@ -1,7 +1,7 @@
 """Is `NAME|PATH` a path or a name?
 
-What starts with `.`, `/` or `~`, or exists, is a path and is never looked up on a hub: a mistyped folder must
-not turn into a network request for a repository of that name.
+What starts with `.`, `/` or `~`, ends like a file of text, or exists, is a path and is never looked up on a hub: a
+mistyped path must not turn into a network request for a repository of that name.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 from distsae.errors import WrongInput
 
 __all__ = ["local_path"]
+
+_FILE_ENDINGS = (".jsonl", ".json", ".txt", ".parquet", ".arrow", ".gz", ".safetensors")
 
 
 def local_path(name_or_path: str, what: str) -> Path | None:
@@ -26,7 +28,8 @@ def local_path(name_or_path: str, what: str) -> Path | None:
     path = Path(name_or_path).expanduser()
     if name_or_path and path.exists():
         return path
-    if not name_or_path or name_or_path[0] in "./~" or name_or_path.count("/") > 1:
+    is_file = name_or_path.endswith(_FILE_ENDINGS)
+    if not name_or_path or name_or_path[0] in "./~" or name_or_path.count("/") > 1 or is_file:
         raise WrongInput(
             f"`{what}` (={name_or_path}) must be an existing path or the name of a hub repository; got a path where "
             f"there is nothing ({path.absolute()}); do check the spelling"
