@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from distsae import __version__
+from distsae.batches import STREAMS
 from distsae.losses import FiringStatistics
 from distsae.model import SAE, FeatureShard, SAEConfig
 from distsae.parallel import Mesh
@@ -89,7 +90,10 @@ def frozen_sae(
 
 
 def _heldout_rows(store: Store, hook: str, mesh: Mesh, device: torch.device) -> Tensor:
-    """Returns this data rank's part of the held-out rows, as many on every rank, fp32 `[rows, d_in]`."""
+    """Returns this data rank's part of the held-out rows, as many on every rank, fp32 `[rows, d_in]`.
+
+    A multiple of the streams is used, which every data axis divides: the same rows on every mesh.
+    """
     rows: list[Tensor] = []
     held = 0
     for chunk in store.chunks("heldout"):
@@ -98,5 +102,7 @@ def _heldout_rows(store: Store, hook: str, mesh: Mesh, device: torch.device) -> 
         rows.append(store.read_chunk(hook, chunk))
         held += chunk.rows
     everything = torch.cat(rows)[:_CALIBRATION_TOKENS]
+    if everything.shape[0] >= STREAMS:
+        everything = everything[: everything.shape[0] // STREAMS * STREAMS]
     share = everything.shape[0] // mesh.data.size
     return everything[mesh.data.rank * share : (mesh.data.rank + 1) * share].float().to(device)
