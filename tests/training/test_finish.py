@@ -1,0 +1,130 @@
+"""Normalisation is folded into the SAE: on raw activations it does what the shard does on scaled ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distsae.allocation import FeatureSelector, MutualSelector
+from distsae.losses import FiringStatistics
+from distsae.model import FeatureShard
+from distsae.parallel import MeshConfig, build_mesh
+from distsae.store import Store
+from distsae.training import SizeConfig, TrainConfig
+from distsae.training.finish import frozen_sae
+from distsae.training.phases import Phases
+from distsae.training.thresholds import ThresholdTracker
+from tests.distributed.processes import run_on_mesh
+
+from .samples import RULES
+
+HOOK, D_SAE, K, SCALE, STEPS = "blocks.0.resid_post", 64, 4, 0.37, 7
+
+
+def _moved_shard(mesh, store):
+    """A shard whose weights are those of no initialisation, cut from the same global ones on every mesh."""
+    features = mesh.features(D_SAE)
+    shard = FeatureShard(32, features, store.statistics(HOOK).mean * SCALE, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in (shard.W_enc, shard.W_dec, shard.b_enc):
+            noise = 0.2 * torch.randn(D_SAE, *parameter.shape[1:], generator=generator)
+            parameter += noise[features.start : features.stop]
+        shard.b_dec += 0.1 * torch.randn(32, generator=generator)
+        shard.normalise_decoder()
+    return shard
+
+
+def _finish(mesh, store_path, rule):
+    store = Store.open(store_path)
+    config = TrainConfig(
+        store=str(store_path), out="o", sae=SizeConfig(d_sae=D_SAE, k=K), batch_tokens=128, allocation=rule, steps=STEPS
+    )
+    features = mesh.features(D_SAE)
+    statistics = FiringStatistics(len(features), 1000, 1000)
+    phases = Phases(config, STEPS, mesh, torch.device("cpu"))
+    phases.prepare(0, statistics)
+    tracker = ThresholdTracker(len(features))
+    if rule == "mutual_choice":
+        selector = MutualSelector(K)
+        selector.cut = 0.5
+        tracker.update(selector)
+    elif rule == "feature_choice":
+        selector = FeatureSelector(len(features))
+        cuts = torch.linspace(0.3, 0.9, D_SAE)
+        cuts[::10] = torch.nan  # never selected
+        selector.cuts = cuts[features.start : features.stop].clone()
+        tracker.update(selector)
+    shard = _moved_shard(mesh, store)
+    return shard, frozen_sae(config, HOOK, store, shard, mesh, phases, tracker, statistics, SCALE, STEPS)
+
+
+def _rows(store_path, split):
+    store = Store.open(store_path)
+    return torch.cat([store.read_chunk(HOOK, chunk) for chunk in store.chunks(split)]).float()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_frozen_on_raw_activations_equals_the_shard_on_scaled_ones(rule, tiny_store):
+    mesh = build_mesh(MeshConfig(), 1, "cpu")
+    shard, sae = _finish(mesh, tiny_store, rule)
+    raw = _rows(tiny_store, "train")[:500]
+    scaled = raw * SCALE
+    with torch.no_grad():
+        pre_acts = (scaled - shard.b_dec) @ shard.W_enc.t() + shard.b_enc
+        if rule == "token_choice":
+            assert sae.threshold is None
+            fires = pre_acts >= pre_acts.topk(K, dim=1).values[:, -1:]
+        else:
+            fires = pre_acts > sae.threshold * SCALE
+        near = ((pre_acts - pre_acts.where(fires, torch.inf).amin(1, keepdim=True)).abs() < 1e-4) & ~fires
+        expected = pre_acts.relu() * fires
+        found = sae.encode(raw) * SCALE
+        sure = ~near if rule == "token_choice" else (pre_acts - sae.threshold * SCALE).abs() > 1e-4
+        torch.testing.assert_close(found[sure], expected[sure], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            sae.decode(sae.encode(raw)) * SCALE, found @ shard.W_dec + shard.b_dec, rtol=1e-4, atol=1e-4
+        )
+        assert sure.float().mean() > 0.99
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_l0_on_the_calibration_rows_is_k(rule, tiny_store):
+    _, sae = _finish(build_mesh(MeshConfig(), 1, "cpu"), tiny_store, rule)
+    heldout = _rows(tiny_store, "heldout")[:256]  # whole streams, so that every mesh calibrates on the same rows
+    assert len(sae.matches(heldout)) == pytest.approx(K * len(heldout), abs=4)  # rounding moves a match at the cut
+    if rule == "mutual_choice":
+        assert (sae.threshold == sae.threshold[0]).all()
+    if rule == "feature_choice":
+        known = torch.linspace(0.3, 0.9, D_SAE)
+        never = torch.arange(D_SAE) % 10 == 0
+        factor = sae.threshold[~never] / known[~never]
+        torch.testing.assert_close(factor, factor[:1].expand_as(factor))
+        median = known[~never].median() * factor[0]  # what a feature without a threshold of its own is given
+        torch.testing.assert_close(sae.threshold[never], median.expand(7))
+        assert sae.quota_per_token.sum().item() == pytest.approx(K)
+
+
+def _finish_on(mesh, store_path, rule):
+    _, sae = _finish(mesh, store_path, rule)
+    return None if sae is None else (sae.cfg, sae.state_dict())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_mesh_ends_with_the_same_sae_on_the_first_process(rule, tiny_store):
+    ((cfg, alone),) = run_on_mesh(_finish_on, (1, 1), tiny_store, rule)
+    for shape in ((1, 2), (2, 2)):
+        first, *others = run_on_mesh(_finish_on, shape, tiny_store, rule)
+        assert others == [None] * len(others)
+        assert first[0] == cfg
+        assert first[1].keys() == alone.keys()
+        for name, tensor in first[1].items():
+            tolerance = 1e-4 if name == "threshold" else 1e-6
+            torch.testing.assert_close(tensor, alone[name], rtol=tolerance, atol=0)
+
+
+def test_a_hook_without_a_number_has_no_layer(tiny_store):
+    _, sae = _finish(build_mesh(MeshConfig(), 1, "cpu"), tiny_store, "mutual_choice")
+    assert (sae.cfg.hook_name, sae.cfg.hook_layer) == (HOOK, 0)
+    assert sae.cfg.allocation == "mutual_choice"
+    assert sae.cfg.tokens_seen == STEPS * 128
