@@ -9,7 +9,7 @@ from distsae.errors import WrongInput
 
 __all__ = ["OptimizerConfig"]
 
-_BASE_RATE, _BASE_WIDTH = 4e-4, 1 << 14
+_BASE_RATE, _BASE_WIDTH = 1.6e-3, 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class OptimizerConfig:
     """Adam and its schedule: linear warm-up, constant, linear decay to zero.
 
     Args:
-        lr: learning rate; `auto` is `4e-4 / sqrt(d_sae / 16384)`.
+        lr: learning rate; `auto` is `1.6e-3 / sqrt(d_sae / 16384)`, good for runs of some hundred to a few thousand steps.
         beta1: decay of the mean of gradients.
         beta2: decay of the mean of their squares.
         eps: added to the root of the second moment. Small, since the loss is an average over a batch's tokens and a
