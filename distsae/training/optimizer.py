@@ -17,7 +17,8 @@ class OptimizerConfig:
     """Adam and its schedule: linear warm-up, constant, linear decay to zero.
 
     Args:
-        lr: learning rate; `auto` is `1.6e-3 / sqrt(d_sae / 16384)`, good for runs of some hundred to a few thousand steps.
+        lr: learning rate; `auto` is `1.6e-3 / sqrt(d_sae / 16384)`, good for runs of some hundred to a few thousand
+            steps; longer ones want less.
         beta1: decay of the mean of gradients.
         beta2: decay of the mean of their squares.
         eps: added to the root of the second moment. Small, since the loss is an average over a batch's tokens and a
