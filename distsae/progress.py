@@ -37,6 +37,7 @@ class Progress:
     def __init__(self, total: int, label: str, unit: str, done: int = 0, every: float = 10.0) -> None:
         self.total, self.label, self.unit, self.every = total, label, unit, every
         self._done = self._first = done
+        self._values: dict[str, float | str] = {}
         self._speaks = is_main_process()
         self._bar = sys.stderr.isatty() and self._speaks
         self._tqdm = tqdm(
@@ -51,11 +52,11 @@ class Progress:
         self._started = self._last = time.monotonic()
 
     def advance(self, amount: int = 1, **values: float | str) -> None:
-        """Adds `amount` of finished work; `values` are shown beside the bar."""
+        """Adds `amount` of finished work; `values` are shown beside the bar from now on."""
         self._done += amount
+        self._values |= values
         if self._bar:
-            if values:
-                self._tqdm.set_postfix_str(_words(values), refresh=False)
+            self._tqdm.set_postfix_str(_words(self._values), refresh=False)
             self._tqdm.update(amount)
         elif self._speaks and (time.monotonic() - self._last >= self.every or self._done >= self.total):
             self._last = time.monotonic()
@@ -64,7 +65,7 @@ class Progress:
             share = self._done / max(self.total, 1)
             print(
                 f"{self.label}: {self._done:,}/{self.total:,} {self.unit} ({share:.0%}), "
-                f"{rate:,.0f} {self.unit}/s, {left:.0f} s left {_words(values)}".rstrip(),
+                f"{rate:,.0f} {self.unit}/s, {left:.0f} s left {_words(self._values)}".rstrip(),
                 file=sys.stderr,
                 flush=True,
             )

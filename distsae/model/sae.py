@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ from distsae.allocation import (
     TokenSelector,
     select,
 )
-from distsae.errors import WrongInput
+from distsae.errors import TornData, WrongInput
 from distsae.kernels import decode
 from distsae.model.feature_shard import score_chunks
 
@@ -196,6 +197,7 @@ class SAE(nn.Module):
 
         Raises:
             WrongInput: there is no SAE.
+            TornData: a file is damaged.
         """
         folder = Path(path)
         if not (folder / _CONFIG).is_file():
@@ -205,10 +207,17 @@ class SAE(nn.Module):
                 f"`{path}` must be an SAE folder or a finished run; got no {_CONFIG} with {_WEIGHTS} in it or in "
                 "its `sae` folder; give the folder that `distsae train --out` wrote, after training has ended"
             )
-        content = json.loads((folder / _CONFIG).read_text())
         names = {field.name for field in dataclasses.fields(SAEConfig)}
-        tensors = load_file(folder / _WEIGHTS, device=str(device))
-        return cls(SAEConfig(**{name: value for name, value in content.items() if name in names}), **tensors)
+        try:
+            content = json.loads((folder / _CONFIG).read_text())
+            cfg = SAEConfig(**{name: value for name, value in content.items() if name in names})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise TornData(f"{folder / _CONFIG} is damaged: {error}") from error
+        try:
+            tensors = load_file(folder / _WEIGHTS, device=str(device))
+        except SafetensorError as error:
+            raise TornData(f"{folder / _WEIGHTS} is damaged: {error}") from error
+        return cls(cfg, **tensors)
 
     def _above_threshold(self, centred: Tensor, threshold: Tensor) -> Matches:
         tokens: list[Tensor] = []
