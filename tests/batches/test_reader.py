@@ -1,0 +1,111 @@
+"""Batches of a real store: the same for any number of data ranks, and when resumed."""
+
+import math
+
+import pytest
+import torch
+
+from distsae.batches import BatchReader, StreamOrder
+from distsae.errors import TornData, WrongInput
+from distsae.store import Store
+
+HOOK, BATCH = "blocks.0.resid_post", 640
+
+
+@pytest.fixture
+def store(tiny_store):
+    return Store.open(tiny_store)
+
+
+@pytest.fixture
+def reader(store):
+    made = []
+
+    def make(rank=0, ranks=1, seed=3, store=store):
+        made.append(BatchReader(store, HOOK, BATCH, seed, rank, ranks))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def _by_the_order(store, step, seed=3):
+    """A global batch, row by row, from the whole store in memory."""
+    chunks = [store.read_chunk(HOOK, chunk).float() for chunk in store.chunks("train")]
+    order = StreamOrder([len(chunk) for chunk in chunks], BATCH, seed)
+    rows = [chunks[s.chunk][s.start : s.stop] for stream in range(64) for s in order.slices(step, stream)]
+    return torch.cat(rows) * math.sqrt(32) / store.statistics(HOOK).mean_norm
+
+
+def test_batches_are_the_rows_that_the_order_names(store, reader):
+    alone = reader()
+    for step in (0, 1, 2, alone.order.steps_per_epoch, 5 * alone.order.steps_per_epoch + 3):
+        batch = alone.batch(step)
+        assert batch.dtype == torch.float32
+        torch.testing.assert_close(batch, _by_the_order(store, step), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 64])
+def test_any_number_of_data_ranks_reads_the_same_global_batch(reader, ranks):
+    alone, parts = reader(), [reader(rank, ranks) for rank in range(ranks)]
+    for step in (0, 1, 7):
+        expected = alone.batch(step)
+        pieces = [part.batch(step) for part in parts]
+        assert all(piece.shape == (BATCH // ranks, 32) for piece in pieces)
+        assert torch.equal(torch.cat(pieces), expected)
+
+
+@pytest.mark.parametrize("first", [1, 6, 13, 14, 30])
+def test_resumed_at_any_step(reader, first):
+    walked = reader()
+    for step in range(first):
+        walked.batch(step)
+    resumed = reader()
+    for step in range(first, first + 3):
+        assert torch.equal(resumed.batch(step), walked.batch(step))
+
+
+def test_batches_are_memory_of_their_own(reader):
+    one = reader()
+    first = one.batch(0)
+    before = first.clone()
+    one.batch(1)
+    first.add_(1)
+    assert torch.equal(one.batch(0), before)
+
+
+def test_rows_have_mean_norm_root_d_in(store, reader):
+    one = reader()
+    norms = torch.cat([one.batch(step) for step in range(one.order.steps_per_epoch)]).norm(dim=1)
+    assert norms.mean().item() == pytest.approx(math.sqrt(32), rel=0.01)
+
+
+def test_wrong_input_is_named(store):
+    with pytest.raises(WrongInput, match=r"`mesh.data` \(=3\) must divide 64"):
+        BatchReader(store, HOOK, BATCH, 0, 0, 3)
+    with pytest.raises(WrongInput, match=r"got blocks\.0\.resid_post, blocks\.1\.resid_post"):
+        BatchReader(store, "nope", BATCH, 0, 0, 1)
+
+
+def _read_an_epoch(reader):
+    for step in range(reader.order.steps_per_epoch):
+        reader.batch(step)
+
+
+def test_a_damaged_chunk_reaches_the_reader(tiny_store, tmp_path, reader):
+    """It is read in another thread; the error must not stay there."""
+    import shutil
+
+    shutil.copytree(tiny_store, tmp_path / "store")
+    store = Store.open(tmp_path / "store")
+    folder = store.path / "data" / store.units[0].attempt
+    for chunk in store.chunks("train"):
+        if chunk.unit == 0:
+            file = folder / store.chunk_file(HOOK, chunk)
+            content = bytearray(file.read_bytes())
+            content[10] ^= 1
+            file.write_bytes(content)
+    broken = reader(store=store)
+    with pytest.raises(TornData, match="unit-000000"):
+        _read_an_epoch(broken)

@@ -1,0 +1,85 @@
+"""The order of rows: every row at most once an epoch, a pure function of seed and step."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distsae.batches import StreamOrder
+from distsae.errors import WrongInput
+
+
+@st.composite
+def _orders(draw):
+    streams = draw(st.sampled_from([1, 4, 64]))
+    rows = draw(st.lists(st.integers(1, 300), min_size=1, max_size=12))
+    batch = streams * draw(st.integers(1, max(1, sum(rows) // streams // 2)))
+    if batch > sum(rows):
+        rows.append(batch)
+    return rows, batch, draw(st.integers(0, 2**31)), streams
+
+
+def _batch(order, step):
+    return [
+        (s.chunk, row)
+        for stream in range(order.streams)
+        for s in order.slices(step, stream)
+        for row in range(s.start, s.stop)
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(_orders())
+def test_every_row_at_most_once_an_epoch(drawn):
+    rows, batch, seed, streams = drawn
+    order = StreamOrder(rows, batch, seed, streams)
+    for epoch in (0, 1):
+        seen = set()
+        for step in range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch):
+            found = _batch(order, step)
+            assert len(found) == batch
+            assert all(0 <= row < rows[chunk] for chunk, row in found)
+            assert not seen & set(found)
+            seen |= set(found)
+            assert len(seen) % batch == 0
+        assert sum(rows) - len(seen) < batch + streams
+
+
+@settings(max_examples=30, deadline=None)
+@given(_orders(), st.integers(0, 50))
+def test_any_step_may_be_asked_for_first(drawn, step):
+    """Resumed at any step, in any order: nothing depends on what was read before."""
+    rows, batch, seed, streams = drawn
+    walked = StreamOrder(rows, batch, seed, streams)
+    for earlier in range(step):
+        walked.slices(earlier, 0)
+    assert _batch(StreamOrder(rows, batch, seed, streams), step) == _batch(walked, step)
+
+
+def test_epochs_and_seeds_differ():
+    rows = [100] * 20
+    order = StreamOrder(rows, 64, seed=0)
+    epoch = order.steps_per_epoch
+    assert sorted(_batch(order, 0)) != sorted(_batch(order, epoch))
+    assert sorted(_batch(order, 0)) != sorted(_batch(StreamOrder(rows, 64, seed=1), 0))
+    left_out = [
+        {(chunk, row) for chunk in range(20) for row in range(100)}.difference(
+            *(_batch(order, step) for step in range(first, first + epoch))
+        )
+        for first in (0, epoch)
+    ]
+    assert left_out[0] != left_out[1]  # the tail is another one in every epoch
+
+
+def test_a_batch_mixes_rows_from_all_over_the_store():
+    order = StreamOrder([256] * 128, 4096, seed=0)
+    assert len({chunk for chunk, _ in _batch(order, 0)}) >= 60
+
+
+def test_wrong_input_is_named():
+    for batch in (0, -64, 100):
+        with pytest.raises(WrongInput, match=rf"`batch_tokens` \(={batch}\) must be a positive multiple of 64"):
+            StreamOrder([1000], batch, seed=0)
+    with pytest.raises(
+        WrongInput, match=r"`batch_tokens` \(=1024\) must not exceed the store's training rows; got 1000"
+    ):
+        StreamOrder([400, 600], 1024, seed=0)

@@ -1,0 +1,70 @@
+"""Progress for people: plain lines where there is no terminal, silence on other ranks."""
+
+import io
+import sys
+
+import pytest
+
+from distsae.progress import Progress, is_main_process, say
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_plain_lines_now_and_then(capsys, clock):
+    with Progress(100, "train", "steps", done=40, every=10.0) as progress:
+        for _ in range(60):
+            clock[0] += 0.5
+            progress.advance(0, loss=0.25)  # as the training loop does it: values first, then the work
+            progress.advance(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("train: 59/100 steps (59%), 2 steps/s, ")
+    assert lines[-1] == "train: 100/100 steps (100%), 2 steps/s, 0 s left loss 0.25"
+    assert len(lines) == 4
+
+
+def test_values_shown_are_the_last_known(capsys, clock):
+    with Progress(100, "train", "steps", every=10.0) as progress:
+        progress.advance(1, loss=0.5, dead="few")
+        clock[0] += 11
+        progress.advance(1)
+    assert "loss 0.5 dead few" in capsys.readouterr().err
+
+
+def test_other_ranks_are_silent(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert not is_main_process()
+    with Progress(1, "train", "steps", every=0.0) as progress:
+        progress.advance(1)
+    say("nothing")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("RANK", "0")
+    say("something")
+    assert capsys.readouterr() == ("", "something\n")
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_on_a_terminal(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(4, "produce", "rows", every=0.0) as progress:
+        for _ in range(4):
+            progress.advance(1, loss=0.125)
+    assert "produce: 100%" in terminal.getvalue()
+    assert "loss 0.125" in terminal.getvalue()
+    assert "\nproduce: 1/4" not in terminal.getvalue()
+
+
+def test_nothing_to_do_is_no_division_by_zero(capsys):
+    with Progress(0, "train", "steps", every=0.0) as progress:
+        progress.advance(0)
+    assert "0/0 steps (0%)" in capsys.readouterr().err
