@@ -46,7 +46,7 @@ class DemoConfig:
     max_rows: int = 400_000
     d_sae: int = 2048
     k: int = 16
-    steps: int = 600
+    steps: int = 800
     batch_tokens: int = 2048
     seed: int = 0
 
@@ -102,7 +102,7 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
         title = f"Train: {name.replace('_', ' ')}, features split over {PROCESSES} processes"
         stages.append(Stage(f"train_{name}", title, _train(config, store, run, difference), run / "sae" / "config.json"))
     for name, run in zip(RUNS, runs, strict=True):
-        command = _distsae("evaluate", str(run), "--store", str(store))
+        command = _distsae("evaluate", str(run), "--store", str(store), "--max_tokens", "12000")
         title = f"Evaluate: {name.replace('_', ' ')}"
         stages.append(Stage(f"evaluate_{name}", title, command, run / "evaluation.json"))
     report = out / "report"
@@ -151,6 +151,7 @@ def _train(config: DemoConfig, store: Path, run: Path, difference: tuple[str, ..
         *("--steps", str(config.steps)),
         *("--batch_tokens", str(config.batch_tokens)),
         *("--mesh.feature", str(PROCESSES)),
+        *("--optimizer.lr", "0.004"),  # a few hundred steps want a higher rate than `auto`, which is for long runs
         *("--auxiliary.dead_after_tokens", window),
         *("--auxiliary.window_tokens", window),
         *("--checkpoint.every", str(max(config.steps // 3, 1))),
