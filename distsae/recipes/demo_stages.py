@@ -100,7 +100,9 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
     ]
     for (name, difference), run in zip(RUNS.items(), runs, strict=True):
         title = f"Train: {name.replace('_', ' ')}, features split over {PROCESSES} processes"
-        stages.append(Stage(f"train_{name}", title, _train(config, store, run, difference), run / "sae" / "config.json"))
+        stages.append(
+            Stage(f"train_{name}", title, _train(config, store, run, difference), run / "sae" / "config.json")
+        )
     for name, run in zip(RUNS, runs, strict=True):
         command = _distsae("evaluate", str(run), "--store", str(store), "--max_tokens", "12000")
         title = f"Evaluate: {name.replace('_', ' ')}"
