@@ -170,12 +170,18 @@ def _one_line(message: str, known: Sequence[str]) -> str:
     wrong = re.search(r'Parser key "([^"]*)":\s*(.*)', message, re.DOTALL)
     if wrong:
         reason = " ".join(wrong[2].split()).replace("typing.", "")
-        value = re.search(r"Got value: (.*)$", reason)
-        expected = re.search(r"Expected an? (.*?)\. Got", reason)
+        value = re.search(r"(?:Got|Given) value: (.*)$", reason)
+        expected = re.findall(r"Expected an? (.*?)(?=\. Got| - Expected| Given value type)", reason)
         if value and expected:
-            kind = re.sub(r"<class '(\w+)'>", r"\1", expected[1])
-            choices = re.fullmatch(r"Literal\[(.*)\]", kind)
-            kind = f"one of {choices[1]}" if choices else kind
-            return f"`{wrong[1]}` (={value[1]}) must be {kind}"
+            return f"`{wrong[1]}` (={value[1]}) must be {' or '.join(map(_kind, expected))}"
         return f"`{wrong[1]}`: {reason}"
     return " ".join(message.split())
+
+
+def _kind(expected: str) -> str:
+    """Says in words what jsonargparse expected: `int`, `one of 'a', 'b'`, `null`."""
+    name = re.sub(r"<class '(\w+)'>", r"\1", expected)
+    choices = re.fullmatch(r"Literal\[(.*)\]", name)
+    if choices:
+        return f"one of {choices[1]}" if "," in choices[1] else choices[1].strip("'")
+    return "null" if name == "NoneType" else name
