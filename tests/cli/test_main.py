@@ -1,0 +1,108 @@
+"""The program as a user meets it: exit codes, one line for what is wrong, help with examples."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from distsae import __version__
+from distsae.cli.main import COMMANDS, main
+
+
+def run(*arguments, **environment):
+    """A real process."""
+    return subprocess.run(
+        [sys.executable, "-m", "distsae", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_shows_examples(command, capsys):
+    assert main([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "examples:" in out
+    assert f"distsae {command}" in out.partition("examples:")[2]
+    assert "\n".join(line.strip() for line in out.splitlines()).count("TODO") == 0
+
+
+def test_overview_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for command in COMMANDS:
+        assert f"\n  {command} " in out
+    assert main(["-h"]) == 0
+    assert main([]) == 2  # nothing was done
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"distsae {__version__}\n"
+
+
+def test_unknown_command_names_the_nearest(capsys):
+    assert main(["trian"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("distsae: error: unknown command `trian`; did you mean 'train'?")
+    assert err.count("\n") == 1
+
+
+def test_other_ranks_leave_the_line_to_the_first(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert main(["train", "--nonsense", "1"]) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distsae.cli.train.run", interrupted)
+    assert main(["train"]) == 130
+    assert capsys.readouterr().err.count("\n") <= 1
+
+
+def test_our_own_faults_keep_their_traceback(monkeypatch):
+    def broken(argv):
+        raise AssertionError("an invariant")
+
+    monkeypatch.setattr("distsae.cli.train.run", broken)
+    with pytest.raises(AssertionError):
+        main(["train"])
+
+
+def test_damaged_data_is_one_line_and_exit_code_1(monkeypatch, capsys):
+    from distsae.errors import TornData
+
+    def torn(argv):
+        raise TornData("chunk 7\nis damaged")
+
+    monkeypatch.setattr("distsae.cli.train.run", torn)
+    assert main(["train"]) == 1
+    assert capsys.readouterr().err == "distsae: error: chunk 7 is damaged\n"
+
+
+def test_as_a_real_process(tmp_path):
+    unknown = run("evaluat")
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+    assert "did you mean 'evaluate'?" in unknown.stderr
+    missing = run("train", "--store", tmp_path / "nowhere", "--out", tmp_path / "run")
+    assert (missing.returncode, missing.stderr.count("\n"), missing.stdout) == (2, 1, "")
+    assert str(tmp_path / "nowhere") in missing.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_needs_no_torch():
+    """`--help` answers at once: nothing heavy is imported for it."""
+    code = (
+        "import sys; from distsae.cli.main import main; main(['--help']); "
+        "sys.exit(bool({'torch', 'transformers', 'accelerate', 'zarr'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,103 @@
+"""Typed dataclass in, command line and YAML out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from distsae.cli.parsing import parse
+from distsae.errors import WrongInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    """Numbers.
+
+    Args:
+        rate: how fast.
+        count: how many.
+    """
+
+    rate: Literal["auto"] | float = "auto"
+    count: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    """A job.
+
+    Args:
+        places: where to, one
+            or several.
+        name: what it is called.
+        mode: how it is done.
+        quiet: whether it says nothing.
+        inner: its numbers.
+        tags: words.
+    """
+
+    places: tuple[str, ...]
+    name: str = "job"
+    mode: Literal["on", "off"] = "on"
+    quiet: bool = False
+    inner: Inner = field(default_factory=Inner)
+    tags: tuple[str, ...] = ()
+
+
+def _parse(*argv):
+    return parse(
+        Outer, argv, prog="distsae job", examples="  distsae job here", help="does it", positionals=("places",)
+    )
+
+
+def test_defaults_and_positionals():
+    assert _parse("here") == Outer(places=("here",))
+    assert _parse("here", "there").places == ("here", "there")
+
+
+def test_every_kind_of_value():
+    found = _parse("x", "--mode", "off", "--quiet", "--inner.rate", "1e-3", "--inner.count", "3", "--tags", "[a, b]")
+    assert found == Outer(places=("x",), mode="off", quiet=True, inner=Inner(rate=1e-3, count=3), tags=("a", "b"))
+    assert _parse("x", "--no_quiet").quiet is False
+    assert _parse("x", "--inner.rate", "auto").inner.rate == "auto"
+    assert _parse("x", "--inner.rate", "2").inner.rate == 2.0
+
+
+def test_yaml_words_and_numbers_are_those_of_yaml_1_2(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "mode: off\nname: no\nquiet: true\ninner: {rate: 1e-3, count: null}\ntags: [yes, on]\n"
+    )
+    found = _parse("x", "--config", str(tmp_path / "c.yaml"))
+    assert found == Outer(places=("x",), mode="off", name="no", quiet=True, inner=Inner(rate=1e-3), tags=("yes", "on"))
+    assert _parse("x", f"--config={tmp_path / 'c.yaml'}", "--inner.rate", "5.5").inner == Inner(rate=5.5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("x", "--inner.cuont", "1"), r"unknown key `inner.cuont`; did you mean 'inner.count'\?"),
+        (("x", "--nmae", "1"), r"unknown key `nmae`; did you mean 'name'\?"),
+        (("x", "--inner.count", "few"), r"`inner.count` \(=few\) must be int or null"),
+        (("x", "--inner.rate", "fast"), r"`inner.rate` \(=fast\) must be auto or float"),
+        (("x", "--mode", "maybe"), r"`mode` \(=maybe\) must be one of 'on', ?'off'"),
+        (("x", "--config", "missing.yaml"), r"`config` \(=missing.yaml\) must be a YAML file that exists"),
+        ((), "places"),
+    ],
+)
+def test_refused_in_one_line(argv, message):
+    with pytest.raises(WrongInput, match=message) as caught:
+        _parse(*argv)
+    assert "\n" not in str(caught.value)
+
+
+def test_help_lists_every_key_with_its_text(capsys):
+    with pytest.raises(SystemExit) as end:
+        _parse("--help")
+    assert not end.value.code
+    words = " ".join(capsys.readouterr().out.split())
+    for text in ("does it", "how fast", "how many", "where to, one or several", "what it is called", "how it is done"):
+        assert text in words
+    for key in ("--inner.rate", "--inner.count", "--mode", "--quiet", "--config", "distsae job here"):
+        assert key in words
