@@ -1,0 +1,146 @@
+"""Training as a user starts it: alone, under accelerate launch on two processes, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from distsae import SAE
+from distsae.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")},
+    "ACCELERATE_USE_CPU": "true",
+    "OMP_NUM_THREADS": "1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "PYTHONPATH": str(ROOT),
+}
+
+
+def _arguments(store: Path, out: Path, **changes: object) -> list[str]:
+    values = {
+        "store": store,
+        "out": out,
+        "hook": "blocks.0.resid_post",
+        "steps": 10,
+        "batch_tokens": 256,
+        "sae.d_sae": 128,
+        "sae.k": 4,
+        "optimizer.lr": 2e-3,
+        "finetune_fc_from": 0.6,
+        "auxiliary.dead_after_tokens": 600,
+        "auxiliary.window_tokens": 1000,
+        "auxiliary.refresh_steps": 3,
+        "log_every": 1,
+        "wandb": "off",
+    }
+    return ["train", *(word for name, value in (values | changes).items() for word in (f"--{name}", str(value)))]
+
+
+def _launch(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    config = ROOT / "cluster_configs" / "cpu_2.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), "-m", "distsae"]
+    return subprocess.run(
+        [*command, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=ENVIRONMENT,
+        cwd=arguments[4].rsplit("/", 1)[0],
+    )
+
+
+def _metrics(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("alone") / "run"
+    assert main(_arguments(tiny_store, out)) == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        pytest.param({"mesh.feature": 2}, id="1x2"),
+        pytest.param({"mesh.data": 2}, id="2x1", marks=pytest.mark.heavy),
+    ],
+)
+def test_two_processes_train_what_one_does(mesh, alone, tiny_store, tmp_path):
+    done = _launch(_arguments(tiny_store, tmp_path / "run", **mesh))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("training d_sae 128") == 1  # one process speaks for both
+    assert done.stderr.count(f"wrote {tmp_path / 'run' / 'sae'}") == 1
+    lines, expected = _metrics(tmp_path / "run"), _metrics(alone)
+    assert [line["step"] for line in lines] == list(range(1, 11))
+    for line, other in zip(lines, expected, strict=True):
+        for name in ("loss", "fvu", "aux_loss", "l0", "grad_norm", "threshold", "lr"):
+            assert line[name] == pytest.approx(other[name], rel=1e-4), (line["step"], name)
+        for name in ("tokens", "dead_share", "underutilised_share", "aux_share", "allocation", "shortfall"):
+            assert line[name] == other[name], (line["step"], name)
+    sae, single = SAE.load(tmp_path / "run"), SAE.load(alone)
+    assert sae.cfg == single.cfg
+    for name, tensor in single.state_dict().items():
+        torch.testing.assert_close(sae.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.heavy
+def test_a_run_goes_on_with_another_number_of_processes(alone, tiny_store, tmp_path):
+    """Five steps on one process, killed; the rest on two."""
+    import shutil
+
+    out = tmp_path / "run"
+    assert main(_arguments(tiny_store, out, **{"checkpoint.every": 5})) == 0
+    shutil.rmtree(out / "checkpoints" / "step-00000010")
+    shutil.rmtree(out / "sae")
+    done = _launch(_arguments(tiny_store, out, **{"checkpoint.every": 5, "mesh.feature": 2}))
+    assert done.returncode == 0, done.stderr
+    assert "resumed from" in done.stderr
+    for line, other in zip(_metrics(out), _metrics(alone), strict=True):
+        assert line["loss"] == pytest.approx(other["loss"], rel=1e-4)
+    torch.testing.assert_close(SAE.load(out).W_dec, SAE.load(alone).W_dec, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.heavy
+def test_wrong_input_under_accelerate_launch_is_said_once(tiny_store, tmp_path):
+    done = _launch(_arguments(tiny_store, tmp_path / "run", **{"mesh.feature": 4}))
+    assert done.returncode != 0
+    assert done.stderr.count("distsae: error: `mesh.data` * `mesh.feature` (=1 * 4) must equal") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_killed_at_any_step_and_started_again(tiny_store, tmp_path):
+    """The killed process has as many threads as this one: the last bit of a product depends on it."""
+    changes = {"steps": 30, "checkpoint.every": 7, "log_every": 3}
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distsae", *_arguments(tiny_store, killed, **changes)],
+        env={**ENVIRONMENT, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    while not (killed / "checkpoints" / "step-00000007").is_dir():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / "sae").exists()
+    assert main(_arguments(tiny_store, killed, **changes)) == 0
+    assert main(_arguments(tiny_store, straight, **changes)) == 0
+    assert (killed / "sae" / "sae.safetensors").read_bytes() == (straight / "sae" / "sae.safetensors").read_bytes()
+    times = ("seconds", "tokens_per_second")
+    lines = [
+        [{k: v for k, v in line.items() if k not in times} for line in _metrics(out)] for out in (killed, straight)
+    ]
+    assert lines[0] == lines[1]
