@@ -128,6 +128,8 @@ def _serve(rank: int, pipe: Connection) -> None:
     torch.set_num_threads(1)
     while True:
         function, (data, feature), arguments, meeting = pickle.loads(pipe.recv_bytes())
+        # What a launcher would set.
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(data * feature)}
         try:
             dist.init_process_group(
                 "gloo",

@@ -1,0 +1,84 @@
+"""The deepspeed engine takes the same steps as the plain one, on every mesh and from the same checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from distsae.allocation import MutualSelector
+from distsae.errors import WrongInput
+from distsae.parallel import Mesh
+from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training.deepspeed_config import DeepSpeedConfig
+from distsae.training.deepspeed_engine import DeepSpeedEngine
+from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
+
+from .processes import run_on_mesh
+
+pytest.importorskip("deepspeed")
+
+OPTIMIZER = OptimizerConfig(clip_norm=0.5)
+
+
+def _steps(mesh: Mesh, shard, engine, first: int, last: int) -> list[tuple[float, float]]:
+    mean, variance = mean_and_variance(torch.float32)
+    share, selector, found = TOKENS // mesh.data.size, MutualSelector(K), []
+    for step in range(first, last):
+        x = activations(step, torch.float32)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
+        outcome = training_step(shard, x, mesh, D_SAE, [selector], mean, variance, 1 / 32)
+        found.append((outcome.loss, engine.update(3e-3)))
+    return found
+
+
+def _train(mesh: Mesh, engines: list[DeepSpeedConfig | None]) -> tuple[list[tuple[float, float]], dict[str, Tensor]]:
+    """Five steps an engine, each going on from the state of the one before; None is the plain engine."""
+    shard, state, found = shard_on(mesh, torch.float32), None, []
+    for place, zero in enumerate(engines):
+        fresh = shard_on(mesh, torch.float32)
+        with torch.no_grad():
+            for parameter, before in zip(fresh.parameters(), shard.parameters(), strict=True):
+                parameter.copy_(before)
+        shard = fresh
+        engine = PlainEngine(shard, mesh, OPTIMIZER) if zero is None else DeepSpeedEngine(shard, mesh, OPTIMIZER, zero)
+        if state is not None:
+            live = engine.state()
+            assert live.keys() == state.keys()
+            for name, tensor in live.items():
+                assert tensor.shape == state[name].shape
+                tensor.copy_(state[name])
+            engine.restore(live)
+        found += _steps(mesh, shard, engine, 5 * place, 5 * place + 5)
+        state = {name: tensor.clone() for name, tensor in engine.state().items()}
+    weights = {
+        name: parameter.detach().clone() if name == "b_dec" else torch.cat(mesh.feature.gather(parameter.detach()))
+        for name, parameter in shard.named_parameters()
+    }
+    return found, weights
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (2, 2)], ids=lambda shape: f"{shape[0]}x{shape[1]}")
+@pytest.mark.parametrize(
+    "engines",
+    [
+        [DeepSpeedConfig()],
+        [DeepSpeedConfig(zero_stage=2)],
+        [None, DeepSpeedConfig(), None],
+        [DeepSpeedConfig(), DeepSpeedConfig(zero_stage=2)],
+    ],
+    ids=["zero 1", "zero 2", "plain, zero 1, plain", "zero 1, zero 2"],
+)
+def test_equals_the_plain_engine_on_one_process(shape, engines):
+    ((expected, weights),) = run_on_mesh(_train, (1, 1), [None] * len(engines))
+    for found, others in run_on_mesh(_train, shape, engines):
+        torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-4, atol=1e-6)
+        for name, tensor in weights.items():
+            torch.testing.assert_close(others[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_one_process_is_refused():
+    def build(mesh):
+        DeepSpeedEngine(shard_on(mesh), mesh, OPTIMIZER, DeepSpeedConfig())
+
+    with pytest.raises(WrongInput, match=r"`engine` \(=deepspeed\) must have at least two processes"):
+        run_on_mesh(build, (1, 1))
