@@ -35,7 +35,7 @@ class BatchReader:
         if STREAMS % data_ranks:
             raise WrongInput(f"`mesh.data` (={data_ranks}) must divide {STREAMS}, the number of streams of a batch")
         store.require_hook(hook)
-        self._store, self._hook = store, hook
+        self._store, self._hook, self.batch_tokens = store, hook, batch_tokens
         self._chunks = store.chunks("train")
         self.order = StreamOrder([chunk.rows for chunk in self._chunks], batch_tokens, seed)
         share = STREAMS // data_ranks

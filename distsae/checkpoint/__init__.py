@@ -7,9 +7,22 @@ stays in the files except where each row lies, so a checkpoint of 2x2 processes 
 from __future__ import annotations
 
 from distsae.checkpoint.failures import CheckpointFailed
-from distsae.checkpoint.keeping import newest, prune, verify
+from distsae.checkpoint.keeping import abandon_after, newest, prune, verify
 from distsae.checkpoint.loading import load
+from distsae.checkpoint.manifest import facts_of
 from distsae.checkpoint.saving import save
 from distsae.checkpoint.state import JSON, Shard, State
 
-__all__ = ["JSON", "CheckpointFailed", "Shard", "State", "load", "newest", "prune", "save", "verify"]
+__all__ = [
+    "JSON",
+    "CheckpointFailed",
+    "Shard",
+    "State",
+    "abandon_after",
+    "facts_of",
+    "load",
+    "newest",
+    "prune",
+    "save",
+    "verify",
+]

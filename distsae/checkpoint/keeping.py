@@ -11,7 +11,7 @@ from distsae.checkpoint.names import LATEST, checkpoints, set_aside, step_of
 from distsae.checkpoint.verifying import verify
 from distsae.errors import DistsaeError
 
-__all__ = ["newest", "prune", "verify"]
+__all__ = ["abandon_after", "newest", "prune", "verify"]
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
@@ -31,6 +31,17 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
             return path, refused
         refused.append(f"{path.name} is refused: {'; '.join(problems)}")
     return None, refused
+
+
+def abandon_after(folder: Path, step: int) -> list[Path]:
+    """Renames the checkpoints of later steps to `.abandoned-...`, so that a run that went back does not find them.
+
+    To be called by one process, while none saves.
+
+    Returns:
+        Their new paths.
+    """
+    return [set_aside(path, "abandoned") for path in checkpoints(folder) if (step_of(path) or 0) > step]
 
 
 def prune(folder: Path, keep_last: int, keep_every: int | None) -> None:

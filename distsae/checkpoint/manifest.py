@@ -17,7 +17,7 @@ from distsae.checkpoint.disk import FileRecord, write_durably
 from distsae.checkpoint.state import JSON
 from distsae.errors import TornData, WrongInput
 
-__all__ = ["FORMAT_VERSION", "Manifest", "Piece", "TensorRecord", "read_manifest", "write_manifest"]
+__all__ = ["FORMAT_VERSION", "Manifest", "Piece", "TensorRecord", "facts_of", "read_manifest", "write_manifest"]
 
 FORMAT_VERSION = 1
 
@@ -50,6 +50,17 @@ class Manifest:
     files: dict[str, FileRecord]
     tensors: dict[str, TensorRecord]
     facts: dict[str, JSON]
+
+
+def facts_of(path: Path) -> tuple[int, dict[str, JSON]]:
+    """Returns the step of a checkpoint and the facts saved with it, without reading any tensor.
+
+    Raises:
+        WrongInput: `path` is no checkpoint, or of another format version.
+        TornData: its manifest is missing or damaged.
+    """
+    manifest = read_manifest(path)
+    return manifest.step, manifest.facts
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -159,7 +159,8 @@ class TrainConfig:
         if self.finetune_fc_from is not None:
             if not 0 < self.finetune_fc_from < 1:
                 raise WrongInput(f"`finetune_fc_from` (={self.finetune_fc_from}) must be between 0 and 1")
-            if self.allocation == "feature_choice":
+            if self.allocation != "mutual_choice":
                 raise WrongInput(
-                    "`finetune_fc_from` must not be given with `allocation` (=feature_choice), which starts with it"
+                    f"`finetune_fc_from` (={self.finetune_fc_from}) must be given with `allocation` mutual_choice; got "
+                    f"{self.allocation}; leave it out, or train with Mutual Choice first"
                 )

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from distsae import __version__
-from distsae.batches import STREAMS
-from distsae.losses import FiringStatistics
+from distsae.batches import STREAMS, BatchReader
 from distsae.model import SAE, FeatureShard, SAEConfig
 from distsae.parallel import Mesh
 from distsae.store import Store
 from distsae.training.config import TrainConfig
 from distsae.training.phases import Phases
-from distsae.training.thresholds import ThresholdTracker, calibrated
+from distsae.training.thresholds import ThresholdTracker, calibrated, quota_thresholds
 
 __all__ = ["frozen_sae"]
 
 _CALIBRATION_TOKENS = 1 << 16
+_SLICE_ROWS = 1 << 12
 
 
 def frozen_sae(
@@ -30,8 +30,7 @@ def frozen_sae(
     mesh: Mesh,
     phases: Phases,
     thresholds: ThresholdTracker,
-    statistics: FiringStatistics,
-    scale: float,
+    reader: BatchReader,
     steps: int,
 ) -> SAE | None:
     """Calibrates the frozen rule on held-out tokens, folds the normalisation and gathers the features.
@@ -43,27 +42,26 @@ def frozen_sae(
     Returns:
         The SAE on the main process, None on the others; collective.
     """
-    allocation = phases.allocation(steps - 1)
+    allocation, scale = phases.allocation(steps - 1), reader.scale
     threshold: Tensor | None = None
     if allocation != "token_choice":
         tracked = thresholds.thresholds()
+        if phases.credit is not None:
+            per_feature = quota_thresholds(shard, phases.credit.quota_per_token, _fresh_rows(reader, steps), mesh)
+            tracked = torch.where(per_feature.isfinite(), per_feature.double().cpu(), tracked)
         everyone = torch.cat(mesh.feature.gather(tracked))
         known = everyone[everyone.isfinite()]
-        fallback = float(known.median()) if known.numel() else 0.0
-        tracked = torch.where(tracked.isfinite(), tracked, fallback).clamp(min=torch.finfo(torch.float32).tiny)
+        tracked = torch.where(tracked.isfinite(), tracked, float(known.median()) if known.numel() else 1.0)
         heldout = _heldout_rows(store, hook, mesh, shard.b_dec.device) * scale
         threshold = calibrated(shard, tracked, heldout, config.sae.k, mesh, config.sae.d_sae)
 
-    def gathered(local: Tensor) -> Tensor:
-        return torch.cat(mesh.feature.gather(local.detach())).cpu()
-
-    W_enc, W_dec = gathered(shard.W_enc), gathered(shard.W_dec)
-    b_enc = gathered(shard.b_enc)
-    threshold = gathered(threshold) if threshold is not None else None
+    W_enc, W_dec = _on_main(shard.W_enc, mesh), _on_main(shard.W_dec, mesh)
+    b_enc = _on_main(shard.b_enc, mesh)
+    threshold = _on_main(threshold, mesh) if threshold is not None else None
     if mesh.world.rank:
         return None
     attributes = store.attributes
-    layer = re.search(r"\.(\d+)\.", f".{hook}.")
+    layer = re.search(r"\.(\d+)(?:\.|$)", hook)
     cfg = SAEConfig(
         d_in=W_enc.shape[1],
         d_sae=config.sae.d_sae,
@@ -87,6 +85,28 @@ def frozen_sae(
         threshold=threshold / scale if threshold is not None else None,
         quota_per_token=phases.credit.quota_per_token.clone() if phases.credit is not None else None,
     )
+
+
+def _on_main(local: Tensor, mesh: Mesh) -> Tensor:
+    """Returns the tensor of all features on the main process's CPU, and an empty one elsewhere; collective.
+
+    A slice at a time: no process holds more than its shard, a slice of the others', and on the main one the result.
+    """
+    main = mesh.world.rank == 0
+    rows = local.shape[0]
+    whole = torch.empty((rows * mesh.feature.size, *local.shape[1:]) if main else (0,), dtype=local.dtype)
+    for first in range(0, rows, _SLICE_ROWS):
+        parts = mesh.feature.gather(local.detach()[first : first + _SLICE_ROWS])
+        if main:
+            for rank, part in enumerate(parts):
+                whole[rank * rows + first : rank * rows + first + part.shape[0]] = part.cpu()
+    return whole
+
+
+def _fresh_rows(reader: BatchReader, steps: int) -> Tensor:
+    """Returns this data rank's rows of the batches that would have come next, about `_CALIBRATION_TOKENS` in all."""
+    batches = max(_CALIBRATION_TOKENS // reader.batch_tokens, 1)
+    return torch.cat([reader.batch(steps + number) for number in range(batches)])
 
 
 def _heldout_rows(store: Store, hook: str, mesh: Mesh, device: torch.device) -> Tensor:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from distsae.allocation import MutualSelector, Selector
 from distsae.batches import BatchReader, StreamOrder
-from distsae.checkpoint import JSON, Shard, load, newest, prune, save
+from distsae.checkpoint import JSON, Shard, abandon_after, load, prune, save
 from distsae.errors import NonFiniteScores, WrongInput
 from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
@@ -26,6 +24,7 @@ from distsae.training.launch import check_processes, start_accelerator, start_tr
 from distsae.training.metrics import Meter
 from distsae.training.phases import Phases
 from distsae.training.plain_engine import PlainEngine
+from distsae.training.resume import find_resume_point
 from distsae.training.run_folder import RunFolder
 from distsae.training.state import TrainingState
 from distsae.training.step import training_step
@@ -117,8 +116,8 @@ class _Run:
                 done = step + 1
                 if done % self.config.checkpoint.every == 0 or done == self.steps:
                     self._save(done, meter)
-        self.reader.close()
         self._finish()
+        self.reader.close()
 
     def _step(self, step: int, meter: Meter, progress: Progress) -> None:
         """Does optimizer step `step`, counted from 0."""
@@ -170,39 +169,28 @@ class _Run:
         return total / count if count else None
 
     def _resume(self, meter: Meter) -> int:
-        """Restores the newest valid checkpoint, or the one asked for; returns the steps done."""
-        if self.config.resume not in ("auto", "none"):
-            path: Path | None = Path(self.config.resume)
-            if not Path(self.config.resume).is_dir():
-                raise WrongInput(f"`resume` (={path}) must be auto, none or a checkpoint folder that exists")
-        else:
-            path, refused = newest(self.folder.checkpoints)
-            for reason in refused:
-                say(f"not resumed from {reason}")
-        if path is None or self.config.resume == "none":
+        """Restores the checkpoint to go on from, if there is one; returns the steps done."""
+        point = find_resume_point(self.config, self.folder, self.store)
+        if point is None:
             return 0
-        step = int(re.findall(r"step-(\d+)", path.name)[-1])
-        self.state.phases.restore(step)
+        self.state.phases.restore(point.step, point.facts["switch_step"])
         tensors = self.state.tensors()
-        facts = load(path, tensors, self.mesh.device_mesh)
+        load(point.path, tensors, self.mesh.device_mesh)
         self.state.engine.restore({name: t.local if isinstance(t, Shard) else t for name, t in tensors.items()})
-        if facts["store_fingerprint"] != self.store.fingerprint:
-            raise WrongInput(
-                f"`store` (={self.store.path}) must be the one the run began with, {facts['store_fingerprint']}; got "
-                f"{self.store.fingerprint}"
-            )
-        numbers: Any = facts["underused"]
-        self.state.underused = dataclasses.replace(self.state.underused, **numbers)
-        sums: Any = facts["meter"]
-        meter.restore(sums)
-        say(f"resumed from {path}, step {step}")
-        return step
+        self.state.underused = dataclasses.replace(self.state.underused, **point.facts["underused"])
+        meter.restore(point.facts["meter"])
+        say(f"resumed from {point.path}, step {point.step}")
+        if self.accelerator.is_main_process:
+            for path in abandon_after(self.folder.checkpoints, point.step):
+                say(f"set aside a checkpoint of a later step as {path}")
+        return point.step
 
     def _save(self, done: int, meter: Meter) -> None:
         facts: dict[str, JSON] = {
             "store_fingerprint": self.store.fingerprint,
             "underused": {**self.state.underused.numbers()},
             "meter": {**meter.state()},
+            "switch_step": self.state.phases.switch_step,
             "config": dataclasses.asdict(self.config),
         }
         save(self.folder.checkpoints, done, self.state.tensors(), facts, self.mesh.device_mesh)
@@ -230,8 +218,7 @@ class _Run:
             self.mesh,
             state.phases,
             state.thresholds,
-            state.statistics,
-            self.reader.scale,
+            self.reader,
             self.steps,
         )
         if sae is not None:

@@ -61,9 +61,17 @@ class Phases:
             self.selector.grant(quotas[self._features.start : self._features.stop].to(self._device))
         return line
 
-    def restore(self, step: int) -> None:
-        """Makes room for the quotas of a checkpoint taken after `step` steps."""
-        # A checkpoint taken just before Feature Choice begins holds none yet.
+    def restore(self, step: int, switch_step: int | None) -> None:
+        """Makes room for the quotas of a checkpoint, and keeps a phase that has begun.
+
+        Args:
+            step: steps done.
+            switch_step: the step at which Feature Choice was to begin when the checkpoint was taken. With another
+                number of steps now, a switch that lies behind stays where it was, and one ahead moves.
+        """
+        if switch_step is not None and self.switch_step is not None:
+            self.switch_step = switch_step if step > switch_step else max(self.switch_step, step)
+        # A checkpoint taken just before Feature Choice begins holds no quotas yet.
         if step > 0 and self.allocation(step - 1) == "feature_choice":
             self._use(torch.zeros(self._config.sae.d_sae, dtype=torch.float64))
 
@@ -92,16 +100,16 @@ class Phases:
         density = torch.cat(self._mesh.feature.gather(statistics.density()))
         if self._config.quotas == "uniform":
             self._use(uniform_quotas(d_sae, k))
-            return f"step {step}: Feature Choice begins with uniform quotas, {k / d_sae:.3g} matches per token each"
+            return f"step {step + 1}: Feature Choice begins with uniform quotas, {k / d_sae:.3g} matches per token each"
         fit = fit_zipf(density)
-        source: Literal["fitted", "given"] = "given"
+        source: Literal["fitted", "given", "default"] = "given"
         s, q = self._config.zipf_s, self._config.zipf_q
         if s is None or q is None:
-            source = "fitted" if fit is not None else "given"
+            source = "fitted" if fit is not None else "default"
             s = s if s is not None else fit.s if fit is not None else _DEFAULT_S
             q = q if q is not None else fit.q if fit is not None else _DEFAULT_Q_SHARE * d_sae
         rank = torch.empty(d_sae, dtype=torch.long)
         rank[density.sort(descending=True, stable=True).indices] = torch.arange(1, d_sae + 1)
         self._use(zipf_quotas(d_sae, k, s, q, rank))
         quality = f", R^2 {fit.r_squared:.3f}" if fit is not None and source == "fitted" else ""
-        return f"step {step}: Feature Choice begins with Zipf quotas, s {s:.3g}, q {q:.3g} ({source}{quality})"
+        return f"step {step + 1}: Feature Choice begins with Zipf quotas, s {s:.3g}, q {q:.3g} ({source}{quality})"

@@ -12,7 +12,7 @@ import yaml
 from distsae.errors import WrongInput
 from distsae.training.config import TrainConfig
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "refuse_other_mathematics"]
 
 _MAY_CHANGE = ("store", "out", "steps", "resume", "wandb", "log_every", "checkpoint", "mesh", "engine", "deepspeed")
 """Keys that a resumed run may give another value; the store is compared by its fingerprint instead."""
@@ -26,7 +26,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.checkpoints = self.path / "checkpoints"
         self.sae = self.path / "sae"
         self._config = self.path / "config.yaml"
@@ -36,8 +36,10 @@ class RunFolder:
         """Refuses to go on in a folder whose run has another mathematics, or at all when `resume` is none.
 
         Raises:
-            WrongInput: the folder holds another run; both values are shown.
+            WrongInput: the folder holds another run, both values are shown; or it cannot be a folder.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise WrongInput(f"`out` (={self.path}) must be a folder; got a file; choose another `out`")
         if not self._config.is_file():
             return
         if config.resume == "none":
@@ -45,14 +47,7 @@ class RunFolder:
                 f"`out` (={self.path}) must be a new folder when `resume` is none; it holds a run; choose another "
                 "`out`, or go on with `resume` auto"
             )
-        before = _flat(yaml.safe_load(self._config.read_text()))
-        now = _flat(dataclasses.asdict(config))
-        for key in sorted(before.keys() | now.keys()):
-            if key.split(".")[0] not in _MAY_CHANGE and before.get(key) != now.get(key):
-                raise WrongInput(
-                    f"`{key}` (={now.get(key)}) must stay what the run in {self.path} began with; got "
-                    f"{before.get(key)} there; choose another `out`, or give the old value"
-                )
+        refuse_other_mathematics(yaml.safe_load(self._config.read_text()), config, str(self.path))
 
     def write_config(self, config: TrainConfig) -> None:
         """Writes every key, defaults included; a kill leaves the old file or the new one."""
@@ -75,6 +70,26 @@ class RunFolder:
         """Appends one line to metrics.jsonl."""
         with self._metrics.open("a") as file:
             file.write(json.dumps(values) + "\n")
+
+
+def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where: str) -> None:
+    """Refuses a config that would compute something else than the run that it is to continue.
+
+    Args:
+        before: the nested config that the run began with.
+        config: the config now.
+        where: where `before` was found, for the error.
+
+    Raises:
+        WrongInput: a key differs that may not; both values are shown.
+    """
+    old, new = _flat(before), _flat(dataclasses.asdict(config))
+    for key in sorted(old.keys() | new.keys()):
+        if key.split(".")[0] not in _MAY_CHANGE and old.get(key) != new.get(key):
+            raise WrongInput(
+                f"`{key}` (={new.get(key)}) must stay what the run in {where} began with; got {old.get(key)} there; "
+                "choose another `out`, or give the old value"
+            )
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The frozen rule: thresholds that stand in for a batch rule when there is no batch.
 
 Training tracks the smallest selected score, of the batch for Mutual Choice and of each feature for Feature Choice, as
-a bias-corrected running average. At the end one factor on all thresholds is calibrated on held-out tokens so that L0
-matches: the factor is the cut of a Mutual Choice among the ratios score / threshold.
+a bias-corrected running average. At the end Feature Choice spends its quotas over many tokens at once, and one factor
+on all thresholds is calibrated on held-out tokens so that L0 matches: the factor is the cut of a Mutual Choice among
+the ratios score / threshold.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from distsae.allocation import FeatureSelector, MutualSelector, select
+from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, select
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 
-__all__ = ["ThresholdTracker", "calibrated"]
+__all__ = ["ThresholdTracker", "calibrated", "quota_thresholds"]
 
 _DECAY = 0.99
 
@@ -55,6 +56,31 @@ class ThresholdTracker:
     def state(self) -> dict[str, Tensor]:
         """Returns the live tensors, one row a local feature."""
         return {"threshold.total": self.total, "threshold.weight": self.weight}
+
+
+@torch.no_grad()
+def quota_thresholds(shard: FeatureShard, quota_per_token: Tensor, x: Tensor, mesh: Mesh) -> Tensor:
+    """Returns for each feature the score that as many tokens exceed as its quota says.
+
+    The cuts of batches will not do for a feature with less than one match a batch: its matches are maxima of many
+    batches, and a threshold there would fire in most of them. Here the feature's quota is spent over many tokens.
+
+    Args:
+        shard: this rank's features.
+        quota_per_token: matches per token, fp64 `[d_sae]`.
+        x: this data rank's activations, fp32 `[tokens, d_in]`; as many on every data rank.
+        mesh: this process's place.
+
+    Returns:
+        fp32 `[d_sae_local]`; nan for a feature that no match was granted to, or that has no positive score.
+    """
+    device, local = shard.b_dec.device, shard.features
+    selector = FeatureSelector(len(local))
+    granted = QuotaCredit(quota_per_token).pay(x.shape[0] * mesh.data.size)
+    selector.grant(granted[local.start : local.stop].to(device))
+    centred = x.to(device) - shard.b_dec
+    select([selector], lambda: shard.encode_chunks(centred), mesh.place(len(quota_per_token), x.shape[0]), x.shape[0])
+    return selector.cuts
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def _train(**changes):
         (lambda: _train(finetune_fc_from=1.0), r"`finetune_fc_from` \(=1.0\) must be between 0 and 1"),
         (
             lambda: _train(finetune_fc_from=0.5, allocation="feature_choice"),
-            r"`finetune_fc_from` must not be given with `allocation` \(=feature_choice\)",
+            r"`finetune_fc_from` \(=0.5\) must be given with `allocation` mutual_choice; got feature_choice",
         ),
         (lambda: _train(zipf_s=-0.5), r"`zipf_s` \(=-0.5\)"),
         (lambda: _train(zipf_q=-1.0), r"`zipf_q` \(=-1.0\)"),

@@ -63,6 +63,14 @@ def straight(request, tiny_store, tmp_path_factory):
     return config
 
 
+@pytest.fixture(scope="module")
+def mutual(tiny_store, tmp_path_factory):
+    """One finished run, for what does not depend on the method."""
+    config = config_of(tiny_store, tmp_path_factory.mktemp("runs") / "mutual", **METHODS["MC, FC after the stop"])
+    train(config)
+    return config
+
+
 def _stopped(straight: TrainConfig, out: Path) -> TrainConfig:
     """The run as a kill would leave it some steps after its first checkpoint."""
     shutil.copytree(straight.out, out)
@@ -145,11 +153,11 @@ def test_the_sae_that_comes_out(straight, tiny_store):
         assert len(sae.matches(x, "training")) <= 4 * len(x)
 
 
-def test_the_config_on_disk_is_complete(straight):
+def test_the_config_on_disk_is_complete(mutual):
     import yaml
 
-    written = yaml.safe_load((Path(straight.out) / "config.yaml").read_text())
-    assert written == dataclasses.asdict(straight)
+    written = yaml.safe_load((Path(mutual.out) / "config.yaml").read_text())
+    assert written == dataclasses.asdict(mutual)
 
 
 def test_defaults_come_from_the_store(tiny_store, tmp_path, capsys):
@@ -163,23 +171,23 @@ def test_defaults_come_from_the_store(tiny_store, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_refusals(straight, tiny_store, tmp_path):
+def test_refusals(mutual, tiny_store, tmp_path):
     with pytest.raises(WrongInput, match=r"`sae.k` \(=5\) must stay .*; got 4 there"):
-        train(dataclasses.replace(straight, sae=SizeConfig(d_sae=D_SAE, k=5)))
+        train(dataclasses.replace(mutual, sae=SizeConfig(d_sae=D_SAE, k=5)))
     with pytest.raises(WrongInput, match="must be a new folder when `resume` is none"):
-        train(dataclasses.replace(straight, resume="none"))
+        train(dataclasses.replace(mutual, resume="none"))
     with pytest.raises(WrongInput, match=r"`resume` \(=.*nowhere\) must be auto, none or a checkpoint folder"):
-        train(dataclasses.replace(straight, resume=str(tmp_path / "nowhere")))
+        train(dataclasses.replace(mutual, resume=str(tmp_path / "nowhere")))
 
 
-def test_a_run_may_start_from_a_named_checkpoint(straight, tmp_path):
-    first = Path(straight.out) / "checkpoints" / f"step-{STOP:08d}"
+def test_a_run_may_start_from_a_named_checkpoint(mutual, tmp_path):
+    first = Path(mutual.out) / "checkpoints" / f"step-{STOP:08d}"
     out = tmp_path / "from"
-    train(dataclasses.replace(straight, out=str(out), resume=str(first)))
-    assert state(out / "sae") == state(Path(straight.out) / "sae")
+    train(dataclasses.replace(mutual, out=str(out), resume=str(first)))
+    assert state(out / "sae") == state(Path(mutual.out) / "sae")
 
 
-def test_another_store_is_refused(straight, tiny_model_dir, tiny_corpus, tmp_path):
+def test_another_store_is_refused(mutual, tiny_model_dir, tiny_corpus, tmp_path):
     from distsae.producer import ProduceConfig, produce
 
     other = tmp_path / "other"
@@ -194,10 +202,10 @@ def test_another_store_is_refused(straight, tiny_model_dir, tiny_corpus, tmp_pat
             device="cpu",
         )
     )
-    before = state(Path(straight.out) / "sae")
+    before = state(Path(mutual.out) / "sae")
     with pytest.raises(WrongInput, match=r"`store` .* must be the one the run began with"):
-        train(dataclasses.replace(straight, store=str(other)))
-    assert state(Path(straight.out) / "sae") == before
+        train(dataclasses.replace(mutual, store=str(other)))
+    assert state(Path(mutual.out) / "sae") == before
 
 
 def test_a_run_that_diverges_names_the_step(tiny_store, tmp_path):

@@ -56,7 +56,7 @@ def test_feature_choice_takes_over_at_its_share_of_the_steps(share):
 def test_zipf_quotas_follow_the_measured_densities():
     phases = _phases(finetune_fc_from=0.5)
     line = phases.prepare(10, _statistics())
-    assert "step 10: Feature Choice begins with Zipf quotas, s 1" in line
+    assert "step 11: Feature Choice begins with Zipf quotas, s 1" in line
     assert "fitted, R^2 0.99" in line or "fitted, R^2 1" in line
     quotas = phases.credit.quota_per_token
     assert quotas.sum().item() == pytest.approx(K)
@@ -69,7 +69,7 @@ def test_given_parameters_and_defaults_of_the_zipf_quotas():
     assert "s 2, q 7 (given)" in phases.prepare(10, _statistics())
     cold = _phases(allocation="feature_choice")  # nothing has fired: the documented defaults
     empty = FiringStatistics(D_SAE, 1000, 1000)
-    assert "s 1, q 1 (given)" in cold.prepare(0, empty)
+    assert "s 1, q 1 (default)" in cold.prepare(0, empty)
     uniform = _phases(allocation="feature_choice", quotas="uniform")
     uniform.prepare(0, empty)
     assert torch.equal(uniform.credit.quota_per_token, torch.full((D_SAE,), K / D_SAE, dtype=torch.float64))
@@ -92,7 +92,7 @@ def test_restored_phases_go_on_with_the_same_quotas(stop):
         straight.prepare(step, _statistics())
         grants.append(getattr(straight.selector, "_quotas", None))
     resumed = _phases(finetune_fc_from=0.5)
-    resumed.restore(stop)
+    resumed.restore(stop, 10)
     live = resumed.state()
     assert live.keys() == state.keys()
     for name, tensor in state.items():
@@ -114,3 +114,15 @@ def test_a_mesh_grants_what_one_process_does():
         ranks = run_on_mesh(_granted, shape)
         assert {rank[0] for rank in ranks} == {line}
         assert torch.equal(torch.cat([rank[1] for rank in ranks[: shape[1]]]), alone)
+
+
+def test_another_number_of_steps_moves_a_switch_ahead_but_not_one_behind():
+    longer = _phases(finetune_fc_from=0.5)  # of 20 steps: the switch would be at 10
+    longer.restore(8, switch_step=6)
+    assert longer.switch_step == 6
+    ahead = _phases(finetune_fc_from=0.5)
+    ahead.restore(4, switch_step=30)
+    assert ahead.switch_step == 10
+    overdue = _phases(finetune_fc_from=0.5)
+    overdue.restore(14, switch_step=30)
+    assert overdue.switch_step == 14

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector
+from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, TokenSelector, zipf_quotas
+from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training.thresholds import ThresholdTracker, calibrated
+from distsae.training.thresholds import ThresholdTracker, calibrated, quota_thresholds
 from tests.distributed.processes import MESHES, run_on_mesh
 
 from .samples import D_SAE, TOKENS, K, activations, shard_on
@@ -112,3 +113,16 @@ def test_too_few_positive_scores_leave_the_thresholds():
     shard.b_enc.data.fill_(-100.0)
     thresholds = torch.full((D_SAE,), 0.5)
     assert torch.equal(calibrated(shard, thresholds, activations(0, torch.float32), K, MESH, D_SAE), thresholds)
+
+
+def test_quotas_of_less_than_one_match_a_batch_are_met_over_many_tokens():
+    x = activations(0, torch.float32)
+    shard = FeatureShard(x.shape[1], range(D_SAE), x.mean(0), seed=0)
+    quota_per_token = zipf_quotas(D_SAE, 2 * D_SAE / len(x))  # two matches a feature on average, the rarest below one
+    thresholds = quota_thresholds(shard, quota_per_token, x, MESH)
+    with torch.no_grad():
+        scores = (x - shard.b_dec) @ shard.W_enc.T + shard.b_enc
+    granted = QuotaCredit(quota_per_token).pay(len(x))
+    reached = (scores >= thresholds - 1e-5).sum(0)  # none where the threshold is nan
+    assert (granted == 0).any()
+    assert torch.equal(reached, granted.clamp(max=(scores > 0).sum(0)))

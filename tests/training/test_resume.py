@@ -1,0 +1,78 @@
+"""Which checkpoint a run goes on from, and what it refuses to go on from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from distsae.checkpoint import newest
+from distsae.errors import WrongInput
+from distsae.training import CheckpointConfig, SizeConfig, TrainConfig, train
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_store, tmp_path_factory):
+    config = TrainConfig(
+        store=str(tiny_store),
+        out=str(tmp_path_factory.mktemp("runs") / "run"),
+        hook="blocks.1.resid_post",
+        steps=12,
+        batch_tokens=128,
+        sae=SizeConfig(d_sae=64, k=4),
+        finetune_fc_from=0.5,
+        checkpoint=CheckpointConfig(every=4, keep_last=9),
+        wandb="off",
+        log_every=2,
+    )
+    train(config)
+    return config
+
+
+def _point(config, step):
+    return str(Path(config.out) / "checkpoints" / f"step-{step:08d}")
+
+
+def _allocations(out):
+    lines = [json.loads(line) for line in (Path(out) / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["allocation"] for line in lines}
+
+
+def test_more_steps_do_not_leave_a_phase_that_has_begun(finished, tmp_path):
+    longer = dataclasses.replace(finished, out=str(tmp_path / "longer"), steps=24, resume=_point(finished, 8))
+    train(longer)
+    assert set(_allocations(longer.out).values()) == {"feature_choice"}
+    early = dataclasses.replace(finished, out=str(tmp_path / "early"), steps=24, resume=_point(finished, 4))
+    train(early)
+    assert [step for step, rule in _allocations(early.out).items() if rule == "mutual_choice"] == [6, 8, 10, 12]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 3}, r"`steps` \(=3\) must be at least the 12"),
+        ({"seed": 5}, r"`seed` \(=5\) must stay what the run in .* began with; got 0"),
+        ({"hook": "blocks.0.resid_post"}, r"`hook` \(=blocks.0.resid_post\) must stay"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(finished, tmp_path, changes, message):
+    with pytest.raises(WrongInput, match=message):
+        train(dataclasses.replace(finished, out=str(tmp_path / "new"), resume=_point(finished, 12), **changes))
+    assert not (tmp_path / "new" / "sae").exists()
+
+
+def test_a_run_folder_is_no_checkpoint(finished, tmp_path):
+    with pytest.raises(Exception, match=r"manifest.json is missing"):
+        train(dataclasses.replace(finished, out=str(tmp_path / "new"), resume=finished.out))
+
+
+def test_going_back_sets_later_checkpoints_aside(finished):
+    """Otherwise the next automatic resume would find the abandoned line."""
+    train(dataclasses.replace(finished, steps=10, resume=_point(finished, 8)))
+    path, refused = newest(Path(finished.out) / "checkpoints")
+    assert path is not None
+    assert (path.name, refused) == ("step-00000010", [])
+    assert list(Path(finished.out).glob("checkpoints/.abandoned-step-00000012-*"))
+    assert max(_allocations(finished.out)) == 10
