@@ -69,7 +69,7 @@ def _train(mesh: Mesh, method: str, steps: int, dtype: torch.dtype, wrong_axis: 
         trace.losses.append(outcome.loss)
         trace.aux_losses.append(outcome.aux_loss)
         statistics.update(outcome.matches.feature, TOKENS, mesh.data)
-        if aux and step % 5 == 4:
+        if aux and step % 8 == 7:
             underused = Underused.measure(statistics, "aux_zipf", 0.5, mesh.feature)
     trace.weights = {
         name: parameter.detach().clone() if name == "b_dec" else torch.cat(mesh.feature.gather(parameter.detach()))
