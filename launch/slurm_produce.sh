@@ -13,7 +13,7 @@
 #
 #   mkdir -p logs && sbatch launch/slurm_produce.sh --config produce.yaml
 #   sbatch launch/slurm_produce.sh --model gpt2 --corpus /data/texts --hooks '[blocks.6.resid_post]' \
-#       --out /scratch/stores/gpt2 --max_rows 1000000000
+#       --out /scratch/stores/gpt2 --max_rows 100000000
 #
 # Every task runs the same command. They meet in the store alone, which must be on a file system that all of them
 # see: each takes units that nobody has committed, and whoever commits the last one seals the store. More tasks may

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import signal
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(str(error), _WRONG_INPUT)
     except DistsaeError as error:
         return _refuse(str(error), _FAILED)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
+        return _refuse(f"{error.strerror}: {error.filename}", _FAILED)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except SystemExit as request:  # argparse's --help
@@ -46,9 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse(message: str, code: int) -> int:
-    # Every rank finds the same fault; one of them says so. The others keep quiet unless they are alone in failing.
-    if os.environ.get("RANK", "0") == "0" or code == _FAILED:
-        print(f"distsae: error: {' '.join(message.split())}", file=sys.stderr)
+    # All ranks of a machine find the same fault, and one of them says so; another machine may see other files.
+    if os.environ.get("LOCAL_RANK", "0") == "0" or code == _FAILED:
+        here = "" if os.environ.get("RANK", "0") == "0" else f" (rank {os.environ['RANK']} on {platform.node()})"
+        print(f"distsae: error{here}: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 

@@ -100,12 +100,25 @@ def parse(
     known = _known_keys(parser)
     _refuse_unknown_yaml_keys(argv, known)
     try:
-        namespace = parser.parse_args(list(argv))
+        namespace = parser.parse_args(_config_first(argv))
         values = dict(vars(parser.instantiate(namespace)))
     except (ArgumentError, ValueError, TypeError) as error:
         raise WrongInput(_one_line(str(error), known)) from error
     values = {name: value for name, value in values.items() if name in fields}
     return config_class(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+
+
+def _config_first(argv: Sequence[str]) -> list[str]:
+    """Moves `--config FILE` to the front: arguments override the file wherever they stand."""
+    first: list[str] = []
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--config":
+            first += [word, *[following for following in [next(words, None)] if following is not None]]
+        else:
+            (first if word.startswith("--config=") else rest).append(word)
+    return first + rest
 
 
 def _known_keys(parser: ArgumentParser) -> list[str]:

@@ -16,6 +16,7 @@ from distsae.producer.hooks import resolve_hook
 from distsae.producer.language_model import LanguageModel, load_language_model
 from distsae.seeds import numpy_generator
 from distsae.store import Store
+from distsae.store.layout import DTYPES
 
 __all__ = ["Inputs", "default_out", "open_inputs", "sae_folder"]
 
@@ -109,8 +110,9 @@ def _language_model(config: EvaluateConfig, store: Store, device: torch.device) 
     name = config.model or attributes.model
     is_stores_repository = name == attributes.model and attributes.model_revision != "local"
     revision = attributes.model_revision if is_stores_repository else None
+    dtype = DTYPES[attributes.model_dtype].torch  # what the store's activations were computed in
     try:
-        model = load_language_model(name, revision=revision, device=device)
+        model = load_language_model(name, revision=revision, device=device, dtype=dtype)
     except WrongInput as error:
         if config.model is None:
             raise WrongInput(f"{error} (the store's model; give `--model` if it has moved)") from error

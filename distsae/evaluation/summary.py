@@ -58,6 +58,12 @@ def headline(measured: Measured, seed: int) -> Json:
         ),
     }
     frozen_rule = _estimates(bootstrap, {name: every[name] for name in _FROZEN}, frozen)
+    # Under its training rule Feature Choice gives every feature its quota; who is dead shows when the rule is frozen.
+    frozen_densities = summarise(measured.rules["frozen"].counts, len(measured.token_loss))
+    frozen_rule |= {
+        "dead_share": frozen_densities.dead_share,
+        "underutilised_share": frozen_densities.underutilised_share,
+    }
     for name in ("l0", "fvu", "loss_recovered_zero"):
         frozen_rule[f"{name}_gap"] = _gap(frozen_rule[name], result[name])
     result["frozen_rule"] = frozen_rule

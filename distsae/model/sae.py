@@ -185,11 +185,14 @@ class SAE(nn.Module):
         return decode(matches, self.W_dec.detach(), tokens) + self.b_dec
 
     def save(self, folder: str | Path) -> None:
-        """Writes `config.json` and `sae.safetensors` into `folder`."""
+        """Writes `sae.safetensors` and then `config.json` into `folder`; a kill leaves no half-written file."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: t.contiguous() for name, t in self.state_dict().items()}, folder / _WEIGHTS)
-        (folder / _CONFIG).write_text(json.dumps(self.cfg.to_dict(), indent=2) + "\n")
+        weights, config = folder / f".{_WEIGHTS}.tmp", folder / f".{_CONFIG}.tmp"
+        save_file({name: t.contiguous() for name, t in self.state_dict().items()}, weights)
+        config.write_text(json.dumps(self.cfg.to_dict(), indent=2) + "\n")
+        weights.replace(folder / _WEIGHTS)
+        config.replace(folder / _CONFIG)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> SAE:

@@ -35,6 +35,7 @@ _COLUMNS = {
     "dead share": "dead_share",
     "features/token std": "features_per_token_std",
 }
+_FROZEN_COLUMNS = {"FVU": "fvu", "L0": "l0", "dead share": "dead_share"}
 
 
 def run_demo(config: DemoConfig) -> int:
@@ -78,11 +79,11 @@ def run_demo(config: DemoConfig) -> int:
 
 def summary(out: Path) -> str:
     """Returns the table of the runs' `evaluation.json` files in the demo's folder `out`."""
-    rows = [["run", *_COLUMNS, "frozen L0", "frozen FVU"]]
+    rows = [["run", *_COLUMNS, *(f"frozen {name}" for name in _FROZEN_COLUMNS)]]
     for name in RUNS:
         evaluation = json.loads((out / "runs" / name / "evaluation.json").read_text())
         values = [evaluation[key] for key in _COLUMNS.values()]
-        values += [evaluation["frozen_rule"]["l0"], evaluation["frozen_rule"]["fvu"]]
+        values += [evaluation["frozen_rule"][key] for key in _FROZEN_COLUMNS.values()]
         rows.append([name.replace("_", " "), *("-" if value is None else f"{value:.4g}" for value in values)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(

@@ -59,7 +59,7 @@ def start_tracking(accelerator: Accelerator, config: TrainConfig) -> None:
     """Opens the wandb run, online when the user is logged in and `wandb` is auto."""
     if config.wandb == "off":
         return
-    mode = config.wandb
+    mode = config.wandb if config.wandb != "auto" else os.environ.get("WANDB_MODE", "auto")
     if accelerator.is_main_process and mode == "auto":
         mode = "online" if _logged_in() else "offline"
     accelerator.init_trackers(

@@ -54,9 +54,19 @@ def test_unknown_command_names_the_nearest(capsys):
 
 
 def test_other_ranks_leave_the_line_to_the_first(capsys, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("RANK", "9")
+    monkeypatch.setenv("LOCAL_RANK", "1")
     assert main(["train", "--nonsense", "1"]) == 2
     assert capsys.readouterr().err == ""
+    monkeypatch.setenv("LOCAL_RANK", "0")  # the first of another machine, which may see what rank 0 does not
+    assert main(["train", "--nonsense", "1"]) == 2
+    assert capsys.readouterr().err.startswith("distsae: error (rank 9 on ")
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["demo", "--out", str(tmp_path / "file" / "demo")]) == 1
+    assert capsys.readouterr().err.splitlines() == [f"distsae: error: Not a directory: {tmp_path}/file/demo"]
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, capsys):

@@ -9,6 +9,7 @@ import pytest
 
 from distsae.cli.parsing import parse
 from distsae.errors import WrongInput
+from distsae.training import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,3 +102,15 @@ def test_help_lists_every_key_with_its_text(capsys):
         assert text in words
     for key in ("--inner.rate", "--inner.count", "--mode", "--quiet", "--config", "distsae job here"):
         assert key in words
+
+
+def test_arguments_override_the_file_wherever_they_stand(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("store: s\nout: from-file\nsteps: 7\n")
+    for argv in (
+        ["--out", "given", "--config", str(file)],
+        ["--config", str(file), "--out", "given"],
+        [f"--config={file}", "--out=given"],
+    ):
+        config = parse(TrainConfig, argv, prog="p", examples="", help="h")
+        assert (config.out, config.steps) == ("given", 7)

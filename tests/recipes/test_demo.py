@@ -14,7 +14,9 @@ WRITE = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.write_text(p.read
 
 def numbers(shift):
     names = ("fvu", "loss_recovered_zero", "l0", "dead_share", "features_per_token_std")
-    return {name: place + shift for place, name in enumerate(names)} | {"frozen_rule": {"l0": 15.5, "fvu": None}}
+    return {name: place + shift for place, name in enumerate(names)} | {
+        "frozen_rule": {"l0": 15.5, "fvu": None, "dead_share": 0.25}
+    }
 
 
 @pytest.fixture
