@@ -35,7 +35,7 @@ _COLUMNS = {
     "dead share": "dead_share",
     "features/token std": "features_per_token_std",
 }
-_FROZEN_COLUMNS = {"FVU": "fvu", "L0": "l0", "dead share": "dead_share"}
+_FROZEN_COLUMNS = {"L0": "l0", "FVU": "fvu", "dead share": "dead_share"}
 
 
 def run_demo(config: DemoConfig) -> int:

@@ -46,7 +46,7 @@ class DemoConfig:
     max_rows: int = 400_000
     d_sae: int = 2048
     k: int = 16
-    steps: int = 800
+    steps: int = 600
     batch_tokens: int = 2048
     seed: int = 0
 

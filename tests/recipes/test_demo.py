@@ -130,7 +130,7 @@ def test_the_report_needs_its_packages_before_anything_runs(tmp_path, monkeypatc
 def test_the_table_has_a_row_for_each_run(small):
     lines = summary(small[0]).splitlines()
     assert [line.split("  ")[0] for line in lines] == ["run", "token choice", "mutual choice", "feature choice"]
-    assert lines[2].split()[2:] == ["1", "2", "3", "4", "5", "15.5", "-"]
+    assert lines[2].split()[2:] == ["1", "2", "3", "4", "5", "15.5", "-", "0.25"]
 
 
 def test_a_shown_command_can_be_pasted():
