@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distsae.errors import CannotContinue
+from distsae.errors import CannotContinue, WrongInput
 from distsae.producer.contexts import Contexts
 from distsae.producer.hooks import capture
 from distsae.producer.language_model import LanguageModel
@@ -80,12 +80,15 @@ def check_fits(language_model: LanguageModel, attributes: StoreAttributes, token
         token_ids: `[contexts, context_length]`.
 
     Raises:
-        CannotContinue: an activation is not finite, or does not fit the storage dtype.
+        WrongInput: an activation is not finite, or does not fit the storage dtype.
     """
     device = next(language_model.model.parameters()).device
     captured = capture(language_model.model, attributes.hooks, token_ids.to(device, torch.int64))
     for hook, values in captured.items():
-        _stored(values[:, attributes.excluded_positions :], DTYPES[attributes.dtype].torch, hook)
+        try:
+            _stored(values[:, attributes.excluded_positions :], DTYPES[attributes.dtype].torch, hook)
+        except CannotContinue as error:  # nothing has begun, so it is still the settings that are wrong
+            raise WrongInput(str(error)) from error
 
 
 def _stored(values: Tensor, storage: torch.dtype, hook: str) -> Tensor:

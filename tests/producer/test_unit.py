@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from distsae.errors import CannotContinue
+from distsae.errors import CannotContinue, WrongInput
 from distsae.producer import Contexts, capture, load_language_model
 from distsae.producer.unit import check_fits, compute_unit
 from distsae.store import StoreAttributes, row_order
@@ -60,5 +60,5 @@ def test_what_does_not_fit_is_refused(tiny_model_dir, contexts):
         compute_unit(loud, _attributes(dtype="fp16"), contexts, 0, np.array([0]), lambda rows: None)
     check_fits(loud, _attributes(dtype="bf16"), contexts.token_ids[:2])
     loud.model.transformer.h[1].mlp.c_proj.bias.data[0] = float("nan")
-    with pytest.raises(CannotContinue, match="18 infinities or NaNs"):
+    with pytest.raises(WrongInput, match="18 infinities or NaNs"):
         check_fits(loud, _attributes(dtype="bf16"), contexts.token_ids[:2])
