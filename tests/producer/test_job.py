@@ -107,7 +107,7 @@ def test_any_number_of_processes_makes_the_same_store(store, config, tmp_path, r
     assert other.content_digest == store.content_digest
     assert (other.path / "dataset.json").read_bytes() == (store.path / "dataset.json").read_bytes()
     if ranked:
-        assert "8,990" in errors[0] or "rows to train on" in errors[0]  # the others may have left it nothing to do
+        assert "is finished" in errors[0]  # whether or not the others have left it anything to do
         assert errors[1] == errors[2] == ""
 
 
