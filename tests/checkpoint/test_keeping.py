@@ -81,3 +81,4 @@ def test_what_latest_names_is_kept(tmp_path: Path) -> None:
 
 def test_pruning_an_empty_folder(tmp_path: Path) -> None:
     prune(tmp_path / "none", 3, None)
+    assert not (tmp_path / "none").exists()

@@ -152,7 +152,9 @@ def test_a_package_without_drawing_libraries_still_imports(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     spec = importlib.util.spec_from_file_location("fresh", importlib.util.find_spec("distsae.reporting.report").origin)
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert callable(module.report)
 
 
 def test_out_that_is_a_file(make_run, tmp_path):
