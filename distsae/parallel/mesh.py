@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -21,7 +22,8 @@ class MeshConfig:
 
     Args:
         data: ranks that share the tokens of a batch; each holds all tokens of its part.
-        feature: ranks that share the features; each holds `d_sae / feature` of them.
+        feature: ranks that share the features; each holds `d_sae / feature` of them, the first ranks one more if that is
+            not whole.
     """
 
     data: int = 1
@@ -51,8 +53,13 @@ class Mesh:
 
     def features(self, d_sae: int) -> range:
         """Returns the global indices of this rank's features."""
-        share = d_sae // self.feature.size
-        return range(self.feature.rank * share, (self.feature.rank + 1) * share)
+        return self.feature_ranges(d_sae)[self.feature.rank]
+
+    def feature_ranges(self, d_sae: int) -> list[range]:
+        """Returns the features of each feature rank: consecutive ranges, the first `d_sae % size` one longer."""
+        share, longer = divmod(d_sae, self.feature.size)
+        starts = [rank * share + min(rank, longer) for rank in range(self.feature.size + 1)]
+        return [range(*ends) for ends in pairwise(starts)]
 
     def place(self, d_sae: int, tokens: int) -> Place:
         """Returns where this rank's scores lie in a batch of `tokens` tokens a data rank."""

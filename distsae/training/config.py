@@ -143,10 +143,10 @@ class TrainConfig:
             raise WrongInput(f"`steps` (={self.steps}) must be at least 1")
         if self.log_every < 1:
             raise WrongInput(f"`log_every` (={self.log_every}) must be at least 1")
-        if self.sae.d_sae % self.mesh.feature:
+        if self.sae.d_sae < self.mesh.feature:
             raise WrongInput(
-                f"`sae.d_sae` (={self.sae.d_sae}) must be divisible by `mesh.feature` (={self.mesh.feature}); "
-                f"use {self.sae.d_sae // self.mesh.feature * self.mesh.feature} or another mesh"
+                f"`mesh.feature` (={self.mesh.feature}) must be at most `sae.d_sae` (={self.sae.d_sae}): every rank "
+                "holds a feature; use fewer feature ranks"
             )
         if self.batch_tokens % self.mesh.data:
             raise WrongInput(

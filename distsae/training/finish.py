@@ -55,9 +55,9 @@ def frozen_sae(
         heldout = _heldout_rows(store, hook, mesh, shard.b_dec.device) * scale
         threshold = calibrated(shard, tracked, heldout, config.sae.k, mesh, config.sae.d_sae)
 
-    W_enc, W_dec = _on_main(shard.W_enc, mesh), _on_main(shard.W_dec, mesh)
-    b_enc = _on_main(shard.b_enc, mesh)
-    threshold = _on_main(threshold, mesh) if threshold is not None else None
+    d_sae = config.sae.d_sae
+    W_enc, W_dec, b_enc = (_on_main(rows, mesh, d_sae) for rows in (shard.W_enc, shard.W_dec, shard.b_enc))
+    threshold = _on_main(threshold, mesh, d_sae) if threshold is not None else None
     if mesh.world.rank:
         return None
     attributes = store.attributes
@@ -87,19 +87,18 @@ def frozen_sae(
     )
 
 
-def _on_main(local: Tensor, mesh: Mesh) -> Tensor:
+def _on_main(local: Tensor, mesh: Mesh, d_sae: int) -> Tensor:
     """Returns the tensor of all features on the main process's CPU, and an empty one elsewhere; collective.
 
     A slice at a time: no process holds more than its shard, a slice of the others', and on the main one the result.
     """
-    main = mesh.world.rank == 0
-    rows = local.shape[0]
-    whole = torch.empty((rows * mesh.feature.size, *local.shape[1:]) if main else (0,), dtype=local.dtype)
-    for first in range(0, rows, _SLICE_ROWS):
+    main, ranges = mesh.world.rank == 0, mesh.feature_ranges(d_sae)
+    whole = torch.empty((d_sae, *local.shape[1:]) if main else (0,), dtype=local.dtype)
+    for first in range(0, max(map(len, ranges)), _SLICE_ROWS):
         parts = mesh.feature.gather(local.detach()[first : first + _SLICE_ROWS])
         if main:
-            for rank, part in enumerate(parts):
-                whole[rank * rows + first : rank * rows + first + part.shape[0]] = part.cpu()
+            for features, part in zip(ranges, parts, strict=True):
+                whole[features.start + first : features.start + first + part.shape[0]] = part.cpu()
     return whole
 
 

@@ -24,7 +24,7 @@ import torch.multiprocessing as mp
 
 from distsae.parallel import Mesh, MeshConfig, build_mesh
 
-MESHES = ((1, 2), (2, 1), (2, 2), (1, 4), (4, 1))
+MESHES = ((1, 2), (2, 1), (2, 2), (1, 4), (4, 1), (1, 3))
 """Shapes, data x feature, on which everything must equal 1x1."""
 
 _PROCESSES = 4

@@ -7,20 +7,26 @@ from distsae.parallel import MeshConfig, build_mesh
 from tests.distributed.processes import MESHES, run_on_mesh
 
 
-def _place(mesh):
-    place = mesh.place(24, tokens=5)
-    return place.first_feature, place.first_token, list(mesh.features(24)), place.d_sae
+def _place(mesh, d_sae):
+    place = mesh.place(d_sae, tokens=5)
+    return place.first_feature, place.first_token, mesh.features(d_sae), place.d_sae, mesh.feature_ranges(d_sae)
 
 
+@pytest.mark.parametrize("d_sae", [24, 26, 5])
 @pytest.mark.parametrize("shape", MESHES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
-def test_features_and_tokens_are_split_without_gap_or_overlap(shape):
-    feature = shape[1]
-    share = 24 // feature
-    for rank, (first_feature, first_token, features, d_sae) in enumerate(run_on_mesh(_place, shape)):
-        assert first_feature == (rank % feature) * share
-        assert features == list(range(first_feature, first_feature + share))
-        assert first_token == (rank // feature) * 5
-        assert d_sae == 24
+def test_features_and_tokens_are_split_without_gap_or_overlap(shape, d_sae):
+    ranks = run_on_mesh(_place, shape, d_sae)
+    for rank, (first_feature, first_token, features, everything, ranges) in enumerate(ranks):
+        assert first_feature == features.start
+        assert features == ranges[rank % shape[1]]
+        assert ranges == ranks[0][4]
+        assert first_token == (rank // shape[1]) * 5
+        assert everything == d_sae
+    ranges = ranks[0][4]
+    assert [feature for part in ranges for feature in part] == list(range(d_sae))
+    lengths = [len(part) for part in ranges]
+    assert lengths == sorted(lengths, reverse=True)
+    assert max(lengths) - min(lengths) <= 1
 
 
 def test_one_process_is_a_mesh_without_torch_distributed():

@@ -40,8 +40,8 @@ def _train(**changes):
         (lambda: _train(steps=0), r"`steps` \(=0\)"),
         (lambda: _train(log_every=0), r"`log_every` \(=0\)"),
         (
-            lambda: _train(sae=SizeConfig(d_sae=10, k=2), mesh=MeshConfig(feature=4)),
-            r"`sae.d_sae` \(=10\) must be divisible by `mesh.feature` \(=4\); use 8 or another mesh",
+            lambda: _train(sae=SizeConfig(d_sae=10, k=2), mesh=MeshConfig(feature=11)),
+            r"`mesh.feature` \(=11\) must be at most `sae.d_sae` \(=10\)",
         ),
         (
             lambda: _train(batch_tokens=64, mesh=MeshConfig(data=3)),
