@@ -34,6 +34,10 @@ class Collective(Protocol):
         """Returns the elementwise maximum over the group; `tensor` may be overwritten."""
         ...
 
+    def stack(self, tensor: Tensor) -> Tensor:
+        """Returns every rank's tensor, `[size, *tensor.shape]`, in rank order; all have the same shape."""
+        ...
+
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """Returns every rank's tensor in rank order; first dimensions may differ, the others may not."""
         ...
@@ -52,6 +56,10 @@ class Solo:
     def max(self, tensor: Tensor) -> Tensor:
         """Returns `tensor`."""
         return tensor
+
+    def stack(self, tensor: Tensor) -> Tensor:
+        """Returns `tensor[None]`."""
+        return tensor[None]
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """Returns `[tensor]`."""

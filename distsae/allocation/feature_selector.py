@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
 from distsae.allocation.segments import just_below, largest_per_segment, true_indices
 from distsae.allocation.selector import Place, non_finite, refuse_non_finite
@@ -24,14 +25,17 @@ class FeatureSelector:
 
     Args:
         d_sae_local: features on this rank.
+
+    Attributes:
+        cuts: smallest selected score of each local feature in the last batch, fp32 `[d_sae_local]`; nan if it has none.
+        shortfall: matches the last batch lacked.
     """
 
     def __init__(self, d_sae_local: int) -> None:
-        self.cut: float | None = None  # a rule per feature has no single cut; see `cuts`
-        self.shortfall = 0  # matches the last batch lacked
-        self.cuts = torch.full(
-            (d_sae_local,), float("nan")
-        )  # smallest selected score by feature, last batch; nan: none
+        self.cut: float | None = None  # a rule per feature has no single cut
+        self.shortfall = 0
+        self.cuts = torch.full((d_sae_local,), float("nan"))
+        self._exchange = CandidateExchange()
         self._quotas = torch.zeros(d_sae_local, dtype=torch.long)
         self._bounds = torch.zeros(d_sae_local)
 
@@ -58,7 +62,7 @@ class FeatureSelector:
             mask[poor] = pre_acts[poor] > 0
             flat = true_indices(mask)
         feature = flat // self._tokens
-        token, score = flat - feature * self._tokens, pre_acts.reshape(-1)[flat]
+        token, score = flat - feature * self._tokens, pre_acts.reshape(-1)[flat].float()
         keep = largest_per_segment(feature, score, quotas)
         self._picked.append(Matches(token[keep], feature[keep] + first_feature, score[keep]))
 
@@ -68,27 +72,34 @@ class FeatureSelector:
         token = torch.cat([matches.token for matches in self._picked])
         feature = torch.cat([matches.feature for matches in self._picked])
         score = torch.cat([matches.score for matches in self._picked])
-        counts = torch.stack(place.world.gather(torch.tensor([[self._bad]], device=score.device)))[:, 0, 0]
-        refuse_non_finite(counts, place)
+        self._bound_next(feature, score)
+        every_feature, every_score = feature, score
         if place.data.size > 1:
-            features = torch.cat(place.data.gather(feature))
-            scores = torch.cat(place.data.gather(score))
-            sizes = [int(n) for n in place.data.gather(torch.tensor([score.numel()], device=score.device))]
-            picked = largest_per_segment(features, scores, self._quotas)
-            self._remember(features[picked], scores[picked])
-            start = sum(sizes[: place.data.rank])
-            mine = picked[(picked >= start) & (picked < start + score.numel())] - start
+            body = torch.cat([feature.int(), score.view(torch.int32)])
+            _, bodies = self._exchange.gather(place.data, feature.new_zeros(0), body)
+            halves = [part.chunk(2) for part in bodies]
+            features, scores = [half[0].long() for half in halves], [half[1].view(torch.float32) for half in halves]
+            picked, mine = pick_of_all(features, scores, self._quotas, place.data.rank)
             token, feature, score = token[mine], feature[mine], score[mine]
-        else:
-            self._remember(feature, score)
-        found = place.world.sum(torch.tensor([score.numel()], device=score.device))
-        granted = place.feature.sum(self._quotas.sum().reshape(1))
-        self.shortfall = int(granted) - int(found)
+            every_feature, every_score = torch.cat(features)[picked], torch.cat(scores)[picked]
+        self.cuts = _least(every_feature, every_score, self.cuts)
+        granted = self._quotas.sum() if place.data.rank == 0 else self._quotas.new_zeros(())
+        counts = place.world.stack(torch.stack([granted.new_tensor(self._bad), granted - score.numel()]))
+        refuse_non_finite(counts[:, 0])
+        self.shortfall = int(counts[:, 1].sum())
         return Matches(token, feature, score)
 
-    def _remember(self, feature: Tensor, score: Tensor) -> None:
-        cuts = score.new_full(self.cuts.shape, float("inf")).scatter_reduce(0, feature, score, "amin")
-        selected = cuts.isfinite()
-        self.cuts = torch.where(selected, cuts, torch.nan)
-        # With several data ranks this bounds the local pick from a global cut; `offer` reads poor features whole.
-        self._bounds = torch.where(selected, _SAFETY * cuts, self._bounds)
+    def _bound_next(self, feature: Tensor, score: Tensor) -> None:
+        """Sets the next lower bounds from this rank's picks: a feature that filled its quota needs no lower scores.
+
+        The bounds are of this rank's tokens, not of all data ranks': each must find its own `quotas[j]` largest.
+        """
+        filled = torch.bincount(feature, minlength=self._quotas.numel()) >= self._quotas
+        bounds = torch.where(filled, _SAFETY * _least(feature, score, self._bounds), 0.0)
+        self._bounds = torch.where(self._quotas > 0, bounds, self._bounds)
+
+
+def _least(feature: Tensor, score: Tensor, like: Tensor) -> Tensor:
+    """Returns each feature's smallest score, nan where it has none, in the shape of `like`."""
+    least = torch.full_like(like, torch.inf).scatter_reduce(0, feature, score, "amin")
+    return torch.where(least.isfinite(), least, torch.nan)

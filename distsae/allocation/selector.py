@@ -103,12 +103,11 @@ def non_finite(scores: Tensor) -> int:
     return scores.numel() - int(scores.isfinite().sum())
 
 
-def refuse_non_finite(counts: Tensor, place: Place) -> None:
-    """Raises on every rank if any rank counted scores that are not finite.
+def refuse_non_finite(counts: Tensor) -> None:
+    """Raises if any rank counted scores that are not finite.
 
     Args:
-        counts: one count a rank of `place.world`, in rank order, int64 `[ranks]`.
-        place: this rank's place.
+        counts: one count a rank of `place.world`, in rank order, int64 `[ranks]`; the same on all ranks.
     """
     if bool((counts > 0).any()):
         rank = int(torch.argmax((counts > 0).long()))

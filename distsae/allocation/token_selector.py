@@ -1,7 +1,7 @@
 """Token Choice on any mesh: each token keeps its `k` largest positive scores (TopK, the baseline).
 
-Every token's lower bound is the k-th largest score seen so far on this rank. Feature ranks then gather each token's
-candidates; data ranks hold other tokens and need not meet.
+Every token's lower bound is the k-th largest score seen so far on this rank. Feature ranks then agree on a bound for
+each token's cut, which prunes their candidates, and gather the rest; data ranks hold other tokens and need not meet.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
 from distsae.allocation.segments import just_below, largest_per_segment, true_indices
 from distsae.allocation.selector import Place, non_finite, refuse_non_finite
@@ -21,12 +22,16 @@ class TokenSelector:
 
     Args:
         k: matches per token.
+
+    Attributes:
+        shortfall: matches the last batch lacked.
     """
 
     def __init__(self, k: int) -> None:
         self.k = k
         self.cut: float | None = None  # a rule per token has no single cut
-        self.shortfall = 0  # matches the last batch lacked
+        self.shortfall = 0
+        self._exchange = CandidateExchange()
 
     def begin(self, place: Place, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""
@@ -42,12 +47,12 @@ class TokenSelector:
         self._bad += non_finite(pre_acts)
         if self._lower is None and pre_acts.shape[0] >= self.k:
             kth = pre_acts.t().topk(self.k, dim=1, sorted=False).values.amin(1)
-            self._lower = kth
+            self._lower = kth.float()
         flat = true_indices(pre_acts > (0 if self._lower is None else just_below(self._lower)))
         feature = flat // self._tokens
         self._token.append(flat - feature * self._tokens)
         self._feature.append(feature + first_feature)
-        self._score.append(pre_acts.reshape(-1)[flat])
+        self._score.append(pre_acts.reshape(-1)[flat].float())
         self._held += flat.numel()
         if self._held > 2 * self.k * self._tokens:
             self._trim()
@@ -57,19 +62,43 @@ class TokenSelector:
         place = self._place
         self._trim()
         token, feature, score = self._token[0], self._feature[0], self._score[0]
-        counts = torch.stack(place.world.gather(torch.tensor([[self._bad]], device=score.device)))[:, 0, 0]
-        refuse_non_finite(counts, place)
         if place.feature.size > 1:
-            tokens = torch.cat(place.feature.gather(token))
-            scores = torch.cat(place.feature.gather(score))
-            sizes = [int(n) for n in place.feature.gather(torch.tensor([score.numel()], device=score.device))]
-            picked = largest_per_segment(tokens, scores, self._quotas(score.device))
-            start = sum(sizes[: place.feature.rank])
-            mine = picked[(picked >= start) & (picked < start + score.numel())] - start
+            order = token.sort(stable=True).indices
+            order = order[score[order] >= self._global_bound(token[order], score[order])[token[order]]]
+            token, feature, score = token[order], feature[order], score[order]
+            counts = torch.bincount(token, minlength=self._tokens)
+            body = torch.cat([counts.int(), score.view(torch.int32)])
+            _, bodies = self._exchange.gather(place.feature, counts.new_zeros(0), body)
+            tokens = [self._all_tokens(score.device).repeat_interleave(part[: self._tokens].long()) for part in bodies]
+            scores = [part[self._tokens :].view(torch.float32) for part in bodies]
+            _, mine = pick_of_all(tokens, scores, self._quotas(score.device), place.feature.rank)
             token, feature, score = token[mine], feature[mine], score[mine]
-        found = place.world.sum(torch.tensor([score.numel()], device=score.device))
-        self.shortfall = self.k * self._tokens * place.data.size - int(found)
+        counts = place.world.stack(torch.tensor([self._bad, score.numel()], device=score.device))
+        refuse_non_finite(counts[:, 0])
+        self.shortfall = self.k * self._tokens * place.data.size - int(counts[:, 1].sum())
         return Matches(token, feature, score).by_feature()
+
+    def _global_bound(self, token: Tensor, score: Tensor) -> Tensor:
+        """Returns for each token a score that its `k`-th largest over all feature ranks cannot be under, `[tokens]`.
+
+        If every one of `n` ranks has `k / n` scores from some value on, or one rank has `k`, the cut is not under that
+        value. One all-reduce of two numbers a token thus spares most of the scores that a gather of each rank's `k`
+        largest would send.
+
+        Args:
+            token: token of each candidate of this rank, ascending.
+            score: its score.
+        """
+        group = self._place.feature
+        order = score.sort(descending=True, stable=True).indices
+        order = order[token[order].sort(stable=True).indices]
+        counts = torch.bincount(token, minlength=self._tokens)
+        place = torch.arange(token.numel(), device=token.device) - (counts.cumsum(0) - counts)[token]
+        largest = score.new_zeros(self._tokens, self.k)
+        largest[token, place] = score[order]
+        fair_share = largest[:, -(-self.k // group.size) - 1]
+        bounds = group.max(torch.stack([-fair_share, largest[:, -1]]))
+        return torch.maximum(-bounds[0], bounds[1])
 
     def _trim(self) -> None:
         """Drops what this rank alone shows to be outside a token's `k` largest; exact with ties."""
@@ -84,3 +113,6 @@ class TokenSelector:
 
     def _quotas(self, device: torch.device) -> Tensor:
         return torch.full((self._tokens,), self.k, device=device)
+
+    def _all_tokens(self, device: torch.device) -> Tensor:
+        return torch.arange(self._tokens, device=device)

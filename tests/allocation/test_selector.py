@@ -41,6 +41,6 @@ def test_non_finite_counts():
 
 
 def test_the_first_bad_rank_is_named():
-    refuse_non_finite(torch.tensor([0, 0, 0]), Place.solo(4))
+    refuse_non_finite(torch.tensor([0, 0, 0]))
     with pytest.raises(NonFiniteScores, match="7 scores are not finite, the first of them on rank 1"):
-        refuse_non_finite(torch.tensor([0, 3, 4]), Place.solo(4))
+        refuse_non_finite(torch.tensor([0, 3, 4]))
