@@ -9,10 +9,18 @@ from torch import Tensor, nn
 
 from distsae.seeds import torch_generator
 
-__all__ = ["CHUNK_BYTES", "FeatureShard", "initial_rows", "score_chunks"]
+__all__ = ["SELECTION_MB", "FeatureShard", "initial_rows", "least_selection_mb", "score_chunks"]
 
-CHUNK_BYTES = 1 << 25
-"""Memory that one chunk of pre-activations may take."""
+SELECTION_MB = 128
+"""MiB that one chunk of scores and the work of selecting from it may take, unless a run says otherwise."""
+
+_BYTES_PER_SCORE = 48
+"""What a score costs at worst: 4 bytes itself, 1 in the mask, and without a lower bound half of all scores are picked
+and pass through their indices. Measured with `python -m tests.benchmarks.selection_memory`."""
+
+_FEWEST = 8
+"""Features in a chunk. Products of fewer take another path on CPU and differ in the last bit; from eight on every split
+gave the bits of the whole product in all shapes tried."""
 
 _SEED_BLOCK = 256
 
@@ -27,12 +35,15 @@ class FeatureShard(nn.Module):
         features: global indices of this rank's features.
         b_dec: initial decoder bias, fp32 `[d_in]`, usually the mean activation; the same on every rank.
         seed: seed of the initial rows. They depend on the global feature index alone, never on the mesh.
+        selection_mb: MiB that one chunk of scores and the work of selecting from it may take.
     """
 
-    def __init__(self, d_in: int, features: range, b_dec: Tensor, seed: int) -> None:
+    def __init__(
+        self, d_in: int, features: range, b_dec: Tensor, seed: int, selection_mb: float = SELECTION_MB
+    ) -> None:
         super().__init__()
         rows = initial_rows(d_in, features, seed)
-        self.features = features
+        self.features, self._selection_mb = features, selection_mb
         self.W_enc = nn.Parameter(rows.clone())
         self.W_dec = nn.Parameter(rows)
         self.b_enc = nn.Parameter(torch.zeros(len(features)))
@@ -46,7 +57,7 @@ class FeatureShard(nn.Module):
         Args:
             centred: `x - b_dec`, `[tokens, d_in]`.
         """
-        return score_chunks(self.W_enc.detach(), self.b_enc.detach(), centred)
+        return score_chunks(self.W_enc.detach(), self.b_enc.detach(), centred, self._selection_mb)
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:
@@ -61,23 +72,38 @@ class FeatureShard(nn.Module):
         self.W_dec.grad.addcmul_(along, self.W_dec, value=-1)
 
 
-def score_chunks(W_enc: Tensor, b_enc: Tensor, centred: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yields `(first feature, W_enc[chunk] @ centred.T + b_enc[chunk])`, at most `CHUNK_BYTES` at a time.
+def score_chunks(
+    W_enc: Tensor, b_enc: Tensor, centred: Tensor, selection_mb: float = SELECTION_MB
+) -> Iterator[tuple[int, Tensor]]:
+    """Yields `(first feature, W_enc[chunk] @ centred.T + b_enc[chunk])`; a chunk is overwritten by the next one.
+
+    A chunk has a multiple of eight features, and a last chunk of fewer joins the one before it.
 
     Args:
         W_enc: encoder rows, fp32 `[features, d_in]`.
         b_enc: `[features]`.
         centred: activations less `b_dec`, fp32 `[tokens, d_in]`.
+        selection_mb: MiB that a chunk and the work of selecting from it may take; `least_selection_mb` at least is
+            taken.
     """
     features, tokens = W_enc.shape[0], centred.shape[0]
-    size = min(max(CHUNK_BYTES // (4 * max(tokens, 1)) // 8 * 8, 8), features)
-    buffer = centred.new_empty(size, tokens)
+    affordable = int(selection_mb * (1 << 20)) // (_BYTES_PER_SCORE * max(tokens, 1))
+    size = max(affordable // _FEWEST * _FEWEST, _FEWEST)
+    buffer = centred.new_empty(min(size + _FEWEST - 1, features), tokens)
     transposed = centred.t()
-    for first in range(0, features, size):
-        last = min(first + size, features)
+    last = 0
+    while last < features:
+        first, last = last, last + size
+        if features - last < _FEWEST:
+            last = features
         chunk = buffer[: last - first]
         torch.addmm(b_enc[first:last, None], W_enc[first:last], transposed, out=chunk)
         yield first, chunk
+
+
+def least_selection_mb(tokens: int) -> int:
+    """Returns the fewest whole MiB in which a chunk of `tokens` tokens can be selected from."""
+    return -(-_FEWEST * _BYTES_PER_SCORE * tokens // (1 << 20))
 
 
 def initial_rows(d_in: int, features: range, seed: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from distsae.errors import WrongInput
 from distsae.losses import AuxName
-from distsae.model import AllocationName
+from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
 from distsae.parallel import MeshConfig
 from distsae.training.deepspeed_config import DeepSpeedConfig
 from distsae.training.optimizer import OptimizerConfig
@@ -104,6 +104,8 @@ class TrainConfig:
         zipf_q: offset of the Zipf quotas; by default fitted likewise (d_sae / 64 if the run starts with it).
         finetune_fc_from: share of the steps after which Mutual Choice gives way to Feature Choice.
         mesh: how the processes share the work.
+        selection_mb: MiB that one chunk of scores and the work of selecting from it may take on a rank; the candidates
+            kept for the batch's budget of matches come on top. It changes neither the matches nor, much, the speed.
         engine: plain keeps all of Adam's state of its features on every rank; deepspeed shards it over the data axis.
         deepspeed: how far the deepspeed engine shards, and where the state lies.
         optimizer: Adam and its schedule.
@@ -129,6 +131,7 @@ class TrainConfig:
     zipf_q: float | None = None
     finetune_fc_from: float | None = None
     mesh: MeshConfig = MeshConfig()
+    selection_mb: int = SELECTION_MB
     engine: Literal["plain", "deepspeed"] = "plain"
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -151,6 +154,14 @@ class TrainConfig:
         if self.batch_tokens % self.mesh.data:
             raise WrongInput(
                 f"`batch_tokens` (={self.batch_tokens}) must be divisible by `mesh.data` (={self.mesh.data})"
+            )
+        tokens = self.batch_tokens // self.mesh.data
+        least = max(least_selection_mb(tokens), 1)
+        if self.selection_mb < least:
+            raise WrongInput(
+                f"`selection_mb` (={self.selection_mb}) must be at least {least}, room for the scores of eight features "
+                f"and the {tokens} tokens of a data rank; give more, use a smaller `batch_tokens`, or a larger "
+                "`mesh.data`"
             )
         if self.zipf_s is not None and not self.zipf_s >= 0:
             raise WrongInput(f"`zipf_s` (={self.zipf_s}) must not be negative")

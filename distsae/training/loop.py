@@ -83,7 +83,9 @@ class _Run:
         sealed = store.statistics(self.hook)
         self.mean = (sealed.mean * self.reader.scale).to(self.device)
         self.variance = sealed.variance * self.reader.scale**2
-        shard = FeatureShard(store.d_in(self.hook), features, self.mean.cpu(), config.seed).to(self.device)
+        shard = FeatureShard(store.d_in(self.hook), features, self.mean.cpu(), config.seed, config.selection_mb).to(
+            self.device
+        )
         auxiliary = config.auxiliary
         self.state = TrainingState(
             shard=shard,

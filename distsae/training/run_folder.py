@@ -14,7 +14,19 @@ from distsae.training.config import TrainConfig
 
 __all__ = ["RunFolder", "refuse_other_mathematics"]
 
-_MAY_CHANGE = ("store", "out", "steps", "resume", "wandb", "log_every", "checkpoint", "mesh", "engine", "deepspeed")
+_MAY_CHANGE = (
+    "store",
+    "out",
+    "steps",
+    "resume",
+    "wandb",
+    "log_every",
+    "checkpoint",
+    "mesh",
+    "engine",
+    "deepspeed",
+    "selection_mb",
+)
 """Keys that a resumed run may give another value; the store is compared by its fingerprint instead."""
 
 

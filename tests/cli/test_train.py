@@ -59,9 +59,9 @@ def test_hook_that_is_not_in_the_store(refused, base):
     assert "blocks.0.resid_post, blocks.1.resid_post" in line
 
 
-def test_width_that_the_feature_axis_does_not_divide(refused, base):
-    line = refused(*base, "--sae.d_sae", "100", "--mesh.feature", "3")
-    assert "`sae.d_sae` (=100) must be divisible by `mesh.feature` (=3)" in line
+def test_more_feature_ranks_than_features(refused, base):
+    line = refused(*base, "--sae.d_sae", "40", "--mesh.feature", "41")
+    assert "`mesh.feature` (=41) must be at most `sae.d_sae` (=40)" in line
 
 
 def test_more_matches_than_features(refused, base):
@@ -77,7 +77,7 @@ def test_mesh_without_its_processes(refused, base):
 
 def test_batch_of_no_whole_streams_and_too_large_a_batch(refused, base):
     assert "`batch_tokens` (=100) must be a positive multiple of 64" in refused(*base, "--batch_tokens", "100")
-    assert "`batch_tokens` (=640000) must not exceed" in refused(*base, "--batch_tokens", "640000")
+    assert "`batch_tokens` (=64000) must not exceed" in refused(*base, "--batch_tokens", "64000")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distsae.model import FeatureShard, feature_shard, score_chunks
+from distsae.allocation import (
+    FeatureSelector,
+    MutualSelector,
+    Place,
+    QuotaCredit,
+    TokenSelector,
+    select,
+    zipf_quotas,
+)
+from distsae.model import FeatureShard, least_selection_mb, score_chunks
 from distsae.model.feature_shard import initial_rows
 from tests.allocation.samples import modest
 
@@ -40,22 +49,76 @@ def test_parameters_at_the_start():
     assert {name for name, _ in shard.named_parameters()} == {"W_enc", "W_dec", "b_enc", "b_dec"}
 
 
-@pytest.mark.parametrize("limit", [1, 4 * 11 * 8, 4 * 11 * 16, 1 << 25])
+MB_OF_8 = 8 * 11 * 48 / (1 << 20)  # room for eight features of eleven tokens
+
+
+@pytest.mark.parametrize(
+    ("selection_mb", "sizes"),
+    [
+        (1e-9, [8] * 6 + [13]),  # the last five join the chunk before them
+        (1.9 * MB_OF_8, [8] * 6 + [13]),
+        (2 * MB_OF_8, [16, 16, 16, 13]),
+        (7 * MB_OF_8, [61]),
+        (1000, [61]),
+    ],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_chunks_of_scores_equal_dense_scores(limit, dtype, monkeypatch):
-    monkeypatch.setattr(feature_shard, "CHUNK_BYTES", limit)
+def test_chunks_of_scores_equal_dense_scores(selection_mb, sizes, dtype):
     generator = torch.Generator().manual_seed(0)
     W_enc, b_enc, centred = (
         torch.randn(shape, generator=generator, dtype=dtype) for shape in ((61, 7), (61,), (11, 7))
     )
-    dense, next_feature = (centred @ W_enc.t() + b_enc).t(), 0
-    for first, chunk in score_chunks(W_enc, b_enc, centred):
+    dense, next_feature, found = (centred @ W_enc.t() + b_enc).t(), 0, []
+    for first, chunk in score_chunks(W_enc, b_enc, centred, selection_mb):
         assert first == next_feature
+        found.append(len(chunk))
         assert chunk.is_contiguous()
-        assert chunk.numel() * 4 <= max(limit, 8 * 11 * 4)
         torch.testing.assert_close(chunk, dense[first : first + len(chunk)])
         next_feature = first + len(chunk)
-    assert next_feature == 61
+    assert found == sizes
+
+
+@pytest.mark.parametrize("features", [1, 7, 8, 15, 16, 17])
+def test_few_features_are_one_chunk_or_more_than_seven(features):
+    chunks = list(score_chunks(torch.randn(features, 7), torch.zeros(features), torch.randn(11, 7), 1e-9))
+    assert sum(len(chunk) for _, chunk in chunks) == features
+    assert len(chunks) == max(features // 8, 1)
+
+
+@pytest.mark.parametrize("allocation", ["token_choice", "mutual_choice", "feature_choice"])
+def test_the_memory_target_does_not_change_the_matches(allocation):
+    """Small whole numbers have the same products in any order, and many ties."""
+    generator = torch.Generator().manual_seed(0)
+    shard = FeatureShard(D_IN, range(100), torch.zeros(D_IN), seed=1)
+    shard.W_enc.data = torch.randint(-3, 4, (100, D_IN), generator=generator).float()
+    batches = [torch.randint(-3, 4, (24, D_IN), generator=generator).float() * scale for scale in (1, 100, 0.01, 1)]
+    credit = QuotaCredit(zipf_quotas(100, 4.0))
+    quotas = [credit.pay(24) for _ in batches]
+
+    def matches(selection_mb):
+        shard._selection_mb = selection_mb
+        selector = {
+            "token_choice": lambda: TokenSelector(4),
+            "mutual_choice": lambda: MutualSelector(4),
+            "feature_choice": lambda: FeatureSelector(100),
+        }[allocation]()
+        found = []
+        for batch, quota in zip(batches, quotas, strict=True):
+            if isinstance(selector, FeatureSelector):
+                selector.grant(quota)
+            found += select([selector], lambda batch=batch: shard.encode_chunks(batch), Place.solo(100), 24)
+        return found
+
+    tiny, some, huge = matches(1e-9), matches(0.03), matches(1e6)
+    for others in (some, huge):
+        for one, other in zip(tiny, others, strict=True):
+            assert len(one) > 0
+            for name in ("token", "feature", "score"):
+                assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+def test_least_target():
+    assert [least_selection_mb(tokens) for tokens in (1, 2730, 2731, 65536)] == [1, 1, 2, 24]
 
 
 def test_encode_chunks_leave_no_graph():
