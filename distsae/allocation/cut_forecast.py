@@ -1,21 +1,16 @@
-"""Where the next cut of Mutual Choice is expected: a lower bound for collecting, and a narrow band for exchanging."""
+"""Where the next cut of Mutual Choice is expected: a lower bound for collecting, an interval for counting."""
 
 from __future__ import annotations
 
-import math
-from collections import deque
-
 import torch
 
-__all__ = ["CutForecast", "bits_of", "score_of"]
+__all__ = ["ALL_BITS", "CutForecast", "bits_of", "score_of"]
 
-_SAFETY = 0.9
-"""The lower bound as a share of the last cut; fresh batches of real activations move the cut far less."""
+ALL_BITS = 1 << 31
+"""One more than the bits of any non-negative fp32 number."""
 
-_REMEMBERED = 8
-_MARGIN = 1.5
-_FIRST_WIDTH = 0.02
-_NARROWEST, _WIDEST = 1e-3, 0.1
+_REACH = 0.1
+"""How far the next cut may lie from the last, as a share of it; fresh batches of real activations move it far less."""
 
 
 def bits_of(score: float) -> int:
@@ -29,14 +24,14 @@ def score_of(bits: int) -> float:
 
 
 class CutForecast:
-    """Expects the next cut near the last one, about as far away as the cuts of late have moved.
+    """Expects the next cut near the last one.
 
-    A forecast decides only how much is held and sent; a wrong one costs another pass or another exchange.
+    A forecast decides only how much is held and how finely it is counted; a wrong one costs another pass over the
+    encoder, or one more collective.
     """
 
     def __init__(self) -> None:
         self._cut: float | None = None
-        self._moves: deque[float] = deque(maxlen=_REMEMBERED)
 
     @property
     def lower(self) -> float:
@@ -44,19 +39,14 @@ class CutForecast:
 
         Rounded down to a bf16 number, so that a comparison means the same for scores of every dtype.
         """
-        return score_of(bits_of(_SAFETY * self._cut) & ~0xFFFF) if self._cut is not None else 0.0
+        return score_of(bits_of((1 - _REACH) * self._cut) & ~0xFFFF) if self._cut is not None else 0.0
 
-    def band(self) -> tuple[int, int]:
-        """Returns the bits `[low, high)` of the scores among which the cut is expected; empty without a forecast."""
+    def interval(self) -> tuple[int, int]:
+        """Returns the bits `[low, high)` of the scores among which the cut is expected; all without a forecast."""
         if self._cut is None:
-            return 0, 0
-        width = min(max(_MARGIN * max(self._moves, default=_FIRST_WIDTH), _NARROWEST), _WIDEST)
-        return bits_of(self._cut * (1 - width)), bits_of(self._cut * (1 + width)) + 1
+            return 0, ALL_BITS
+        return bits_of(self.lower), bits_of((1 + _REACH) * self._cut) + 1
 
     def learn(self, cut: float | None) -> None:
-        """Takes the cut of the batch; None if there was none, which forgets everything."""
-        if cut is None:
-            self._moves.clear()
-        elif self._cut is not None:
-            self._moves.append(abs(math.log(cut / self._cut)))
+        """Takes the cut of the batch; None if there was none, which forgets the last one too."""
         self._cut = cut

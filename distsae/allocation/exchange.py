@@ -12,40 +12,38 @@ __all__ = ["CandidateExchange", "pick_of_all"]
 
 _SLACK = 1.25
 _SPARE = 64
+_SHRINK = 0.9
 
 
 class CandidateExchange:
-    """Gathers every rank's candidates together with a few numbers about them.
+    """Gathers every rank's candidates.
 
-    Each message has room for a little more than the longest part of the last exchange, so that one collective of
+    Each message has room for a little more than the longest part of the last exchanges, so that one collective of
     equal messages carries everything; what does not fit travels in a second one.
     """
 
     def __init__(self) -> None:
         self._room = 0
 
-    def gather(self, group: Collective, header: Tensor, body: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Returns all headers, int64 `[size, numbers]`, and all bodies in rank order; collective.
+    def gather(self, group: Collective, body: Tensor) -> list[Tensor]:
+        """Returns all ranks' bodies in rank order; collective.
 
         Args:
             group: the ranks that exchange.
-            header: a few numbers, int64 `[numbers]`, as many on every rank.
             body: int32 `[any]`, for example the bits of fp32 scores.
         """
-        numbers = torch.cat([header, header.new_tensor([body.numel()])])
-        first = body.new_zeros(self._room)
-        first[: body.numel()] = body[: self._room]
-        messages = group.stack(torch.cat([numbers.view(torch.int32), first]))
-        headers = messages[:, : 2 * numbers.numel()].clone(memory_format=torch.contiguous_format).view(torch.int64)
-        parts = messages[:, 2 * numbers.numel() :]
-        sizes: list[int] = headers[:, -1].tolist()
+        message = body.new_zeros(1 + self._room)
+        message[0] = body.numel()
+        message[1 : 1 + body.numel()] = body[: self._room]
+        parts = group.stack(message)
+        sizes: list[int] = parts[:, 0].tolist()
         longest = max(sizes)
         if longest > self._room:
             rest = body.new_zeros(longest - self._room)
             rest[: max(body.numel() - self._room, 0)] = body[self._room :]
             parts = torch.cat([parts, group.stack(rest)], dim=1)
-        self._room = int(_SLACK * longest) + _SPARE
-        return headers[:, :-1], [part[:size] for part, size in zip(parts, sizes, strict=True)]
+        self._room = max(int(_SLACK * longest) + _SPARE, int(_SHRINK * self._room))
+        return [part[1 : 1 + size] for part, size in zip(parts, sizes, strict=True)]
 
 
 def pick_of_all(segments: list[Tensor], scores: list[Tensor], quotas: Tensor, rank: int) -> tuple[Tensor, Tensor]:

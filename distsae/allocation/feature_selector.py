@@ -76,7 +76,7 @@ class FeatureSelector:
         every_feature, every_score = feature, score
         if place.data.size > 1:
             body = torch.cat([feature.int(), score.view(torch.int32)])
-            _, bodies = self._exchange.gather(place.data, feature.new_zeros(0), body)
+            bodies = self._exchange.gather(place.data, body)
             halves = [part.chunk(2) for part in bodies]
             features, scores = [half[0].long() for half in halves], [half[1].view(torch.float32) for half in halves]
             picked, mine = pick_of_all(features, scores, self._quotas, place.data.rank)

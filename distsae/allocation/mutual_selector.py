@@ -1,9 +1,9 @@
 """Mutual Choice on any mesh: the batch keeps its `k * tokens` largest positive scores, wherever they are.
 
 Each rank holds the candidates above a lower bound: a share of the last batch's cut, raised while candidates stream
-in. One all-gather then carries, from every rank, how many candidates lie above a narrow band around the forecast cut
-and the scores inside the band. If the counts prove that the cut lies in the band, it is found there; if not,
-histograms of the held candidates find it. If all ranks hold fewer than the budget, the lower bound was too high and
+in. One all-reduce then counts all ranks' candidates in 4096 bins around the forecast cut and above them, which proves
+in which bin the cut lies; the few scores of that bin are gathered and the cut is found among them. If it proves to lie
+outside the bins, one more histogram finds it. If all ranks hold fewer than the budget, the lower bound was too high and
 the batch is offered again without one. Equal scores at the cut go to the smallest (token, feature).
 """
 
@@ -12,18 +12,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from distsae.allocation.cut_forecast import CutForecast, bits_of, score_of
-from distsae.allocation.exchange import CandidateExchange
+from distsae.allocation.cut_forecast import ALL_BITS, CutForecast, score_of
 from distsae.allocation.matches import Matches
-from distsae.allocation.order_statistic import OrderStatistic, nth_largest
+from distsae.allocation.order_statistic import (
+    Bin,
+    OrderStatistic,
+    bin_counts,
+    nth_largest,
+    nth_largest_here,
+    nth_largest_in,
+)
 from distsae.allocation.segments import true_indices
 from distsae.allocation.selector import Place, non_finite, refuse_non_finite
 from distsae.collective import Collective, Solo
 
 __all__ = ["MutualSelector"]
-
-_ALL_BITS = 1 << 31
-"""One more than the bits of any non-negative fp32 score."""
 
 
 class MutualSelector:
@@ -38,7 +41,7 @@ class MutualSelector:
         cut: smallest selected score of the last batch; None if it fell short.
         shortfall: matches the last batch lacked.
         second_passes: batches so far that were offered again, because the lower bound proved too high.
-        misses: batches so far whose cut lay outside the forecast band.
+        misses: batches so far whose cut lay outside the interval that was forecast.
     """
 
     def __init__(self, k: float, allowed: Tensor | None = None) -> None:
@@ -46,7 +49,6 @@ class MutualSelector:
         self.cut: float | None = None
         self.shortfall = self.second_passes = self.misses = 0
         self._forecast = CutForecast()
-        self._exchange = CandidateExchange()
 
     def begin(self, place: Place, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""
@@ -80,53 +82,53 @@ class MutualSelector:
 
     def settle(self) -> Matches | None:
         """Finds the exact global cut and returns this rank's matches, or None if the bound was too high."""
-        place, budget = self._place, self._budget
+        world, budget = self._place.world, self._budget
         if self._held > budget:
             self._trim()
         scores, keys = self._candidates()
-        bits = scores.view(torch.int32)
-        low, high = self._forecast.band()
-        band = bits[(bits >= low) & (bits < high)]
-        least = int(bits.min()) if self._held else _ALL_BITS
-        mine = torch.tensor([self._held, self._bad, int((bits >= high).sum()), least], device=self._device)
-        numbers, bands = self._exchange.gather(place.world, mine, band)
-        refuse_non_finite(numbers[:, 1])
-        held, _, above, _ = numbers.sum(0).tolist()
+        bits = scores.view(torch.int32).long()
+        low, high = self._forecast.interval()
+        numbers = torch.tensor([self._held, int((bits >= high).sum()), int(self._bad > 0)], dtype=torch.int32)
+        sums = world.sum(torch.cat([numbers.to(self._device), bin_counts(bits, low, high)]))
+        held, above, bad = sums[:3].tolist()
+        if bad:
+            refuse_non_finite(world.stack(torch.tensor(self._bad, device=self._device)))
         if held < budget and self._forecast.lower > 0:
             self._forecast.learn(None)
             self.second_passes += 1
             return None
         self.shortfall = max(budget - held, 0)
-        cut = int(numbers[:, 3].min())
-        if held > budget:
-            found = self._global_cut(bits, torch.cat(bands), above, low, high)
-            keep = self._within(bits, keys, found, place.world)
-            scores, keys, cut = scores[keep], keys[keep], found.value
-        reached = budget > 0 and not self.shortfall
-        self.cut = score_of(cut) if reached else None
+        self.cut = None
+        if held > budget > 0:
+            found = self._global_cut(bits, sums[3:], above, low, high)
+            keep = self._within(bits, keys, found, world)
+            scores, keys, self.cut = scores[keep], keys[keep], score_of(found.value)
+        elif held == budget > 0:
+            least = int(bits.min()) if bits.numel() else ALL_BITS
+            self.cut = score_of(-int(world.max(torch.tensor([-least], device=self._device))))
+        elif not budget:
+            scores, keys = scores[:0], keys[:0]
         self._forecast.learn(self.cut)
         feature = keys // max(self._tokens, 1)
         return Matches(keys - feature * self._tokens, feature, scores)
 
-    def _global_cut(self, bits: Tensor, band: Tensor, above: int, low: int, high: int) -> OrderStatistic:
-        """Returns the cut of all ranks' candidates, more than the budget, from the band if it is proved to lie there.
+    def _global_cut(self, bits: Tensor, counts: Tensor, above: int, low: int, high: int) -> OrderStatistic:
+        """Returns the cut of all ranks' candidates, which are more than the budget.
 
         Args:
-            bits: this rank's candidates.
-            band: all ranks' candidates in `[low, high)`.
+            bits: this rank's candidates, int64.
+            counts: all ranks' candidates in the bins of the interval.
             above: number of all ranks' candidates from `high` on.
-            low: start of the band.
+            low: start of the interval.
             high: its end.
         """
-        budget, world = self._budget, self._place.world
-        if not budget:
-            return OrderStatistic(_ALL_BITS - 1, 0, 0)
-        if above < budget <= above + band.numel():
-            return nth_largest(band.long(), budget - above, Solo(), low, high)
+        n, world, inside = self._budget - above, self._place.world, int(counts.sum())
+        if 0 < n <= inside:
+            return nth_largest_in(Bin.of(counts, n, low, high), bits, world)
         self.misses += 1
-        if budget <= above:
-            return nth_largest(bits.long(), budget, world, high, _ALL_BITS, above)
-        return nth_largest(bits.long(), budget - above - band.numel(), world, bits_of(self._forecast.lower), low)
+        if n <= 0:
+            return nth_largest(bits, self._budget, world, high, ALL_BITS)
+        return nth_largest(bits, n - inside, world, 0, low)
 
     def _candidates(self) -> tuple[Tensor, Tensor]:
         if not self._scores:
@@ -139,9 +141,9 @@ class MutualSelector:
         Exact with ties: what is kept is the local `budget` largest in the order (score, token, feature).
         """
         scores, keys = self._candidates()
-        bits = scores.view(torch.int32)
+        bits = scores.view(torch.int32).long()
         if scores.numel() > self._budget > 0:
-            found = nth_largest(bits.long(), self._budget, Solo(), 0, _ALL_BITS)
+            found = nth_largest_here(bits, self._budget)
             keep = self._within(bits, keys, found, Solo())
             scores, keys = scores[keep], keys[keep]
             self._lower = max(self._lower, float(scores.min()))
@@ -150,14 +152,13 @@ class MutualSelector:
     def _within(self, bits: Tensor, keys: Tensor, found: OrderStatistic, group: Collective) -> Tensor:
         """Marks the candidates above the cut, and of those at it the group's earliest by (token, feature)."""
         keep = bits > found.value
-        at_cut = (bits == found.value).nonzero().squeeze(1) if found.room else bits.new_zeros(0, dtype=torch.long)
+        at_cut = (bits == found.value).nonzero().squeeze(1)
         if found.equal > found.room:
             feature = keys[at_cut] // self._tokens
             token = keys[at_cut] - feature * self._tokens + self._place.first_token
             order = token * self._place.d_sae + feature + self._place.first_feature
             pairs = self._tokens * self._place.data.size * self._place.d_sae
-            earliness = pairs - order
-            last = nth_largest(earliness, found.room, group, 0, pairs + 1, found.equal)
-            at_cut = at_cut[earliness >= last.value]
+            tied = Bin(0, pairs, found.room, found.equal)
+            at_cut = at_cut[pairs - 1 - order >= nth_largest_in(tied, pairs - 1 - order, group).value]
         keep[at_cut] = True
         return keep

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from distsae.collective import Collective
 
-__all__ = ["OrderStatistic", "nth_largest"]
+__all__ = ["Bin", "OrderStatistic", "bin_counts", "nth_largest", "nth_largest_here", "nth_largest_in"]
 
 _BINS = 4096
 _FEW = 4096
-"""Candidates on all ranks together that are gathered rather than counted again."""
+"""Integers that a gather may bring to a rank instead of another histogram."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,46 @@ class OrderStatistic:
     equal: int
 
 
-def nth_largest(
-    keys: Tensor, n: int, group: Collective, low: int, high: int, count: int | None = None
-) -> OrderStatistic:
+@dataclass(frozen=True)
+class Bin:
+    """An interval that is known to hold what is looked for.
+
+    Args:
+        low: its start.
+        high: its end, exclusive.
+        n: what is looked for is the `n`-th largest inside it.
+        count: how many of all ranks' keys lie inside it.
+    """
+
+    low: int
+    high: int
+    n: int
+    count: int
+
+    @staticmethod
+    def of(counts: Tensor, n: int, low: int, high: int) -> Bin:
+        """Returns the bin of the n-th largest, from all ranks' `bin_counts` over `[low, high)`."""
+        at_least = counts.flip(0).cumsum(0).flip(0)  # keys in each bin and above it
+        place = int((at_least >= n).sum()) - 1
+        count = int(counts[place])
+        width = _width(low, high)
+        start = low + place * width
+        return Bin(start, min(start + width, high), n - int(at_least[place]) + count, count)
+
+
+def bin_counts(keys: Tensor, low: int, high: int) -> Tensor:
+    """Counts this rank's keys in `[low, high)` by bins of equal width, int32 `[4096]`.
+
+    Args:
+        keys: int64 `[any]`; those outside the interval are not counted.
+        low: start of the interval.
+        high: its end, exclusive.
+    """
+    inside = keys[(keys >= low) & (keys < high)]
+    return torch.bincount((inside - low) // _width(low, high), minlength=_BINS).int()
+
+
+def nth_largest(keys: Tensor, n: int, group: Collective, low: int, high: int) -> OrderStatistic:
     """Finds the n-th largest of all ranks' keys in `[low, high)`; collective.
 
     Args:
@@ -46,25 +83,36 @@ def nth_largest(
         group: the ranks.
         low: start of the interval, equal on all ranks.
         high: its end, exclusive.
-        count: number of keys in the interval on all ranks, if it is known; a few are gathered at once.
     """
-    keys = keys[(keys >= low) & (keys < high)]
     if group.size == 1:
-        return _nth_of(keys, n)
-    while (count is None or count > _FEW) and high - low > 1:
-        width = -(-(high - low) // _BINS)
-        counts = group.sum(torch.bincount((keys - low) // width, minlength=_BINS))
-        at_least = counts.flip(0).cumsum(0).flip(0)  # keys in each bin and above it
-        place = int((at_least >= n).sum()) - 1
-        count = int(counts[place])
-        n -= int(at_least[place]) - count
-        low, high = low + place * width, min(low + (place + 1) * width, high)
-        keys = keys[(keys >= low) & (keys < high)]
-    if high - low == 1 and count is not None:
-        return OrderStatistic(low, n, count)
-    return _nth_of(torch.cat(group.gather(keys)), n)
+        return nth_largest_here(keys[(keys >= low) & (keys < high)], n)
+    return nth_largest_in(Bin.of(group.sum(bin_counts(keys, low, high)), n, low, high), keys, group)
 
 
-def _nth_of(keys: Tensor, n: int) -> OrderStatistic:
+def nth_largest_in(found: Bin, keys: Tensor, group: Collective) -> OrderStatistic:
+    """Finds what lies in a bin that all ranks agree on; collective.
+
+    Args:
+        found: the bin.
+        keys: this rank's keys, int64 `[any]`; those outside the bin are not looked at.
+        group: the ranks.
+    """
+    keys = keys[(keys >= found.low) & (keys < found.high)]
+    while found.count * group.size > _FEW and found.high - found.low > 1:
+        found = Bin.of(group.sum(bin_counts(keys, found.low, found.high)), found.n, found.low, found.high)
+        keys = keys[(keys >= found.low) & (keys < found.high)]
+    if found.high - found.low == 1:  # all of them are equal
+        return OrderStatistic(found.low, found.n, found.count)
+    padded = keys.new_full((found.count,), found.low - 1)
+    padded[: keys.numel()] = keys
+    return nth_largest_here(group.stack(padded).view(-1), found.n)
+
+
+def nth_largest_here(keys: Tensor, n: int) -> OrderStatistic:
+    """Finds the n-th largest of one rank's integers `[any]`."""
     value = int(keys.topk(n, sorted=False).values.min())
     return OrderStatistic(value, n - int((keys > value).sum()), int((keys == value).sum()))
+
+
+def _width(low: int, high: int) -> int:
+    return -(-(high - low) // _BINS)

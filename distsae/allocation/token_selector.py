@@ -68,7 +68,7 @@ class TokenSelector:
             token, feature, score = token[order], feature[order], score[order]
             counts = torch.bincount(token, minlength=self._tokens)
             body = torch.cat([counts.int(), score.view(torch.int32)])
-            _, bodies = self._exchange.gather(place.feature, counts.new_zeros(0), body)
+            bodies = self._exchange.gather(place.feature, body)
             tokens = [self._all_tokens(score.device).repeat_interleave(part[: self._tokens].long()) for part in bodies]
             scores = [part[self._tokens :].view(torch.float32) for part in bodies]
             _, mine = pick_of_all(tokens, scores, self._quotas(score.device), place.feature.rank)
