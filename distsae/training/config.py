@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distsae.errors import WrongInput
-from distsae.losses import AuxName
+from distsae.losses import AlarmConfig, AuxName
 from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
 from distsae.parallel import MeshConfig
 from distsae.training.deepspeed_config import DeepSpeedConfig
@@ -102,6 +102,8 @@ class TrainConfig:
         zipf_s: exponent of the Zipf quotas; by default fitted to the densities when Feature Choice starts (1 if the
             run starts with it).
         zipf_q: offset of the Zipf quotas; by default fitted likewise (d_sae / 64 if the run starts with it).
+        quota_refresh: Feature Choice with Zipf quotas: steps between two rankings of the features by the densities
+            that Mutual Choice would give them; never by default. It costs a second selection a step.
         finetune_fc_from: share of the steps after which Mutual Choice gives way to Feature Choice.
         mesh: how the processes share the work.
         selection_mb: MiB that one chunk of scores and the work of selecting from it may take on a rank; the candidates
@@ -110,6 +112,7 @@ class TrainConfig:
         deepspeed: how far the deepspeed engine shards, and where the state lies.
         optimizer: Adam and its schedule.
         auxiliary: details of the auxiliary loss.
+        alarms: when to warn of a collapse.
         checkpoint: when state is saved.
         resume: `auto` goes on from the newest valid checkpoint in `out` if there is one, `none` refuses a folder that
             holds a run, a path names the checkpoint.
@@ -129,6 +132,7 @@ class TrainConfig:
     quotas: Literal["uniform", "zipf"] = "zipf"
     zipf_s: float | None = None
     zipf_q: float | None = None
+    quota_refresh: int | None = None
     finetune_fc_from: float | None = None
     mesh: MeshConfig = MeshConfig()
     selection_mb: int = SELECTION_MB
@@ -136,6 +140,7 @@ class TrainConfig:
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
+    alarms: AlarmConfig = AlarmConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     resume: str = "auto"
     wandb: Literal["auto", "off", "offline", "online"] = "auto"
@@ -159,14 +164,22 @@ class TrainConfig:
         least = max(least_selection_mb(tokens), 1)
         if self.selection_mb < least:
             raise WrongInput(
-                f"`selection_mb` (={self.selection_mb}) must be at least {least}, room for the scores of eight features "
-                f"and the {tokens} tokens of a data rank; give more, use a smaller `batch_tokens`, or a larger "
-                "`mesh.data`"
+                f"`selection_mb` (={self.selection_mb}) must be at least {least}, room for the scores of eight "
+                f"features and the {tokens} tokens of a data rank; give more, use a smaller `batch_tokens`, or a "
+                "larger `mesh.data`"
             )
         if self.zipf_s is not None and not self.zipf_s >= 0:
             raise WrongInput(f"`zipf_s` (={self.zipf_s}) must not be negative")
         if self.zipf_q is not None and not self.zipf_q > -1:
             raise WrongInput(f"`zipf_q` (={self.zipf_q}) must be greater than -1")
+        if self.quota_refresh is not None:
+            if self.quota_refresh < 1:
+                raise WrongInput(f"`quota_refresh` (={self.quota_refresh}) must be at least 1")
+            if self.quotas == "uniform" or (self.allocation != "feature_choice" and self.finetune_fc_from is None):
+                raise WrongInput(
+                    f"`quota_refresh` (={self.quota_refresh}) must be given with `quotas` zipf and Feature Choice; got "
+                    f"{self.quotas} and {self.allocation}; leave it out, or set `finetune_fc_from`"
+                )
         if self.finetune_fc_from is not None:
             if not 0 < self.finetune_fc_from < 1:
                 raise WrongInput(f"`finetune_fc_from` (={self.finetune_fc_from}) must be between 0 and 1")

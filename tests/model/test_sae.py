@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from distsae import SAE
-from distsae.allocation import feature_choice, mutual_choice, token_choice
-from distsae.allocation.quotas import QuotaCredit, zipf_quotas
+from distsae.allocation import QuotaCredit, feature_choice, mutual_choice, token_choice, zipf_quotas
 from distsae.errors import WrongInput
 from distsae.model import SAEConfig, feature_shard
 
@@ -48,7 +47,7 @@ def x():
 @pytest.fixture(params=["one chunk", "many chunks"], autouse=True)
 def chunked(request, monkeypatch):
     if request.param == "many chunks":
-        monkeypatch.setattr(feature_shard, "CHUNK_BYTES", 4 * TOKENS * 8)
+        monkeypatch.setattr(feature_shard, "_BYTES_PER_SCORE", 1 << 30)  # eight features a chunk
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -75,7 +74,7 @@ def test_training_rule_takes_these_tokens_as_the_batch(rule, x):
     expected = {
         "token_choice": lambda: token_choice(scores, K),
         "mutual_choice": lambda: mutual_choice(scores, K * TOKENS),
-        "feature_choice": lambda: feature_choice(scores, QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=3)).pay(TOKENS)),
+        "feature_choice": lambda: feature_choice(scores, QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=3), K).pay(TOKENS)),
     }[rule]()
     found = sae.matches(x, "training")
     assert torch.equal(found.token, expected.token)
