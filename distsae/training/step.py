@@ -32,6 +32,7 @@ class StepOutcome:
         aux_loss: share of the residual's energy that the auxiliary reconstruction leaves; 0 without one.
         squared_error: `sum ||x - x_hat||^2` over the batch.
         energy: `sum ||x - mean||^2` over the batch, with the store's mean.
+        observed: this rank's matches of each observer.
     """
 
     matches: Matches
@@ -39,6 +40,7 @@ class StepOutcome:
     aux_loss: float
     squared_error: float
     energy: float
+    observed: tuple[Matches, ...] = ()
 
 
 @torch.no_grad()
@@ -51,6 +53,7 @@ def training_step(
     mean: Tensor,
     variance: float,
     alpha_aux: float,
+    observers: Sequence[Selector] = (),
 ) -> StepOutcome:
     """Computes the losses of a global batch and writes this rank's gradients into the shard's `.grad`.
 
@@ -65,6 +68,7 @@ def training_step(
         mean: the store's mean activation, `[d_in]`.
         variance: the store's total variance, `E ||x - mean||^2`.
         alpha_aux: weight of the auxiliary loss.
+        observers: further rules that select from the same scores; what they select trains nothing.
 
     Returns:
         Losses and matches.
@@ -76,7 +80,9 @@ def training_step(
     all_tokens = tokens * mesh.data.size
     centred = x - shard.b_dec
     place = mesh.place(d_sae, tokens)
-    matches, *auxiliary = select(selectors, lambda: shard.encode_chunks(centred), place, tokens)
+    selected = select([*selectors, *observers], lambda: shard.encode_chunks(centred), place, tokens)
+    matches, *auxiliary = (_in_full(found, shard, centred) for found in selected[: len(selectors)])
+    observed = tuple(selected[len(selectors) :])
 
     x_hat = mesh.feature.sum(decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
     error = x_hat - x
@@ -99,7 +105,16 @@ def training_step(
     shard.W_enc.grad, shard.W_dec.grad, shard.b_enc.grad = W_enc_grad, W_dec_grad, b_enc_grad
     shard.b_dec.grad = g.sum(0) - mesh.feature.sum(b_enc_grad @ shard.W_enc)
     squared_error, energy = energies.tolist()
-    return StepOutcome(matches, squared_error / (all_tokens * variance), aux_loss, squared_error, energy)
+    loss = squared_error / (all_tokens * variance)
+    return StepOutcome(matches, loss, aux_loss, squared_error, energy, observed)
+
+
+def _in_full(matches: Matches, shard: FeatureShard, centred: Tensor) -> Matches:
+    """Returns the matches with scores as precise as the parameters; selection compares them in single precision."""
+    if shard.W_enc.dtype == matches.score.dtype:
+        return matches
+    score = match_dots(matches, shard.W_enc, centred) + shard.b_enc[matches.feature]
+    return Matches(matches.token, matches.feature, score)
 
 
 def _row_gradients(shard: FeatureShard, matches: Matches, g: Tensor, centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
