@@ -36,6 +36,19 @@ def shard_on(mesh: Mesh, dtype: torch.dtype = torch.float64) -> FeatureShard:
     return FeatureShard(D_IN, mesh.features(D_SAE), mean_and_variance(dtype)[0], seed=3).to(dtype)
 
 
+def moved_shard_on(mesh: Mesh) -> FeatureShard:
+    """This rank's part of weights as in the midst of training: encoder and decoder apart, biases not zero."""
+    shard = shard_on(mesh)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in shard.named_parameters():
+            rows = slice(None) if name == "b_dec" else slice(shard.features.start, shard.features.stop)
+            whole = (D_IN,) if name == "b_dec" else (D_SAE, *parameter.shape[1:])
+            parameter += 0.1 * torch.randn(whole, generator=generator, dtype=torch.float64)[rows]
+        shard.normalise_decoder()
+    return shard
+
+
 def selector_on(mesh: Mesh, rule: str) -> Selector:
     """This rank's selector of a rule."""
     match rule:
@@ -49,4 +62,4 @@ def selector_on(mesh: Mesh, rule: str) -> Selector:
 
 def credit() -> QuotaCredit:
     """The purse of Feature Choice."""
-    return QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=4.0))
+    return QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=4.0), K)

@@ -1,4 +1,4 @@
-"""The gradients that are written out by hand against autograd on dense matrices, in double precision."""
+"""The step on one process: what it reports, and gradients against finite differences, in double precision."""
 
 from __future__ import annotations
 
@@ -10,124 +10,81 @@ from distsae.errors import NonFiniteScores
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import training_step
 
-from .samples import D_SAE, RULES, TOKENS, K, activations, credit, mean_and_variance, selector_on, shard_on
+from .dense_step import ALPHA, K_AUX, dense_step
+from .samples import D_SAE, RULES, TOKENS, activations, credit, mean_and_variance, moved_shard_on, selector_on
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
-ALPHA = 1 / 32
-
-
-def _moved_shard():
-    """Weights as in the midst of training: encoder and decoder apart, biases not zero."""
-    shard = shard_on(MESH)
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in shard.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        shard.normalise_decoder()
-    return shard
-
-
-def _dense_losses(shard, x, matches, auxiliary, mean, variance, detach=True):
-    """The definition: every product dense, the selection given."""
-    pre_acts = (x - shard.b_dec) @ shard.W_enc.t() + shard.b_enc
-
-    def acts(chosen):
-        mask = torch.zeros(TOKENS, D_SAE, dtype=torch.bool)
-        mask[chosen.token, chosen.feature] = True
-        return pre_acts.relu() * mask
-
-    error = acts(matches) @ shard.W_dec + shard.b_dec - x
-    loss = error.square().sum() / (TOKENS * variance)
-    if auxiliary is None:
-        return loss, torch.zeros(())
-    residual = -error.detach() if detach else -error
-    misfit = acts(auxiliary) @ shard.W_dec - residual
-    return loss, misfit.square().sum() / residual.square().sum()
+MEMBERS = torch.arange(D_SAE) % 3 == 0
 
 
 def _selectors(rule, auxiliary):
     selector = selector_on(MESH, rule)
     if isinstance(selector, FeatureSelector):
         selector.grant(credit().pay(TOKENS))
-    return [selector, *([MutualSelector(2 * K, torch.arange(D_SAE) % 3 == 0)] if auxiliary else [])]
+    return [selector, *([MutualSelector(K_AUX, MEMBERS)] if auxiliary else [])]
 
 
-def _auxiliary_matches(shard, x):
-    from distsae.allocation import Place, select
-
-    (found,) = select(
-        [MutualSelector(2 * K, torch.arange(D_SAE) % 3 == 0)],
-        lambda: shard.encode_chunks(x - shard.b_dec.detach()),
-        Place.solo(D_SAE),
-        TOKENS,
-    )
-    return found
-
-
-@pytest.mark.parametrize("auxiliary", [False, True], ids=["main", "main and auxiliary"])
-@pytest.mark.parametrize("rule", RULES)
-def test_losses_and_gradients_are_those_of_dense_autograd(rule, auxiliary):
-    shard, x = _moved_shard(), activations(0)
+def _step(shard, x, rule="mutual_choice", auxiliary=True):
     mean, variance = mean_and_variance()
-    outcome = training_step(shard, x, MESH, D_SAE, _selectors(rule, auxiliary), mean, variance, ALPHA)
-    by_hand = {name: parameter.grad.clone() for name, parameter in shard.named_parameters()}
-    shard.zero_grad()
+    return training_step(shard, x, MESH, D_SAE, _selectors(rule, auxiliary), mean, variance, ALPHA)
 
-    chosen = _auxiliary_matches(shard, x) if auxiliary else None
-    loss, aux_loss = _dense_losses(shard, x, outcome.matches, chosen, mean, variance)
-    (loss + ALPHA * aux_loss).backward()
-    assert outcome.loss == pytest.approx(loss.item(), rel=1e-12)
-    assert outcome.aux_loss == pytest.approx(aux_loss.item(), rel=1e-12)
-    for name, parameter in shard.named_parameters():
-        torch.testing.assert_close(
-            by_hand[name], parameter.grad, rtol=1e-10, atol=1e-13, msg=lambda m, n=name: f"{n}: {m}"
-        )
-        assert by_hand[name].abs().max() > 0
+
+@pytest.mark.parametrize("rule", RULES)
+def test_energies_are_those_of_the_batch(rule):
+    """Losses and gradients are compared with dense autograd on every mesh in tests/distributed/test_step.py."""
+    shard, x = moved_shard_on(MESH), activations(0)
+    mean, _ = mean_and_variance()
+    outcome = _step(shard, x, rule)
     x_hat = outcome.matches.dense(TOKENS, D_SAE) @ shard.W_dec + shard.b_dec
     assert outcome.squared_error == pytest.approx((x - x_hat).square().sum().item(), rel=1e-12)
     assert outcome.energy == pytest.approx((x - mean).square().sum().item(), rel=1e-12)
 
 
-def test_auxiliary_gradients_reach_encoder_and_decoder_rows():
-    """A peer's fused encoder drops the gradient of the pre-activations: its auxiliary loss trains no encoder row."""
-    shard, x = _moved_shard(), activations(0)
-    with torch.no_grad():
-        shard.b_enc[::3] = -0.5  # too quiet for the main selection, still positive here and there
-    mean, variance = mean_and_variance()
-    selectors = _selectors("mutual_choice", True)
-    outcome = training_step(shard, x, MESH, D_SAE, selectors, mean, variance, ALPHA)
-    with_it = {name: parameter.grad.clone() for name, parameter in shard.named_parameters()}
-    training_step(shard, x, MESH, D_SAE, selectors[:1], mean, variance, ALPHA)
-    trained = torch.bincount(_auxiliary_matches(shard, x).feature, minlength=D_SAE) > 0
-    assert trained.any()
-    assert not trained.all()
-    for name in ("W_enc", "W_dec"):
-        gain = (with_it[name] - getattr(shard, name).grad).norm(dim=1)
-        assert (gain[trained] > 1e-6).all(), name
-        assert (gain[~trained] == 0).all(), name
-    assert outcome.aux_loss > 0
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", ["W_enc", "W_dec", "b_enc", "b_dec"])
+def test_the_gradient_predicts_small_changes_of_the_loss(rule, name):
+    """No autograd at all: finite differences of the loss that the step reports, and of the auxiliary one."""
+    shard, x, h = moved_shard_on(MESH), activations(0), 1e-6
+    _step(shard, x, rule, auxiliary=False)
+    main = getattr(shard, name).grad.clone()
+    _step(shard, x, rule)
+    gain = getattr(shard, name).grad - main
+    found = dense_step(shard, x, rule, MEMBERS)
+    direction = torch.randn(main.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    losses, aux_losses = [], []
+    for sign in (1, -1):
+        moved = moved_shard_on(MESH)
+        getattr(moved, name).data += sign * h * direction
+        losses.append(_step(moved, x, rule, auxiliary=False).loss)
+        there = dense_step(moved, x, rule, MEMBERS, found.residual)  # the same residual: a constant
+        aux_losses.append(there.aux_loss)
+        for chosen, before in ((there.matches, found.matches), (there.auxiliary, found.auxiliary)):
+            assert torch.equal(chosen.token, before.token)  # otherwise the loss jumps
+            assert torch.equal(chosen.feature, before.feature)
+    slope, aux_slope = ((plus - minus) / (2 * h) for plus, minus in (losses, aux_losses))
+    assert slope == pytest.approx((main * direction).sum().item(), rel=1e-6)
+    assert ALPHA * aux_slope == pytest.approx((gain * direction).sum().item(), rel=1e-6)
+    assert abs(slope) > 1e-3
+    assert abs(aux_slope) > 1e-3
 
 
 def test_the_residual_is_detached():
     """Otherwise the main reconstruction is pulled towards what makes the auxiliary loss small."""
-    shard, x = _moved_shard(), activations(0)
-    mean, variance = mean_and_variance()
-    outcome = training_step(shard, x, MESH, D_SAE, _selectors("mutual_choice", True), mean, variance, ALPHA)
-    by_hand = shard.W_dec.grad.clone()
-    shard.zero_grad()
-    chosen = _auxiliary_matches(shard, x)
-    loss, aux_loss = _dense_losses(shard, x, outcome.matches, chosen, mean, variance, detach=False)
-    (loss + ALPHA * aux_loss).backward()
-    assert (by_hand - shard.W_dec.grad).abs().max() > 1e-4 * by_hand.abs().max()
+    shard, x = moved_shard_on(MESH), activations(0)
+    _step(shard, x, auxiliary=False)
+    main = shard.W_dec.grad.clone()
+    _step(shard, x)
+    trained = torch.bincount(dense_step(shard, x, "mutual_choice", MEMBERS).auxiliary.feature, minlength=D_SAE) > 0
+    assert torch.equal(shard.W_dec.grad[~trained], main[~trained])
+    assert (shard.W_dec.grad[trained] - main[trained]).abs().max() > 1e-4
 
 
 def test_a_perfect_reconstruction_has_no_loss_and_no_gradient():
-    shard, x = _moved_shard(), activations(0)
-    mean, variance = mean_and_variance()
+    shard, x = moved_shard_on(MESH), activations(0)
     perfect = shard.b_dec.detach().expand_as(x).clone()
     with torch.no_grad():
         shard.b_enc.fill_(-1.0)  # nothing fires, and b_dec alone is right
-    outcome = training_step(shard, perfect, MESH, D_SAE, _selectors("mutual_choice", True), mean, variance, ALPHA)
+    outcome = _step(shard, perfect)
     assert (outcome.loss, outcome.aux_loss, len(outcome.matches)) == (0.0, 0.0, 0)
     for parameter in shard.parameters():
         assert (parameter.grad == 0).all()
@@ -135,21 +92,17 @@ def test_a_perfect_reconstruction_has_no_loss_and_no_gradient():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_score_that_is_not_finite_raises(rule):
-    shard, x = _moved_shard(), activations(0)
+    shard, x = moved_shard_on(MESH), activations(0)
     x[3, 2] = torch.inf
-    mean, variance = mean_and_variance()
     with pytest.raises(NonFiniteScores, match="64 scores are not finite"):
-        training_step(shard, x, MESH, D_SAE, _selectors(rule, False), mean, variance, ALPHA)
+        _step(shard, x, rule, auxiliary=False)
 
 
 def test_descending_these_gradients_lowers_the_loss():
-    shard = _moved_shard()
-    mean, variance = mean_and_variance()
+    shard = moved_shard_on(MESH)
     losses = []
     for step in range(40):
-        selectors = _selectors("mutual_choice", True)
-        outcome = training_step(shard, activations(step % 8), MESH, D_SAE, selectors, mean, variance, ALPHA)
-        losses.append(outcome.loss)
+        losses.append(_step(shard, activations(step % 8)).loss)
         with torch.no_grad():
             for parameter in shard.parameters():
                 parameter -= 0.3 * parameter.grad
