@@ -19,7 +19,6 @@ from distsae.allocation.order_statistic import (
     OrderStatistic,
     bin_counts,
     nth_largest,
-    nth_largest_here,
     nth_largest_in,
 )
 from distsae.allocation.segments import true_indices
@@ -41,13 +40,12 @@ class MutualSelector:
         cut: smallest selected score of the last batch; None if it fell short.
         shortfall: matches the last batch lacked.
         second_passes: batches so far that were offered again, because the lower bound proved too high.
-        misses: batches so far whose cut lay outside the interval that was forecast.
     """
 
     def __init__(self, k: float, allowed: Tensor | None = None) -> None:
         self.k, self.allowed = k, allowed
         self.cut: float | None = None
-        self.shortfall = self.second_passes = self.misses = 0
+        self.shortfall = self.second_passes = 0
         self._forecast = CutForecast()
 
     def begin(self, place: Place, tokens: int) -> None:
@@ -83,16 +81,14 @@ class MutualSelector:
     def settle(self) -> Matches | None:
         """Finds the exact global cut and returns this rank's matches, or None if the bound was too high."""
         world, budget = self._place.world, self._budget
-        if self._held > budget:
-            self._trim()
         scores, keys = self._candidates()
         bits = scores.view(torch.int32).long()
-        low, high = self._forecast.interval()
-        numbers = torch.tensor([self._held, int((bits >= high).sum()), int(self._bad > 0)], dtype=torch.int32)
-        sums = world.sum(torch.cat([numbers.to(self._device), bin_counts(bits, low, high)]))
-        held, above, bad = sums[:3].tolist()
+        interval = self._forecast.interval()
+        bad = torch.tensor([self._bad > 0], dtype=torch.int32, device=self._device)
+        bad, counts = world.sum(torch.cat([bad, bin_counts(bits, *interval)])).tensor_split([1])
         if bad:
             refuse_non_finite(world.stack(torch.tensor(self._bad, device=self._device)))
+        held = int(counts.sum())
         if held < budget and self._forecast.lower > 0:
             self._forecast.learn(None)
             self.second_passes += 1
@@ -100,9 +96,13 @@ class MutualSelector:
         self.shortfall = max(budget - held, 0)
         self.cut = None
         if held > budget > 0:
-            found = self._global_cut(bits, sums[3:], above, low, high)
+            near = Bin.of(counts, budget, *interval)
+            if near is not None:
+                found = nth_largest_in(near, bits, world)
+            else:
+                found = nth_largest(bits, budget, world, 0, ALL_BITS)
             keep = self._within(bits, keys, found, world)
-            scores, keys, self.cut = scores[keep], keys[keep], score_of(found.value)
+            scores, keys, self.cut = scores.masked_select(keep), keys.masked_select(keep), score_of(found.value)
         elif held == budget > 0:
             least = int(bits.min()) if bits.numel() else ALL_BITS
             self.cut = score_of(-int(world.max(torch.tensor([-least], device=self._device))))
@@ -111,24 +111,6 @@ class MutualSelector:
         self._forecast.learn(self.cut)
         feature = keys // max(self._tokens, 1)
         return Matches(keys - feature * self._tokens, feature, scores)
-
-    def _global_cut(self, bits: Tensor, counts: Tensor, above: int, low: int, high: int) -> OrderStatistic:
-        """Returns the cut of all ranks' candidates, which are more than the budget.
-
-        Args:
-            bits: this rank's candidates, int64.
-            counts: all ranks' candidates in the bins of the interval.
-            above: number of all ranks' candidates from `high` on.
-            low: start of the interval.
-            high: its end.
-        """
-        n, world, inside = self._budget - above, self._place.world, int(counts.sum())
-        if 0 < n <= inside:
-            return nth_largest_in(Bin.of(counts, n, low, high), bits, world)
-        self.misses += 1
-        if n <= 0:
-            return nth_largest(bits, self._budget, world, high, ALL_BITS)
-        return nth_largest(bits, n - inside, world, 0, low)
 
     def _candidates(self) -> tuple[Tensor, Tensor]:
         if not self._scores:
@@ -141,11 +123,10 @@ class MutualSelector:
         Exact with ties: what is kept is the local `budget` largest in the order (score, token, feature).
         """
         scores, keys = self._candidates()
-        bits = scores.view(torch.int32).long()
         if scores.numel() > self._budget > 0:
-            found = nth_largest_here(bits, self._budget)
-            keep = self._within(bits, keys, found, Solo())
-            scores, keys = scores[keep], keys[keep]
+            bits = scores.view(torch.int32).long()
+            keep = self._within(bits, keys, nth_largest(bits, self._budget, Solo(), 0, ALL_BITS), Solo())
+            scores, keys = scores.masked_select(keep), keys.masked_select(keep)
             self._lower = max(self._lower, float(scores.min()))
         self._scores, self._keys, self._held = [scores], [keys], scores.numel()
 

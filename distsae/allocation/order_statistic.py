@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distsae.collective import Collective
 
-__all__ = ["Bin", "OrderStatistic", "bin_counts", "nth_largest", "nth_largest_here", "nth_largest_in"]
+__all__ = ["Bin", "OrderStatistic", "bin_counts", "nth_largest", "nth_largest_in"]
 
 _BINS = 4096
 _FEW = 4096
@@ -52,41 +52,55 @@ class Bin:
     count: int
 
     @staticmethod
-    def of(counts: Tensor, n: int, low: int, high: int) -> Bin:
-        """Returns the bin of the n-th largest, from all ranks' `bin_counts` over `[low, high)`."""
+    def of(counts: Tensor, n: int, low: int, high: int) -> Bin | None:
+        """Returns the bin of the n-th largest of all keys; None if it lies outside the bins.
+
+        Args:
+            counts: sum over all ranks of `bin_counts(keys, low, high)`.
+            n: at least 1 and at most the number of keys.
+            low: start of the interval.
+            high: its end, exclusive.
+        """
         at_least = counts.flip(0).cumsum(0).flip(0)  # keys in each bin and above it
         place = int((at_least >= n).sum()) - 1
-        count = int(counts[place])
-        width = _width(low, high)
-        start = low + place * width
-        return Bin(start, min(start + width, high), n - int(at_least[place]) + count, count)
+        if not 1 <= place <= _BINS:
+            return None
+        count, width = int(counts[place]), 1 << _shift(low, high)
+        start = low + (place - 1) * width
+        return Bin(start, start + width, n - int(at_least[place]) + count, count)
 
 
 def bin_counts(keys: Tensor, low: int, high: int) -> Tensor:
-    """Counts this rank's keys in `[low, high)` by bins of equal width, int32 `[4096]`.
+    """Counts this rank's keys below `low`, in 4096 bins that cover at least `[low, high)`, and above the bins.
 
     Args:
-        keys: int64 `[any]`; those outside the interval are not counted.
+        keys: int64 `[any]`.
         low: start of the interval.
         high: its end, exclusive.
+
+    Returns:
+        int32 `[4098]`.
     """
-    inside = keys[(keys >= low) & (keys < high)]
-    return torch.bincount((inside - low) // _width(low, high), minlength=_BINS).int()
+    # An arithmetic shift rounds down, so that keys just below `low` stay below.
+    place = ((keys - low) >> _shift(low, high)).clamp_(-1, _BINS)
+    return torch.bincount(place + 1, minlength=_BINS + 2).int()
 
 
 def nth_largest(keys: Tensor, n: int, group: Collective, low: int, high: int) -> OrderStatistic:
-    """Finds the n-th largest of all ranks' keys in `[low, high)`; collective.
+    """Finds the n-th largest of all ranks' keys, which all lie in `[low, high)`; collective.
 
     Args:
-        keys: this rank's keys, int64 `[any]`; those outside the interval are not counted.
-        n: equal on all ranks, at least 1 and at most the number of keys in the interval on all ranks.
+        keys: this rank's keys, int64 `[any]`.
+        n: equal on all ranks, at least 1 and at most the number of keys on all ranks.
         group: the ranks.
         low: start of the interval, equal on all ranks.
         high: its end, exclusive.
     """
     if group.size == 1:
-        return nth_largest_here(keys[(keys >= low) & (keys < high)], n)
-    return nth_largest_in(Bin.of(group.sum(bin_counts(keys, low, high)), n, low, high), keys, group)
+        return _of_one_rank(keys, n)
+    found = Bin.of(group.sum(bin_counts(keys, low, high)), n, low, high)
+    assert found is not None
+    return nth_largest_in(found, keys, group)
 
 
 def nth_largest_in(found: Bin, keys: Tensor, group: Collective) -> OrderStatistic:
@@ -97,22 +111,23 @@ def nth_largest_in(found: Bin, keys: Tensor, group: Collective) -> OrderStatisti
         keys: this rank's keys, int64 `[any]`; those outside the bin are not looked at.
         group: the ranks.
     """
-    keys = keys[(keys >= found.low) & (keys < found.high)]
+    keys = keys.masked_select((keys >= found.low) & (keys < found.high))
     while found.count * group.size > _FEW and found.high - found.low > 1:
-        found = Bin.of(group.sum(bin_counts(keys, found.low, found.high)), found.n, found.low, found.high)
-        keys = keys[(keys >= found.low) & (keys < found.high)]
+        inner = Bin.of(group.sum(bin_counts(keys, found.low, found.high)), found.n, found.low, found.high)
+        assert inner is not None
+        found, keys = inner, keys.masked_select((keys >= inner.low) & (keys < inner.high))
     if found.high - found.low == 1:  # all of them are equal
         return OrderStatistic(found.low, found.n, found.count)
     padded = keys.new_full((found.count,), found.low - 1)
     padded[: keys.numel()] = keys
-    return nth_largest_here(group.stack(padded).view(-1), found.n)
+    return _of_one_rank(group.stack(padded).view(-1), found.n)
 
 
-def nth_largest_here(keys: Tensor, n: int) -> OrderStatistic:
-    """Finds the n-th largest of one rank's integers `[any]`."""
+def _of_one_rank(keys: Tensor, n: int) -> OrderStatistic:
     value = int(keys.topk(n, sorted=False).values.min())
     return OrderStatistic(value, n - int((keys > value).sum()), int((keys == value).sum()))
 
 
-def _width(low: int, high: int) -> int:
-    return -(-(high - low) // _BINS)
+def _shift(low: int, high: int) -> int:
+    """Returns the binary logarithm of the bins' width."""
+    return max((high - low - 1).bit_length() - _BINS.bit_length() + 1, 0)
