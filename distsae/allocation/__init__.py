@@ -1,16 +1,19 @@
 """The paper's mathematics: who gets the budget of matches (arXiv 2411.02124)."""
 
+from distsae.allocation.density_ranks import DensityRanks
 from distsae.allocation.feature_selector import FeatureSelector
 from distsae.allocation.matches import Matches
 from distsae.allocation.mutual_selector import MutualSelector
 from distsae.allocation.plain import feature_choice, mutual_choice, token_choice
-from distsae.allocation.quotas import QuotaCredit, uniform_quotas, zipf_quotas
+from distsae.allocation.quota_credit import QuotaCredit
+from distsae.allocation.quotas import uniform_quotas, zipf_quotas, zipf_quotas_of
 from distsae.allocation.selector import Chunks, Place, Selector, select
 from distsae.allocation.token_selector import TokenSelector
 from distsae.allocation.zipf_fit import ZipfFit, fit_zipf
 
 __all__ = [
     "Chunks",
+    "DensityRanks",
     "FeatureSelector",
     "Matches",
     "MutualSelector",
@@ -26,4 +29,5 @@ __all__ = [
     "token_choice",
     "uniform_quotas",
     "zipf_quotas",
+    "zipf_quotas_of",
 ]

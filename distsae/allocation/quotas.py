@@ -2,7 +2,7 @@
 
 Feature Choice (arXiv 2411.02124) gives feature `j` the share `m_j` of the budget: the same for all (uniform), or
 falling with the feature's rank by density as a Zipf-Mandelbrot law. Wide dictionaries have `m_j < 1` a batch, so
-each feature keeps a credit that grows by its share and is spent in whole matches.
+each feature keeps a credit that grows by its share and is spent in whole matches (`distsae.allocation.quota_credit`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from distsae.allocation.density_ranks import DensityRanks
 from distsae.errors import WrongInput
 
-__all__ = ["QuotaCredit", "uniform_quotas", "zipf_quotas"]
+__all__ = ["uniform_quotas", "zipf_quotas", "zipf_quotas_of"]
 
 
 def uniform_quotas(d_sae: int, k: float) -> Tensor:
@@ -32,57 +33,45 @@ def zipf_quotas(d_sae: int, k: float, s: float = 1.0, q: float = 0.0, rank: Tens
         k: mean matches per token, the sum of the result.
         s: exponent, >= 0.
         q: offset that flattens the head, > -1.
-        rank: each feature's rank by density, 1 for the densest, int64 `[d_sae]`; by default feature `j` has rank
-            `j + 1`.
+        rank: each feature's rank by density, 1 for the densest, `[d_sae]`; tied features may share the mean of their
+            ranks. By default feature `j` has rank `j + 1`.
 
     Returns:
         fp64 `[d_sae]`.
     """
     _check(d_sae, k)
-    if s < 0 or q <= -1:
-        raise WrongInput(f"`s` (={s}) must not be negative and `q` (={q}) must be greater than -1")
     ranks = torch.arange(1, d_sae + 1) if rank is None else rank
-    weight = (ranks.double() + q) ** -s
-    share = weight * (k / weight.sum())
-    while bool((share > 1).any()):
-        full = share >= 1
-        share = torch.where(full, 1.0, weight * ((k - full.sum()) / weight[~full].sum()))
-    return share
+    return _shares(ranks, torch.ones_like(ranks), k, s, q)
 
 
-class QuotaCredit:
-    """Turns shares into whole matches so that every batch spends its budget and, over time, every feature its share.
-
-    Each feature's credit grows by its share of the batch; whole matches are paid out of it, and what the batch's
-    budget still lacks goes to the largest remainders, ties to the smallest feature. The credit is training state.
+def zipf_quotas_of(ranks: DensityRanks, k: float, s: float, q: float) -> Tensor:
+    """Returns `zipf_quotas` of this rank's features, from the ranks of all; the same on every mesh, bit for bit.
 
     Args:
-        quota_per_token: matches per token, fp64 `[d_sae]`.
+        ranks: the features in the order of their densities.
+        k: mean matches per token, the sum over all ranks.
+        s: exponent, >= 0.
+        q: offset that flattens the head, > -1.
+
+    Returns:
+        fp64 `[d_sae_local]`.
     """
+    _check(ranks.features, k)
+    return ranks.of_features(_shares(ranks.rank_of_bin, ranks.counts, k, s, q))
 
-    def __init__(self, quota_per_token: Tensor) -> None:
-        self.quota_per_token = quota_per_token.double().cpu()
-        self.credit = torch.zeros_like(self.quota_per_token)
 
-    def pay(self, tokens: int) -> Tensor:
-        """Returns the whole matches of each feature in a batch of `tokens`, int64 `[d_sae]`.
-
-        They sum to `round(k * tokens)`, and none exceeds `tokens`.
-        """
-        budget = round(float(self.quota_per_token.sum()) * tokens)
-        self.credit += self.quota_per_token * tokens
-        # A credit can be slightly negative: its feature was paid a remainder in advance.
-        whole = self.credit.floor().clamp(0, tokens).long()
-        missing = budget - int(whole.sum())
-        remainder = (self.credit - whole).masked_fill(whole >= tokens, float("-inf"))
-        if missing > 0:
-            order = remainder.sort(descending=True, stable=True).indices
-            whole[order[:missing]] += 1
-        elif missing < 0:
-            order = remainder.masked_fill(whole <= 0, float("inf")).sort(stable=True).indices
-            whole[order[:-missing]] -= 1
-        self.credit -= whole
-        return whole
+def _shares(rank: Tensor, count: Tensor, k: float, s: float, q: float) -> Tensor:
+    """Returns the share of one feature of each group; groups have a rank and a number of features."""
+    if s < 0 or q <= -1:
+        raise WrongInput(f"`s` (={s}) must not be negative and `q` (={q}) must be greater than -1")
+    held = count > 0
+    weight = torch.where(held, rank.double() + q, 1.0) ** -s * held
+    share = weight * (k / (count * weight).sum())
+    while bool((share > 1).any()):
+        full = share >= 1
+        left = k - int(count[full].sum())
+        share = torch.where(full, 1.0, weight * (left / (count * weight)[~full].sum()))
+    return share
 
 
 def _check(d_sae: int, k: float) -> None:

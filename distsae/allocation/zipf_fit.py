@@ -1,18 +1,33 @@
-"""Fits the Zipf-Mandelbrot law to measured feature densities."""
+"""Fits the Zipf-Mandelbrot law to measured feature densities.
+
+For a given offset `q` the law is a straight line between `ln density` and `ln(rank + q)`, and its slope and height have
+a closed form. So the fit goes over a grid of offsets, all at once, and then over finer ones around the best: there is
+no start to choose and no local minimum to fall into.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import least_squares
+from numpy.typing import NDArray
 from torch import Tensor
+
+from distsae.allocation.density_ranks import DensityRanks
 
 __all__ = ["ZipfFit", "fit_zipf"]
 
 _POINTS = 256
 _FEWEST = 8
+_OFFSETS, _FINER_OFFSETS, _REFINEMENTS = 48, 9, 4
+_GENTLE_WIDTH = 0.1  # nats: where soft L1 turns from square to linear
+_LEAST_WIDTH = 0.02  # a few times the width of a bin of density
+_REWEIGHTINGS = 8
+
+_Array = NDArray[np.float64]
+_Weigh = Callable[[_Array], tuple[_Array, _Array]]
 
 
 @dataclass(frozen=True)
@@ -20,54 +35,111 @@ class ZipfFit:
     """`density(rank) = scale * (rank + q)^-s`, fitted on logarithmic axes.
 
     Args:
-        s: exponent.
-        q: offset of the rank.
-        r_squared: share of the variance of log density, over log-spaced ranks, that the curve explains.
-        predicted: the curve's density at ranks 1, 2, ..., fp64 `[d_sae]`, descending.
+        s: exponent, not negative.
+        q: offset of the rank, not negative.
+        log_scale: logarithm of `scale`.
+        r_squared: share of the variance of log density, over the fitted points, that the curve explains; negative if
+            a constant would do better.
+        residual: the Zipf residual: root mean square of `ln(density / expected)` over the fitted points, in nats. All
+            points count, also those that the fit gave little weight.
     """
 
     s: float
     q: float
+    log_scale: float
     r_squared: float
-    predicted: Tensor
+    residual: float
+
+    def density(self, rank: Tensor) -> Tensor:
+        """Returns the densities that the curve expects at the given ranks, fp64, the shape of `rank`."""
+        return (self.log_scale - self.s * (rank.double() + self.q).log()).exp()
 
 
-def fit_zipf(density: Tensor) -> ZipfFit | None:
+def fit_zipf(density: Tensor | DensityRanks) -> ZipfFit | None:
     """Fits a Zipf-Mandelbrot law to the densities of features.
 
-    The fit is robust (soft L1 on log density) and sees ranks spaced evenly on the logarithmic axis, so that neither
-    the many rare features nor the few frequent ones decide it alone. Features that never fired have no logarithm and
-    are left out; they do count in the length of the predicted curve.
+    The fit sees ranks spaced evenly on the logarithmic axis, none twice, so that neither the many rare features nor the
+    few frequent ones decide it alone. It is robust: first a soft L1 loss on log density, then a Cauchy loss whose width
+    follows the median misfit, in which features far off the curve, always on or hardly ever, lose their say. Features
+    that never fired have no logarithm and are left out. Features off the curve do keep their places in the ranking: the
+    eight that are always on move all others by eight ranks, which the offset `q` takes up.
 
     Args:
-        density: matches per token, any order, `[d_sae]`.
+        density: matches per token of all features, any order, `[d_sae]`; or their ranks, which a run measures over
+            all its processes.
 
     Returns:
-        The fit, or None if fewer than eight features have fired.
+        The fit, the same on every rank and mesh, or None if fewer than eight features have fired.
     """
-    values = np.sort(density.double().cpu().numpy())[::-1]
-    alive = int((values > 0).sum())
+    ranks = density if isinstance(density, DensityRanks) else DensityRanks.measure(density)
+    alive = ranks.alive
     if alive < _FEWEST:
         return None
-    rank = np.unique(np.geomspace(1, alive, _POINTS).round().astype(int))
-    log_density = np.log(values[rank - 1])
+    rank = np.unique(np.geomspace(1, alive, _POINTS).round().astype(np.int64))
+    log_density = np.log(ranks.density(torch.from_numpy(rank)).cpu().numpy())
 
-    def curve(parameters: np.ndarray, at: np.ndarray) -> np.ndarray:
-        log_scale, s, log_q = parameters
-        return np.asarray(log_scale - s * np.log(at + np.expm1(log_q)))
+    def lines(offsets: _Array, misfit: _Array, weigh: _Weigh, width: float) -> _Lines:
+        return _robust_lines(np.log(rank + np.expm1(offsets)[:, None]), log_density, misfit, weigh, width)
 
-    start = np.array([log_density[0], 1.0, np.log1p(1.0)])
-    bounds = ([-np.inf, 0.0, 0.0], [np.inf, 20.0, np.log1p(10.0 * len(values))])
+    offsets = np.linspace(0.0, np.log1p(10.0 * ranks.features), _OFFSETS)  # of ln(1 + q)
+    found = lines(offsets, np.zeros((1, len(rank))), _soft_l1, _GENTLE_WIDTH)
+    for _ in range(2):
+        width = max(2 * 1.4826 * float(np.median(np.abs(found.misfit[found.best]))), _LEAST_WIDTH)
+        found = lines(offsets, found.misfit, _cauchy, width)
+    for _ in range(_REFINEMENTS):
+        around = offsets[max(found.best - 1, 0)], offsets[min(found.best + 1, len(offsets) - 1)]
+        offsets = np.linspace(*around, _FINER_OFFSETS)
+        found = lines(offsets, found.misfit[found.best][None], _cauchy, width)
 
-    def misfit(parameters: np.ndarray) -> np.ndarray:
-        return np.asarray(curve(parameters, rank) - log_density)
-
-    found = least_squares(misfit, start, bounds=bounds, loss="soft_l1", f_scale=0.1, x_scale="jac")
-    residual = misfit(found.x)
+    misfit = found.misfit[found.best]
     spread = float(((log_density - log_density.mean()) ** 2).sum())
     return ZipfFit(
-        s=float(found.x[1]),
-        q=float(np.expm1(found.x[2])),
-        r_squared=1.0 - float((residual**2).sum()) / spread if spread > 0 else 1.0,
-        predicted=torch.from_numpy(np.exp(curve(found.x, np.arange(1, len(values) + 1)))),
+        s=float(found.s[found.best]),
+        q=float(np.expm1(offsets[found.best])),
+        log_scale=float(found.log_scale[found.best]),
+        r_squared=1.0 - float((misfit**2).sum()) / spread if spread > 0 else 1.0,
+        residual=float(np.sqrt((misfit**2).mean())),
     )
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The line `log_scale - s * log_rank` for each offset.
+
+    Args:
+        s: `[offsets]`.
+        log_scale: `[offsets]`.
+        misfit: measured less expected log density, `[offsets, points]`.
+        best: the offset with the least loss.
+    """
+
+    s: _Array
+    log_scale: _Array
+    misfit: _Array
+    best: int
+
+
+def _robust_lines(log_rank: _Array, log_density: _Array, misfit: _Array, weigh: _Weigh, width: float) -> _Lines:
+    """Fits a line for each row of `log_rank` by least squares, reweighted by the misfits of the last one."""
+    for _ in range(_REWEIGHTINGS):
+        weight, _loss = weigh((misfit / width) ** 2)
+        weight = weight / weight.sum(1, keepdims=True)
+        x = log_rank - (weight * log_rank).sum(1, keepdims=True)
+        level = (weight * log_density).sum(1, keepdims=True)
+        slope = (weight * x * (log_density - level)).sum(1, keepdims=True) / (weight * x**2).sum(1, keepdims=True)
+        s = np.maximum(-slope, 0.0)
+        log_scale = level + s * (log_rank - x)[:, :1]
+        misfit = log_density - (log_scale - s * log_rank)
+    loss = weigh((misfit / width) ** 2)[1].sum(1)
+    return _Lines(s[:, 0], log_scale[:, 0], misfit, int(loss.argmin()))
+
+
+def _soft_l1(square: _Array) -> tuple[_Array, _Array]:
+    """Returns weights and losses of squared misfits, in units of the width."""
+    root = np.sqrt(1 + square)
+    return 1 / root, 2 * (root - 1)
+
+
+def _cauchy(square: _Array) -> tuple[_Array, _Array]:
+    """Returns likewise; a point far away weighs nothing."""
+    return 1 / (1 + square), np.log1p(square)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distsae.allocation import fit_zipf
+from distsae.allocation import DensityRanks, fit_zipf
+from distsae.losses import underutilised
 
 __all__ = ["UNDERUTILISED_BELOW", "Densities", "summarise"]
 
@@ -32,6 +33,8 @@ class Densities:
         zipf_s: exponent of the fit; None if too few features fired for one, as are the next two.
         zipf_q: offset of the fit's ranks.
         zipf_r_squared: quality of the fit, of log densities.
+        zipf_residual: root mean square distance of log density from the curve, in nats.
+        top_feature_share: share of all matches that the densest 1% of the features take; None if none fired.
     """
 
     density: Tensor
@@ -41,31 +44,24 @@ class Densities:
     zipf_s: float | None
     zipf_q: float | None
     zipf_r_squared: float | None
+    zipf_residual: float | None
+    top_feature_share: float | None
 
 
 def summarise(counts: Tensor, rows: int) -> Densities:
     """Turns matches per feature, `[d_sae]`, over `rows` rows into densities, their fit and the two shares."""
     density = counts.double().cpu() / rows
-    fit = fit_zipf(density)
-    dead = float((density == 0).double().mean())
-    if fit is None:
-        return Densities(
-            density=density,
-            predicted=None,
-            dead_share=dead,
-            underutilised_share=dead,
-            zipf_s=None,
-            zipf_q=None,
-            zipf_r_squared=None,
-        )
-    predicted = fit.predicted.double().cpu()
-    ranked = torch.sort(density, descending=True).values
+    ranks = DensityRanks.measure(density)
+    fit = fit_zipf(ranks)
+    dead = density == 0
     return Densities(
         density=density,
-        predicted=predicted,
-        dead_share=dead,
-        underutilised_share=float(((ranked < UNDERUTILISED_BELOW * predicted) | (ranked == 0)).double().mean()),
-        zipf_s=fit.s,
-        zipf_q=fit.q,
-        zipf_r_squared=fit.r_squared,
+        predicted=fit.density(torch.arange(1, density.numel() + 1)) if fit is not None else None,
+        dead_share=float(dead.double().mean()),
+        underutilised_share=float((underutilised(density, ranks, fit, UNDERUTILISED_BELOW) | dead).double().mean()),
+        zipf_s=fit.s if fit is not None else None,
+        zipf_q=fit.q if fit is not None else None,
+        zipf_r_squared=fit.r_squared if fit is not None else None,
+        zipf_residual=fit.residual if fit is not None else None,
+        top_feature_share=ranks.top_share(),
     )

@@ -51,6 +51,8 @@ def headline(measured: Measured, seed: int) -> Json:
         "zipf_q": densities.zipf_q,
         "variance": _number(float(fidelity.variance(_totals(shared))[0])),
         "zipf_r_squared": densities.zipf_r_squared,
+        "zipf_residual": densities.zipf_residual,
+        "top_feature_share": densities.top_feature_share,
         "loss_rank_correlation": _number(
             adaptivity.rank_correlation(
                 measured.rules["training"].features_per_token.double().numpy(), measured.token_loss.double().numpy()

@@ -22,13 +22,25 @@ class FiringStatistics:
         features: features on this rank.
         window_tokens: length of the window, in tokens.
         dead_after_tokens: tokens without a match after which a feature is dead.
+        device: where they are kept.
+
+    Attributes:
+        matches: discounted count of each feature's matches, fp64 `[features]`; live, as are the next two.
+        tokens_since_fired: tokens since each feature's last match, int64 `[features]`.
+        tokens: discounted count of the tokens, fp64 `[]`.
+        last_counts: matches of each feature in the last batch, int64 `[features]`; None before the first.
+        last_tokens: tokens of the last batch.
     """
 
-    def __init__(self, features: int, window_tokens: int, dead_after_tokens: int) -> None:
+    def __init__(
+        self, features: int, window_tokens: int, dead_after_tokens: int, device: torch.device | str = "cpu"
+    ) -> None:
         self.window_tokens, self.dead_after_tokens = window_tokens, dead_after_tokens
-        self.matches = torch.zeros(features, dtype=torch.float64)
-        self.tokens_since_fired = torch.zeros(features, dtype=torch.long)
+        self.matches = torch.zeros(features, dtype=torch.float64, device=device)
+        self.tokens_since_fired = torch.zeros(features, dtype=torch.long, device=device)
         self.tokens = torch.zeros((), dtype=torch.float64)
+        self.last_counts: Tensor | None = None
+        self.last_tokens = 0
 
     def update(self, feature: Tensor, tokens: int, data: Collective) -> None:
         """Counts the matches of a global batch.
@@ -38,15 +50,25 @@ class FiringStatistics:
             tokens: tokens of the global batch.
             data: the ranks that hold the same features of the batch's other tokens.
         """
-        counts = data.sum(torch.bincount(feature, minlength=self.matches.numel())).cpu()
+        counts = data.sum(torch.bincount(feature, minlength=self.matches.numel())).to(self.matches.device)
         decay = math.exp(-tokens / self.window_tokens)
         self.matches.mul_(decay).add_(counts)
         self.tokens.mul_(decay).add_(tokens)
         self.tokens_since_fired.add_(tokens).masked_fill_(counts > 0, 0)
+        self.last_counts, self.last_tokens = counts, tokens
+
+    def follow(self, other: FiringStatistics) -> None:
+        """Takes over the counts of another."""
+        for name, tensor in self.state().items():
+            tensor.copy_(other.state()[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns the live tensors: one row a local feature, and the tokens, equal on all ranks."""
+        return {"matches": self.matches, "tokens_since_fired": self.tokens_since_fired, "tokens": self.tokens}
 
     def density(self) -> Tensor:
         """Returns the matches per token of each local feature, fp64 `[features]`."""
-        return self.matches / self.tokens.clamp(min=1)
+        return self.matches / float(self.tokens.clamp(min=1))
 
     def dead(self) -> Tensor:
         """Marks the local features without a match for `dead_after_tokens` tokens, bool `[features]`."""

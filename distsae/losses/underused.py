@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from distsae.allocation import ZipfFit, fit_zipf
+from distsae.allocation import DensityRanks, ZipfFit, fit_zipf
 from distsae.collective import Collective
 from distsae.losses.firing import FiringStatistics
 
@@ -25,23 +25,21 @@ _TRUSTED_WINDOW = 0.25
 """Share of the density window that must have been seen before a fit is believed."""
 
 
-def underutilised(density: Tensor, fit: ZipfFit | None, rho: float) -> Tensor:
+def underutilised(density: Tensor, ranks: DensityRanks, fit: ZipfFit | None, rho: float) -> Tensor:
     """Marks the features whose density is below `rho` times the fitted curve's value at their rank.
 
     Args:
-        density: matches per token of all features, `[d_sae]`.
+        density: matches per token of this rank's features, `[d_sae_local]`.
+        ranks: these features among those of all ranks.
         fit: the curve, or None: then no feature is.
         rho: share of the expectation, in (0, 1].
 
     Returns:
-        bool `[d_sae]`.
+        bool `[d_sae_local]`.
     """
     if fit is None:
         return torch.zeros_like(density, dtype=torch.bool)
-    order = density.sort(descending=True, stable=True).indices
-    expected = torch.empty_like(fit.predicted)
-    expected[order] = fit.predicted
-    return density < rho * expected
+    return density < ranks.of_features(rho * fit.density(ranks.rank_of_bin))
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,7 @@ class Underused:
         zipf_s: exponent of the curve fitted to the densities, None before the window holds enough tokens.
         zipf_q: its offset.
         zipf_r_squared: how well it fits.
+        zipf_residual: root mean square distance from it, in nats.
     """
 
     members: Tensor
@@ -65,6 +64,7 @@ class Underused:
     zipf_s: float | None = None
     zipf_q: float | None = None
     zipf_r_squared: float | None = None
+    zipf_residual: float | None = None
 
     @staticmethod
     def none(features: int) -> Underused:
@@ -73,18 +73,20 @@ class Underused:
 
     @staticmethod
     def measure(statistics: FiringStatistics, aux: AuxName, rho: float, feature: Collective) -> Underused:
-        """Fits the densities of all feature ranks and names the members of `U` under the rule `aux`."""
-        density = torch.cat(feature.gather(statistics.density()))
-        dead = torch.cat(feature.gather(statistics.dead().to(torch.uint8))).bool()
+        """Fits the densities of all feature ranks and names the members of `U` under the rule `aux`.
+
+        Collective: two small sums of integers, so that all that is the same for all ranks is so bit for bit.
+        """
+        density, dead = statistics.density(), statistics.dead()
+        ranks = DensityRanks.measure(density, feature)
         trusted = float(statistics.tokens) >= _TRUSTED_WINDOW * statistics.window_tokens
-        fit = fit_zipf(density) if trusted else None
-        under = underutilised(density, fit, rho) | dead
+        fit = fit_zipf(ranks) if trusted else None
+        under = underutilised(density, ranks, fit, rho) | dead
         members = {"none": torch.zeros_like(dead), "aux_k": dead, "aux_zipf": under}[aux]
-        local = statistics.matches.numel()
-        mine = members[feature.rank * local : (feature.rank + 1) * local]
-        shares = [float(mask.double().mean()) for mask in (members, dead, under)]
-        curve = (fit.s, fit.q, fit.r_squared) if fit is not None else ()
-        return Underused(mine, *shares, *curve)
+        sizes = feature.sum(torch.stack([mask.sum() for mask in (members, dead, under)]))
+        shares = [size / ranks.features for size in sizes.tolist()]
+        curve = (fit.s, fit.q, fit.r_squared, fit.residual) if fit is not None else ()
+        return Underused(members, *shares, *curve)
 
     def numbers(self) -> dict[str, float | None]:
         """Returns all but the members, as plain values: with the members they restore the set."""

@@ -244,5 +244,5 @@ class SAE(nn.Module):
                 if self.quota_per_token is None:
                     raise WrongInput("the training rule of Feature Choice needs `quota_per_token`; this SAE has none")
                 selector = FeatureSelector(self.cfg.d_sae)
-                selector.grant(QuotaCredit(self.quota_per_token).pay(tokens).to(self.device))
+                selector.grant(QuotaCredit(self.quota_per_token, self.cfg.k).pay(tokens))
                 return selector

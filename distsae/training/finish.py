@@ -42,29 +42,30 @@ def frozen_sae(
     Returns:
         The SAE on the main process, None on the others; collective.
     """
-    allocation, scale = phases.allocation(steps - 1), reader.scale
+    allocation, scale, d_sae = phases.allocation(steps - 1), reader.scale, config.sae.d_sae
     threshold: Tensor | None = None
     if allocation != "token_choice":
         tracked = thresholds.thresholds()
         if phases.credit is not None:
-            per_feature = quota_thresholds(shard, phases.credit.quota_per_token, _fresh_rows(reader, steps), mesh)
+            quotas, fresh = phases.credit.quota_per_token, _fresh_rows(reader, steps)
+            per_feature = quota_thresholds(shard, quotas, config.sae.k, fresh, mesh, d_sae)
             tracked = torch.where(per_feature.isfinite(), per_feature.double().cpu(), tracked)
         everyone = torch.cat(mesh.feature.gather(tracked))
         known = everyone[everyone.isfinite()]
         tracked = torch.where(tracked.isfinite(), tracked, float(known.median()) if known.numel() else 1.0)
         heldout = _heldout_rows(store, hook, mesh, shard.b_dec.device) * scale
-        threshold = calibrated(shard, tracked, heldout, config.sae.k, mesh, config.sae.d_sae)
+        threshold = calibrated(shard, tracked, heldout, config.sae.k, mesh, d_sae)
 
-    d_sae = config.sae.d_sae
     W_enc, W_dec, b_enc = (_on_main(rows, mesh, d_sae) for rows in (shard.W_enc, shard.W_dec, shard.b_enc))
     threshold = _on_main(threshold, mesh, d_sae) if threshold is not None else None
+    quota_per_token = _on_main(phases.credit.quota_per_token, mesh, d_sae) if phases.credit is not None else None
     if mesh.world.rank:
         return None
     attributes = store.attributes
     layer = re.search(r"\.(\d+)(?:\.|$)", hook)
     cfg = SAEConfig(
         d_in=W_enc.shape[1],
-        d_sae=config.sae.d_sae,
+        d_sae=d_sae,
         k=config.sae.k,
         allocation=allocation,
         hook_name=hook,
@@ -83,7 +84,7 @@ def frozen_sae(
         b_enc=b_enc / scale,
         b_dec=shard.b_dec.detach().cpu() / scale,
         threshold=threshold / scale if threshold is not None else None,
-        quota_per_token=phases.credit.quota_per_token.clone() if phases.credit is not None else None,
+        quota_per_token=quota_per_token,
     )
 
 

@@ -11,7 +11,7 @@ from distsae.allocation import MutualSelector, Selector
 from distsae.batches import BatchReader, StreamOrder
 from distsae.checkpoint import JSON, Shard, abandon_after, load, prune, save
 from distsae.errors import NonFiniteScores, WrongInput
-from distsae.losses import FiringStatistics, Underused
+from distsae.losses import CollapseAlarms, Concentration, FiringStatistics, Underused
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh, build_mesh
 from distsae.progress import Progress, say
@@ -91,11 +91,14 @@ class _Run:
             shard=shard,
             engine=self._engine(shard),
             phases=Phases(config, self.steps, self.mesh, self.device),
-            statistics=FiringStatistics(len(features), auxiliary.window_tokens, auxiliary.dead_after_tokens),
+            statistics=FiringStatistics(
+                len(features), auxiliary.window_tokens, auxiliary.dead_after_tokens, self.device
+            ),
             thresholds=ThresholdTracker(len(features)),
             underused=Underused.none(len(features)),
             d_sae=d_sae,
         )
+        self.alarms = CollapseAlarms(config.alarms)
         self.aux_selector = MutualSelector(config.sae.k * auxiliary.k_per_k)
 
     def _engine(self, shard: FeatureShard) -> Engine:
@@ -127,6 +130,7 @@ class _Run:
         line = state.phases.prepare(step, state.statistics)
         if line:
             say(line)
+        if step and state.phases.allocation(step) != state.phases.allocation(step - 1):
             state.thresholds.restart()
         selector = state.phases.selector
         selectors: list[Selector] = [selector]
@@ -136,7 +140,15 @@ class _Run:
         x = self.reader.batch(step).to(self.device)
         try:
             outcome = training_step(
-                state.shard, x, self.mesh, state.d_sae, selectors, self.mean, self.variance, config.auxiliary.alpha
+                state.shard,
+                x,
+                self.mesh,
+                state.d_sae,
+                selectors,
+                self.mean,
+                self.variance,
+                config.auxiliary.alpha,
+                state.phases.observers,
             )
         except NonFiniteScores as error:
             raise NonFiniteScores(f"step {step + 1}: {error}; lower `optimizer.lr` or check the store") from error
@@ -144,13 +156,19 @@ class _Run:
         gradient_norm = state.engine.update(rate)
         state.thresholds.update(selector)
         state.statistics.update(outcome.matches.feature, config.batch_tokens, self.mesh.data)
+        state.phases.observe(outcome.observed)
         meter.add(outcome, config.sae.k * config.batch_tokens, selector.shortfall, gradient_norm)
         done = step + 1
         if done % config.auxiliary.refresh_steps == 0 or done == self.steps:
             state.underused = Underused.measure(state.statistics, config.aux, config.auxiliary.rho, self.mesh.feature)
         if done % config.log_every == 0 or done == self.steps:
-            values = meter.line(done, rate, self._mean_threshold(), state.underused, state.phases.allocation(step))
+            found = Concentration.measure(state.statistics, self.mesh.feature)
+            values = meter.line(
+                done, rate, self._mean_threshold(), state.underused, found, state.phases.allocation(step)
+            )
             self._log(values)
+            for warning in self.alarms.check(done, found):
+                say(warning)
             progress.advance(
                 0, loss=values["loss"], L0=values["l0"], dead=values["dead_share"], tok_s=values["tokens_per_second"]
             )
@@ -175,7 +193,7 @@ class _Run:
         point = find_resume_point(self.config, self.folder, self.store)
         if point is None:
             return 0
-        self.state.phases.restore(point.step, point.facts["switch_step"])
+        self.state.phases.restore(point.step, point.facts["switch_step"], self.state.statistics)
         tensors = self.state.tensors()
         load(point.path, tensors, self.mesh.device_mesh)
         self.state.engine.restore({name: t.local if isinstance(t, Shard) else t for name, t in tensors.items()})

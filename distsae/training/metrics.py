@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from distsae.losses import Underused
+from distsae.losses import Concentration, Underused
 from distsae.training.step import StepOutcome
 
 __all__ = ["Meter"]
@@ -58,7 +58,13 @@ class Meter:
         self._gradient_norm += gradient_norm
 
     def line(
-        self, step: int, learning_rate: float, threshold: float | None, underused: Underused, allocation: str
+        self,
+        step: int,
+        learning_rate: float,
+        threshold: float | None,
+        underused: Underused,
+        concentration: Concentration,
+        allocation: str,
     ) -> dict[str, Any]:
         """Returns the values of one logged line and starts the next window.
 
@@ -67,6 +73,7 @@ class Meter:
             learning_rate: of the last step.
             threshold: mean frozen threshold, None for a rule without.
             underused: the features that fire too little.
+            concentration: whether the dictionary collapses.
             allocation: the rule of the last step.
         """
         now = time.perf_counter()
@@ -85,6 +92,9 @@ class Meter:
             "zipf_s": underused.zipf_s,
             "zipf_q": underused.zipf_q,
             "zipf_r_squared": underused.zipf_r_squared,
+            "zipf_residual": underused.zipf_residual,
+            "top_feature_share": concentration.top_feature_share,
+            "token_overlap": concentration.token_overlap,
             "threshold": threshold,
             "allocation": allocation,
             "lr": learning_rate,

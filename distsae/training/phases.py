@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from distsae.allocation import (
+    DensityRanks,
     FeatureSelector,
+    Matches,
     MutualSelector,
     QuotaCredit,
+    Selector,
     TokenSelector,
     fit_zipf,
-    uniform_quotas,
-    zipf_quotas,
+    zipf_quotas_of,
 )
 from distsae.losses import FiringStatistics
 from distsae.model import AllocationName
 from distsae.parallel import Mesh
 from distsae.training.config import TrainConfig
+from distsae.training.rehearsal import Rehearsal
 
 __all__ = ["Phases"]
 
@@ -41,6 +44,7 @@ class Phases:
         self._features = mesh.features(config.sae.d_sae)
         self.switch_step = round(config.finetune_fc_from * steps) if config.finetune_fc_from is not None else None
         self.credit: QuotaCredit | None = None
+        self.rehearsal: Rehearsal | None = None
         self.selector = self._first_selector()
 
     def allocation(self, step: int) -> AllocationName:
@@ -49,37 +53,54 @@ class Phases:
             return "feature_choice"
         return self._config.allocation
 
+    @property
+    def observers(self) -> Sequence[Selector]:
+        """Selectors that watch the next step and train nothing."""
+        return [self.rehearsal.selector] if self.rehearsal is not None else []
+
     def prepare(self, step: int, statistics: FiringStatistics) -> str | None:
-        """Gets the selector ready for step `step`; returns a line for people when Feature Choice begins."""
+        """Gets the selector ready for step `step`; returns a line for people when quotas are set. Collective."""
+        if self.allocation(step) != "feature_choice":
+            return None
         line = None
-        if self.allocation(step) == "feature_choice":
-            if self.credit is None:
-                line = self._begin_feature_choice(step, statistics)
-            assert self.credit is not None
-            assert isinstance(self.selector, FeatureSelector)
-            quotas = self.credit.pay(self._config.batch_tokens)
-            self.selector.grant(quotas[self._features.start : self._features.stop].to(self._device))
+        if self.credit is None:
+            self._begin_feature_choice(statistics)
+            line = f"step {step + 1}: Feature Choice begins with {self._set_quotas(statistics)}"
+        elif self.rehearsal is not None and self._refresh_is_due(step):
+            line = f"step {step + 1}: features ranked again, {self._set_quotas(self.rehearsal.statistics)}"
+        assert self.credit is not None
+        assert isinstance(self.selector, FeatureSelector)
+        self.selector.grant(self.credit.pay(self._config.batch_tokens))
         return line
 
-    def restore(self, step: int, switch_step: int | None) -> None:
+    def observe(self, observed: Sequence[Matches]) -> None:
+        """Counts what the observers selected, in their order."""
+        if self.rehearsal is not None:
+            self.rehearsal.statistics.update(observed[0].feature, self._config.batch_tokens, self._mesh.data)
+
+    def restore(self, step: int, switch_step: int | None, statistics: FiringStatistics) -> None:
         """Makes room for the quotas of a checkpoint, and keeps a phase that has begun.
 
         Args:
             step: steps done.
             switch_step: the step at which Feature Choice was to begin when the checkpoint was taken. With another
                 number of steps now, a switch that lies behind stays where it was, and one ahead moves.
+            statistics: the run's firing statistics.
         """
         if switch_step is not None and self.switch_step is not None:
             self.switch_step = switch_step if step > switch_step else max(self.switch_step, step)
         # A checkpoint taken just before Feature Choice begins holds no quotas yet.
         if step > 0 and self.allocation(step - 1) == "feature_choice":
-            self._use(torch.zeros(self._config.sae.d_sae, dtype=torch.float64))
+            self._begin_feature_choice(statistics)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the live tensors that the next steps depend on; equal on all ranks."""
-        if self.credit is None:
-            return {}
-        return {"quotas.per_token": self.credit.quota_per_token, "quotas.credit": self.credit.credit}
+        """Returns the live tensors that the next steps depend on: one row a local feature, or the same on all ranks."""
+        state: dict[str, Tensor] = {}
+        if self.credit is not None:
+            state |= {"quotas.per_token": self.credit.quota_per_token, "quotas.credit": self.credit.credit}
+        if self.rehearsal is not None:
+            state |= self.rehearsal.state()
+        return state
 
     def _first_selector(self) -> TokenSelector | MutualSelector | FeatureSelector:
         k = self._config.sae.k
@@ -91,25 +112,35 @@ class Phases:
             case "feature_choice":
                 return FeatureSelector(len(self._features))
 
-    def _use(self, quota_per_token: Tensor) -> None:
-        self.credit = QuotaCredit(quota_per_token)
+    def _begin_feature_choice(self, statistics: FiringStatistics) -> None:
+        """Gives every feature an empty purse."""
+        k = self._config.sae.k
         self.selector = FeatureSelector(len(self._features))
+        nothing = torch.zeros(len(self._features), dtype=torch.float64, device=self._device)
+        self.credit = QuotaCredit(nothing, k, self._mesh.feature)
+        if self._config.quota_refresh is not None:
+            self.rehearsal = Rehearsal(k, statistics)
 
-    def _begin_feature_choice(self, step: int, statistics: FiringStatistics) -> str:
+    def _refresh_is_due(self, step: int) -> bool:
+        refresh = self._config.quota_refresh
+        return refresh is not None and (step - (self.switch_step or 0)) % refresh == 0
+
+    def _set_quotas(self, statistics: FiringStatistics) -> str:
+        """Sets the shares by the densities measured so far, keeps the credit, and says what they are."""
+        assert self.credit is not None
         d_sae, k = self._config.sae.d_sae, self._config.sae.k
-        density = torch.cat(self._mesh.feature.gather(statistics.density()))
         if self._config.quotas == "uniform":
-            self._use(uniform_quotas(d_sae, k))
-            return f"step {step + 1}: Feature Choice begins with uniform quotas, {k / d_sae:.3g} matches per token each"
-        fit = fit_zipf(density)
-        source: Literal["fitted", "given", "default"] = "given"
-        s, q = self._config.zipf_s, self._config.zipf_q
+            self.credit.quota_per_token.fill_(k / d_sae)
+            return f"uniform quotas, {k / d_sae:.3g} matches per token each"
+        ranks = DensityRanks.measure(statistics.density(), self._mesh.feature)
+        s, q, source = self._config.zipf_s, self._config.zipf_q, "given"
         if s is None or q is None:
-            source = "fitted" if fit is not None else "default"
+            fit = fit_zipf(ranks)
+            source = "default" if fit is None else f"fitted, R^2 {fit.r_squared:.3f}"
             s = s if s is not None else fit.s if fit is not None else _DEFAULT_S
             q = q if q is not None else fit.q if fit is not None else _DEFAULT_Q_SHARE * d_sae
-        rank = torch.empty(d_sae, dtype=torch.long)
-        rank[density.sort(descending=True, stable=True).indices] = torch.arange(1, d_sae + 1)
-        self._use(zipf_quotas(d_sae, k, s, q, rank))
-        quality = f", R^2 {fit.r_squared:.3f}" if fit is not None and source == "fitted" else ""
-        return f"step {step + 1}: Feature Choice begins with Zipf quotas, s {s:.3g}, q {q:.3g} ({source}{quality})"
+        if not ranks.alive:  # nothing to rank by yet: the first feature is taken for the densest, and so on
+            place = torch.arange(1 + self._features.start, 1 + self._features.stop, device=self._device)
+            ranks = DensityRanks.measure(1 / place.double(), self._mesh.feature)
+        self.credit.quota_per_token.copy_(zipf_quotas_of(ranks, k, s, q))
+        return f"Zipf quotas, s {s:.3g}, q {q:.3g} ({source})"

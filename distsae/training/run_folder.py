@@ -21,6 +21,7 @@ _MAY_CHANGE = (
     "resume",
     "wandb",
     "log_every",
+    "alarms",
     "checkpoint",
     "mesh",
     "engine",

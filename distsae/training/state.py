@@ -16,7 +16,7 @@ from distsae.training.thresholds import ThresholdTracker
 
 __all__ = ["TrainingState"]
 
-_REPLICATED = ("b_dec", "adam.exp_avg.b_dec", "adam.exp_avg_sq.b_dec", "firing.tokens")
+_REPLICATED = ("b_dec", "adam.exp_avg.b_dec", "adam.exp_avg_sq.b_dec")
 
 
 @dataclass
@@ -46,14 +46,11 @@ class TrainingState:
         local: dict[str, Tensor] = {name: parameter.data for name, parameter in self.shard.named_parameters()}
         local |= self.engine.state()
         local |= self.thresholds.state()
-        local |= {
-            "firing.matches": self.statistics.matches,
-            "firing.tokens_since_fired": self.statistics.tokens_since_fired,
-            "firing.tokens": self.statistics.tokens,
-            "underused.members": self.underused.members.view(torch.uint8),
-        }
+        local |= {f"firing.{name}": tensor for name, tensor in self.statistics.state().items()}
+        local |= self.phases.state()
+        local["underused.members"] = self.underused.members.view(torch.uint8)
         state: State = {}
         for name, tensor in local.items():
             replicated = name in _REPLICATED or tensor.dim() == 0
             state[name] = tensor if replicated else Shard(tensor, self.shard.features.start, self.d_sae)
-        return state | self.phases.state()
+        return state

@@ -59,7 +59,9 @@ class ThresholdTracker:
 
 
 @torch.no_grad()
-def quota_thresholds(shard: FeatureShard, quota_per_token: Tensor, x: Tensor, mesh: Mesh) -> Tensor:
+def quota_thresholds(
+    shard: FeatureShard, quota_per_token: Tensor, k: float, x: Tensor, mesh: Mesh, d_sae: int
+) -> Tensor:
     """Returns for each feature the score that as many tokens exceed as its quota says.
 
     The cuts of batches will not do for a feature with less than one match a batch: its matches are maxima of many
@@ -67,19 +69,20 @@ def quota_thresholds(shard: FeatureShard, quota_per_token: Tensor, x: Tensor, me
 
     Args:
         shard: this rank's features.
-        quota_per_token: matches per token, fp64 `[d_sae]`.
+        quota_per_token: matches per token of this rank's features, fp64 `[d_sae_local]`.
+        k: mean matches per token, of all features together.
         x: this data rank's activations, fp32 `[tokens, d_in]`; as many on every data rank.
         mesh: this process's place.
+        d_sae: features over all ranks.
 
     Returns:
         fp32 `[d_sae_local]`; nan for a feature that no match was granted to, or that has no positive score.
     """
-    device, local = shard.b_dec.device, shard.features
-    selector = FeatureSelector(len(local))
-    granted = QuotaCredit(quota_per_token).pay(x.shape[0] * mesh.data.size)
-    selector.grant(granted[local.start : local.stop].to(device))
+    device = shard.b_dec.device
+    selector = FeatureSelector(len(shard.features))
+    selector.grant(QuotaCredit(quota_per_token, k, mesh.feature).pay(x.shape[0] * mesh.data.size).to(device))
     centred = x.to(device) - shard.b_dec
-    select([selector], lambda: shard.encode_chunks(centred), mesh.place(len(quota_per_token), x.shape[0]), x.shape[0])
+    select([selector], lambda: shard.encode_chunks(centred), mesh.place(d_sae, x.shape[0]), x.shape[0])
     return selector.cuts
 
 

@@ -27,7 +27,7 @@ def main() -> None:
     """Writes the picture beside this file."""
     plt.rcParams.update({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "allocations"})
     table = scores()
-    quotas = QuotaCredit(zipf_quotas(FEATURES, K, s=1.0, q=4.0)).pay(TOKENS)
+    quotas = QuotaCredit(zipf_quotas(FEATURES, K, s=1.0, q=4.0), K).pay(TOKENS)
     ways = [
         ("Token Choice", f"every token has {K} features", token_choice(table, K)),
         ("Mutual Choice", "rich tokens have more", mutual_choice(table, K * TOKENS)),

@@ -1,12 +1,13 @@
-"""Quotas sum to the budget, no feature is owed two matches with one token, and credit pays what is owed."""
+"""Quotas sum to the budget, and no feature is owed two matches with one token."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distsae.allocation import QuotaCredit, uniform_quotas, zipf_quotas
+from distsae.allocation import DensityRanks, uniform_quotas, zipf_quotas, zipf_quotas_of
 from distsae.errors import WrongInput
+from tests.distributed.processes import run_on_mesh
 
 from .samples import modest
 
@@ -43,53 +44,45 @@ def test_uniform_quotas_and_the_zipf_law_without_slope():
     assert zipf_quotas(5, 5, s=2).tolist() == [1.0] * 5
 
 
+def test_tied_features_share_the_mean_of_their_ranks():
+    quotas = zipf_quotas(4, 1, s=1, rank=torch.tensor([1.0, 2.5, 2.5, 4.0], dtype=torch.float64))
+    weights = torch.tensor([1, 0.4, 0.4, 0.25], dtype=torch.float64)
+    torch.testing.assert_close(quotas, weights / weights.sum())
+
+
 @modest
-@given(_quotas(), st.integers(1, 40), st.integers(1, 60))
-def test_every_batch_pays_exactly_the_budget_and_everyone_gets_a_share(drawn, tokens, batches):
-    quotas, k = drawn[:2]
-    credit = QuotaCredit(quotas)
-    paid = torch.zeros(len(quotas), dtype=torch.long)
-    for _ in range(batches):
-        whole = credit.pay(tokens)
-        assert whole.dtype == torch.int64
-        assert int(whole.sum()) == k * tokens
-        assert int(whole.min()) >= 0
-        assert int(whole.max()) <= tokens
-        paid += whole
-    owed = quotas * tokens * batches
-    assert (paid - owed).abs().max() < 1 + 1e-9
+@given(st.integers(1, 200), st.floats(0, 3), st.floats(-0.4, 50), st.floats(0.01, 1), st.integers(0, 1 << 20))
+def test_quotas_from_ranks_are_those_of_the_features_one_by_one(d_sae, s, q, share, seed):
+    generator = torch.Generator().manual_seed(seed)
+    density = torch.poisson((2 * torch.randn(d_sae, generator=generator)).exp(), generator=generator) / 100
+    ranks = DensityRanks.measure(density)
+    k = max(share * d_sae, 1e-3)
+    found = zipf_quotas_of(ranks, k, s, q)
+    torch.testing.assert_close(found, zipf_quotas(d_sae, k, s, q, ranks.rank()), rtol=1e-9, atol=0)
+    assert found.sum().item() == pytest.approx(k, rel=1e-9)
 
 
-def test_a_wide_dictionary_with_shares_far_below_a_match():
-    """Every feature is served within the time its share needs, though a batch owes it a hundredth of a match."""
-    quotas = zipf_quotas(5000, 8, s=1.0, q=50)
-    credit, paid = QuotaCredit(quotas), torch.zeros(5000, dtype=torch.long)
-    for _ in range(400):
-        whole = credit.pay(64)
-        assert int(whole.sum()) == 8 * 64
-        paid += whole
-    assert (paid - quotas * 64 * 400).abs().max() < 1
-    assert (paid > 0).all()
+def _local(mesh, density, k):
+    features = mesh.features(len(density))
+    return zipf_quotas_of(DensityRanks.measure(density[features.start : features.stop], mesh.feature), k, 1.1, 3.0)
 
 
-def test_credit_is_state():
-    """A credit restored from its two tensors goes on as the first one does."""
-    quotas = zipf_quotas(50, 4, s=1.2)
-    straight, stopped = QuotaCredit(quotas), QuotaCredit(quotas)
-    for _ in range(7):
-        straight.pay(8)
-        stopped.pay(8)
-    resumed = QuotaCredit(torch.zeros(50, dtype=torch.float64))
-    resumed.quota_per_token.copy_(stopped.quota_per_token)
-    resumed.credit.copy_(stopped.credit)
-    for _ in range(7):
-        assert torch.equal(straight.pay(8), resumed.pay(8))
+@pytest.mark.parametrize("k", [4.0, 40.0])
+def test_every_mesh_has_the_same_quotas_bit_for_bit(k):
+    density = torch.rand(103, generator=torch.Generator().manual_seed(0)) ** 4
+    (alone,) = run_on_mesh(_local, (1, 1), density, k)
+    assert (alone == 1).any() == (k == 40)
+    for shape in ((1, 2), (1, 3), (2, 2), (1, 4)):
+        ranks = run_on_mesh(_local, shape, density, k)
+        assert torch.equal(torch.cat(ranks[: shape[1]]), alone)
 
 
 def test_wrong_input_is_named():
     for quotas in (uniform_quotas, zipf_quotas):
         with pytest.raises(WrongInput, match=r"`k` \(=9\) must be positive and at most `d_sae` \(=8\)"):
             quotas(8, 9)
+    with pytest.raises(WrongInput, match=r"`k` \(=9\) must be positive and at most `d_sae` \(=8\)"):
+        zipf_quotas_of(DensityRanks.measure(torch.rand(8)), 9, 1.0, 0.0)
     with pytest.raises(WrongInput, match=r"`s` \(=-1\)"):
         zipf_quotas(8, 2, s=-1)
     with pytest.raises(WrongInput, match=r"`q` \(=-1\)"):

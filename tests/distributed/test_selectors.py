@@ -56,7 +56,7 @@ def _batches() -> list[Tensor]:
 
 
 def _quotas() -> list[Tensor]:
-    credit = QuotaCredit(zipf_quotas(FEATURES, K, s=1.0, q=2.0, rank=torch.randperm(FEATURES).add(1)))
+    credit = QuotaCredit(zipf_quotas(FEATURES, K, s=1.0, q=2.0, rank=torch.randperm(FEATURES).add(1)), K)
     return [credit.pay(TOKENS) for _ in KINDS * 2]
 
 

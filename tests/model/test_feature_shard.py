@@ -92,7 +92,7 @@ def test_the_memory_target_does_not_change_the_matches(allocation):
     shard = FeatureShard(D_IN, range(100), torch.zeros(D_IN), seed=1)
     shard.W_enc.data = torch.randint(-3, 4, (100, D_IN), generator=generator).float()
     batches = [torch.randint(-3, 4, (24, D_IN), generator=generator).float() * scale for scale in (1, 100, 0.01, 1)]
-    credit = QuotaCredit(zipf_quotas(100, 4.0))
+    credit = QuotaCredit(zipf_quotas(100, 4.0), 4.0)
     quotas = [credit.pay(24) for _ in batches]
 
     def matches(selection_mb):

@@ -124,7 +124,7 @@ def _evaluate(folder: Path, rng: np.random.Generator, allocation: str, seed: int
     np.savez(
         folder / "evaluation.npz",
         density=density,
-        zipf_predicted=fit.predicted.numpy(),
+        zipf_predicted=fit.density(torch.arange(1, d_sae + 1)).numpy(),
         features_per_token=found.astype(np.int32),
         token_loss=loss,
         squared_error=(250.0 * rng.gamma(4.0, 0.25 * numbers["fvu"], rows)).astype(np.float32),

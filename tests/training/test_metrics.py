@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from distsae.allocation import Matches
-from distsae.losses import Underused
+from distsae.losses import Concentration, Underused
 from distsae.training import StepOutcome
 from distsae.training.metrics import Meter
 
 NOTHING = Matches(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0))
-UNDERUSED = Underused(torch.zeros(8, dtype=torch.bool), 0.25, 0.125, 0.375, 1.5, 20.0, 0.9)
+UNDERUSED = Underused(torch.zeros(8, dtype=torch.bool), 0.25, 0.125, 0.375, 1.5, 20.0, 0.9, 0.2)
+CONCENTRATION = Concentration(0.3, 0.05)
 
 
 def _outcome(loss, squared_error, energy):
@@ -20,7 +21,7 @@ def test_a_line_averages_the_steps_since_the_last():
     meter = Meter(batch_tokens=100)
     meter.add(_outcome(0.5, 10.0, 20.0), budget=400, shortfall=0, gradient_norm=1.0)
     meter.add(_outcome(0.3, 2.0, 40.0), budget=400, shortfall=50, gradient_norm=3.0)
-    line = meter.line(12, 1e-3, 0.7, UNDERUSED, "mutual_choice")
+    line = meter.line(12, 1e-3, 0.7, UNDERUSED, CONCENTRATION, "mutual_choice")
     assert line["step"] == 12
     assert line["tokens"] == 1200
     assert line["loss"] == pytest.approx(0.4)
@@ -31,10 +32,11 @@ def test_a_line_averages_the_steps_since_the_last():
     assert line["grad_norm"] == 2.0
     assert (line["lr"], line["threshold"], line["allocation"]) == (1e-3, 0.7, "mutual_choice")
     assert (line["aux_share"], line["dead_share"], line["underutilised_share"]) == (0.25, 0.125, 0.375)
-    assert (line["zipf_s"], line["zipf_q"], line["zipf_r_squared"]) == (1.5, 20.0, 0.9)
+    assert (line["zipf_s"], line["zipf_q"], line["zipf_r_squared"], line["zipf_residual"]) == (1.5, 20.0, 0.9, 0.2)
+    assert (line["top_feature_share"], line["token_overlap"]) == (0.3, 0.05)
     assert line["tokens_per_second"] > 0
     meter.add(_outcome(0.1, 1.0, 10.0), budget=400, shortfall=0, gradient_norm=1.0)
-    assert meter.line(13, 1e-3, None, UNDERUSED, "token_choice")["loss"] == pytest.approx(0.1)
+    assert meter.line(13, 1e-3, None, UNDERUSED, CONCENTRATION, "token_choice")["loss"] == pytest.approx(0.1)
 
 
 def test_a_restored_meter_finishes_the_window():
@@ -46,7 +48,7 @@ def test_a_restored_meter_finishes_the_window():
     assert resumed.seconds >= stopped.state()["seconds"] - 1e-3
     for meter in (straight, resumed):
         meter.add(_outcome(0.1 + 0.2, 2.0, 40.0), 400, 0, 3.0)
-    lines = [meter.line(2, 1e-3, None, UNDERUSED, "token_choice") for meter in (straight, resumed)]
+    lines = [meter.line(2, 1e-3, None, UNDERUSED, CONCENTRATION, "token_choice") for meter in (straight, resumed)]
     for line in lines:
         del line["seconds"], line["tokens_per_second"]
     assert lines[0] == lines[1]

@@ -92,7 +92,7 @@ def test_restored_phases_go_on_with_the_same_quotas(stop):
         straight.prepare(step, _statistics())
         grants.append(getattr(straight.selector, "_quotas", None))
     resumed = _phases(finetune_fc_from=0.5)
-    resumed.restore(stop, 10)
+    resumed.restore(stop, 10, _statistics())
     live = resumed.state()
     assert live.keys() == state.keys()
     for name, tensor in state.items():
@@ -110,7 +110,7 @@ def _granted(mesh):
 
 def test_a_mesh_grants_what_one_process_does():
     (line, alone), *_ = run_on_mesh(_granted, (1, 1))
-    for shape in ((1, 2), (1, 4), (2, 2)):
+    for shape in ((1, 2), (1, 3), (1, 4), (2, 2)):
         ranks = run_on_mesh(_granted, shape)
         assert {rank[0] for rank in ranks} == {line}
         assert torch.equal(torch.cat([rank[1] for rank in ranks[: shape[1]]]), alone)
@@ -118,11 +118,11 @@ def test_a_mesh_grants_what_one_process_does():
 
 def test_another_number_of_steps_moves_a_switch_ahead_but_not_one_behind():
     longer = _phases(finetune_fc_from=0.5)  # of 20 steps: the switch would be at 10
-    longer.restore(8, switch_step=6)
+    longer.restore(8, 6, _statistics())
     assert longer.switch_step == 6
     ahead = _phases(finetune_fc_from=0.5)
-    ahead.restore(4, switch_step=30)
+    ahead.restore(4, 30, _statistics())
     assert ahead.switch_step == 10
     overdue = _phases(finetune_fc_from=0.5)
-    overdue.restore(14, switch_step=30)
+    overdue.restore(14, 30, _statistics())
     assert overdue.switch_step == 14

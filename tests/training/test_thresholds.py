@@ -118,11 +118,12 @@ def test_too_few_positive_scores_leave_the_thresholds():
 def test_quotas_of_less_than_one_match_a_batch_are_met_over_many_tokens():
     x = activations(0, torch.float32)
     shard = FeatureShard(x.shape[1], range(D_SAE), x.mean(0), seed=0)
-    quota_per_token = zipf_quotas(D_SAE, 2 * D_SAE / len(x))  # two matches a feature on average, the rarest below one
-    thresholds = quota_thresholds(shard, quota_per_token, x, MESH)
+    mean = 2 * D_SAE / len(x)
+    quota_per_token = zipf_quotas(D_SAE, mean)  # two matches a feature on average, the rarest below one
+    thresholds = quota_thresholds(shard, quota_per_token, mean, x, MESH, D_SAE)
     with torch.no_grad():
         scores = (x - shard.b_dec) @ shard.W_enc.T + shard.b_enc
-    granted = QuotaCredit(quota_per_token).pay(len(x))
+    granted = QuotaCredit(quota_per_token, mean).pay(len(x))
     reached = (scores >= thresholds - 1e-5).sum(0)  # none where the threshold is nan
     assert (granted == 0).any()
     assert torch.equal(reached, granted.clamp(max=(scores > 0).sum(0)))
