@@ -12,7 +12,7 @@ from torch import Tensor
 from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
 from distsae.allocation.segments import just_below, largest_per_segment, true_indices
-from distsae.allocation.selector import Place, non_finite, refuse_non_finite
+from distsae.allocation.selector import Place, non_finite, refuse_non_finite, taken
 
 __all__ = ["FeatureSelector"]
 
@@ -62,7 +62,7 @@ class FeatureSelector:
             mask[poor] = pre_acts[poor] > 0
             flat = true_indices(mask)
         feature = flat // self._tokens
-        token, score = flat - feature * self._tokens, pre_acts.reshape(-1)[flat].float()
+        token, score = flat - feature * self._tokens, taken(pre_acts, flat)
         keep = largest_per_segment(feature, score, quotas)
         self._picked.append(Matches(token[keep], feature[keep] + first_feature, score[keep]))
 
@@ -72,17 +72,17 @@ class FeatureSelector:
         token = torch.cat([matches.token for matches in self._picked])
         feature = torch.cat([matches.feature for matches in self._picked])
         score = torch.cat([matches.score for matches in self._picked])
-        self._bound_next(feature, score)
+        self._bound_next(feature, score.float())
         every_feature, every_score = feature, score
         if place.data.size > 1:
-            body = torch.cat([feature.int(), score.view(torch.int32)])
+            body = torch.cat([feature.int(), score.float().view(torch.int32)])
             bodies = self._exchange.gather(place.data, body)
             halves = [part.chunk(2) for part in bodies]
             features, scores = [half[0].long() for half in halves], [half[1].view(torch.float32) for half in halves]
             picked, mine = pick_of_all(features, scores, self._quotas, place.data.rank)
             token, feature, score = token[mine], feature[mine], score[mine]
             every_feature, every_score = torch.cat(features)[picked], torch.cat(scores)[picked]
-        self.cuts = _least(every_feature, every_score, self.cuts)
+        self.cuts = _least(every_feature, every_score.float(), self.cuts)
         granted = self._quotas.sum() if place.data.rank == 0 else self._quotas.new_zeros(())
         counts = place.world.stack(torch.stack([granted.new_tensor(self._bad), granted - score.numel()]))
         refuse_non_finite(counts[:, 0])

@@ -22,7 +22,7 @@ from distsae.allocation.order_statistic import (
     nth_largest_in,
 )
 from distsae.allocation.segments import true_indices
-from distsae.allocation.selector import Place, non_finite, refuse_non_finite
+from distsae.allocation.selector import Place, non_finite, refuse_non_finite, taken
 from distsae.collective import Collective, Solo
 
 __all__ = ["MutualSelector"]
@@ -69,7 +69,7 @@ class MutualSelector:
         self._bad += non_finite(pre_acts)
         mask = pre_acts >= self._lower if self._lower > 0 else pre_acts > 0
         flat = true_indices(mask)
-        self._scores.append(pre_acts.reshape(-1)[flat].float())
+        self._scores.append(taken(pre_acts, flat))
         feature = flat // self._tokens
         token = flat - feature * self._tokens
         feature = (feature if rows is None else rows[feature]) + first_feature
@@ -82,7 +82,7 @@ class MutualSelector:
         """Finds the exact global cut and returns this rank's matches, or None if the bound was too high."""
         world, budget = self._place.world, self._budget
         scores, keys = self._candidates()
-        bits = scores.view(torch.int32).long()
+        bits = scores.float().view(torch.int32).long()
         interval = self._forecast.interval()
         bad = torch.tensor([self._bad > 0], dtype=torch.int32, device=self._device)
         bad, counts = world.sum(torch.cat([bad, bin_counts(bits, *interval)])).tensor_split([1])
@@ -124,7 +124,7 @@ class MutualSelector:
         """
         scores, keys = self._candidates()
         if scores.numel() > self._budget > 0:
-            bits = scores.view(torch.int32).long()
+            bits = scores.float().view(torch.int32).long()
             keep = self._within(bits, keys, nth_largest(bits, self._budget, Solo(), 0, ALL_BITS), Solo())
             scores, keys = scores.masked_select(keep), keys.masked_select(keep)
             self._lower = max(self._lower, float(scores.min()))

@@ -22,7 +22,7 @@ from distsae.allocation.matches import Matches
 from distsae.collective import Collective, Solo
 from distsae.errors import NonFiniteScores
 
-__all__ = ["Chunks", "Place", "Selector", "non_finite", "refuse_non_finite", "select"]
+__all__ = ["Chunks", "Place", "Selector", "non_finite", "refuse_non_finite", "select", "taken"]
 
 Chunks = Callable[[], Iterable[tuple[int, Tensor]]]
 
@@ -101,6 +101,12 @@ def non_finite(scores: Tensor) -> int:
     if bool(scores.sum().isfinite()):
         return 0
     return scores.numel() - int(scores.isfinite().sum())
+
+
+def taken(pre_acts: Tensor, flat: Tensor) -> Tensor:
+    """Returns the scores at flat indices of a chunk, at least fp32: half precision loses nothing by it."""
+    score = pre_acts.reshape(-1)[flat]
+    return score.float() if score.dtype.itemsize < 4 else score
 
 
 def refuse_non_finite(counts: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
 from distsae.allocation.segments import just_below, largest_per_segment, true_indices
-from distsae.allocation.selector import Place, non_finite, refuse_non_finite
+from distsae.allocation.selector import Place, non_finite, refuse_non_finite, taken
 
 __all__ = ["TokenSelector"]
 
@@ -47,12 +47,12 @@ class TokenSelector:
         self._bad += non_finite(pre_acts)
         if self._lower is None and pre_acts.shape[0] >= self.k:
             kth = pre_acts.t().topk(self.k, dim=1, sorted=False).values.amin(1)
-            self._lower = kth.float()
+            self._lower = kth if kth.dtype.itemsize >= 4 else kth.float()
         flat = true_indices(pre_acts > (0 if self._lower is None else just_below(self._lower)))
         feature = flat // self._tokens
         self._token.append(flat - feature * self._tokens)
         self._feature.append(feature + first_feature)
-        self._score.append(pre_acts.reshape(-1)[flat].float())
+        self._score.append(taken(pre_acts, flat))
         self._held += flat.numel()
         if self._held > 2 * self.k * self._tokens:
             self._trim()
@@ -67,7 +67,7 @@ class TokenSelector:
             order = order[score[order] >= self._global_bound(token[order], score[order])[token[order]]]
             token, feature, score = token[order], feature[order], score[order]
             counts = torch.bincount(token, minlength=self._tokens)
-            body = torch.cat([counts.int(), score.view(torch.int32)])
+            body = torch.cat([counts.int(), score.float().view(torch.int32)])
             bodies = self._exchange.gather(place.feature, body)
             tokens = [self._all_tokens(score.device).repeat_interleave(part[: self._tokens].long()) for part in bodies]
             scores = [part[self._tokens :].view(torch.float32) for part in bodies]

@@ -81,7 +81,7 @@ def training_step(
     centred = x - shard.b_dec
     place = mesh.place(d_sae, tokens)
     selected = select([*selectors, *observers], lambda: shard.encode_chunks(centred), place, tokens)
-    matches, *auxiliary = (_in_full(found, shard, centred) for found in selected[: len(selectors)])
+    matches, *auxiliary = selected[: len(selectors)]
     observed = tuple(selected[len(selectors) :])
 
     x_hat = mesh.feature.sum(decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
@@ -107,14 +107,6 @@ def training_step(
     squared_error, energy = energies.tolist()
     loss = squared_error / (all_tokens * variance)
     return StepOutcome(matches, loss, aux_loss, squared_error, energy, observed)
-
-
-def _in_full(matches: Matches, shard: FeatureShard, centred: Tensor) -> Matches:
-    """Returns the matches with scores as precise as the parameters; selection compares them in single precision."""
-    if shard.W_enc.dtype == matches.score.dtype:
-        return matches
-    score = match_dots(matches, shard.W_enc, centred) + shard.b_enc[matches.feature]
-    return Matches(matches.token, matches.feature, score)
 
 
 def _row_gradients(shard: FeatureShard, matches: Matches, g: Tensor, centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
