@@ -66,3 +66,19 @@ def test_counted_over_all_ranks():
             for place, expected in enumerate(alone):
                 together = torch.cat([rank[place] for rank in ranks[row * shape[1] : (row + 1) * shape[1]]])
                 assert torch.equal(together, expected)
+
+
+def test_the_last_batch_and_a_copy():
+    statistics = FiringStatistics(3, window_tokens=100, dead_after_tokens=30)
+    assert statistics.last_counts is None
+    statistics.update(torch.tensor([0, 2, 2]), 10, Solo())
+    statistics.update(torch.tensor([1, 1]), 4, Solo())
+    assert statistics.last_counts.tolist() == [0, 2, 0]
+    assert statistics.last_tokens == 4
+    other = FiringStatistics(3, window_tokens=100, dead_after_tokens=30)
+    other.follow(statistics)
+    assert torch.equal(other.density(), statistics.density())
+    before = statistics.density().clone()
+    other.update(torch.tensor([0]), 10, Solo())
+    assert torch.equal(statistics.density(), before)  # they part again
+    assert not torch.equal(other.density(), before)

@@ -15,6 +15,7 @@ from distsae.checkpoint import newest
 from distsae.errors import NonFiniteScores, WrongInput
 from distsae.store import Store
 from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig, train
+from tests.store import synthetic
 
 STEPS, STOP, D_SAE = 30, 15, 256
 METHODS = {
@@ -22,6 +23,7 @@ METHODS = {
     "MC, FC before the stop": {"allocation": "mutual_choice", "finetune_fc_from": 0.3},
     "MC, FC at the stop": {"allocation": "mutual_choice", "finetune_fc_from": 0.5},
     "MC, FC after the stop": {"allocation": "mutual_choice", "finetune_fc_from": 0.7, "quotas": "uniform"},
+    "MC, FC ranked again": {"finetune_fc_from": 0.3, "quota_refresh": 4},  # on both sides of the stop
     "TC": {"allocation": "token_choice", "aux": "aux_k"},
     "FC": {"allocation": "feature_choice", "aux": "none"},
 }
@@ -206,6 +208,30 @@ def test_another_store_is_refused(mutual, tiny_model_dir, tiny_corpus, tmp_path)
     with pytest.raises(WrongInput, match=r"`store` .* must be the one the run began with"):
         train(dataclasses.replace(mutual, store=str(other)))
     assert state(Path(mutual.out) / "sae") == before
+
+
+def test_a_collapsing_dictionary_is_warned_about(tiny_store, tmp_path, capsys, monkeypatch):
+    """One direction dominates the activations, so one set of features serves half of the tokens."""
+
+    def one_direction(hook, d_in, context_id, position):
+        sign = 2.0 * ((context_id * 7 + position) % 2) - 1
+        return 100 * sign[:, None] * torch.ones(d_in) + synthetic_activations(hook, d_in, context_id, position) / 60
+
+    synthetic_activations = synthetic.activations
+    monkeypatch.setattr(synthetic, "activations", one_direction)
+    synthetic.write_store(tmp_path / "store", synthetic.attributes(contexts=400, chunk_rows=64, unit_rows=1000))
+    changes = {"hook": "a.b", "batch_tokens": 64, "sae": SizeConfig(d_sae=200, k=2), "steps": 12}
+    train(config_of(tmp_path / "store", tmp_path / "run", **changes))
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: step")]
+    lines = metrics(tmp_path / "run")
+    assert max(line["token_overlap"] for line in lines) > 0.3
+    assert [line.split(": ")[2].split()[0] for line in warnings] == ["token_overlap"]  # once
+    assert all(0 <= line["top_feature_share"] <= 1 for line in lines)
+    first = next(line["step"] for line in lines if line["token_overlap"] > 0.3)
+    assert warnings[0].startswith(f"warning: step {first}: ")
+    healthy = config_of(tiny_store, tmp_path / "healthy", steps=12, log_every=2)
+    train(healthy)
+    assert "warning: step" not in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_names_the_step(tiny_store, tmp_path):
