@@ -1,0 +1,44 @@
+"""The forecast holds what it promises for scores of every dtype."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distsae.allocation.cut_forecast import ALL_BITS, CutForecast, bits_of, score_of
+
+positive = st.floats(2.0**-100, 2.0**100, width=32)
+
+
+@given(positive, positive)
+def test_bits_order_as_scores_do_and_come_back(first, second):
+    assert (bits_of(first) < bits_of(second)) == (first < second)
+    assert score_of(bits_of(first)) == first
+    assert bits_of(0.0) == 0
+    assert bits_of(float("inf")) < ALL_BITS
+
+
+@given(positive)
+def test_the_interval_surrounds_the_last_cut(cut):
+    forecast = CutForecast()
+    forecast.learn(cut)
+    low, high = forecast.interval()
+    assert low == bits_of(forecast.lower)
+    assert low < bits_of(cut) < high
+    assert 0.88 * cut < forecast.lower < 0.91 * cut
+
+
+@given(positive)
+def test_the_lower_bound_is_the_same_number_in_half_precision(cut):
+    forecast = CutForecast()
+    forecast.learn(cut)
+    assert float(torch.tensor(forecast.lower).bfloat16()) == forecast.lower
+
+
+def test_nothing_is_forecast_before_the_first_cut_and_after_a_batch_without():
+    forecast = CutForecast()
+    for _ in range(2):
+        assert forecast.lower == 0
+        assert forecast.interval() == (0, ALL_BITS)
+        forecast.learn(1.0)
+        assert forecast.lower > 0
+        forecast.learn(None)
