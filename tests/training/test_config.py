@@ -52,6 +52,18 @@ def _train(**changes):
             lambda: _train(batch_tokens=1 << 20, mesh=MeshConfig(data=2)),
             r"`selection_mb` \(=128\) must be at least 192, .* 524288 tokens of a data rank; give more, use a smaller",
         ),
+        (
+            lambda: _train(quota_refresh=0, allocation="feature_choice"),
+            r"`quota_refresh` \(=0\) must be at least 1",
+        ),
+        (
+            lambda: _train(quota_refresh=5),
+            r"`quota_refresh` \(=5\) must be given with `quotas` zipf and Feature Choice",
+        ),
+        (
+            lambda: _train(quota_refresh=5, allocation="feature_choice", quotas="uniform"),
+            r"`quota_refresh` \(=5\) must be given with .*; got uniform",
+        ),
         (lambda: _train(finetune_fc_from=1.0), r"`finetune_fc_from` \(=1.0\) must be between 0 and 1"),
         (
             lambda: _train(finetune_fc_from=0.5, allocation="feature_choice"),

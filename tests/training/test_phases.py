@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector
+from distsae.allocation import FeatureSelector, Matches, MutualSelector, TokenSelector
 from distsae.losses import FiringStatistics
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import SizeConfig, TrainConfig
@@ -101,6 +101,82 @@ def test_restored_phases_go_on_with_the_same_quotas(stop):
         resumed.prepare(step, _statistics())
         if step >= 10:
             assert torch.equal(resumed.selector._quotas, grants[step])
+
+
+def _frequencies(phases, order, tokens=BATCH, mesh=MESH):
+    """Mutual Choice would now give feature `order[i]` the frequency of rank `i + 1`."""
+    counts = torch.empty(D_SAE, dtype=torch.long)
+    counts[order] = (40 / (torch.arange(D_SAE) + 3)).ceil().long()
+    mine = counts[mesh.features(D_SAE).start : mesh.features(D_SAE).stop]
+    feature = torch.arange(len(mine)).repeat_interleave(mine)
+    phases.observe([Matches(torch.zeros_like(feature), feature, torch.ones(len(feature)))])
+
+
+@pytest.mark.parametrize("given", [{}, {"zipf_s": 1.5, "zipf_q": 2.0}], ids=["fitted", "given"])
+def test_ranks_follow_what_mutual_choice_would_do_now(given):
+    """The data change at step 10: rare features become frequent. Statistics of Feature Choice would never show it."""
+    phases = _phases(steps=40, allocation="feature_choice", quota_refresh=5, **given)
+    before, after = torch.arange(D_SAE), torch.arange(D_SAE).flip(0)
+    lines, quotas, credits = {}, {}, {}
+    for step in range(40):
+        line = phases.prepare(step, FiringStatistics(D_SAE, 60, 1000))
+        if line:
+            lines[step], quotas[step] = line, phases.credit.quota_per_token.clone()
+        credits[step] = phases.credit.credit.clone()
+        assert int(phases.selector._quotas.sum()) == K * BATCH  # the budget, also in the step of a refresh
+        _frequencies(phases, before if step < 10 else after)
+    assert list(lines) == [0, 5, 10, 15, 20, 25, 30, 35]
+    assert "step 6: features ranked again, Zipf quotas" in lines[5]
+    assert ("s 1.5, q 2 (given)" if given else "fitted, R^2") in lines[5]
+    assert (quotas[10].diff() <= 0).all()
+    assert quotas[10][0] > 5 * quotas[10][-1]
+    assert (quotas[35].diff() >= 0).all()  # the ranks have turned round
+    torch.testing.assert_close(quotas[35].flip(0), quotas[10], rtol=0.1, atol=0)
+    for found in quotas.values():
+        assert float(found.sum()) == pytest.approx(K)
+    assert credits[5].abs().sum() > 0  # kept, not begun anew
+    assert not torch.equal(credits[4], credits[5])
+
+
+def test_without_a_refresh_nobody_watches_and_quotas_stay():
+    phases = _phases(allocation="feature_choice")
+    for step in range(20):
+        phases.prepare(step, _statistics())
+        assert list(phases.observers) == []
+        phases.observe([])
+        if step == 0:
+            quotas = phases.credit.quota_per_token.clone()
+    assert torch.equal(phases.credit.quota_per_token, quotas)
+
+
+def test_the_rehearsal_goes_on_from_the_densities_of_mutual_choice():
+    phases = _phases(finetune_fc_from=0.5, quota_refresh=3)
+    for step in range(10):
+        phases.prepare(step, _statistics())
+        assert list(phases.observers) == []  # Mutual Choice itself rules
+    phases.prepare(10, _statistics())
+    (observer,) = phases.observers
+    assert isinstance(observer, MutualSelector)
+    assert torch.equal(phases.rehearsal.statistics.density(), _statistics().density())
+
+
+def _refreshed(mesh):
+    phases = _phases(mesh, finetune_fc_from=0.5, quota_refresh=3)
+    lines = []
+    for step in range(10, 17):
+        lines.append(phases.prepare(step, _statistics(mesh)))
+        _frequencies(phases, torch.randperm(D_SAE, generator=torch.Generator().manual_seed(step)), mesh=mesh)
+    return [line for line in lines if line], phases.credit.quota_per_token, phases.credit.credit
+
+
+def test_a_mesh_ranks_again_as_one_process_does():
+    (alone,) = run_on_mesh(_refreshed, (1, 1))
+    assert len(alone[0]) == 3
+    for shape in ((1, 2), (1, 3)):
+        ranks = run_on_mesh(_refreshed, shape)
+        assert all(rank[0] == alone[0] for rank in ranks)
+        for place in (1, 2):
+            assert torch.equal(torch.cat([rank[place] for rank in ranks]), alone[place])
 
 
 def _granted(mesh):

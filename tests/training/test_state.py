@@ -46,10 +46,16 @@ def test_every_tensor_has_its_place():
         assert (tensors[name].offset, tensors[name].total, len(tensors[name].local)) == (0, D_SAE, D_SAE)
 
 
-def test_feature_choice_adds_quotas_and_credit():
-    state = _state(allocation="feature_choice")
+def test_feature_choice_adds_quotas_credit_and_the_rehearsal():
+    state = _state(allocation="feature_choice", quota_refresh=3)
     state.phases.prepare(0, state.statistics)
-    assert state.tensors().keys() - SHARDED - WHOLE == {"quotas.per_token", "quotas.credit"}
+    tensors = state.tensors()
+    sharded = {"quotas.per_token", "quotas.credit", "rehearsal.matches", "rehearsal.tokens_since_fired"}
+    assert tensors.keys() - SHARDED - WHOLE == sharded | {"rehearsal.tokens"}
+    for name in sharded:  # a row a feature, so that another mesh can read them
+        assert (tensors[name].offset, tensors[name].total, len(tensors[name].local)) == (0, D_SAE, D_SAE)
+    assert not isinstance(tensors["rehearsal.tokens"], Shard)
+    assert state.phases.credit.credit is tensors["quotas.credit"].local
 
 
 def test_filling_the_tensors_restores_the_run():

@@ -98,6 +98,27 @@ def test_a_score_that_is_not_finite_raises(rule):
         _step(shard, x, rule, auxiliary=False)
 
 
+def test_an_observer_selects_and_changes_nothing():
+    """Mutual Choice beside Token Choice finds what it finds alone, and the gradients stay what they were."""
+    (mean, variance), x = mean_and_variance(), activations(0)
+
+    def step(rule, observers=()):
+        shard = moved_shard_on(MESH)
+        selector = selector_on(MESH, rule)
+        outcome = training_step(shard, x, MESH, D_SAE, [selector], mean, variance, ALPHA, observers)
+        return outcome, [parameter.grad for parameter in shard.parameters()]
+
+    watched, gradients = step("token_choice", [selector_on(MESH, "mutual_choice")])
+    alone, expected = step("token_choice")
+    assert watched.loss == alone.loss
+    assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True))
+    mutual, _ = step("mutual_choice")
+    assert alone.observed == ()
+    (observed,) = watched.observed
+    for name in ("token", "feature", "score"):
+        assert torch.equal(getattr(observed, name), getattr(mutual.matches, name))
+
+
 def test_descending_these_gradients_lowers_the_loss():
     shard = moved_shard_on(MESH)
     losses = []
