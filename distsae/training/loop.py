@@ -26,6 +26,7 @@ from distsae.training.phases import Phases
 from distsae.training.plain_engine import PlainEngine
 from distsae.training.resume import find_resume_point
 from distsae.training.run_folder import RunFolder
+from distsae.training.selection_cost import SelectionCost, watched
 from distsae.training.state import TrainingState
 from distsae.training.step import training_step
 from distsae.training.thresholds import ThresholdTracker
@@ -138,17 +139,19 @@ class _Run:
             self.aux_selector.allowed = state.underused.members.to(self.device)
             selectors.append(self.aux_selector)
         x = self.reader.batch(step).to(self.device)
+        cost = SelectionCost()
+        every = watched([*selectors, *state.phases.observers], self.mesh, cost)
         try:
             outcome = training_step(
                 state.shard,
                 x,
                 self.mesh,
                 state.d_sae,
-                selectors,
+                every[: len(selectors)],
                 self.mean,
                 self.variance,
                 config.auxiliary.alpha,
-                state.phases.observers,
+                every[len(selectors) :],
             )
         except NonFiniteScores as error:
             raise NonFiniteScores(f"step {step + 1}: {error}; lower `optimizer.lr` or check the store") from error
@@ -157,7 +160,7 @@ class _Run:
         state.thresholds.update(selector)
         state.statistics.update(outcome.matches.feature, config.batch_tokens, self.mesh.data)
         state.phases.observe(outcome.observed)
-        meter.add(outcome, config.sae.k * config.batch_tokens, selector.shortfall, gradient_norm)
+        meter.add(outcome, config.sae.k * config.batch_tokens, selector.shortfall, gradient_norm, cost)
         done = step + 1
         if done % config.auxiliary.refresh_steps == 0 or done == self.steps:
             state.underused = Underused.measure(state.statistics, config.aux, config.auxiliary.rho, self.mesh.feature)

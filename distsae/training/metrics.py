@@ -6,11 +6,24 @@ import time
 from typing import Any
 
 from distsae.losses import Concentration, Underused
+from distsae.training.selection_cost import SelectionCost
 from distsae.training.step import StepOutcome
 
 __all__ = ["Meter"]
 
-_SUMS = ("steps", "matches", "shortfall", "loss", "aux_loss", "squared_error", "energy", "gradient_norm")
+_SUMS = (
+    "steps",
+    "matches",
+    "shortfall",
+    "loss",
+    "aux_loss",
+    "squared_error",
+    "energy",
+    "gradient_norm",
+    "second_passes",
+    "collectives",
+    "bytes_received",
+)
 
 
 class Meter:
@@ -46,7 +59,7 @@ class Meter:
         for name in _SUMS:
             setattr(self, f"_{name}", state[name])
 
-    def add(self, outcome: StepOutcome, budget: int, shortfall: int, gradient_norm: float) -> None:
+    def add(self, outcome: StepOutcome, budget: int, shortfall: int, gradient_norm: float, cost: SelectionCost) -> None:
         """Takes one step's outcome."""
         self._steps += 1
         self._loss += outcome.loss
@@ -56,6 +69,9 @@ class Meter:
         self._matches += budget - shortfall
         self._shortfall += shortfall
         self._gradient_norm += gradient_norm
+        self._second_passes += cost.passes - 1
+        self._collectives += cost.collectives
+        self._bytes_received += cost.bytes_received
 
     def line(
         self,
@@ -99,6 +115,9 @@ class Meter:
             "allocation": allocation,
             "lr": learning_rate,
             "grad_norm": self._gradient_norm / self._steps,
+            "second_passes": self._second_passes,
+            "selection_collectives": self._collectives / self._steps,
+            "selection_kilobytes": self._bytes_received / 1000 / self._steps,
             "tokens_per_second": tokens / max(self._window_before + now - self._window_started, 1e-9),
             "seconds": self.seconds,
         }
@@ -108,4 +127,5 @@ class Meter:
 
     def _clear(self) -> None:
         self._steps = self._matches = self._shortfall = 0
+        self._second_passes = self._collectives = self._bytes_received = 0
         self._loss = self._aux_loss = self._squared_error = self._energy = self._gradient_norm = 0.0

@@ -7,6 +7,7 @@ from distsae.allocation import Matches
 from distsae.losses import Concentration, Underused
 from distsae.training import StepOutcome
 from distsae.training.metrics import Meter
+from distsae.training.selection_cost import SelectionCost
 
 NOTHING = Matches(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0))
 UNDERUSED = Underused(torch.zeros(8, dtype=torch.bool), 0.25, 0.125, 0.375, 1.5, 20.0, 0.9, 0.2)
@@ -19,8 +20,8 @@ def _outcome(loss, squared_error, energy):
 
 def test_a_line_averages_the_steps_since_the_last():
     meter = Meter(batch_tokens=100)
-    meter.add(_outcome(0.5, 10.0, 20.0), budget=400, shortfall=0, gradient_norm=1.0)
-    meter.add(_outcome(0.3, 2.0, 40.0), budget=400, shortfall=50, gradient_norm=3.0)
+    meter.add(_outcome(0.5, 10.0, 20.0), budget=400, shortfall=0, gradient_norm=1.0, cost=SelectionCost(1, 2, 3000))
+    meter.add(_outcome(0.3, 2.0, 40.0), budget=400, shortfall=50, gradient_norm=3.0, cost=SelectionCost(2, 5, 4000))
     line = meter.line(12, 1e-3, 0.7, UNDERUSED, CONCENTRATION, "mutual_choice")
     assert line["step"] == 12
     assert line["tokens"] == 1200
@@ -34,20 +35,22 @@ def test_a_line_averages_the_steps_since_the_last():
     assert (line["aux_share"], line["dead_share"], line["underutilised_share"]) == (0.25, 0.125, 0.375)
     assert (line["zipf_s"], line["zipf_q"], line["zipf_r_squared"], line["zipf_residual"]) == (1.5, 20.0, 0.9, 0.2)
     assert (line["top_feature_share"], line["token_overlap"]) == (0.3, 0.05)
+    assert line["second_passes"] == 1  # in all; the next two are per step
+    assert (line["selection_collectives"], line["selection_kilobytes"]) == (3.5, 3.5)
     assert line["tokens_per_second"] > 0
-    meter.add(_outcome(0.1, 1.0, 10.0), budget=400, shortfall=0, gradient_norm=1.0)
+    meter.add(_outcome(0.1, 1.0, 10.0), budget=400, shortfall=0, gradient_norm=1.0, cost=SelectionCost(1))
     assert meter.line(13, 1e-3, None, UNDERUSED, CONCENTRATION, "token_choice")["loss"] == pytest.approx(0.1)
 
 
 def test_a_restored_meter_finishes_the_window():
     straight, stopped = Meter(100), Meter(100)
     for meter in (straight, stopped):
-        meter.add(_outcome(0.5, 10.0, 20.0), 400, 7, 1.0)
+        meter.add(_outcome(0.5, 10.0, 20.0), 400, 7, 1.0, SelectionCost(3, 4, 5))
     resumed = Meter(100)
     resumed.restore(stopped.state())
     assert resumed.seconds >= stopped.state()["seconds"] - 1e-3
     for meter in (straight, resumed):
-        meter.add(_outcome(0.1 + 0.2, 2.0, 40.0), 400, 0, 3.0)
+        meter.add(_outcome(0.1 + 0.2, 2.0, 40.0), 400, 0, 3.0, SelectionCost(1, 2, 7))
     lines = [meter.line(2, 1e-3, None, UNDERUSED, CONCENTRATION, "token_choice") for meter in (straight, resumed)]
     for line in lines:
         del line["seconds"], line["tokens_per_second"]

@@ -1,0 +1,63 @@
+"""What the selections of a step cost: passes over the encoder, and what ranks exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from distsae.allocation import Matches, Place, Selector
+from distsae.parallel import GroupCollective, Mesh
+
+__all__ = ["SelectionCost", "watched"]
+
+
+@dataclass
+class SelectionCost:
+    """The cost of one batch's selections on this rank.
+
+    Args:
+        passes: how often the batch was encoded; more than once if a lower bound proved too high.
+        collectives: torch's collectives.
+        bytes_received: bytes that reached this rank in them.
+    """
+
+    passes: int = 0
+    collectives: int = 0
+    bytes_received: int = 0
+
+
+def watched(selectors: Sequence[Selector], mesh: Mesh, cost: SelectionCost) -> list[Selector]:
+    """Returns selectors that select the same and add what it costs to `cost`.
+
+    Args:
+        selectors: selectors that share their passes.
+        mesh: the groups that they exchange in; within one process nothing is exchanged.
+        cost: counts the batch or batches that follow.
+    """
+    groups = [group for group in (mesh.data, mesh.feature, mesh.world) if isinstance(group, GroupCollective)]
+    return [_Watched(selector, groups, cost, first=place == 0) for place, selector in enumerate(selectors)]
+
+
+class _Watched:
+    def __init__(self, selector: Selector, groups: list[GroupCollective], cost: SelectionCost, *, first: bool) -> None:
+        self._selector, self._groups, self._cost, self._first = selector, groups, cost, first
+
+    def begin(self, place: Place, tokens: int) -> None:
+        self._cost.passes += self._first
+        self._selector.begin(place, tokens)
+
+    def offer(self, first_feature: int, pre_acts: Tensor) -> None:
+        self._selector.offer(first_feature, pre_acts)
+
+    def settle(self) -> Matches | None:
+        before = self._spent()
+        found = self._selector.settle()
+        after = self._spent()
+        self._cost.collectives += after[0] - before[0]
+        self._cost.bytes_received += after[1] - before[1]
+        return found
+
+    def _spent(self) -> tuple[int, int]:
+        return sum(group.collectives for group in self._groups), sum(group.bytes_received for group in self._groups)
