@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["just_below", "largest_per_segment", "true_indices"]
+__all__ = ["just_below", "largest_per_segment", "ranked", "true_indices"]
 
 
 def just_below(bound: Tensor) -> Tensor:
@@ -18,24 +18,38 @@ def just_below(bound: Tensor) -> Tensor:
     return torch.nextafter(bound, torch.zeros_like(bound))
 
 
+def ranked(segment: Tensor, score: Tensor, segments: int) -> tuple[Tensor, Tensor]:
+    """Orders candidates by segment, and in each from the largest score to the smallest.
+
+    Args:
+        segment: int64 `[n]`, the segment of each candidate, `0 <= segment < segments`.
+        score: positive, `[n]`, compared in fp32; equal scores of a segment keep their order.
+        segments: number of segments.
+
+    Returns:
+        The order, int64 `[n]`, and the place in its segment of each candidate in that order, 0 for the largest.
+    """
+    # The bits of positive scores order as they do: one sort of integers does for both keys.
+    bits = score.float().view(torch.int32).long()
+    order = ((segment + 1 << 31) - bits).sort(stable=True).indices
+    counts = torch.bincount(segment, minlength=segments)
+    first = counts.cumsum(0) - counts
+    return order, torch.arange(order.numel(), device=order.device) - first.repeat_interleave(counts)
+
+
 def largest_per_segment(segment: Tensor, score: Tensor, quotas: Tensor) -> Tensor:
     """Picks, in each segment, the `quotas[segment]` largest scores; of equal scores those that come first.
 
     Args:
         segment: int64 `[n]`, the segment of each candidate, `0 <= segment < len(quotas)`.
-        score: `[n]`; within a segment the candidates are listed in the order in which ties are settled.
+        score: positive, `[n]`; within a segment the candidates are listed in the order in which ties are settled.
         quotas: int64 `[segments]`.
 
     Returns:
         Indices of the picked candidates, int64, ascending.
     """
-    order = score.sort(descending=True, stable=True).indices
-    order = order[segment[order].sort(stable=True).indices]
-    counts = torch.bincount(segment, minlength=quotas.numel())
-    first = counts.cumsum(0) - counts
-    grouped = segment[order]
-    place = torch.arange(order.numel(), device=order.device) - first[grouped]
-    return order[place < quotas[grouped]].sort().values
+    order, place = ranked(segment, score, quotas.numel())
+    return order[place < quotas[segment[order]]].sort().values
 
 
 def true_indices(mask: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
-from distsae.allocation.segments import just_below, largest_per_segment, true_indices
+from distsae.allocation.segments import just_below, largest_per_segment, ranked, true_indices
 from distsae.allocation.selector import Place, non_finite, refuse_non_finite, taken
 
 __all__ = ["TokenSelector"]
@@ -63,8 +63,8 @@ class TokenSelector:
         self._trim()
         token, feature, score = self._token[0], self._feature[0], self._score[0]
         if place.feature.size > 1:
-            order = token.sort(stable=True).indices
-            order = order[score[order] >= self._global_bound(token[order], score[order])[token[order]]]
+            order, rank = ranked(token, score, self._tokens)
+            order = order[score[order] >= self._global_bound(token[order], rank, score[order])[token[order]]]
             token, feature, score = token[order], feature[order], score[order]
             counts = torch.bincount(token, minlength=self._tokens)
             body = torch.cat([counts.int(), score.float().view(torch.int32)])
@@ -78,7 +78,7 @@ class TokenSelector:
         self.shortfall = self.k * self._tokens * place.data.size - int(counts[:, 1].sum())
         return Matches(token, feature, score).by_feature()
 
-    def _global_bound(self, token: Tensor, score: Tensor) -> Tensor:
+    def _global_bound(self, token: Tensor, rank: Tensor, score: Tensor) -> Tensor:
         """Returns for each token a score that its `k`-th largest over all feature ranks cannot be under, `[tokens]`.
 
         If every one of `n` ranks has `k / n` scores from some value on, or one rank has `k`, the cut is not under that
@@ -86,16 +86,13 @@ class TokenSelector:
         largest would send.
 
         Args:
-            token: token of each candidate of this rank, ascending.
+            token: token of each candidate of this rank.
+            rank: its rank among this rank's candidates of the token, `0 <= rank < k`.
             score: its score.
         """
         group = self._place.feature
-        order = score.sort(descending=True, stable=True).indices
-        order = order[token[order].sort(stable=True).indices]
-        counts = torch.bincount(token, minlength=self._tokens)
-        place = torch.arange(token.numel(), device=token.device) - (counts.cumsum(0) - counts)[token]
         largest = score.new_zeros(self._tokens, self.k)
-        largest[token, place] = score[order]
+        largest[token, rank] = score
         fair_share = largest[:, -(-self.k // group.size) - 1]
         bounds = group.max(torch.stack([-fair_share, largest[:, -1]]))
         return torch.maximum(-bounds[0], bounds[1])

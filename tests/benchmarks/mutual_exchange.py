@@ -14,7 +14,7 @@ import argparse
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,9 +22,9 @@ from torch import Tensor
 
 from distsae.allocation import Matches, MutualSelector, Place, select
 from distsae.parallel import GroupCollective, Mesh
+from tests.benchmarks.score_batches import ScoreBatches
 from tests.distributed.processes import run_on_mesh
 
-_CHUNK = 512
 _ROUNDS = 50
 
 
@@ -106,39 +106,27 @@ def measure(mesh: Mesh, setting: Setting) -> dict[str, list[Cost]]:
     """Runs all methods on the same batches; one rank's costs."""
     world, features = mesh.world, mesh.features(setting.d_sae)
     assert isinstance(world, GroupCollective)
-    rows = torch.nn.functional.normalize(torch.randn(setting.d_sae, setting.d_in, generator=_generator(0)), dim=1)
-    popularity = (torch.arange(setting.d_sae) + 10.0) ** -1.0
-    popularity = popularity[torch.randperm(setting.d_sae, generator=_generator(1))]
+    loud = setting.loud if world.rank == 0 else 1.0
+    batches = ScoreBatches(setting.d_sae, setting.d_in, setting.tokens, features, loud)
     selector, budget = MutualSelector(setting.k), setting.k * setting.tokens
     place = mesh.place(setting.d_sae, setting.tokens)
     costs: dict[str, list[Cost]] = defaultdict(list)
     for step in range(setting.warm_up + setting.steps):
-        generator = _generator(2 + step)
-        members = torch.multinomial(popularity, setting.tokens * 20, replacement=True, generator=generator)
-        strength = torch.rand(setting.tokens * 20, generator=generator).log().neg() + 0.5
-        offsets = torch.arange(0, setting.tokens * 20, 20)
-        x = torch.nn.functional.embedding_bag(members, rows, offsets, mode="sum", per_sample_weights=strength)
-        if world.rank == 0:
-            x *= setting.loud
-        mine = rows[features.start : features.stop]
-
-        def chunks(x: Tensor = x, mine: Tensor = mine) -> Iterator[tuple[int, Tensor]]:
-            for first in range(0, len(mine), _CHUNK):
-                yield first, mine[first : first + _CHUNK] @ x.t()
-
         alone = MutualSelector(setting.k)
         local_place = Place.solo(setting.d_sae)
         selector.begin(place, setting.tokens)
         alone.begin(local_place, setting.tokens)
-        for first, pre_acts in chunks():
+        for first, pre_acts in batches.chunks(step):
             selector.offer(first, pre_acts)
             alone.offer(first, pre_acts)
         held = alone.settle()
         assert held is not None
 
-        def ours(chunks: Callable[[], Iterator[tuple[int, Tensor]]] = chunks) -> int:
+        def ours(step: int = step) -> int:
             matches = selector.settle()
-            return len(matches if matches is not None else select([selector], chunks, place, setting.tokens)[0])
+            if matches is None:
+                (matches,) = select([selector], lambda: batches.chunks(step), place, setting.tokens)
+            return len(matches)
 
         runs: dict[str, Callable[[], int]] = {OURS: ours}
         for name, method in METHODS.items():
@@ -157,10 +145,6 @@ def measure(mesh: Mesh, setting: Setting) -> dict[str, list[Cost]]:
 def _those(held: Matches, keep: Tensor) -> Matches:
     token, feature, score = (part.masked_select(keep) for part in (held.token, held.feature, held.score))
     return Matches(token, feature, score)
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def main() -> None:
