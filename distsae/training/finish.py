@@ -13,12 +13,13 @@ from distsae.model import SAE, FeatureShard, SAEConfig
 from distsae.parallel import Mesh
 from distsae.store import Store
 from distsae.training.config import TrainConfig
+from distsae.training.frozen_gap import FrozenGap, frozen_gap
 from distsae.training.phases import Phases
 from distsae.training.thresholds import ThresholdTracker, calibrated, quota_thresholds
 
 __all__ = ["frozen_sae"]
 
-_CALIBRATION_TOKENS = 1 << 16
+_CALIBRATION_TOKENS, _GAP_TOKENS = 1 << 16, 1 << 14
 _SLICE_ROWS = 1 << 12
 
 
@@ -32,7 +33,7 @@ def frozen_sae(
     thresholds: ThresholdTracker,
     reader: BatchReader,
     steps: int,
-) -> SAE | None:
+) -> tuple[SAE | None, FrozenGap]:
     """Calibrates the frozen rule on held-out tokens, folds the normalisation and gathers the features.
 
     Training sees `scale * x`. On raw activations the same features have `b_enc / scale`, `b_dec / scale` and
@@ -40,9 +41,11 @@ def frozen_sae(
     takes the median of the others.
 
     Returns:
-        The SAE on the main process, None on the others; collective.
+        The SAE on the main process, None on the others; and what freezing the rule changes on held-out tokens that
+        the calibration has not seen. Collective.
     """
     allocation, scale, d_sae = phases.allocation(steps - 1), reader.scale, config.sae.d_sae
+    seen, unseen = _heldout_rows(store, hook)
     threshold: Tensor | None = None
     if allocation != "token_choice":
         tracked = thresholds.thresholds()
@@ -53,14 +56,16 @@ def frozen_sae(
         everyone = torch.cat(mesh.feature.gather(tracked))
         known = everyone[everyone.isfinite()]
         tracked = torch.where(tracked.isfinite(), tracked, float(known.median()) if known.numel() else 1.0)
-        heldout = _heldout_rows(store, hook, mesh, shard.b_dec.device) * scale
-        threshold = calibrated(shard, tracked, heldout, config.sae.k, mesh, d_sae)
+        share = seen.shape[0] // mesh.data.size
+        mine = seen[mesh.data.rank * share : (mesh.data.rank + 1) * share].float().to(shard.b_dec.device) * scale
+        threshold = calibrated(shard, tracked, mine, config.sae.k, mesh, d_sae)
+    gap = frozen_gap(shard, config, phases, threshold, unseen.float() * scale, mesh)
 
     W_enc, W_dec, b_enc = (_on_main(rows, mesh, d_sae) for rows in (shard.W_enc, shard.W_dec, shard.b_enc))
     threshold = _on_main(threshold, mesh, d_sae) if threshold is not None else None
     quota_per_token = _on_main(phases.credit.quota_per_token, mesh, d_sae) if phases.credit is not None else None
     if mesh.world.rank:
-        return None
+        return None, gap
     attributes = store.attributes
     layer = re.search(r"\.(\d+)(?:\.|$)", hook)
     cfg = SAEConfig(
@@ -77,7 +82,7 @@ def frozen_sae(
         tokens_seen=steps * config.batch_tokens,
         distsae_version=__version__,
     )
-    return SAE(
+    sae = SAE(
         cfg,
         W_enc=W_enc.t().contiguous(),
         W_dec=W_dec,
@@ -86,6 +91,7 @@ def frozen_sae(
         threshold=threshold / scale if threshold is not None else None,
         quota_per_token=quota_per_token,
     )
+    return sae, gap
 
 
 def _on_main(local: Tensor, mesh: Mesh, d_sae: int) -> Tensor:
@@ -109,20 +115,23 @@ def _fresh_rows(reader: BatchReader, steps: int) -> Tensor:
     return torch.cat([reader.batch(steps + number) for number in range(batches)])
 
 
-def _heldout_rows(store: Store, hook: str, mesh: Mesh, device: torch.device) -> Tensor:
-    """Returns this data rank's part of the held-out rows, as many on every rank, fp32 `[rows, d_in]`.
+def _heldout_rows(store: Store, hook: str) -> tuple[Tensor, Tensor]:
+    """Returns held-out rows to calibrate on and others to measure on, in the storage dtype, equal on all processes.
 
-    A multiple of the streams is used, which every data axis divides: the same rows on every mesh.
+    Multiples of the streams, which every data axis divides: the same rows on every mesh. A store with hardly any
+    held-out rows gives the same ones for both.
     """
     rows: list[Tensor] = []
     held = 0
     for chunk in store.chunks("heldout"):
-        if held >= _CALIBRATION_TOKENS:
+        if held >= _CALIBRATION_TOKENS + _GAP_TOKENS:
             break
         rows.append(store.read_chunk(hook, chunk))
         held += chunk.rows
-    everything = torch.cat(rows)[:_CALIBRATION_TOKENS]
-    if everything.shape[0] >= STREAMS:
-        everything = everything[: everything.shape[0] // STREAMS * STREAMS]
-    share = everything.shape[0] // mesh.data.size
-    return everything[mesh.data.rank * share : (mesh.data.rank + 1) * share].float().to(device)
+    everything = torch.cat(rows)
+    if held >= STREAMS:
+        everything = everything[: held // STREAMS * STREAMS]
+    seen = min(max(held // 2, held - _GAP_TOKENS), _CALIBRATION_TOKENS) // STREAMS * STREAMS
+    if not seen:
+        return everything, everything
+    return everything[:seen], everything[seen : seen + _GAP_TOKENS]

@@ -233,7 +233,7 @@ class _Run:
 
     def _finish(self) -> None:
         state = self.state
-        sae = frozen_sae(
+        sae, gap = frozen_sae(
             self.config,
             self.hook,
             self.store,
@@ -246,5 +246,7 @@ class _Run:
         )
         if sae is not None:
             sae.save(self.folder.sae)
+            self.folder.write_frozen_rule(dataclasses.asdict(gap))
+            say(gap.sentence())
             say(f"wrote {self.folder.sae}")
         self.accelerator.wait_for_everyone()

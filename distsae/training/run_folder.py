@@ -1,4 +1,4 @@
-"""The run folder: `config.yaml`, `metrics.jsonl`, `checkpoints/`, `sae/`."""
+"""The run folder: `config.yaml`, `metrics.jsonl`, `checkpoints/`, `sae/`, `frozen_rule.json`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class RunFolder:
         self.sae = self.path / "sae"
         self._config = self.path / "config.yaml"
         self._metrics = self.path / "metrics.jsonl"
+        self._frozen_rule = self.path / "frozen_rule.json"
 
     def check(self, config: TrainConfig) -> None:
         """Refuses to go on in a folder whose run has another mathematics, or at all when `resume` is none.
@@ -68,6 +69,12 @@ class RunFolder:
         fresh = self._config.with_suffix(".tmp")
         fresh.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
         fresh.replace(self._config)
+
+    def write_frozen_rule(self, values: dict[str, Any]) -> None:
+        """Writes what freezing the rule changed; a kill leaves the old file or the new one."""
+        fresh = self._frozen_rule.with_suffix(".tmp")
+        fresh.write_text(json.dumps(values, indent=2) + "\n")
+        fresh.replace(self._frozen_rule)
 
     def keep_metrics_until(self, step: int) -> None:
         """Drops the lines of steps after `step`, which a resumed run will write again."""

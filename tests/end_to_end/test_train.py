@@ -82,6 +82,7 @@ def test_two_processes_train_what_one_does(mesh, alone, tiny_store, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("training d_sae 128") == 1  # one process speaks for both
     assert done.stderr.count(f"wrote {tmp_path / 'run' / 'sae'}") == 1
+    assert done.stderr.count("frozen rule on 128 held-out rows: L0 ") == 1
     lines, expected = _metrics(tmp_path / "run"), _metrics(alone)
     assert [line["step"] for line in lines] == list(range(1, 11))
     for line, other in zip(lines, expected, strict=True):

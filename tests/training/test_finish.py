@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from distsae.losses import FiringStatistics
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.store import Store
-from distsae.training import SizeConfig, TrainConfig
+from distsae.training import SizeConfig, TrainConfig, finish
 from distsae.training.finish import frozen_sae
 from distsae.training.phases import Phases
 from distsae.training.thresholds import ThresholdTracker
@@ -60,7 +62,7 @@ def _finish(mesh, store_path, rule):
     reader = BatchReader(store, HOOK, 128, config.seed, mesh.data.rank, mesh.data.size)
     reader.scale = SCALE
     try:
-        return shard, frozen_sae(config, HOOK, store, shard, mesh, phases, tracker, reader, STEPS)
+        return shard, *frozen_sae(config, HOOK, store, shard, mesh, phases, tracker, reader, STEPS)
     finally:
         reader.close()
 
@@ -73,7 +75,7 @@ def _rows(store_path, split):
 @pytest.mark.parametrize("rule", RULES)
 def test_frozen_on_raw_activations_equals_the_shard_on_scaled_ones(rule, tiny_store):
     mesh = build_mesh(MeshConfig(), 1, "cpu")
-    shard, sae = _finish(mesh, tiny_store, rule)
+    shard, sae, _ = _finish(mesh, tiny_store, rule)
     raw = _rows(tiny_store, "train")[:500]
     scaled = raw * SCALE
     with torch.no_grad():
@@ -96,8 +98,8 @@ def test_frozen_on_raw_activations_equals_the_shard_on_scaled_ones(rule, tiny_st
 
 @pytest.mark.parametrize("rule", RULES)
 def test_l0_on_the_calibration_rows_is_k(rule, tiny_store):
-    _, sae = _finish(build_mesh(MeshConfig(), 1, "cpu"), tiny_store, rule)
-    heldout = _rows(tiny_store, "heldout")[:256]  # whole streams, so that every mesh calibrates on the same rows
+    _, sae, _ = _finish(build_mesh(MeshConfig(), 1, "cpu"), tiny_store, rule)
+    heldout = _rows(tiny_store, "heldout")[:128]  # whole streams, so that every mesh calibrates on the same rows
     assert len(sae.matches(heldout)) == pytest.approx(K * len(heldout), abs=4)  # rounding moves a match at the cut
     if rule == "mutual_choice":
         assert (sae.threshold == sae.threshold[0]).all()
@@ -110,26 +112,49 @@ def test_l0_on_the_calibration_rows_is_k(rule, tiny_store):
         assert off.quantile(0.9) < 0.6
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_the_gap_is_what_the_sae_does_on_rows_that_the_calibration_has_not_seen(rule, tiny_store):
+    _, sae, gap = _finish(build_mesh(MeshConfig(), 1, "cpu"), tiny_store, rule)
+    rows = _rows(tiny_store, "heldout")[128:256]
+    energy = (rows - rows.mean(0)).square().sum()
+    assert gap.rows == len(rows)
+    for name, l0, fvu in (("frozen", gap.l0, gap.fvu), ("training", gap.l0_training, gap.fvu_training)):
+        matches = sae.matches(rows, name)  # one batch of 128, as in training
+        assert l0 == pytest.approx(len(matches) / len(rows), abs=2 / len(rows))
+        error = (sae.decode_matches(matches, len(rows)) - rows).square().sum()
+        assert fvu == pytest.approx((error / energy).item(), rel=1e-3)
+    assert gap.l0 == pytest.approx(K, rel=0.3)
+    assert (gap.l0 == gap.l0_training) == (gap.fvu == gap.fvu_training) == (rule == "token_choice")
+    said = gap.sentence()
+    assert said.startswith(f"frozen rule on 128 held-out rows: L0 {gap.l0:.2f} (training rule {gap.l0_training:.2f})")
+    assert said.endswith(f"FVU {gap.fvu:.4f} ({gap.fvu_training:.4f})")
+
+
 def _finish_on(mesh, store_path, rule):
-    _, sae = _finish(mesh, store_path, rule)
-    return None if sae is None else (sae.cfg, sae.state_dict())
+    finish._SLICE_ROWS = 7  # the first of three ranks has one slice more
+    _, sae, gap = _finish(mesh, store_path, rule)
+    return (None if sae is None else (sae.cfg, sae.state_dict())), gap
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_mesh_ends_with_the_same_sae_on_the_first_process(rule, tiny_store):
-    ((cfg, alone),) = run_on_mesh(_finish_on, (1, 1), tiny_store, rule)
-    for shape in ((1, 2), (2, 2)):
-        first, *others = run_on_mesh(_finish_on, shape, tiny_store, rule)
+    (((cfg, alone), gap),) = run_on_mesh(_finish_on, (1, 1), tiny_store, rule)
+    for shape in ((1, 2), (2, 2), (1, 3)):
+        ranks = run_on_mesh(_finish_on, shape, tiny_store, rule)
+        (first, *others), gaps = [rank[0] for rank in ranks], [rank[1] for rank in ranks]
         assert others == [None] * len(others)
         assert first[0] == cfg
         assert first[1].keys() == alone.keys()
         for name, tensor in first[1].items():
             tolerance = 1e-4 if name == "threshold" else 1e-6
             torch.testing.assert_close(tensor, alone[name], rtol=tolerance, atol=0)
+        assert all(other == gaps[0] for other in gaps)
+        for name, number in dataclasses.asdict(gap).items():
+            assert getattr(gaps[0], name) == pytest.approx(number, rel=1e-2), (shape, name)
 
 
 def test_a_hook_without_a_number_has_no_layer(tiny_store):
-    _, sae = _finish(build_mesh(MeshConfig(), 1, "cpu"), tiny_store, "mutual_choice")
+    _, sae, _ = _finish(build_mesh(MeshConfig(), 1, "cpu"), tiny_store, "mutual_choice")
     assert (sae.cfg.hook_name, sae.cfg.hook_layer) == (HOOK, 0)
     assert sae.cfg.allocation == "mutual_choice"
     assert sae.cfg.tokens_seen == STEPS * 128

@@ -147,7 +147,7 @@ def test_the_sae_that_comes_out(straight, tiny_store):
     assert (sae.cfg.context_size, sae.cfg.prepend_bos) == (32, True)
     x = torch.cat([store.read_chunk("blocks.1.resid_post", chunk) for chunk in store.chunks("heldout")]).float()
     matches = sae.matches(x)
-    assert len(matches) / len(x) == pytest.approx(4, rel=0.02)
+    assert len(matches) / len(x) == pytest.approx(4, rel=0.1)  # calibrated on half of these rows
     error = (sae.decode_matches(matches, len(x)) - x).square().sum()
     assert error < 0.8 * (x - x.mean(0)).square().sum()
     torch.testing.assert_close(sae(x), sae.decode_matches(matches, len(x)), rtol=1e-4, atol=1e-4)
@@ -155,6 +155,14 @@ def test_the_sae_that_comes_out(straight, tiny_store):
     if sae.cfg.allocation == "feature_choice":
         assert sae.quota_per_token.sum().item() == pytest.approx(4)
         assert len(sae.matches(x, "training")) <= 4 * len(x)
+
+
+def test_the_gap_of_the_frozen_rule_is_kept(mutual):
+    gap = json.loads((Path(mutual.out) / "frozen_rule.json").read_text())
+    assert gap.keys() == {"rows", "l0", "l0_training", "fvu", "fvu_training"}
+    assert gap["rows"] == 128
+    assert gap["l0"] == pytest.approx(gap["l0_training"], rel=0.2)
+    assert gap["fvu"] == pytest.approx(gap["fvu_training"], rel=0.2)
 
 
 def test_the_config_on_disk_is_complete(mutual):

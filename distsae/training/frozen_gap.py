@@ -1,0 +1,120 @@
+"""What freezing the rule changes: L0 and FVU on held-out tokens, by the training rule and by the thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from distsae.allocation import (
+    FeatureSelector,
+    Matches,
+    MutualSelector,
+    Place,
+    QuotaCredit,
+    Selector,
+    TokenSelector,
+    select,
+)
+from distsae.kernels import decode
+from distsae.model import FeatureShard
+from distsae.parallel import Mesh
+from distsae.training.config import TrainConfig
+from distsae.training.phases import Phases
+
+__all__ = ["FrozenGap", "frozen_gap"]
+
+
+@dataclass(frozen=True)
+class FrozenGap:
+    """The frozen rule beside the training rule, on held-out tokens.
+
+    Args:
+        rows: tokens.
+        l0: matches per token by the frozen rule.
+        l0_training: by the training rule, in batches as in training.
+        fvu: `sum ||x - x_hat||^2 / sum ||x - mean||^2` by the frozen rule, with the mean of these tokens.
+        fvu_training: by the training rule.
+    """
+
+    rows: int
+    l0: float
+    l0_training: float
+    fvu: float
+    fvu_training: float
+
+    def sentence(self) -> str:
+        """Says it in a line."""
+        return (
+            f"frozen rule on {self.rows:,} held-out rows: L0 {self.l0:.2f} (training rule {self.l0_training:.2f}), "
+            f"FVU {self.fvu:.4f} ({self.fvu_training:.4f})"
+        )
+
+
+@torch.no_grad()
+def frozen_gap(
+    shard: FeatureShard, config: TrainConfig, phases: Phases, threshold: Tensor | None, x: Tensor, mesh: Mesh
+) -> FrozenGap:
+    """Measures both rules in one pass over the encoder; collective, and the same on every mesh.
+
+    Args:
+        shard: this rank's features.
+        config: the run; its `batch_tokens` is what the training rule selects from at once.
+        phases: the rule at the end of training, and its quotas.
+        threshold: of this rank's features, fp32 `[d_sae_local]`; None if the training rule is the frozen one.
+        x: held-out activations, scaled as in training, fp32 `[rows, d_in]`, equal on all ranks.
+        mesh: this process's place.
+    """
+    d_sae, k, device = config.sae.d_sae, config.sae.k, shard.b_dec.device
+    training = _fresh(phases.selector, k)
+    quotas = phases.credit.quota_per_token if phases.credit is not None else None
+    credit = QuotaCredit(quotas, k, mesh.feature) if quotas is not None else None
+    selectors: list[Selector] = [training, *([_Above(threshold)] if threshold is not None else [])]
+    totals = torch.zeros(len(selectors), 2, dtype=torch.float64, device=device)  # matches, squared error
+    rows = x.shape[0] // mesh.data.size * mesh.data.size
+    x = x[:rows]
+    for block in torch.split(x, config.batch_tokens):
+        tokens = block.shape[0] // mesh.data.size
+        mine = block[mesh.data.rank * tokens : (mesh.data.rank + 1) * tokens].to(device)
+        if credit is not None and isinstance(training, FeatureSelector):
+            training.grant(credit.pay(tokens * mesh.data.size).to(device))
+        chunks = partial(shard.encode_chunks, mine - shard.b_dec)
+        for total, matches in zip(totals, select(selectors, chunks, mesh.place(d_sae, tokens), tokens), strict=True):
+            x_hat = mesh.feature.sum(decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
+            matched = mesh.feature.sum(torch.tensor(float(len(matches)), dtype=torch.float64, device=device))
+            total += mesh.data.sum(torch.stack([matched, (x_hat - mine).double().square().sum()]))
+    energy = (x.double() - x.double().mean(0)).square().sum().to(device)
+    numbers = (totals / torch.stack([energy.new_tensor(rows), energy])).tolist()
+    (l0_training, fvu_training), (l0, fvu) = numbers[0], numbers[-1]
+    return FrozenGap(rows, l0, l0_training, fvu, fvu_training)
+
+
+def _fresh(selector: Selector, k: int) -> TokenSelector | MutualSelector | FeatureSelector:
+    """Returns a selector of the same rule without a history."""
+    if isinstance(selector, FeatureSelector):
+        return FeatureSelector(selector.cuts.numel())
+    return TokenSelector(k) if isinstance(selector, TokenSelector) else MutualSelector(k)
+
+
+class _Above:
+    """Selects what exceeds the thresholds: the frozen rule in a selector's clothes."""
+
+    def __init__(self, threshold: Tensor) -> None:
+        self._threshold = threshold.clamp(min=0)[:, None]
+
+    def begin(self, place: Place, tokens: int) -> None:
+        self._found: list[Matches] = []
+
+    def offer(self, first_feature: int, pre_acts: Tensor) -> None:
+        above = pre_acts > self._threshold[first_feature : first_feature + pre_acts.shape[0]]
+        feature, token = above.nonzero(as_tuple=True)
+        self._found.append(Matches(token, feature + first_feature, pre_acts[feature, token]))
+
+    def settle(self) -> Matches:
+        return Matches(
+            torch.cat([matches.token for matches in self._found]),
+            torch.cat([matches.feature for matches in self._found]),
+            torch.cat([matches.score for matches in self._found]),
+        )
