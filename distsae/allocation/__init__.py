@@ -1,5 +1,6 @@
 """The paper's mathematics: who gets the budget of matches (arXiv 2411.02124)."""
 
+from distsae.allocation.blocks import blocks
 from distsae.allocation.density_ranks import DensityRanks
 from distsae.allocation.feature_selector import FeatureSelector
 from distsae.allocation.matches import Matches
@@ -22,6 +23,7 @@ __all__ = [
     "Selector",
     "TokenSelector",
     "ZipfFit",
+    "blocks",
     "feature_choice",
     "fit_zipf",
     "mutual_choice",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from distsae.allocation.blocks import blocks
 from distsae.collective import Collective, Solo
 
 __all__ = ["DensityRanks"]
@@ -44,9 +45,12 @@ class DensityRanks:
             density: of this rank's features, none negative, `[d_sae_local]`.
             feature: the ranks that share the features; None for one process that holds them all.
         """
-        bins = density.to(torch.float32, copy=True).view(torch.int32) >> 16
-        bins = bins.masked_fill_(bins < _SMALLEST, 0)
-        counts = torch.bincount(bins, minlength=_BINS)
+        bins = torch.empty_like(density, dtype=torch.int32)
+        counts = torch.zeros(_BINS, dtype=torch.long, device=density.device)
+        for values, block in blocks(density, bins):
+            torch.bitwise_right_shift(values.float().view(torch.int32), 16, out=block)
+            block.masked_fill_(block < _SMALLEST, 0)
+            counts += torch.bincount(block, minlength=_BINS)
         return DensityRanks(bins, (feature or Solo()).sum(counts).cpu())
 
     @property
@@ -78,7 +82,11 @@ class DensityRanks:
 
     def of_features(self, of_bin: Tensor) -> Tensor:
         """Returns what a table by bin, `[bins]`, holds for each local feature, `[d_sae_local]`."""
-        return of_bin.to(self.bins.device)[self.bins]
+        of_bin = of_bin.to(self.bins.device)
+        found = torch.empty_like(self.bins, dtype=of_bin.dtype)
+        for bins, block in blocks(self.bins, found):
+            torch.index_select(of_bin, 0, bins, out=block)
+        return found
 
     def density(self, rank: Tensor) -> Tensor:
         """Returns the density, to within 0.4%, of the features that hold the given ranks.

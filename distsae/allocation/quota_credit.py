@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from distsae.allocation.blocks import blocks
 from distsae.allocation.order_statistic import OrderStatistic, nth_largest
 from distsae.collective import Collective, Solo
 from distsae.errors import WrongInput
@@ -18,7 +19,6 @@ __all__ = ["QuotaCredit"]
 
 _BITS = 32
 _MATCH = 1 << _BITS
-_BLOCK = 1 << 16
 _SAFETY = 0.9
 """Where the next cut is looked for first, as a share of the last one."""
 
@@ -56,13 +56,13 @@ class QuotaCredit:
             WrongInput: there are fewer than `k` features.
         """
         budget = round(self._k * tokens)
-        for credit, quota in zip(_blocks(self.credit), _blocks(self.quota_per_token), strict=True):
+        for credit, quota in blocks(self.credit, self.quota_per_token):
             credit += (quota * (tokens * float(_MATCH))).round_().long()
         level, left = self._level(budget, tokens)
         cut = self._cut(level, left, tokens) if left else OrderStatistic(_MATCH, 0, 0)
         paid = torch.empty_like(self.credit)
         tied = torch.zeros_like(paid, dtype=torch.bool)
-        for credit, block, at_cut in zip(_blocks(self.credit), _blocks(paid), _blocks(tied), strict=True):
+        for credit, block, at_cut in blocks(self.credit, paid, tied):
             whole, remainder = _claims(credit, level, tokens)
             block.copy_(whole.add_(remainder > cut.value))
             at_cut.copy_(remainder == cut.value)
@@ -70,7 +70,7 @@ class QuotaCredit:
         if cut.room < cut.equal:
             places = places[: max(cut.room - self._on_earlier_ranks(places.numel()), 0)]
         paid[places] += 1
-        for credit, block in zip(_blocks(self.credit), _blocks(paid), strict=True):
+        for credit, block in blocks(self.credit, paid):
             credit -= block << _BITS
         return paid
 
@@ -102,7 +102,7 @@ class QuotaCredit:
     def _count(self, levels: tuple[int, ...], tokens: int) -> list[int]:
         """Counts the claims of all ranks of at least each level."""
         counts = torch.zeros(len(levels), dtype=torch.long, device=self.credit.device)
-        for credit in _blocks(self.credit):
+        for (credit,) in blocks(self.credit):
             whole = credit >> _BITS
             for place, level in enumerate(levels):
                 counts[place] += (whole + (1 - level)).clamp_(0, tokens).sum()
@@ -121,7 +121,7 @@ class QuotaCredit:
     def _remainders(self, level: int, tokens: int, least: int) -> Tensor:
         """Returns the remainders of at least `least` of the features that have a claim in `[level, level + 1)`."""
         found = []
-        for credit in _blocks(self.credit):
+        for (credit,) in blocks(self.credit):
             remainder = _claims(credit, level, tokens)[1]
             found.append(remainder[remainder >= least])
         return torch.cat(found)
@@ -130,11 +130,6 @@ class QuotaCredit:
         """Returns the sum of `number` over the ranks before this one; collective."""
         counts = self._feature.stack(torch.tensor(number, device=self.credit.device))
         return int(counts[: self._feature.rank].sum())
-
-
-def _blocks(rows: Tensor) -> tuple[Tensor, ...]:
-    """Returns views that a processor's cache holds: pass by pass, five times as fast as all of it at once."""
-    return torch.split(rows, _BLOCK)
 
 
 def _claims(credit: Tensor, level: int, tokens: int) -> tuple[Tensor, Tensor]:

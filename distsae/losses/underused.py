@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from distsae.allocation import DensityRanks, ZipfFit, fit_zipf
+from distsae.allocation import DensityRanks, ZipfFit, blocks, fit_zipf
 from distsae.collective import Collective
 from distsae.losses.firing import FiringStatistics
 
@@ -37,9 +37,12 @@ def underutilised(density: Tensor, ranks: DensityRanks, fit: ZipfFit | None, rho
     Returns:
         bool `[d_sae_local]`.
     """
-    if fit is None:
-        return torch.zeros_like(density, dtype=torch.bool)
-    return density < ranks.of_features(rho * fit.density(ranks.rank_of_bin))
+    marks = torch.zeros_like(density, dtype=torch.bool)
+    if fit is not None:
+        least = (rho * fit.density(ranks.rank_of_bin)).to(density)
+        for values, bins, block in blocks(density, ranks.bins, marks):
+            torch.lt(values, least[bins], out=block)
+    return marks
 
 
 @dataclass(frozen=True)

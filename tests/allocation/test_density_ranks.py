@@ -139,3 +139,15 @@ def test_one_collective_whose_size_does_not_depend_on_the_width():
     collectives, received = found.pop()
     assert collectives == 1
     assert received <= 256 * 1024
+
+
+def test_more_features_than_a_block_holds():
+    density = torch.rand(300_001, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 4
+    ranks = DensityRanks.measure(density)
+    assert ranks.features == 300_001
+    truncated = _truncated(density)
+    order = truncated.sort(descending=True)
+    by_hand = torch.empty_like(density)
+    _, group, size = order.values.unique_consecutive(return_inverse=True, return_counts=True)
+    by_hand[order.indices] = ((size.cumsum(0) - size).double() + (size + 1) / 2)[group]
+    assert torch.equal(ranks.rank(), by_hand)
