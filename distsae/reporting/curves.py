@@ -67,6 +67,26 @@ _CURVES = (
         share=True,
     ),
     _Curve(
+        key="zipf_residual",
+        title="Distance from the Zipf curve",
+        axis="nats, root mean square",
+        reading="How far log densities lie from the fitted curve; 0.1 is about 10%. Feature Choice pulls it to 0.",
+    ),
+    _Curve(
+        key="top_feature_share",
+        title="Matches of the densest 1% of the features",
+        axis="share of the matches",
+        reading="A few features always fire often; a share that climbs without end says that the dictionary collapses.",
+        share=True,
+    ),
+    _Curve(
+        key="token_overlap",
+        title="Overlap of two tokens' features",
+        axis="share of a token's features",
+        reading="What two tokens of a batch have in common, on average over all pairs; at 1 all look the same.",
+        share=True,
+    ),
+    _Curve(
         key="threshold",
         title="Threshold",
         axis="score",
