@@ -17,7 +17,14 @@ def test_a_zipf_dictionary_has_nothing_underutilised():
     assert found.zipf_s == pytest.approx(1.0, abs=0.05)
     assert found.zipf_r_squared is not None
     assert found.zipf_r_squared > 0.99
+    assert found.zipf_residual < 0.01
     assert torch.equal(found.density, shuffled.double() / 100_000)
+
+
+def test_the_share_of_the_densest():
+    counts = torch.tensor([300] * 3 + [100] * 297)
+    assert summarise(counts, 1000).top_feature_share == pytest.approx(900 / 30_600, rel=0.01)
+    assert summarise(torch.zeros(300, dtype=torch.long), 1000).top_feature_share is None
 
 
 def test_shares_against_counting_by_hand():
@@ -27,8 +34,10 @@ def test_shares_against_counting_by_hand():
     found = summarise(counts, 100_000)
     assert found.dead_share == pytest.approx(20 / 300)
     assert found.predicted is not None
+    assert found.predicted.shape == (300,)
     ranked = sorted((float(d) for d in found.density), reverse=True)
     below = sum(d == 0 or d < UNDERUTILISED_BELOW * float(p) for d, p in zip(ranked, found.predicted, strict=True))
+    assert below == 50
     assert found.underutilised_share == pytest.approx(below / 300)
     assert found.underutilised_share >= found.dead_share
 
@@ -37,4 +46,5 @@ def test_too_few_features_for_a_fit():
     found = summarise(torch.tensor([5, 0, 0, 0]), 10)
     assert found.predicted is None
     assert found.zipf_s is None
+    assert found.zipf_residual is None
     assert found.dead_share == found.underutilised_share == 0.75

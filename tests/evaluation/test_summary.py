@@ -46,6 +46,8 @@ def test_the_mean_explains_nothing(by_hand, conclude, mean):
     assert result["dead_share"] == 1
     assert result["l0"] == 0
     assert result["zipf_s"] is None
+    assert result["zipf_residual"] is None
+    assert result["top_feature_share"] is None
 
 
 def test_zeros_recover_nothing(by_hand, conclude):
