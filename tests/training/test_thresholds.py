@@ -24,6 +24,18 @@ def test_the_first_step_is_not_averaged_with_zero():
         torch.testing.assert_close(tracker.thresholds(), torch.full((3,), 2.5, dtype=torch.float64))
 
 
+def test_it_is_a_threshold_after_one_step_and_never_negative():
+    """A peer leaves -1, with which every feature fires, until step 1000."""
+    mutual, by_feature = MutualSelector(1), FeatureSelector(2)
+    for tracker, selector in ((ThresholdTracker(2), mutual), (ThresholdTracker(2), by_feature)):
+        for step in range(1, 1200):
+            mutual.cut, by_feature.cuts = 1e-3 / step, torch.tensor([1e-3 / step, torch.nan])
+            tracker.update(selector)
+            first, second = tracker.thresholds().tolist()
+            assert 0.999e-3 / step < first < 1.001e-3
+            assert second == (first if selector is mutual else torch.inf)  # never selected: does not fire
+
+
 def test_the_average_follows_and_weighs_recent_steps_more():
     tracker, selector = ThresholdTracker(1), MutualSelector(1)
     cuts = [1.0, 4.0, 2.0]
