@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from distsae.allocation import MutualSelector, TokenSelector, select
 from distsae.allocation.exchange import CandidateExchange
 from distsae.allocation.order_statistic import OrderStatistic, nth_largest
 from distsae.parallel import GroupCollective, Mesh
+from tests.allocation.samples import chunks
 
 from .processes import run_on_mesh
 
@@ -75,3 +77,34 @@ def test_parts_of_unequal_length_take_one_collective_while_their_length_is_stead
             length = (10, 12, 11, 500, 490, 0)[step]
             assert bodies == [list(range(1000 * rank, 1000 * rank + length * (1 + rank))) for rank in range(3)]
         assert [calls for _, calls in answers] == [2, 1, 1, 2, 1, 1]
+
+
+def _steady(mesh: Mesh, rule: str) -> list[tuple[int, int]]:
+    """Returns collectives and bytes of each of six fresh batches."""
+    tokens, features, k = 512, 512, 16
+    selector = {"mutual_choice": lambda: MutualSelector(k), "token_choice": lambda: TokenSelector(k)}[rule]()
+    mine, place = mesh.features(features), mesh.place(features, tokens)
+    groups = [group for group in (mesh.feature, mesh.world) if isinstance(group, GroupCollective)]
+    spent = []
+    for step in range(6):
+        batch = torch.randn(tokens, features, generator=torch.Generator().manual_seed(step))[:, mine.start : mine.stop]
+        before = [(group.collectives, group.bytes_received) for group in groups]
+        select([selector], lambda batch=batch: chunks(batch, 64), place, tokens)
+        after = [(group.collectives, group.bytes_received) for group in groups]
+        spent.append(tuple(sum(b[i] - a[i] for a, b in zip(before, after, strict=True)) for i in (0, 1)))
+    return spent
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_a_steady_step_of_mutual_choice_takes_two_collectives_of_a_histogram(ranks):
+    for spent in run_on_mesh(_steady, (1, ranks), "mutual_choice"):
+        assert all(calls <= 3 for calls, _ in spent[1:])
+        assert sorted(calls for calls, _ in spent[1:])[2] == 2
+        assert all(received < 40_000 for _, received in spent[1:])
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_token_choice_is_spared_most_of_what_each_rank_holds(ranks):
+    whole = (ranks - 1) * 512 * 16 * 4  # a gather of each rank's k largest scores of each token
+    for spent in run_on_mesh(_steady, (1, ranks), "token_choice"):
+        assert all(calls <= 4 and received < (1.0 if ranks == 2 else 0.6) * whole for calls, received in spent[1:])
