@@ -36,7 +36,8 @@ def _arguments(store: Path, out: Path, **changes: object) -> list[str]:
         "sae.d_sae": 128,
         "sae.k": 4,
         "optimizer.lr": 2e-3,
-        "finetune_fc_from": 0.6,
+        "finetune_fc_from": 0.4,
+        "quota_refresh": 2,
         "auxiliary.dead_after_tokens": 600,
         "auxiliary.window_tokens": 1000,
         "auxiliary.refresh_steps": 3,
@@ -88,7 +89,7 @@ def test_two_processes_train_what_one_does(mesh, alone, tiny_store, tmp_path):
     for line, other in zip(lines, expected, strict=True):
         for name in ("loss", "fvu", "aux_loss", "l0", "grad_norm", "threshold", "lr"):
             assert line[name] == pytest.approx(other[name], rel=1e-4), (line["step"], name)
-        for name in ("tokens", "dead_share", "underutilised_share", "aux_share", "allocation", "shortfall"):
+        for name in ("tokens", "dead_share", "underutilised_share", "aux_share", "allocation", "shortfall", "token_overlap"):
             assert line[name] == other[name], (line["step"], name)
         assert line["selection_collectives"] > 0
         assert line["selection_kilobytes"] > 0
@@ -100,7 +101,7 @@ def test_two_processes_train_what_one_does(mesh, alone, tiny_store, tmp_path):
 
 @pytest.mark.heavy
 def test_a_run_goes_on_with_another_number_of_processes(alone, tiny_store, tmp_path):
-    """Five steps on one process, killed; the rest on two."""
+    """Five steps on one process, the last one with quotas, killed; the rest on two, which rank the features again."""
     import shutil
 
     out = tmp_path / "run"
@@ -110,6 +111,7 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tiny_store, tmp_p
     done = _launch(_arguments(tiny_store, out, **{"checkpoint.every": 5, "mesh.feature": 2}))
     assert done.returncode == 0, done.stderr
     assert "resumed from" in done.stderr
+    assert "step 7: features ranked again" in done.stderr
     for line, other in zip(_metrics(out), _metrics(alone), strict=True):
         assert line["loss"] == pytest.approx(other["loss"], rel=1e-4)
     torch.testing.assert_close(SAE.load(out).W_dec, SAE.load(alone).W_dec, rtol=1e-3, atol=1e-4)
