@@ -57,7 +57,7 @@ def _train(mesh: Mesh, engines: list[DeepSpeedConfig | None]) -> tuple[list[tupl
     return found, weights
 
 
-@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (2, 2)], ids=lambda shape: f"{shape[0]}x{shape[1]}")
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (2, 2), (1, 3)], ids=lambda shape: f"{shape[0]}x{shape[1]}")
 @pytest.mark.parametrize(
     "engines",
     [

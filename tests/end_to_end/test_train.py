@@ -47,11 +47,11 @@ def _arguments(store: Path, out: Path, **changes: object) -> list[str]:
     return ["train", *(word for name, value in (values | changes).items() for word in (f"--{name}", str(value)))]
 
 
-def _launch(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+def _launch(arguments: list[str], processes: int = 2) -> subprocess.CompletedProcess[str]:
     config = ROOT / "cluster_configs" / "cpu_2.yaml"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), "-m", "distsae"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     return subprocess.run(
-        [*command, *arguments],
+        [*command, "--num_processes", str(processes), "-m", "distsae", *arguments],
         capture_output=True,
         text=True,
         timeout=300,
@@ -72,14 +72,15 @@ def alone(tiny_store, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "mesh",
+    ("mesh", "processes"),
     [
-        pytest.param({"mesh.feature": 2}, id="1x2"),
-        pytest.param({"mesh.data": 2}, id="2x1", marks=pytest.mark.heavy),
+        pytest.param({"mesh.feature": 2}, 2, id="1x2"),
+        pytest.param({"mesh.data": 2}, 2, id="2x1", marks=pytest.mark.heavy),
+        pytest.param({"mesh.feature": 3}, 3, id="1x3", marks=pytest.mark.heavy),  # shards of 43, 43 and 42 features
     ],
 )
-def test_two_processes_train_what_one_does(mesh, alone, tiny_store, tmp_path):
-    done = _launch(_arguments(tiny_store, tmp_path / "run", **mesh))
+def test_several_processes_train_what_one_does(mesh, processes, alone, tiny_store, tmp_path):
+    done = _launch(_arguments(tiny_store, tmp_path / "run", **mesh), processes)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("training d_sae 128") == 1  # one process speaks for both
     assert done.stderr.count(f"wrote {tmp_path / 'run' / 'sae'}") == 1
@@ -89,7 +90,15 @@ def test_two_processes_train_what_one_does(mesh, alone, tiny_store, tmp_path):
     for line, other in zip(lines, expected, strict=True):
         for name in ("loss", "fvu", "aux_loss", "l0", "grad_norm", "threshold", "lr"):
             assert line[name] == pytest.approx(other[name], rel=1e-4), (line["step"], name)
-        for name in ("tokens", "dead_share", "underutilised_share", "aux_share", "allocation", "shortfall", "token_overlap"):
+        for name in (
+            "tokens",
+            "dead_share",
+            "underutilised_share",
+            "aux_share",
+            "allocation",
+            "shortfall",
+            "token_overlap",
+        ):
             assert line[name] == other[name], (line["step"], name)
         assert line["selection_collectives"] > 0
         assert line["selection_kilobytes"] > 0
