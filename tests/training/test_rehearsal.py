@@ -1,0 +1,43 @@
+"""A rehearsal counts what Mutual Choice would select, from where Mutual Choice left off."""
+
+import torch
+
+from distsae.allocation import MutualSelector, Place, mutual_choice, select
+from distsae.collective import Solo
+from distsae.losses import FiringStatistics
+from distsae.training.rehearsal import Rehearsal
+
+FEATURES, TOKENS, K = 12, 30, 2
+
+
+def _before():
+    statistics = FiringStatistics(FEATURES, window_tokens=200, dead_after_tokens=100)
+    statistics.update(torch.arange(FEATURES).repeat_interleave(torch.arange(FEATURES)), TOKENS, Solo())
+    return statistics
+
+
+def test_it_goes_on_from_the_statistics_so_far_and_leaves_them_alone():
+    before = _before()
+    rehearsal = Rehearsal(K, before)
+    assert torch.equal(rehearsal.statistics.density(), before.density())
+    assert rehearsal.statistics.window_tokens == before.window_tokens
+    rehearsal.statistics.update(torch.zeros(5, dtype=torch.long), TOKENS, Solo())
+    assert torch.equal(before.density(), _before().density())
+
+
+def test_its_selector_is_mutual_choice():
+    scores = torch.randn(TOKENS, FEATURES, generator=torch.Generator().manual_seed(0))
+    selector = Rehearsal(K, _before()).selector
+    assert isinstance(selector, MutualSelector)
+    (found,) = select([selector], lambda: [(0, scores.t().contiguous())], Place.solo(FEATURES), TOKENS)
+    assert torch.equal(found.by_token().feature, mutual_choice(scores, K * TOKENS).feature)
+
+
+def test_its_state_is_live_and_has_names_of_its_own():
+    rehearsal, before = Rehearsal(K, _before()), _before()
+    assert rehearsal.state().keys() == {"rehearsal.matches", "rehearsal.tokens_since_fired", "rehearsal.tokens"}
+    rehearsal.statistics.update(torch.tensor([3]), TOKENS, Solo())
+    resumed = Rehearsal(K, before)
+    for name, tensor in resumed.state().items():
+        tensor.copy_(rehearsal.state()[name])
+    assert torch.equal(resumed.statistics.density(), rehearsal.statistics.density())
