@@ -103,10 +103,10 @@ class TokenSelector:
         keep = largest_per_segment(token, score, self._quotas(score.device))
         self._token, self._feature, self._score = [token[keep]], [feature[keep]], [score[keep]]
         self._held = keep.numel()
-        if self._lower is not None:
-            full = torch.bincount(self._token[0], minlength=self._tokens) == self.k
-            least = torch.full_like(self._lower, torch.inf).scatter_reduce(0, self._token[0], self._score[0], "amin")
-            self._lower = torch.where(full, torch.maximum(self._lower, least), self._lower)
+        lower = self._score[0].new_zeros(self._tokens) if self._lower is None else self._lower
+        full = torch.bincount(self._token[0], minlength=self._tokens) == self.k
+        least = torch.full_like(lower, torch.inf).scatter_reduce(0, self._token[0], self._score[0], "amin")
+        self._lower = torch.where(full, torch.maximum(lower, least), lower)
 
     def _quotas(self, device: torch.device) -> Tensor:
         return torch.full((self._tokens,), self.k, device=device)
