@@ -22,8 +22,8 @@ class AlarmConfig:
     """Limits over which a run warns that its dictionary collapses; 1 is never exceeded.
 
     Args:
-        top_feature_share: of the share of all matches that the densest 1% of the features take.
-        token_overlap: of the mean share of their features that two tokens of a batch have in common.
+        top_feature_share: limit of the share of all matches that the densest 1% of the features take.
+        token_overlap: limit of the mean share of their features that two tokens of a batch have in common.
     """
 
     top_feature_share: float = 0.6
