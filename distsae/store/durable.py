@@ -26,7 +26,7 @@ def publish_json(path: Path, content: dict[str, Any]) -> bool:
 
     A checksum of the content is added to it, so that a flipped byte is found on reading.
     """
-    text = json.dumps({**content, "checksum": _checksum(content)}, indent=1)
+    text = _text(content)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     with temporary.open("w", encoding="utf-8") as file:
@@ -48,15 +48,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        TornData: the file is not what was written; it is named.
+        TornData: the file is not, to the byte, what was written; it is named.
     """
+    text = path.read_bytes()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
         checksum = content.pop("checksum")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TornData(f"{path} is damaged: it is not a record with a checksum ({error})") from None
     if checksum != _checksum(content):
         raise TornData(f"{path} is damaged: its content does not match its checksum")
+    if text != _text(content).encode():  # a flipped byte may leave the meaning as it was: 1e9 and 1E9
+        raise TornData(f"{path} is damaged: it is not as it was written")
     return dict(content)
 
 
@@ -89,6 +92,10 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _text(content: dict[str, Any]) -> str:
+    return json.dumps({**content, "checksum": _checksum(content)}, indent=1)
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["DTYPES", "ROW_ARRAYS", "StorageDtype", "StorePaths", "chunk_count"]
+__all__ = ["CONTEXT_DTYPE", "DTYPES", "ROW_ARRAYS", "StorageDtype", "StorePaths", "chunk_count"]
 
 
 class StorageDtype(NamedTuple):
@@ -48,6 +48,9 @@ ROW_ARRAYS: dict[str, np.dtype[Any]] = {
     "context_id": np.dtype("<i8"),
 }
 """What is known of every row beside its activation."""
+
+CONTEXT_DTYPE = np.dtype("<i4")
+"""Of `context_token_ids`."""
 
 
 class StorePaths:

@@ -1,8 +1,7 @@
 """A sealed store, opened: its rows chunk by chunk, each checked against its commit record.
 
-Reading goes straight to the chunk files (they are uncompressed, so a chunk is one contiguous read), after the same
-layout that zarr-python writes. Nothing is read that a commit record does not name, and what is read either has the
-crc32c that the record promised or raises `TornData` with the file's name.
+Nothing is read that a commit record does not name, and what is read either has the crc32c that the record promised or
+raises `TornData` with the file's name (`stored_array.py`).
 """
 
 from __future__ import annotations
@@ -18,12 +17,13 @@ from torch import Tensor
 from distsae.errors import TornData, WrongInput, nearest
 from distsae.store.attributes import FORMAT_VERSION, StoreAttributes
 from distsae.store.commit import committed_units, read_attributes
-from distsae.store.durable import crc32c, read_json
-from distsae.store.layout import DTYPES, ROW_ARRAYS, StorePaths, chunk_count
+from distsae.store.durable import read_json
+from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.plan import unit_contexts
 from distsae.store.records import UnitRecord
+from distsae.store.stored_array import StoredArray
 
-__all__ = ["Chunk", "RowIds", "Statistics", "Store", "read_chunk_file"]
+__all__ = ["Chunk", "RowIds", "Statistics", "Store"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -89,6 +89,7 @@ class Store:
         self.heldout_rows: int = dataset["heldout_rows"]
         self._statistics: dict[str, Any] = dataset["statistics"]
         self._paths = StorePaths(path)
+        self._arrays: dict[tuple[int, str], StoredArray] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -109,6 +110,9 @@ class Store:
                 "with the version of distsae that wrote it"
             )
         attributes = StoreAttributes.from_json(dataset["attributes"])
+        first = read_attributes(root)
+        if first is None or first.fingerprint() != dataset["fingerprint"]:
+            raise TornData(f"{paths.attributes} is missing or not the one that the store was sealed with")
         units = []
         for unit, digest in enumerate(dataset["unit_digests"]):
             try:
@@ -159,8 +163,9 @@ class Store:
         )
 
     def chunk_file(self, hook: str, chunk: Chunk) -> str:
-        """Returns the path, inside the unit's attempt, of the file that holds a chunk of activations."""
-        return f"act/{hook}/c/{chunk.index}/0"
+        """Returns the path, inside the unit's attempt, of the first file that holds a chunk of activations."""
+        start = chunk.index * self.attributes.chunk_rows
+        return self.array(chunk.unit, f"act/{hook}").files(start, start + chunk.rows)[0]
 
     def read_chunk(self, hook: str, chunk: Chunk) -> Tensor:
         """Returns the rows of a chunk, `[rows, d_in]`, in the storage dtype.
@@ -169,10 +174,33 @@ class Store:
             TornData: the file is missing or damaged; it is named.
         """
         self.require_hook(hook)
-        storage = DTYPES[self.attributes.dtype]
-        payload = self._read(self.units[chunk.unit], self.chunk_file(hook, chunk))
-        rows = torch.from_numpy(payload).view(storage.torch).view(-1, self.attributes.d_in[hook])
-        return rows[: chunk.rows]
+        rows = self.array(chunk.unit, f"act/{hook}").read_chunk(chunk.index)
+        return torch.from_numpy(rows).view(DTYPES[self.attributes.dtype].torch)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the arrays that every unit has."""
+        return (*ROW_ARRAYS, "context_token_ids", *(f"act/{hook}" for hook in self.attributes.hooks))
+
+    def array(self, unit: int, name: str) -> StoredArray:
+        """Returns an array of a unit; its metadata are read and checked the first time.
+
+        Raises:
+            TornData: a metadata file is missing or damaged; it is named.
+        """
+        if (unit, name) not in self._arrays:
+            record, attributes = self.units[unit], self.attributes
+            shape: tuple[int, ...] = (record.rows,)
+            dtype = ROW_ARRAYS.get(name, CONTEXT_DTYPE)
+            if name == "context_token_ids":
+                shape = (record.contexts, attributes.context_length)
+            elif name.startswith("act/"):
+                dtype = DTYPES[attributes.dtype].numpy
+                shape = (record.rows, attributes.d_in[name.removeprefix("act/")])
+            self._arrays[unit, name] = StoredArray(
+                self._paths.attempt(record.attempt), name, dtype, shape, attributes.chunk_rows, record.files
+            )
+        return self._arrays[unit, name]
 
     def read_ids(self, unit_index: int) -> RowIds:
         """Returns where the rows of a unit come from.
@@ -180,10 +208,8 @@ class Store:
         Raises:
             TornData: a file is missing or damaged; it is named.
         """
-        record = self.units[unit_index]
-        return RowIds(
-            **{name: self._read_array(record, name, dtype, record.rows) for name, dtype in ROW_ARRAYS.items()}
-        )
+        read = {name: self.array(unit_index, name).read().astype(np.int64) for name in ROW_ARRAYS}
+        return RowIds(**{name: torch.from_numpy(values) for name, values in read.items()})
 
     def heldout_contexts(self) -> Tensor:
         """Returns the token ids of the held-out contexts, int64 `[n, context_length]`, BOS included.
@@ -193,44 +219,11 @@ class Store:
         """
         length = self.attributes.context_length
         whole = [
-            self._read_array(record, "context_token_ids", np.dtype("<i4"), record.contexts, (length,))
+            torch.from_numpy(self.array(record.index, "context_token_ids").read().astype(np.int64))
             for record in self.units
             if record.split == "heldout"
         ]
         return torch.cat([torch.empty(0, length, dtype=torch.int64), *whole])
-
-    def _read_array(
-        self, record: UnitRecord, name: str, dtype: np.dtype[Any], rows: int, width: tuple[int, ...] = ()
-    ) -> Tensor:
-        suffix = "/0" * len(width)
-        chunks = [
-            self._read(record, f"{name}/c/{index}{suffix}").view(dtype)
-            for index in range(chunk_count(rows, self.attributes.chunk_rows))
-        ]
-        flat = np.concatenate(chunks).reshape(-1, *width)[:rows]
-        return torch.from_numpy(flat.astype(np.int64))
-
-    def _read(self, record: UnitRecord, relative: str) -> np.ndarray:
-        size, checksum = record.files[relative]
-        return read_chunk_file(self._paths.attempt(record.attempt) / relative, size, checksum)
-
-
-def read_chunk_file(file: Path, size: int, checksum: int) -> np.ndarray:
-    """Returns the payload of a chunk file, uint8, writable.
-
-    Raises:
-        TornData: the file is missing, or its size or crc32c is not the one that its commit record promised.
-    """
-    try:
-        content = np.fromfile(file, dtype=np.uint8)
-    except FileNotFoundError:
-        raise TornData(f"{file} is missing; its unit's commit record promises {size} bytes") from None
-    if len(content) != size:
-        raise TornData(f"{file} is damaged: {len(content)} bytes where its commit record promises {size}")
-    payload = content[:-4]
-    if crc32c(payload) != checksum or int.from_bytes(content[-4:].tobytes(), "little") != checksum:
-        raise TornData(f"{file} is damaged: its crc32c is not the one in its commit record")
-    return payload
 
 
 def _why_not_open(root: Path) -> str:

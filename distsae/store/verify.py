@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from distsae.errors import TornData
-from distsae.store.durable import crc32c
-from distsae.store.layout import StorePaths, chunk_count
-from distsae.store.reader import Store, read_chunk_file
-from distsae.store.records import FileRecord, UnitRecord
-from distsae.store.writer import is_chunk_file
+from distsae.store.attempt_files import arrays_with_crc, check_file, is_metadata, read_metadata, trails
+from distsae.store.layout import StorePaths
+from distsae.store.reader import Store
+from distsae.store.records import UnitRecord
 
 __all__ = ["verify_store"]
 
@@ -19,7 +19,7 @@ def verify_store(store: Store, on_file: Callable[[int], None] = lambda size: Non
     """Reads every file of a sealed store and compares sizes, checksums and counts with what was promised.
 
     Args:
-        store: an open store; opening has already checked `dataset.json` and the commit records themselves.
+        store: an open store; opening has already checked `dataset.json`, `attributes.json` and the commit records.
         on_file: called after each file with the bytes that its record promised.
 
     Returns:
@@ -28,40 +28,46 @@ def verify_store(store: Store, on_file: Callable[[int], None] = lambda size: Non
     paths = StorePaths(store.path)
     faults = []
     for record in store.units:
-        faults += _count_faults(store, paths, record)
-        for name, (size, checksum) in record.files.items():
-            faults += _file_faults(paths.attempt(record.attempt) / name, name, FileRecord(size, checksum))
-            on_file(size)
-    rows = sum(record.rows for record in store.units if record.split == "train")
-    if rows != store.rows:
-        faults.append(f"{paths.dataset} promises {store.rows} train rows; the commit records hold {rows}")
+        whole = _file_faults(paths.attempt(record.attempt), record, on_file)
+        faults += whole or _array_faults(store, record)
+        if record.rows != record.contexts * store.attributes.rows_per_context:
+            faults.append(f"{paths.commit(record.index)} promises {record.rows} rows from {record.contexts} contexts")
+    for split, promised in (("train", store.rows), ("heldout", store.heldout_rows)):
+        rows = sum(record.rows for record in store.units if record.split == split)
+        if rows != promised:
+            faults.append(f"{paths.dataset} promises {promised} {split} rows; the commit records hold {rows}")
     return faults
 
 
-def _file_faults(file: Path, name: str, promised: FileRecord) -> list[str]:
-    try:
-        if is_chunk_file(name):
-            read_chunk_file(file, promised.size, promised.crc32c)
-            return []
-        content = file.read_bytes()
-    except FileNotFoundError:
-        return [f"{file} is missing"]
-    except (TornData, OSError) as error:
-        return [str(error)]
-    if len(content) != promised.size or crc32c(content) != promised.crc32c:
-        return [f"{file} is damaged: its content is not what its commit record promises"]
-    return []
+def _file_faults(folder: Path, record: UnitRecord, on_file: Callable[[int], None]) -> list[str]:
+    """What is wrong with the files that a commit record names."""
+    faults: list[str] = []
+    metadata: dict[str, dict[str, Any]] = {}
+    arrays: dict[str, bool] = {}
+    for name in sorted(record.files, key=lambda name: not is_metadata(name)):
+        try:
+            if is_metadata(name):
+                metadata[name] = read_metadata(folder, name, record.files)
+                arrays = arrays_with_crc(metadata)
+            else:
+                check_file(folder / name, record.files[name], trails(name, arrays))
+        except (TornData, OSError) as error:
+            faults.append(str(error))
+        on_file(record.files[name].size)
+    return faults
 
 
-def _count_faults(store: Store, paths: StorePaths, record: UnitRecord) -> list[str]:
-    """Whether the record itself names every chunk that its rows need."""
-    attributes = store.attributes
+def _array_faults(store: Store, record: UnitRecord) -> list[str]:
+    """Whether the record names every file that the unit's arrays need, for a unit whose files are whole."""
     faults = []
-    if record.rows != record.contexts * attributes.rows_per_context:
-        faults.append(f"{paths.commit(record.index)} promises {record.rows} rows from {record.contexts} contexts")
-    chunks = range(chunk_count(record.rows, attributes.chunk_rows))
-    wanted = [f"act/{hook}/c/{index}/0" for hook in attributes.hooks for index in chunks]
-    missing = [name for name in wanted if name not in record.files]
-    if missing:
-        faults.append(f"{paths.commit(record.index)} does not name {missing[0]} ({len(missing)} chunks missing)")
+    for name in store.arrays:
+        try:
+            needed = store.array(record.index, name).files()
+        except TornData as error:
+            faults.append(str(error))
+            continue
+        missing = [file for file in needed if file not in record.files]
+        if missing:
+            commit = StorePaths(store.path).commit(record.index)
+            faults.append(f"{commit} does not name {missing[0]} ({len(missing)} files of {name} missing)")
     return faults

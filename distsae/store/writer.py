@@ -7,7 +7,6 @@ An attempt has a name of its own, so that writers never meet; what makes it part
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,13 @@ import zarr.codecs
 from torch import Tensor
 
 from distsae.errors import TornData
+from distsae.store.attempt_files import is_metadata, record_files
 from distsae.store.attributes import StoreAttributes
-from distsae.store.durable import crc32c, fsync_tree
-from distsae.store.layout import DTYPES, ROW_ARRAYS, StorePaths, chunk_count
-from distsae.store.records import FileRecord, HookSums, UnitRecord
+from distsae.store.durable import fsync_tree
+from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
+from distsae.store.records import HookSums, UnitRecord
 
-__all__ = ["UnitData", "is_chunk_file", "write_attempt"]
+__all__ = ["UnitData", "write_attempt"]
 
 _SUM_ROWS = 4096
 
@@ -67,14 +67,14 @@ def write_attempt(root: Path, attributes: StoreAttributes, unit: int, split: str
     )
     for name, array in arrays.items():
         _write_array(group, name, array, attributes.chunk_rows, -1)
-    contexts = data.context_token_ids.numpy().astype("<i4")
+    contexts = data.context_token_ids.numpy().astype(CONTEXT_DTYPE)
     _write_array(group, "context_token_ids", contexts, attributes.chunk_rows, -1)
     act_group = group.create_group("act")
     for hook, array in acts.items():
         _write_array(act_group, hook, array, attributes.chunk_rows, storage.fill, logical_dtype=storage.logical)
 
-    names = sorted(os.path.relpath(file, folder) for file in folder.rglob("*") if file.is_file())
-    chunks = sum(1 for name in names if is_chunk_file(name))
+    files = record_files(folder)
+    chunks = sum(1 for name in files if not is_metadata(name))
     expected = sum(
         chunk_count(len(array), attributes.chunk_rows) for array in (*arrays.values(), contexts, *acts.values())
     )
@@ -82,7 +82,6 @@ def write_attempt(root: Path, attributes: StoreAttributes, unit: int, split: str
         raise TornData(
             f"{folder} lost files while it was written: {chunks} of {expected} chunks are there; run it again"
         )
-    files = {name: _file_record(folder / name, name) for name in names}
     fsync_tree(folder, root)
     return UnitRecord(
         index=unit,
@@ -95,11 +94,6 @@ def write_attempt(root: Path, attributes: StoreAttributes, unit: int, split: str
         sums={hook: _sums(data.acts[hook]) for hook in attributes.hooks},
         files=files,
     )
-
-
-def is_chunk_file(relative: str) -> bool:
-    """Says whether a file of an attempt is a chunk (which ends with its own crc32c) and not metadata."""
-    return not relative.endswith("zarr.json")
 
 
 def _write_array(
@@ -124,17 +118,6 @@ def _as_numpy(acts: Tensor, dtype: np.dtype[Any]) -> np.ndarray:
         acts = acts.view(torch.uint16)
     array: np.ndarray = acts.numpy()
     return array.astype(dtype, copy=False)
-
-
-def _file_record(file: Path, relative: str) -> FileRecord:
-    content = file.read_bytes()
-    if not is_chunk_file(relative):
-        return FileRecord(len(content), crc32c(content))
-    payload, trailer = content[:-4], content[-4:]
-    checksum = crc32c(payload)
-    if checksum != int.from_bytes(trailer, "little"):
-        raise TornData(f"{file} was just written and reads back differently: the disk or the memory is faulty")
-    return FileRecord(len(content), checksum)
 
 
 def _digest(arrays: list[np.ndarray]) -> str:

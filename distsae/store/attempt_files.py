@@ -1,0 +1,142 @@
+"""The files of an attempt against the sizes and checksums that its commit record promises.
+
+Every file is covered by one crc32c. A chunk whose last codec is crc32c already ends with that of its payload, and the
+crc32c of such a whole is the same number for every content; so its record keeps the payload's, and the file's own
+trailer must agree. Of every other file (metadata, chunks in other codecs) the record keeps the crc32c of the whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distsae.errors import TornData
+from distsae.store.durable import crc32c
+from distsae.store.records import FileRecord
+
+__all__ = [
+    "TRAILER",
+    "arrays_with_crc",
+    "check_file",
+    "ends_with_crc",
+    "is_metadata",
+    "read_chunk_file",
+    "read_metadata",
+    "record_files",
+    "trails",
+]
+
+TRAILER = 4
+"""Bytes of the crc32c that a chunk ends with."""
+
+
+def is_metadata(relative: str) -> bool:
+    """Says whether a file of an attempt is a `zarr.json` and not a chunk."""
+    return relative == "zarr.json" or relative.endswith("/zarr.json")
+
+
+def ends_with_crc(metadata: dict[str, Any]) -> bool:
+    """Says whether the chunks of the array with this `zarr.json` end with the crc32c of what comes before it."""
+    codecs = metadata.get("codecs") or [{}]
+    return bool(codecs[-1].get("name") == "crc32c")
+
+
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """Returns size and crc32c of every file of an attempt, in any codecs, by its path inside `folder`.
+
+    Raises:
+        TornData: a chunk does not have the crc32c that it ends with.
+    """
+    names = sorted(os.path.relpath(file, folder) for file in folder.rglob("*") if file.is_file())
+    trailed = arrays_with_crc({name: json.loads((folder / name).read_bytes()) for name in names if is_metadata(name)})
+    return {name: _record(folder / name, trails(name, trailed)) for name in names}
+
+
+def _record(file: Path, trailing: bool | None) -> FileRecord:
+    content = file.read_bytes()
+    if not trailing:
+        return FileRecord(len(content), crc32c(content))
+    checksum = crc32c(content[:-TRAILER])
+    if checksum != int.from_bytes(content[-TRAILER:], "little"):
+        raise TornData(f"{file} was just written and reads back differently: the disk or the memory is faulty")
+    return FileRecord(len(content), checksum)
+
+
+def check_file(file: Path, promised: FileRecord, trailing: bool | None) -> None:
+    """Reads a file and compares it with its record; `trailing` says whether it ends with its crc, None if unknown.
+
+    Raises:
+        TornData: the file is missing or is not what the record promises.
+    """
+    content = _read_promised(file, promised)
+    found = [crc32c(content)] if not trailing else []
+    if trailing is not False and len(content) >= TRAILER:
+        payload = crc32c(content[:-TRAILER])
+        found += [payload] if payload == int.from_bytes(content[-TRAILER:].tobytes(), "little") else []
+    if promised.crc32c not in found:
+        raise _damaged(file)
+
+
+def read_metadata(folder: Path, relative: str, files: dict[str, FileRecord]) -> dict[str, Any]:
+    """Returns the content of a `zarr.json` after comparing it with its record.
+
+    Raises:
+        TornData: the file is missing, damaged, or not in the commit record.
+    """
+    if relative not in files:
+        raise TornData(f"{folder / relative} is not in the commit record of its unit")
+    check_file(folder / relative, files[relative], trailing=False)
+    content: dict[str, Any] = json.loads((folder / relative).read_bytes())
+    return content
+
+
+def read_chunk_file(file: Path, promised: FileRecord) -> np.ndarray:
+    """Returns the payload of a chunk that ends with its crc32c: uint8, writable.
+
+    Raises:
+        TornData: the file is missing, or its size or crc32c is not the one that its commit record promised.
+    """
+    content = _read_promised(file, promised)
+    payload = content[:-TRAILER]
+    if crc32c(payload) != promised.crc32c or content[-TRAILER:].tobytes() != _trailer(promised):
+        raise _damaged(file)
+    return payload
+
+
+def trails(name: str, arrays: dict[str, bool]) -> bool | None:
+    """Says whether file `name` ends with its crc32c, given that of each array's chunks; None if none owns it."""
+    if is_metadata(name):
+        return False
+    owner = max((array for array in arrays if name.startswith(f"{array}/")), key=len, default=None)
+    return None if owner is None else arrays[owner]
+
+
+def arrays_with_crc(metadata: dict[str, dict[str, Any]]) -> dict[str, bool]:
+    """Says of every array, given the `zarr.json` files of an attempt, whether its chunks end with their crc32c."""
+    return {
+        name.removesuffix("/zarr.json"): ends_with_crc(values)
+        for name, values in metadata.items()
+        if values.get("node_type") == "array"
+    }
+
+
+def _read_promised(file: Path, promised: FileRecord) -> np.ndarray:
+    try:
+        content = np.fromfile(file, dtype=np.uint8)
+    except FileNotFoundError:
+        raise TornData(f"{file} is missing; its unit's commit record promises {promised.size} bytes") from None
+    if len(content) != promised.size:
+        raise TornData(f"{file} is damaged: {len(content)} bytes where its commit record promises {promised.size}")
+    return content
+
+
+def _trailer(promised: FileRecord) -> bytes:
+    return promised.crc32c.to_bytes(TRAILER, "little")
+
+
+def _damaged(file: Path) -> TornData:
+    return TornData(f"{file} is damaged: its crc32c is not the one in its commit record")

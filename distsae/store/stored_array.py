@@ -1,0 +1,139 @@
+"""One array of a committed unit: its rows, each checked against the commit record before anybody sees it.
+
+An array that lies as distsae writes it (uncompressed, one chunk for every so many rows, each with its crc32c) is read
+straight from its files. Any other one, in whatever chunks and codecs, is read by zarr-python, after the files that
+hold the rows have been compared with the commit record. Zarr fills in for missing chunks; we never do: a file that the
+record does not name, or that is not there, is an error.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from distsae.errors import TornData
+from distsae.store.attempt_files import check_file, ends_with_crc, read_chunk_file, read_metadata
+from distsae.store.layout import chunk_count
+from distsae.store.records import FileRecord
+
+__all__ = ["StoredArray"]
+
+
+class StoredArray:
+    """An array of an attempt, opened; its metadata, and that of the groups it is in, are checked then.
+
+    Args:
+        folder: of the attempt.
+        name: of the array, `act/HOOK` for example.
+        dtype: that it must have.
+        shape: that it must have.
+        chunk_rows: rows that are read at once.
+        files: of the attempt's commit record.
+
+    Raises:
+        TornData: a metadata file is missing, damaged, or tells of another array.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        chunk_rows: int,
+        files: dict[str, FileRecord],
+    ) -> None:
+        self.folder, self.name, self.dtype, self.shape = folder, name, dtype, shape
+        self.chunk_rows, self._files = chunk_rows, files
+        parts = name.split("/")
+        for depth in range(len(parts)):
+            read_metadata(folder, "/".join([*parts[:depth], "zarr.json"]), files)
+        metadata = read_metadata(folder, f"{name}/zarr.json", files)
+        self.direct = self._is_direct(metadata)
+        self._trailing = ends_with_crc(metadata)
+        self._array: Any = None if self.direct else self._opened()
+        self._checked: set[str] = set()
+
+    def files(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Returns the files that hold rows `[start, stop)`, all rows by default, by their paths in the attempt."""
+        stop = self.shape[0] if stop is None else stop
+        if self.direct:
+            suffix = "/0" * (len(self.shape) - 1)
+            chunks = range(start // self.chunk_rows, chunk_count(stop, self.chunk_rows))
+            return [f"{self.name}/c/{index}{suffix}" for index in chunks]
+        grid = self._array.shards or self._array.chunks
+        rows = range(start // grid[0], chunk_count(stop, grid[0]))
+        others = [range(chunk_count(size, step)) for size, step in zip(self.shape[1:], grid[1:], strict=True)]
+        encode = self._array.metadata.encode_chunk_key
+        return [f"{self.name}/{encode(place)}" for place in itertools.product(rows, *others)]
+
+    def read_chunk(self, index: int) -> np.ndarray:
+        """Returns rows `[index * chunk_rows, (index + 1) * chunk_rows)`, as far as there are any; writable.
+
+        Raises:
+            TornData: a file that holds some of them is missing or damaged; it is named.
+        """
+        start = index * self.chunk_rows
+        stop = min(start + self.chunk_rows, self.shape[0])
+        if self.direct:
+            (relative,) = self.files(start, stop)
+            payload = read_chunk_file(self.folder / relative, self._promised(relative))
+            return payload.view(self.dtype).reshape(-1, *self.shape[1:])[: stop - start]
+        for relative in self.files(start, stop):
+            self._check(relative)
+        rows: np.ndarray = np.require(self._array[start:stop], self.dtype, ["C", "W"])
+        return rows
+
+    def read(self) -> np.ndarray:
+        """Returns all rows.
+
+        Raises:
+            TornData: a file is missing or damaged; it is named.
+        """
+        chunks = range(chunk_count(self.shape[0], self.chunk_rows))
+        return np.concatenate([np.empty((0, *self.shape[1:]), self.dtype), *map(self.read_chunk, chunks)])
+
+    def _check(self, relative: str) -> None:
+        """Compares a file with its record, once: a chunk or shard may hold more rows than are read from it at once."""
+        if relative not in self._checked:
+            check_file(self.folder / relative, self._promised(relative), self._trailing)
+            self._checked.add(relative)
+        elif not (self.folder / relative).is_file():
+            raise TornData(f"{self.folder / relative} is missing; it was there before")
+
+    def _promised(self, relative: str) -> FileRecord:
+        if relative not in self._files:
+            raise TornData(f"{self.folder / relative} is not in the commit record of its unit, so its rows are lost")
+        return self._files[relative]
+
+    def _is_direct(self, metadata: dict[str, Any]) -> bool:
+        return (
+            metadata.get("node_type") == "array"
+            and tuple(metadata["shape"]) == self.shape
+            and metadata["data_type"] == self.dtype.name
+            and metadata["chunk_grid"]
+            == {
+                "name": "regular",
+                "configuration": {"chunk_shape": [min(self.chunk_rows, self.shape[0]), *self.shape[1:]]},
+            }
+            and metadata["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
+            and metadata["codecs"] == [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+            and not metadata.get("storage_transformers")
+        )
+
+    def _opened(self) -> Any:  # noqa: ANN401  (a zarr.Array; zarr is untyped here)
+        where = self.folder / self.name
+        try:
+            array = zarr.open_array(where, mode="r")
+        except (ValueError, TypeError, KeyError) as error:
+            raise TornData(f"{where}/zarr.json is not metadata that zarr-python reads: {error}") from error
+        if array.shape != self.shape or array.dtype != self.dtype:
+            raise TornData(
+                f"{where}/zarr.json tells of {array.dtype} {array.shape}; the store's attributes promise "
+                f"{self.dtype} {self.shape}"
+            )
+        return array

@@ -1,0 +1,71 @@
+import pytest
+import zarr
+import zarr.codecs
+
+from distsae.errors import TornData
+from distsae.store.attempt_files import check_file, ends_with_crc, read_chunk_file, record_files, trails
+from distsae.store.durable import crc32c
+from distsae.store.records import FileRecord
+
+
+@pytest.fixture
+def folder(tmp_path):
+    group = zarr.open_group(tmp_path / "a", mode="w", zarr_format=3)
+    group.create_array("zstd", shape=(64,), dtype="<i4", fill_value=-1)[...] = range(64)
+    own = group.create_array(
+        "own", shape=(64,), dtype="<i4", chunks=(32,), compressors=(zarr.codecs.Crc32cCodec(),), fill_value=-1
+    )
+    own[...] = range(64)
+    return tmp_path / "a"
+
+
+def test_payload_or_whole_as_the_codecs_say(folder):
+    files = record_files(folder)
+    assert set(files) == {"zarr.json", "zstd/zarr.json", "zstd/c/0", "own/zarr.json", "own/c/0", "own/c/1"}
+    for name, (size, checksum) in files.items():
+        content = (folder / name).read_bytes()
+        assert size == len(content)
+        assert checksum == crc32c(content[:-4] if name.startswith("own/c") else content)
+
+
+def test_a_chunk_that_reads_back_differently_is_not_recorded(folder):
+    content = (folder / "own/c/1").read_bytes()
+    (folder / "own/c/1").write_bytes(b"\xff" + content[1:])
+    with pytest.raises(TornData, match="own/c/1 was just written and reads back differently"):
+        record_files(folder)
+
+
+def test_whose_chunk_a_file_is():
+    arrays = {"act/a": True, "act/a.b": False, "ids": True}
+    assert trails("act/a/c/0/0", arrays) is True
+    assert trails("act/a.b/c/0/0", arrays) is False
+    assert trails("act/a/zarr.json", arrays) is False
+    assert trails("else/c/0", arrays) is None
+    assert ends_with_crc({"codecs": [{"name": "bytes"}, {"name": "crc32c"}]})
+    assert not ends_with_crc({"codecs": [{"name": "crc32c"}, {"name": "zstd"}]})
+
+
+@pytest.mark.parametrize("name", ["zstd/c/0", "own/c/0", "own/zarr.json"])
+@pytest.mark.parametrize("known", [True, False])
+def test_files_are_compared_with_their_record(folder, name, known):
+    files = record_files(folder)
+    trailing = name.startswith("own/c") if known else None
+    content = (folder / name).read_bytes()
+    check_file(folder / name, files[name], trailing)
+    for wrong in (content[:-1], content + b"\0", content[:-1] + bytes([content[-1] ^ 1]), b"\x01" + content[1:], b""):
+        (folder / name).write_bytes(wrong)
+        with pytest.raises(TornData, match=f"{folder / name} is damaged"):
+            check_file(folder / name, files[name], trailing)
+    (folder / name).unlink()
+    with pytest.raises(TornData, match="is missing"):
+        check_file(folder / name, files[name], trailing)
+
+
+def test_a_valid_chunk_in_the_wrong_place_is_found(folder):
+    files = record_files(folder)
+    assert read_chunk_file(folder / "own/c/0", files["own/c/0"]).view("<i4").tolist() == list(range(32))
+    (folder / "own/c/0").write_bytes((folder / "own/c/1").read_bytes())
+    with pytest.raises(TornData, match="own/c/0 is damaged"):
+        read_chunk_file(folder / "own/c/0", files["own/c/0"])
+    with pytest.raises(TornData, match="own/c/0 is damaged"):
+        check_file(folder / "own/c/0", FileRecord(*files["own/c/0"]), True)

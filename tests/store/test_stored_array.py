@@ -1,0 +1,100 @@
+import json
+
+import numpy as np
+import pytest
+
+from distsae.errors import TornData
+from distsae.store.attempt_files import record_files
+from distsae.store.layout import StorePaths
+from distsae.store.stored_array import StoredArray
+from distsae.store.writer import write_attempt
+
+from .foreign import commit_foreign_unit
+from .synthetic import attributes, begin_store, unit_data
+
+
+@pytest.fixture
+def unit(tmp_path):
+    attrs = attributes()
+    record = write_attempt(tmp_path, attrs, 0, "train", unit_data(attrs, 0))
+    return StorePaths(tmp_path).attempt(record.attempt), record.files, unit_data(attrs, 0)
+
+
+def _open(folder, files, **changes):
+    values = {"name": "act/a.b", "dtype": np.dtype("<f4"), "shape": (96, 6), "chunk_rows": 32}
+    return StoredArray(folder, files=files, **{**values, **changes})
+
+
+def test_our_own_arrays_are_read_straight_from_their_files(unit):
+    folder, files, data = unit
+    array = _open(folder, files)
+    assert array.direct
+    assert array.files() == [f"act/a.b/c/{index}/0" for index in range(3)]
+    assert array.files(40, 64) == ["act/a.b/c/1/0"]
+    np.testing.assert_array_equal(array.read(), data.acts["a.b"].numpy())
+    np.testing.assert_array_equal(array.read_chunk(1), data.acts["a.b"][32:64].numpy())
+    assert array.read_chunk(1).flags.writeable
+
+
+def test_other_chunks_than_asked_for_are_read_by_zarr_python(unit):
+    folder, files, data = unit
+    array = _open(folder, files, chunk_rows=40)
+    assert not array.direct
+    assert array.files(0, 40) == [f"act/a.b/c/{index}/0" for index in range(2)]
+    np.testing.assert_array_equal(array.read_chunk(1), data.acts["a.b"][40:80].numpy())
+    assert array.read_chunk(2).shape == (16, 6)
+    np.testing.assert_array_equal(array.read(), data.acts["a.b"].numpy())
+
+
+def test_a_shard_is_checked_before_any_row_of_it_is_decoded(tmp_path):
+    attrs = attributes()
+    begin_store(tmp_path, attrs)
+    record = commit_foreign_unit(
+        tmp_path,
+        attrs,
+        0,
+        fill_value=-1,
+        chunks=lambda array: (8, *array.shape[1:]),
+        shards=lambda array: (64, *array.shape[1:]),
+    )
+    folder = StorePaths(tmp_path).attempt(record.attempt)
+    shard = folder / "act/a.b/c/0/0"
+    content = bytearray(shard.read_bytes())
+    content[-30] ^= 1  # far from the rows that are read
+    shard.write_bytes(content)
+    array = _open(folder, record.files)
+    assert array.files(0, 32) == ["act/a.b/c/0/0"]
+    with pytest.raises(TornData, match=str(shard)):
+        array.read_chunk(0)
+    assert len(array.read_chunk(2)) == 32
+
+
+@pytest.mark.parametrize("group", ["zarr.json", "act/zarr.json", "act/a.b/zarr.json"])
+def test_metadata_of_array_and_groups_are_checked(unit, group):
+    folder, files, _ = unit
+    content = (folder / group).read_text()
+    (folder / group).write_text(content.replace("}", "} ", 1)[: len(content)])
+    with pytest.raises(TornData, match=f"{folder / group} is damaged"):
+        _open(folder, files)
+    (folder / group).unlink()
+    with pytest.raises(TornData, match=f"{folder / group} is missing"):
+        _open(folder, files)
+    del files[group]
+    with pytest.raises(TornData, match=f"{folder / group} is not in the commit record"):
+        _open(folder, files)
+
+
+def test_an_array_of_another_shape_or_dtype_is_refused(unit):
+    folder, files, _ = unit
+    with pytest.raises(TornData, match=r"tells of float32 \(96, 6\); the store's attributes promise float32 \(96, 7\)"):
+        _open(folder, files, shape=(96, 7))
+    with pytest.raises(TornData, match="promise float16"):
+        _open(folder, files, dtype=np.dtype("<f2"))
+
+
+def test_metadata_that_zarr_python_cannot_read_is_named(unit):
+    folder, _, _ = unit
+    path = folder / "act/a.b/zarr.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "codecs": [{"name": "no-such-codec"}]}))
+    with pytest.raises(TornData, match="is not metadata that zarr-python reads"):
+        _open(folder, record_files(folder))
