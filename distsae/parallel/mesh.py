@@ -22,8 +22,8 @@ class MeshConfig:
 
     Args:
         data: ranks that share the tokens of a batch; each holds all tokens of its part.
-        feature: ranks that share the features; each holds `d_sae / feature` of them, the first ranks one more if that is
-            not whole.
+        feature: ranks that share the features; each holds `d_sae / feature` of them. If that is not whole, the first
+            ranks hold one more.
     """
 
     data: int = 1
