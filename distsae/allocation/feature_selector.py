@@ -19,6 +19,9 @@ __all__ = ["FeatureSelector"]
 _SAFETY = 0.8
 """A feature's next lower bound as a share of its last cut; a feature with too few candidates is read whole."""
 
+_SAMPLE = 256
+"""Tokens from which the lower bound of a feature without a last cut is guessed."""
+
 
 class FeatureSelector:
     """Selects `quotas[j]` largest positive scores of each local feature `j` (arXiv 2411.02124, Feature Choice).
@@ -53,7 +56,8 @@ class FeatureSelector:
         """Picks each feature's largest scores among the pre-activations `[features, tokens]`."""
         self._bad += non_finite(pre_acts)
         rows = slice(first_feature, first_feature + pre_acts.shape[0])
-        quotas, bounds = self._quotas[rows], self._bounds[rows]
+        quotas = self._quotas[rows]
+        bounds = _with_guesses(self._bounds[rows], quotas, pre_acts)
         mask = pre_acts > just_below(bounds).masked_fill(quotas == 0, torch.inf)[:, None]
         flat = true_indices(mask)
         held = torch.bincount(flat // self._tokens, minlength=quotas.numel())
@@ -97,6 +101,21 @@ class FeatureSelector:
         filled = torch.bincount(feature, minlength=self._quotas.numel()) >= self._quotas
         bounds = torch.where(filled, _SAFETY * _least(feature, score, self._bounds), 0.0)
         self._bounds = torch.where(self._quotas > 0, bounds, self._bounds)
+
+
+def _with_guesses(bounds: Tensor, quotas: Tensor, pre_acts: Tensor) -> Tensor:
+    """Returns the bounds, with a guess where there is none: what about twice the quota of a sample of tokens exceeds.
+
+    Without it, a feature's first matches would be sought among all its positive scores, half of the tokens.
+    """
+    cold = ((bounds == 0) & (quotas > 0)).nonzero().squeeze(1)
+    tokens = pre_acts.shape[1]
+    if not cold.numel() or tokens < 4 * _SAMPLE:
+        return bounds
+    sample = pre_acts[cold, :: tokens // _SAMPLE].float().sort(dim=1, descending=True).values
+    place = 2 * quotas[cold] * sample.shape[1] // tokens + 4
+    guess = sample.gather(1, place.clamp(max=sample.shape[1] - 1)[:, None]).squeeze(1).clamp(min=0)
+    return bounds.index_copy(0, cold, torch.where(place < sample.shape[1], guess, 0.0))
 
 
 def _least(feature: Tensor, score: Tensor, like: Tensor) -> Tensor:

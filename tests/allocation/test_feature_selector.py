@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distsae.allocation import FeatureSelector, MutualSelector, feature_choice, mutual_choice
+from distsae.allocation import FeatureSelector, MutualSelector, feature_choice, feature_selector, mutual_choice
 from distsae.errors import NonFiniteScores
 
-from .samples import assert_same, cases, modest, run
+from .samples import KINDS, assert_same, cases, modest, run, scores
 
 
 @modest
@@ -56,3 +56,34 @@ def test_non_finite_scores_are_refused(bad):
     selector.grant(torch.ones(7, dtype=torch.long))
     with pytest.raises(NonFiniteScores, match="1 scores are not finite, the first of them on rank 0"):
         run([selector], batch, 3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(KINDS), st.integers(1024, 2300), st.integers(0, 2**32), st.booleans())
+def test_a_first_bound_guessed_from_a_sample_of_tokens_changes_nothing(kind, tokens, seed, loud_sample):
+    generator = torch.Generator().manual_seed(seed)
+    batch = scores(kind, tokens, 9, generator)
+    if loud_sample:  # the sample misleads: nothing else is as large
+        batch[:: tokens // 256] += 5.0
+    quotas = torch.tensor([0, 1, 2, 30, 300, tokens // 2, tokens - 1, tokens, tokens + 5])
+    selector = FeatureSelector(9)
+    for _ in range(2):
+        selector.grant(quotas)
+        (found,) = run([selector], batch, 4)
+        assert_same(found, feature_choice(batch, quotas))
+
+
+def test_a_feature_without_a_bound_is_not_sought_among_all_its_positive_scores(monkeypatch):
+    looked_at = []
+    picking = feature_selector.largest_per_segment
+
+    def watched(segment, score, quotas):
+        looked_at.append(score.numel())
+        return picking(segment, score, quotas)
+
+    monkeypatch.setattr(feature_selector, "largest_per_segment", watched)
+    batch = torch.randn(4096, 64, generator=torch.Generator().manual_seed(0))
+    selector = FeatureSelector(64)
+    selector.grant(torch.full((64,), 2))
+    run([selector], batch, 64)
+    assert looked_at[0] < 0.1 * int((batch > 0).sum())
