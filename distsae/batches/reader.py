@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor
 
+from distsae.batches.rows import RowReader
 from distsae.batches.stream_order import STREAMS, StreamOrder
 from distsae.errors import WrongInput
 from distsae.store import Store
@@ -18,9 +19,10 @@ __all__ = ["BatchReader"]
 class BatchReader:
     """Global batches of normalised activations in the order of `StreamOrder`.
 
-    Activations are scaled so that their mean norm over the training rows is `sqrt(d_in)`. Each stream keeps the
-    chunk it is reading in memory, so a reader holds at most `streams / data ranks` chunks. A thread, not a process,
-    reads ahead: nothing is forked after the first read.
+    Activations are scaled so that their mean norm over the training rows is `sqrt(d_in)`. Chunks are read ahead into
+    memory that is used again (`RowReader` says how much), a chunk's crc32c is checked the first time it is read, and
+    the next batch is put together while this one is used. Threads, not processes: nothing is forked after the first
+    read.
 
     Args:
         store: a sealed store.
@@ -35,15 +37,19 @@ class BatchReader:
         if STREAMS % data_ranks:
             raise WrongInput(f"`mesh.data` (={data_ranks}) must divide {STREAMS}, the number of streams of a batch")
         store.require_hook(hook)
-        self._store, self._hook, self.batch_tokens = store, hook, batch_tokens
-        self._chunks = store.chunks("train")
-        self.order = StreamOrder([chunk.rows for chunk in self._chunks], batch_tokens, seed)
+        self.batch_tokens, self._d_in = batch_tokens, store.d_in(hook)
+        self.order = StreamOrder([chunk.rows for chunk in store.chunks("train")], batch_tokens, seed)
         share = STREAMS // data_ranks
-        self._mine = range(data_rank * share, (data_rank + 1) * share)
+        self._rows = RowReader(store, hook, self.order, range(data_rank * share, (data_rank + 1) * share))
+        self._batch_rows = batch_tokens // data_ranks
         self.scale = math.sqrt(store.d_in(hook)) / store.statistics(hook).mean_norm
-        self._held: dict[int, tuple[int, Tensor]] = {}  # stream -> (chunk, its rows)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
         self._ahead: tuple[int, Future[Tensor]] | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """Most memory that reading takes: chunks, the batch in use and the one ahead."""
+        return self._rows.memory_bytes + 2 * self._batch_rows * self._d_in * 4
 
     def batch(self, step: int) -> Tensor:
         """Returns this rank's rows of global batch `step` (counted from 0), fp32 `[batch_tokens / data ranks, d_in]`.
@@ -54,7 +60,7 @@ class BatchReader:
             rows = self._ahead[1].result()
         else:
             if self._ahead is not None:
-                self._ahead[1].result()
+                wait([self._ahead[1]])
             rows = self._thread.submit(self._read, step).result()
         self._ahead = (step + 1, self._thread.submit(self._read, step + 1))
         return rows
@@ -62,14 +68,7 @@ class BatchReader:
     def close(self) -> None:
         """Stops reading ahead."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+        self._rows.close()
 
     def _read(self, step: int) -> Tensor:
-        parts = []
-        for stream in self._mine:
-            for piece in self.order.slices(step, stream):
-                held = self._held.get(stream)
-                if held is None or held[0] != piece.chunk:
-                    held = (piece.chunk, self._store.read_chunk(self._hook, self._chunks[piece.chunk]))
-                    self._held[stream] = held
-                parts.append(held[1][piece.start : piece.stop])
-        return torch.cat(parts).float() * self.scale
+        return self._rows.read(step).to(torch.float32, copy=True).mul_(self.scale)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from distsae.errors import TornData
+from distsae.store.buffers import page_aligned
 from distsae.store.durable import crc32c
 from distsae.store.records import FileRecord
 
@@ -26,6 +27,7 @@ __all__ = [
     "is_metadata",
     "read_chunk_file",
     "read_metadata",
+    "read_part",
     "record_files",
     "trails",
 ]
@@ -94,17 +96,57 @@ def read_metadata(folder: Path, relative: str, files: dict[str, FileRecord]) -> 
     return content
 
 
-def read_chunk_file(file: Path, promised: FileRecord) -> np.ndarray:
+def read_chunk_file(file: Path, promised: FileRecord, buffer: np.ndarray | None = None) -> np.ndarray:
     """Returns the payload of a chunk that ends with its crc32c: uint8, writable.
+
+    Args:
+        file: of the chunk.
+        promised: by the commit record.
+        buffer: uint8, at least `promised.size` long, best `page_aligned`; the payload is a part of it then. Fresh
+            memory takes several times as long to fill as memory that has been used before.
 
     Raises:
         TornData: the file is missing, or its size or crc32c is not the one that its commit record promised.
     """
-    content = _read_promised(file, promised)
+    content = page_aligned(promised.size) if buffer is None else buffer[: promised.size]
+    beyond = np.empty(1, np.uint8)
+    size = _fill(file, promised, [content, beyond], 0)
+    if size != promised.size:
+        found = "more" if size > promised.size else size
+        raise TornData(f"{file} is damaged: {found} bytes where its commit record promises {promised.size}")
     payload = content[:-TRAILER]
     if crc32c(payload) != promised.crc32c or content[-TRAILER:].tobytes() != _trailer(promised):
         raise _damaged(file)
     return payload
+
+
+def read_part(file: Path, promised: FileRecord, offset: int, part: np.ndarray) -> None:
+    """Fills `part`, uint8, from byte `offset` on, without a check: for files that have been checked before.
+
+    Raises:
+        TornData: the file is missing or has become too short.
+    """
+    if _fill(file, promised, [part], offset) != len(part):
+        raise TornData(f"{file} is damaged: it has become shorter than its commit record promises")
+
+
+def _fill(file: Path, promised: FileRecord, buffers: list[np.ndarray], offset: int) -> int:
+    """Reads into `buffers`, one after the other, without a copy and without the GIL; returns the bytes read."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except FileNotFoundError:
+        raise _missing(file, promised) from None
+    done, views = 0, [buffer.data for buffer in buffers]
+    try:
+        while views and (read := os.preadv(descriptor, views, offset + done)):
+            done += read
+            while views and read >= len(views[0]):  # one call reads no more than 2 GB
+                read -= len(views.pop(0))
+            if read:
+                views[0] = views[0][read:]
+    finally:
+        os.close(descriptor)
+    return done
 
 
 def trails(name: str, arrays: dict[str, bool]) -> bool | None:
@@ -128,7 +170,7 @@ def _read_promised(file: Path, promised: FileRecord) -> np.ndarray:
     try:
         content = np.fromfile(file, dtype=np.uint8)
     except FileNotFoundError:
-        raise TornData(f"{file} is missing; its unit's commit record promises {promised.size} bytes") from None
+        raise _missing(file, promised) from None
     if len(content) != promised.size:
         raise TornData(f"{file} is damaged: {len(content)} bytes where its commit record promises {promised.size}")
     return content
@@ -136,6 +178,10 @@ def _read_promised(file: Path, promised: FileRecord) -> np.ndarray:
 
 def _trailer(promised: FileRecord) -> bytes:
     return promised.crc32c.to_bytes(TRAILER, "little")
+
+
+def _missing(file: Path, promised: FileRecord) -> TornData:
+    return TornData(f"{file} is missing; its unit's commit record promises {promised.size} bytes")
 
 
 def _damaged(file: Path) -> TornData:

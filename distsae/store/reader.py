@@ -177,6 +177,34 @@ class Store:
         rows = self.array(chunk.unit, f"act/{hook}").read_chunk(chunk.index)
         return torch.from_numpy(rows).view(DTYPES[self.attributes.dtype].torch)
 
+    def read_rows(self, hook: str, chunk: Chunk, start: int, stop: int, buffer: np.ndarray) -> Tensor:
+        """Returns rows `[start, stop)` of a chunk in the storage dtype, as a part of `buffer`.
+
+        For readers that come back: a file is checked the first time that this store reads it, and all of it is read
+        then; after that only the rows asked for are read. Any number of threads may read.
+
+        Args:
+            hook: hook to read.
+            chunk: chunk that has the rows.
+            start: first row.
+            stop: row after the last.
+            buffer: uint8, at least `buffer_bytes(hook)` long; `page_aligned` memory is filled fastest.
+
+        Raises:
+            TornData: the file is missing or damaged; it is named.
+        """
+        rows = self.array(chunk.unit, f"act/{hook}").read_rows(chunk.index, start, stop, buffer)
+        return torch.from_numpy(rows).view(DTYPES[self.attributes.dtype].torch)
+
+    def buffer_bytes(self, hook: str) -> int:
+        """Returns the size of a buffer that holds any chunk of `hook`."""
+        return max(self.array(record.index, f"act/{hook}").buffer_bytes for record in self.units)
+
+    def forget_checks(self) -> None:
+        """Makes `read_rows` check every file again."""
+        for array in self._arrays.values():
+            array.forget_checks()
+
     @property
     def arrays(self) -> tuple[str, ...]:
         """Names of the arrays that every unit has."""

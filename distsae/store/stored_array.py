@@ -9,6 +9,7 @@ record does not name, or that is not there, is an error.
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 import zarr
 
 from distsae.errors import TornData
-from distsae.store.attempt_files import check_file, ends_with_crc, read_chunk_file, read_metadata
+from distsae.store.attempt_files import check_file, ends_with_crc, read_chunk_file, read_metadata, read_part
+from distsae.store.buffers import room_for, same_place
 from distsae.store.layout import chunk_count
 from distsae.store.records import FileRecord
 
@@ -82,11 +84,49 @@ class StoredArray:
         if self.direct:
             (relative,) = self.files(start, stop)
             payload = read_chunk_file(self.folder / relative, self._promised(relative))
-            return payload.view(self.dtype).reshape(-1, *self.shape[1:])[: stop - start]
+            return _as_rows(payload, self.dtype, self.shape)[: stop - start]
         for relative in self.files(start, stop):
             self._check(relative)
         rows: np.ndarray = np.require(self._array[start:stop], self.dtype, ["C", "W"])
         return rows
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Size of a buffer for `read_rows`: a chunk and its crc32c, wherever they begin in a page."""
+        largest = max(
+            min(self.chunk_rows, self.shape[0]) * self.dtype.itemsize * math.prod(self.shape[1:]),
+            *(self._files[file].size for file in self.files() if self.direct and file in self._files),
+            0,
+        )
+        return room_for(largest)
+
+    def read_rows(self, index: int, start: int, stop: int, buffer: np.ndarray) -> np.ndarray:
+        """Returns rows `[start, stop)` of chunk `index`, as a part of `buffer`; checks a file the first time only.
+
+        The first time all of the chunk is read, to check it; after that only the rows asked for.
+
+        Raises:
+            TornData: a file that holds some of them is missing or damaged; it is named.
+        """
+        if not self.direct:
+            rows = self.read_chunk(index)[start:stop]
+            kept = _as_rows(buffer[: rows.nbytes], rows.dtype, self.shape)
+            kept[...] = rows
+            return kept
+        row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
+        (relative,) = self.files(index * self.chunk_rows, index * self.chunk_rows + 1)
+        file, promised = self.folder / relative, self._promised(relative)
+        if relative in self._checked:
+            part = same_place(buffer, start * row_bytes, (stop - start) * row_bytes)
+            read_part(file, promised, start * row_bytes, part)
+        else:
+            part = read_chunk_file(file, promised, buffer)[start * row_bytes : stop * row_bytes]
+            self._checked.add(relative)
+        return _as_rows(part, self.dtype, self.shape)
+
+    def forget_checks(self) -> None:
+        """Makes the next read of every file check it again."""
+        self._checked.clear()
 
     def read(self) -> np.ndarray:
         """Returns all rows.
@@ -137,3 +177,7 @@ class StoredArray:
                 f"{self.dtype} {self.shape}"
             )
         return array
+
+
+def _as_rows(part: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+    return part.view(dtype).reshape(-1, *shape[1:])

@@ -55,6 +55,30 @@ def test_any_step_may_be_asked_for_first(drawn, step):
     assert _batch(StreamOrder(rows, batch, seed, streams), step) == _batch(walked, step)
 
 
+@settings(max_examples=40, deadline=None)
+@given(_orders(), st.integers(0, 30))
+def test_visits_are_the_slices_of_all_later_steps_in_order_of_need(drawn, step):
+    rows, batch, seed, streams = drawn
+    order = StreamOrder(rows, batch, seed, streams)
+    mine, last = range(streams // 2, streams), step + 2 * order.steps_per_epoch + 1
+    read = {stream: [] for stream in mine}
+    needed = []
+    for visit in order.visits(step, mine):
+        if visit.step > last:
+            break
+        needed.append((visit.step, visit.stream))
+        read[visit.stream] += [(visit.chunk, row) for row in range(visit.start, visit.stop)]
+    assert needed == sorted(needed)
+    for stream in mine:
+        expected = [
+            (part.chunk, row)
+            for at in range(step, last + 1)
+            for part in order.slices(at, stream)
+            for row in range(part.start, part.stop)
+        ]
+        assert read[stream][: len(expected)] == expected
+
+
 def test_epochs_and_seeds_differ():
     rows = [100] * 20
     order = StreamOrder(rows, 64, seed=0)

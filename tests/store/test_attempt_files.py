@@ -1,9 +1,12 @@
+import os
+
+import numpy as np
 import pytest
 import zarr
 import zarr.codecs
 
 from distsae.errors import TornData
-from distsae.store.attempt_files import check_file, ends_with_crc, read_chunk_file, record_files, trails
+from distsae.store.attempt_files import check_file, ends_with_crc, read_chunk_file, read_part, record_files, trails
 from distsae.store.durable import crc32c
 from distsae.store.records import FileRecord
 
@@ -69,3 +72,33 @@ def test_a_valid_chunk_in_the_wrong_place_is_found(folder):
         read_chunk_file(folder / "own/c/0", files["own/c/0"])
     with pytest.raises(TornData, match="own/c/0 is damaged"):
         check_file(folder / "own/c/0", FileRecord(*files["own/c/0"]), True)
+
+
+def test_into_a_buffer_that_is_used_again(folder):
+    files, buffer = record_files(folder), np.full(200, 7, np.uint8)
+    for index in (0, 1, 0):
+        payload = read_chunk_file(folder / f"own/c/{index}", files[f"own/c/{index}"], buffer)
+        assert np.shares_memory(payload, buffer)
+        assert payload.view("<i4").tolist() == list(range(32 * index, 32 * index + 32))
+    assert (buffer[132:] == 7).all()
+    read_part(folder / "own/c/1", files["own/c/1"], 8, buffer[:12])
+    assert buffer[:12].view("<i4").tolist() == [34, 35, 36]
+    with pytest.raises(TornData, match="has become shorter"):
+        read_part(folder / "own/c/1", files["own/c/1"], 128, buffer[:12])
+    (folder / "own/c/1").unlink()
+    with pytest.raises(TornData, match="own/c/1 is missing"):
+        read_part(folder / "own/c/1", files["own/c/1"], 8, buffer[:12])
+
+
+@pytest.mark.parametrize("most", [1, 7, 50, 1000])
+def test_reads_that_return_less_than_asked_for(folder, monkeypatch, most):
+    files, preadv = record_files(folder), os.preadv
+
+    def short(descriptor, buffers, offset):
+        return preadv(descriptor, [buffers[0][:most]], offset)
+
+    monkeypatch.setattr(os, "preadv", short)
+    assert read_chunk_file(folder / "own/c/1", files["own/c/1"]).view("<i4").tolist() == list(range(32, 64))
+    (folder / "own/c/1").write_bytes((folder / "own/c/1").read_bytes() + b"x")
+    with pytest.raises(TornData, match="more bytes where its commit record promises 132"):
+        read_chunk_file(folder / "own/c/1", files["own/c/1"])

@@ -5,6 +5,7 @@ import pytest
 
 from distsae.errors import TornData
 from distsae.store.attempt_files import record_files
+from distsae.store.buffers import page_aligned, room_for
 from distsae.store.layout import StorePaths
 from distsae.store.stored_array import StoredArray
 from distsae.store.writer import write_attempt
@@ -34,6 +35,29 @@ def test_our_own_arrays_are_read_straight_from_their_files(unit):
     np.testing.assert_array_equal(array.read(), data.acts["a.b"].numpy())
     np.testing.assert_array_equal(array.read_chunk(1), data.acts["a.b"][32:64].numpy())
     assert array.read_chunk(1).flags.writeable
+
+
+def test_rows_into_a_buffer_whole_and_checked_first_then_in_part(unit):
+    folder, files, data = unit
+    array = _open(folder, files)
+    buffer = page_aligned(array.buffer_bytes)
+    assert array.buffer_bytes == room_for(files["act/a.b/c/0/0"].size)
+    for _ in range(2):
+        rows = array.read_rows(1, 5, 9, buffer)
+        assert np.shares_memory(rows, buffer)
+        np.testing.assert_array_equal(rows, data.acts["a.b"][37:41].numpy())
+    file = folder / "act/a.b/c/1/0"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"\0")
+    array.read_rows(1, 5, 9, buffer)  # has been checked by this process
+    array.forget_checks()
+    with pytest.raises(TornData, match=f"{file} is damaged"):
+        array.read_rows(1, 5, 9, buffer)
+    file.write_bytes(content)
+    array.read_rows(1, 5, 9, buffer)
+    file.unlink()
+    with pytest.raises(TornData, match=f"{file} is missing"):
+        array.read_rows(1, 5, 9, buffer)
 
 
 def test_other_chunks_than_asked_for_are_read_by_zarr_python(unit):

@@ -1,0 +1,218 @@
+"""How fast shuffled batches are read, against a raw sequential read of the same files by one thread.
+
+All rounds are interleaved: in each, every way of reading goes once over all training rows of one hook, and each way's
+rate is compared with the raw one of its round. CPU time is that of all threads; on a machine that others use it says
+more than the rates. By default the files are in the page cache, where reading is quickest
+and everything else shows; with `--cold` they are dropped from it before each pass (asked of the kernel, file by file).
+
+    python -m tests.benchmarks.reading                          # a synthetic store of 800 MB, in a temporary folder
+    python -m tests.benchmarks.reading --store STORE --hook HOOK --cold
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from distsae.batches import BatchReader, StreamOrder
+from distsae.batches.rows import RowReader
+from distsae.store import (
+    Store,
+    StoreAttributes,
+    UnitData,
+    begin_store,
+    commit_unit,
+    row_order,
+    seal_store,
+    unit_contexts,
+    unit_split,
+    write_attempt,
+)
+from distsae.store.buffers import page_aligned
+
+_BLOCK = 1 << 20
+
+
+def synthetic_store(root: Path, rows: int, d_in: int, unit_rows: int = 200_000) -> Store:
+    """Writes random fp16 activations in the order and the files of a produced store."""
+    contexts = rows // 127
+    attributes = StoreAttributes(
+        model="random",
+        model_revision="local",
+        model_digest="random",
+        tokenizer_digest="random",
+        corpus="random",
+        corpus_fingerprint="random",
+        hooks=("random",),
+        d_in={"random": d_in},
+        dtype="fp16",
+        context_length=128,
+        prepend_bos=True,
+        excluded_positions=1,
+        unit_rows=unit_rows,
+        contexts=contexts,
+        heldout_contexts=1,
+        seed=0,
+    )
+    begin_store(root, attributes)
+    units = unit_contexts(attributes)
+    for unit, ids in enumerate(units):
+        size = len(ids) * 127
+        numbers = torch.from_numpy(row_order(attributes, unit, size))
+        data = UnitData(
+            acts={"random": torch.randn(size, d_in, generator=torch.Generator().manual_seed(unit)).half()},
+            rows=dict.fromkeys(("token_id", "position", "document_id", "context_id"), numbers),
+            context_token_ids=torch.zeros(len(ids), 128, dtype=torch.int32),
+        )
+        assert commit_unit(root, write_attempt(root, attributes, unit, unit_split(attributes, unit, len(units)), data))
+    seal_store(root, attributes)
+    return Store.open(root)
+
+
+class Ways:
+    """Ways to read all training rows of a hook once; each returns the rows that it read."""
+
+    def __init__(self, store: Store, hook: str, batch_tokens: int) -> None:
+        self.store, self.hook, self.chunks = store, hook, store.chunks()
+        self.files = [
+            store.path / "data" / store.units[chunk.unit].attempt / store.chunk_file(hook, chunk)
+            for chunk in self.chunks
+        ]
+        self.order = StreamOrder([chunk.rows for chunk in self.chunks], batch_tokens, seed=0)
+        self.rows = RowReader(store, hook, self.order, range(64))
+        self.batches = BatchReader(store, hook, batch_tokens, 0, 0, 1)
+        self._block = memoryview(page_aligned(_BLOCK))
+        self._chunk = page_aligned(store.buffer_bytes(hook))
+        self._epochs = {self.rows: 0, self.batches: 0}
+
+    def raw(self) -> int:
+        """`readinto` one block that stays in the processor's cache: the least that reading a file can cost."""
+        for file in self.files:
+            with file.open("rb", buffering=0) as opened:
+                while opened.readinto(self._block):
+                    pass
+        return self.store.rows
+
+    def raw_chunks(self) -> int:
+        """`readinto` a buffer for a whole chunk, so into memory."""
+        view = memoryview(self._chunk)
+        for file in self.files:
+            with file.open("rb", buffering=0) as opened:
+                while opened.readinto(view):
+                    pass
+        return self.store.rows
+
+    def read_chunk(self) -> int:
+        """Chunk after chunk by `Store.read_chunk`: fresh memory, crc32c, one thread."""
+        return sum(len(self.store.read_chunk(self.hook, chunk)) for chunk in self.chunks)
+
+    def stored(self) -> int:
+        """An epoch of batches as they are stored."""
+        return self._epoch(self.rows, self.rows.read)
+
+    def normalised(self) -> int:
+        """An epoch of batches in fp32, scaled: what training gets."""
+        return self._epoch(self.batches, self.batches.batch)
+
+    def _epoch(self, reader: RowReader | BatchReader, read: Callable[[int], torch.Tensor]) -> int:
+        steps = self.order.steps_per_epoch
+        first = self._epochs[reader] * steps
+        self._epochs[reader] += 1
+        return sum(len(read(step)) for step in range(first, first + steps))
+
+    def checked(self, way: Callable[[], int]) -> Callable[[], int]:
+        """`way`, as in the first pass over a store: every file is checked."""
+
+        def run() -> int:
+            self.store.forget_checks()
+            return way()
+
+        return run
+
+    def drop_from_page_cache(self) -> None:
+        """Asks the kernel to forget the files' pages."""
+        for file in self.files:
+            descriptor = os.open(file, os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Ends all threads."""
+        self.rows.close()
+        self.batches.close()
+
+
+def measure(store: Store, hook: str, batch_tokens: int, rounds: int, cold: bool) -> None:
+    """Prints the table."""
+    ways = Ways(store, hook, batch_tokens)
+    runs = {
+        "raw: 1 MiB block, one thread": ways.raw,
+        "raw: chunk-sized buffer, one thread": ways.raw_chunks,
+        "`Store.read_chunk` in order, crc": ways.read_chunk,
+        "batches as stored, no crc": ways.stored,
+        "batches as stored, crc": ways.checked(ways.stored),
+        "batches fp32, scaled, no crc": ways.normalised,
+        "batches fp32, scaled, crc": ways.checked(ways.normalised),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    busy: dict[str, list[float]] = {name: [] for name in runs}
+    rows = {}
+    for number in range(rounds + 1):  # the first round fills page cache and buffers, and does not count
+        for name, run in runs.items():
+            if cold:
+                ways.drop_from_page_cache()
+            begun, processor = time.perf_counter(), time.process_time()
+            rows[name] = run()
+            if number:
+                seconds[name].append((time.perf_counter() - begun) / rows[name])
+                busy[name].append((time.process_time() - processor) / rows[name])
+    row_bytes = store.d_in(hook) * (4 if store.attributes.dtype == "fp32" else 2)
+    state = "dropped from the page cache before each pass" if cold else "in the page cache"
+    print(
+        f"{store.rows:,} rows of {row_bytes:,} bytes ({store.rows * row_bytes / 1e6:,.0f} MB) in {len(ways.chunks)} "
+        f"chunks, batches of {batch_tokens} rows; files {state}; {rounds} rounds, medians; load average "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; torch threads {torch.get_num_threads()}\n"
+        f"memory of the reader: at most {ways.batches.memory_bytes / 1e6:,.0f} MB\n"
+    )
+    print(
+        "| way | rows/s | MB/s | share of raw, median (least, most of the rounds) | CPU s per GB |\n"
+        "|---|---|---|---|---|"
+    )
+    raw = seconds[next(iter(runs))]
+    for name, taken in seconds.items():
+        shares = [own / other for own, other in zip(raw, taken, strict=True)]
+        rate = 1 / statistics.median(taken)
+        print(
+            f"| {name} | {rate:,.0f} | {rate * row_bytes / 1e6:,.0f} | "
+            f"{statistics.median(shares):.2f} ({min(shares):.2f}, {max(shares):.2f}) | "
+            f"{statistics.median(busy[name]) / row_bytes * 1e9:.2f} |"
+        )
+    ways.close()
+
+
+def main() -> None:
+    """Measures one store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, help="a sealed store; without it one is made of random numbers")
+    parser.add_argument("--hook", help="hook to read; the first one without it")
+    parser.add_argument("--batch_tokens", type=int, default=4096)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cold", action="store_true", help="drop the files from the page cache before each pass")
+    parser.add_argument("--rows", type=int, default=524288, help="of the synthetic store")
+    parser.add_argument("--d_in", type=int, default=768, help="of the synthetic store")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(given.store) if given.store else synthetic_store(Path(folder), given.rows, given.d_in)
+        hook = given.hook or store.attributes.hooks[0]
+        measure(store, hook, given.batch_tokens, given.rounds, given.cold)
+
+
+if __name__ == "__main__":
+    main()
