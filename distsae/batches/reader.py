@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-import torch
 from torch import Tensor
 
+from distsae.batches.reused_memory import ReusedMemory
 from distsae.batches.rows import RowReader
 from distsae.batches.stream_order import STREAMS, StreamOrder
 from distsae.errors import WrongInput
 from distsae.store import Store
 
 __all__ = ["BatchReader"]
+
+_BATCHES = 3
+"""The batch in use, the one that is ready and the one that is being put together."""
 
 
 class BatchReader:
@@ -41,15 +44,15 @@ class BatchReader:
         self.order = StreamOrder([chunk.rows for chunk in store.chunks("train")], batch_tokens, seed)
         share = STREAMS // data_ranks
         self._rows = RowReader(store, hook, self.order, range(data_rank * share, (data_rank + 1) * share))
-        self._batch_rows = batch_tokens // data_ranks
+        self._memory = ReusedMemory((batch_tokens // data_ranks, store.d_in(hook)), kept=_BATCHES)
         self.scale = math.sqrt(store.d_in(hook)) / store.statistics(hook).mean_norm
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
         self._ahead: tuple[int, Future[Tensor]] | None = None
 
     @property
     def memory_bytes(self) -> int:
-        """Most memory that reading takes: chunks, the batch in use and the one ahead."""
-        return self._rows.memory_bytes + 2 * self._batch_rows * self._d_in * 4
+        """Most memory that reading takes as long as the caller holds one batch at a time."""
+        return self._rows.memory_bytes + _BATCHES * self._rows.batch_rows * self._d_in * 4
 
     def batch(self, step: int) -> Tensor:
         """Returns this rank's rows of global batch `step` (counted from 0), fp32 `[batch_tokens / data ranks, d_in]`.
@@ -71,4 +74,4 @@ class BatchReader:
         self._rows.close()
 
     def _read(self, step: int) -> Tensor:
-        return self._rows.read(step).to(torch.float32, copy=True).mul_(self.scale)
+        return self._memory.tensor().copy_(self._rows.read(step)).mul_(self.scale)

@@ -21,9 +21,9 @@ class RowReader:
     """Rows of `streams` in the order of `StreamOrder`.
 
     Each stream holds the chunk that it is in the middle of, and the next chunks of all streams are read ahead in the
-    order of need. Memory: at most `memory_bytes`, which is `buffers` chunks; two for each stream if these fit into
-    1 GiB, else as many as do, but never less than five for every four streams. Streams enter their chunks at different
-    times, so a quarter of a chunk each is far ahead; only where an epoch begins all of them need one at once.
+    order of need. Memory: at most `memory_bytes`: a batch and two chunks for each stream if these fit into 1 GiB, else
+    as many chunks as do, but never less than five for every four streams. Streams enter their chunks at different
+    times, so one more for every four is far ahead; only where an epoch begins all of them need one at once.
 
     Args:
         store: a sealed store.
@@ -38,13 +38,14 @@ class RowReader:
         size = store.buffer_bytes(hook)
         fewest = len(streams) + max(len(streams) // 4, 1)
         buffers = min(max(_ROOMY_BYTES // size, fewest), 2 * len(streams))
-        self.memory_bytes = buffers * size
         self._ahead = ReadAhead(self._load, buffers, size, _THREADS)
-        self._held: dict[int, tuple[Loaded, int]] = {}  # stream -> what it reads, and rows of it that are read already
+        self._held: list[Loaded | None] = [None] * len(streams)
+        self._done = [0] * len(streams)  # rows that are read of what is held
         self._step: int | None = None  # that the streams stand before
-        rows = len(streams) * order.rows_per_stream
-        self._batch = torch.empty(rows, store.d_in(hook), dtype=DTYPES[store.attributes.dtype].torch)
-        self._bytes = _as_bytes(self._batch)
+        self.batch_rows = len(streams) * order.rows_per_stream
+        self._batch = torch.empty(self.batch_rows, store.d_in(hook), dtype=DTYPES[store.attributes.dtype].torch)
+        self._parts = np.split(_as_bytes(self._batch), len(streams))
+        self.memory_bytes = buffers * size + self._batch.nbytes
 
     def read(self, step: int) -> Tensor:
         """Returns our rows of global batch `step`, `[rows, d_in]` in the storage dtype, in memory of the reader's own.
@@ -57,18 +58,19 @@ class RowReader:
         if step != self._step:
             self._seek(step)
         self._step = None  # if we fail in the middle, the next call begins anew
-        filled = 0
-        for stream in self._streams:
-            end = filled + self._order.rows_per_stream
-            while filled < end:
-                held, done = self._held.pop(stream) if stream in self._held else (self._ahead.take(stream), 0)
-                count = min(len(held.rows) - done, end - filled)
-                self._bytes[filled : filled + count] = held.rows[done : done + count]
-                filled, done = filled + count, done + count
-                if done == len(held.rows):
+        for place, stream in enumerate(self._streams):
+            held, part = self._held[place], self._parts[place]
+            while len(part):
+                if held is None:
+                    held, self._done[place] = self._ahead.take(stream), 0
+                done = self._done[place]
+                count = min(len(held.rows) - done, len(part))
+                part[:count] = held.rows[done : done + count]
+                self._done[place], part = done + count, part[count:]
+                if done + count == len(held.rows):
                     self._ahead.release(held)
-                else:
-                    self._held[stream] = held, done
+                    held = None
+                self._held[place] = held
         self._step = step + 1
         return self._batch
 
@@ -77,9 +79,10 @@ class RowReader:
         self._ahead.close()
 
     def _seek(self, step: int) -> None:
-        for held, _ in self._held.values():
-            self._ahead.release(held)
-        self._held.clear()
+        for held in self._held:
+            if held is not None:
+                self._ahead.release(held)
+        self._held = [None] * len(self._streams)
         self._ahead.begin(self._order.visits(step, self._streams))
 
     def _load(self, visit: Visit, buffer: np.ndarray) -> np.ndarray:

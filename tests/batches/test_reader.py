@@ -35,7 +35,7 @@ def _by_the_order(store, step, seed=3):
     chunks = [store.read_chunk(HOOK, chunk).float() for chunk in store.chunks("train")]
     order = StreamOrder([len(chunk) for chunk in chunks], BATCH, seed)
     rows = [chunks[s.chunk][s.start : s.stop] for stream in range(64) for s in order.slices(step, stream)]
-    return torch.cat(rows) * math.sqrt(32) / store.statistics(HOOK).mean_norm
+    return torch.cat(rows) * (math.sqrt(32) / store.statistics(HOOK).mean_norm)
 
 
 def test_batches_are_the_rows_that_the_order_names(store, reader):
@@ -43,7 +43,7 @@ def test_batches_are_the_rows_that_the_order_names(store, reader):
     for step in (0, 1, 2, alone.order.steps_per_epoch, 5 * alone.order.steps_per_epoch + 3):
         batch = alone.batch(step)
         assert batch.dtype == torch.float32
-        torch.testing.assert_close(batch, _by_the_order(store, step), rtol=1e-6, atol=0)
+        assert torch.equal(batch, _by_the_order(store, step))
 
 
 @pytest.mark.parametrize("ranks", [2, 4, 64])
@@ -73,6 +73,21 @@ def test_batches_are_memory_of_their_own(reader):
     one.batch(1)
     first.add_(1)
     assert torch.equal(one.batch(0), before)
+
+
+def test_a_part_of_a_batch_may_be_kept(store, reader):
+    """The memory of batches is used again, but not while anybody looks at it."""
+    one = reader()
+    kept = [one.batch(step)[5:9] for step in range(12)]
+    for step, part in enumerate(kept):
+        assert torch.equal(part, _by_the_order(store, step)[5:9])
+
+
+def test_memory_is_that_of_chunks_and_three_batches(store, reader):
+    one = reader()
+    chunks = 128 * store.buffer_bytes(HOOK)
+    assert one.memory_bytes == chunks + BATCH * 32 * 2 + 3 * BATCH * 32 * 4
+    assert len({one.batch(step).data_ptr() for step in range(20)}) <= 3
 
 
 def test_rows_have_mean_norm_root_d_in(store, reader):

@@ -5,7 +5,7 @@ rate is compared with the raw one of its round. CPU time is that of all threads;
 more than the rates. By default the files are in the page cache, where reading is quickest
 and everything else shows; with `--cold` they are dropped from it before each pass (asked of the kernel, file by file).
 
-    python -m tests.benchmarks.reading                          # a synthetic store of 800 MB, in a temporary folder
+    python -m tests.benchmarks.reading                          # a synthetic store of 1.1 GB, in a temporary folder
     python -m tests.benchmarks.reading --store STORE --hook HOOK --cold
 """
 
@@ -36,8 +36,6 @@ from distsae.store import (
     write_attempt,
 )
 from distsae.store.buffers import page_aligned
-
-_BLOCK = 1 << 20
 
 
 def synthetic_store(root: Path, rows: int, d_in: int, unit_rows: int = 200_000) -> Store:
@@ -88,25 +86,14 @@ class Ways:
         self.order = StreamOrder([chunk.rows for chunk in self.chunks], batch_tokens, seed=0)
         self.rows = RowReader(store, hook, self.order, range(64))
         self.batches = BatchReader(store, hook, batch_tokens, 0, 0, 1)
-        self._block = memoryview(page_aligned(_BLOCK))
-        self._chunk = page_aligned(store.buffer_bytes(hook))
+        self._chunk = memoryview(page_aligned(store.buffer_bytes(hook)))
         self._epochs = {self.rows: 0, self.batches: 0}
 
     def raw(self) -> int:
-        """`readinto` one block that stays in the processor's cache: the least that reading a file can cost."""
+        """`readinto` one page-aligned buffer of a chunk's size (smaller and larger ones are slower)."""
         for file in self.files:
             with file.open("rb", buffering=0) as opened:
-                while opened.readinto(self._block):
-                    pass
-        return self.store.rows
-
-    def raw_chunks(self) -> int:
-        """`readinto` a buffer for a whole chunk, so into memory."""
-        view = memoryview(self._chunk)
-        for file in self.files:
-            with file.open("rb", buffering=0) as opened:
-                while opened.readinto(view):
-                    pass
+                opened.readinto(self._chunk)
         return self.store.rows
 
     def read_chunk(self) -> int:
@@ -153,8 +140,7 @@ def measure(store: Store, hook: str, batch_tokens: int, rounds: int, cold: bool)
     """Prints the table."""
     ways = Ways(store, hook, batch_tokens)
     runs = {
-        "raw: 1 MiB block, one thread": ways.raw,
-        "raw: chunk-sized buffer, one thread": ways.raw_chunks,
+        "raw: one buffer of a chunk, one thread": ways.raw,
         "`Store.read_chunk` in order, crc": ways.read_chunk,
         "batches as stored, no crc": ways.stored,
         "batches as stored, crc": ways.checked(ways.stored),
@@ -205,8 +191,8 @@ def main() -> None:
     parser.add_argument("--batch_tokens", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cold", action="store_true", help="drop the files from the page cache before each pass")
-    parser.add_argument("--rows", type=int, default=524288, help="of the synthetic store")
-    parser.add_argument("--d_in", type=int, default=768, help="of the synthetic store")
+    parser.add_argument("--rows", type=int, default=2**21, help="of the synthetic store")
+    parser.add_argument("--d_in", type=int, default=256, help="of the synthetic store")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(given.store) if given.store else synthetic_store(Path(folder), given.rows, given.d_in)
