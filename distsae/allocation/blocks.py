@@ -16,8 +16,8 @@ def blocks(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yields views of the same rows of each tensor; all rows at once where there is no such cache.
 
     A tensor as long as eight million features does not fit in a cache, and each intermediate result of its size is
-    fresh memory that the system has to provide page by page. Measured on one core: a payment of quotas to 2^23 features
-    took 1070 ms whole and 210 ms in blocks.
+    fresh memory that the system has to provide page by page. Measured on one core: paying the quotas of 2^23
+    features took five times as long whole.
 
     Args:
         rows: one or more tensors with the same first dimension.

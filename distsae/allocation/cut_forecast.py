@@ -35,11 +35,8 @@ class CutForecast:
 
     @property
     def lower(self) -> float:
-        """Scores under this bound need not be held; 0 without a forecast.
-
-        Rounded down to a bf16 number, so that a comparison means the same for scores of every dtype.
-        """
-        return score_of(bits_of((1 - _REACH) * self._cut) & ~0xFFFF) if self._cut is not None else 0.0
+        """Scores under this bound, an fp32 number, need not be held; 0 without a forecast."""
+        return score_of(bits_of((1 - _REACH) * self._cut)) if self._cut is not None else 0.0
 
     def interval(self) -> tuple[int, int]:
         """Returns the bits `[low, high)` of the scores among which the cut is expected; all without a forecast."""

@@ -21,7 +21,7 @@ from distsae.allocation.order_statistic import (
     nth_largest,
     nth_largest_in,
 )
-from distsae.allocation.segments import true_indices
+from distsae.allocation.segments import just_below, true_indices
 from distsae.allocation.selector import Place, non_finite, refuse_non_finite, taken
 from distsae.collective import Collective, Solo
 
@@ -51,7 +51,7 @@ class MutualSelector:
     def begin(self, place: Place, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""
         self._place, self._tokens = place, tokens
-        self._budget = round(self.k * tokens * place.data.size)
+        self._budget = round(self.k * (tokens * place.data.size))
         self._lower = self._forecast.lower
         self._scores: list[Tensor] = []
         self._keys: list[Tensor] = []  # local feature * tokens + local token: ascending as chunks come
@@ -67,8 +67,10 @@ class MutualSelector:
         if not pre_acts.numel():
             return
         self._bad += non_finite(pre_acts)
-        mask = pre_acts >= self._lower if self._lower > 0 else pre_acts > 0
-        flat = true_indices(mask)
+        if not self._budget:
+            return
+        # A tensor, not a number, which would be rounded to the dtype of the scores.
+        flat = true_indices(pre_acts > just_below(torch.tensor([self._lower], device=pre_acts.device)))
         self._scores.append(taken(pre_acts, flat))
         feature = flat // self._tokens
         token = flat - feature * self._tokens
@@ -84,8 +86,11 @@ class MutualSelector:
         scores, keys = self._candidates()
         bits = scores.float().view(torch.int32).long()
         interval = self._forecast.interval()
-        bad = torch.tensor([self._bad > 0], dtype=torch.int32, device=self._device)
-        bad, counts = world.sum(torch.cat([bad, bin_counts(bits, *interval)])).tensor_split([1])
+        bad = torch.tensor([self._bad > 0], device=self._device)
+        numbers = torch.cat([bad, bin_counts(bits, *interval)])
+        if 2 * budget * world.size < 1 << 31:  # what all ranks may hold: half the bytes will do
+            numbers = numbers.int()
+        bad, counts = world.sum(numbers).tensor_split([1])
         if bad:
             refuse_non_finite(world.stack(torch.tensor(self._bad, device=self._device)))
         held = int(counts.sum())
@@ -127,7 +132,7 @@ class MutualSelector:
             bits = scores.float().view(torch.int32).long()
             keep = self._within(bits, keys, nth_largest(bits, self._budget, Solo(), 0, ALL_BITS), Solo())
             scores, keys = scores.masked_select(keep), keys.masked_select(keep)
-            self._lower = max(self._lower, float(scores.min()))
+            self._lower = max(self._lower, float(scores.float().min()))
         self._scores, self._keys, self._held = [scores], [keys], scores.numel()
 
     def _within(self, bits: Tensor, keys: Tensor, found: OrderStatistic, group: Collective) -> Tensor:

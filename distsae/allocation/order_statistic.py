@@ -79,11 +79,11 @@ def bin_counts(keys: Tensor, low: int, high: int) -> Tensor:
         high: its end, exclusive.
 
     Returns:
-        int32 `[4098]`.
+        int64 `[4098]`.
     """
     # An arithmetic shift rounds down, so that keys just below `low` stay below.
     place = ((keys - low) >> _shift(low, high)).clamp_(-1, _BINS)
-    return torch.bincount(place + 1, minlength=_BINS + 2).int()
+    return torch.bincount(place + 1, minlength=_BINS + 2)
 
 
 def nth_largest(keys: Tensor, n: int, group: Collective, low: int, high: int) -> OrderStatistic:

@@ -1,4 +1,4 @@
-"""Quotas: how many matches each feature is entitled to, and how fractions of a match are spent.
+"""Quotas: how many matches each feature is entitled to.
 
 Feature Choice (arXiv 2411.02124) gives feature `j` the share `m_j` of the budget: the same for all (uniform), or
 falling with the feature's rank by density as a Zipf-Mandelbrot law. Wide dictionaries have `m_j < 1` a batch, so
@@ -65,7 +65,8 @@ def _shares(rank: Tensor, count: Tensor, k: float, s: float, q: float) -> Tensor
     if s < 0 or q <= -1:
         raise WrongInput(f"`s` (={s}) must not be negative and `q` (={q}) must be greater than -1")
     held = count > 0
-    weight = torch.where(held, rank.double() + q, 1.0) ** -s * held
+    log_rank = torch.where(held, rank.double() + q, torch.inf).log()
+    weight = torch.exp(s * (log_rank.min() - log_rank)) if s else held.double()  # 1 at the top: no power underflows
     share = weight * (k / (count * weight).sum())
     while bool((share > 1).any()):
         full = share >= 1

@@ -61,7 +61,7 @@ class Selector(Protocol):
         ...
 
     def offer(self, first_feature: int, pre_acts: Tensor) -> None:
-        """Takes the pre-activations of local features `first_feature, ...`, fp32 `[features, tokens]`.
+        """Takes the pre-activations of local features `first_feature, ...`, `[features, tokens]`, compared in fp32.
 
         Chunks come in ascending order of features. The tensor must not be changed, and is overwritten after the call.
         """

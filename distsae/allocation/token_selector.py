@@ -47,7 +47,7 @@ class TokenSelector:
         self._bad += non_finite(pre_acts)
         if self._lower is None and pre_acts.shape[0] >= self.k:
             kth = pre_acts.t().topk(self.k, dim=1, sorted=False).values.amin(1)
-            self._lower = kth if kth.dtype.itemsize >= 4 else kth.float()
+            self._lower = kth.float()
         flat = true_indices(pre_acts > (0 if self._lower is None else just_below(self._lower)))
         feature = flat // self._tokens
         self._token.append(flat - feature * self._tokens)
@@ -64,7 +64,8 @@ class TokenSelector:
         token, feature, score = self._token[0], self._feature[0], self._score[0]
         if place.feature.size > 1:
             order, rank = ranked(token, score, self._tokens)
-            order = order[score[order] >= self._global_bound(token[order], rank, score[order])[token[order]]]
+            single = score.float()
+            order = order[single[order] >= self._global_bound(token[order], rank, single[order])[token[order]]]
             token, feature, score = token[order], feature[order], score[order]
             counts = torch.bincount(token, minlength=self._tokens)
             body = torch.cat([counts.int(), score.float().view(torch.int32)])
@@ -88,7 +89,7 @@ class TokenSelector:
         Args:
             token: token of each candidate of this rank.
             rank: its rank among this rank's candidates of the token, `0 <= rank < k`.
-            score: its score.
+            score: its score, fp32.
         """
         group = self._place.feature
         largest = score.new_zeros(self._tokens, self.k)
@@ -103,9 +104,10 @@ class TokenSelector:
         keep = largest_per_segment(token, score, self._quotas(score.device))
         self._token, self._feature, self._score = [token[keep]], [feature[keep]], [score[keep]]
         self._held = keep.numel()
-        lower = self._score[0].new_zeros(self._tokens) if self._lower is None else self._lower
+        score = self._score[0].float()
+        lower = score.new_zeros(self._tokens) if self._lower is None else self._lower
         full = torch.bincount(self._token[0], minlength=self._tokens) == self.k
-        least = torch.full_like(lower, torch.inf).scatter_reduce(0, self._token[0], self._score[0], "amin")
+        least = torch.full_like(lower, torch.inf).scatter_reduce(0, self._token[0], score, "amin")
         self._lower = torch.where(full, torch.maximum(lower, least), lower)
 
     def _quotas(self, device: torch.device) -> Tensor:

@@ -26,7 +26,7 @@ class AlarmConfig:
         token_overlap: limit of the mean share of their features that two tokens of a batch have in common.
     """
 
-    top_feature_share: float = 0.8
+    top_feature_share: float = 0.95
     token_overlap: float = 0.3
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ __all__ = ["GroupCollective"]
 class GroupCollective:
     """The ranks of one process group; see `distsae.collective.Collective`.
 
-    Statistics and quotas are kept on the CPU; NCCL carries GPU tensors only, so they travel through the GPU.
+    Thresholds and small counts are kept on the CPU; NCCL carries GPU tensors only, so they travel through the GPU.
 
     Args:
         group: the process group of an axis of the mesh, or of the world.

@@ -1,6 +1,5 @@
 """The forecast holds what it promises for scores of every dtype."""
 
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,13 +24,6 @@ def test_the_interval_surrounds_the_last_cut(cut):
     assert low == bits_of(forecast.lower)
     assert low < bits_of(cut) < high
     assert 0.88 * cut < forecast.lower < 0.91 * cut
-
-
-@given(positive)
-def test_the_lower_bound_is_the_same_number_in_half_precision(cut):
-    forecast = CutForecast()
-    forecast.learn(cut)
-    assert float(torch.tensor(forecast.lower).bfloat16()) == forecast.lower
 
 
 def test_nothing_is_forecast_before_the_first_cut_and_after_a_batch_without():

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distsae.allocation import DensityRanks, uniform_quotas, zipf_quotas, zipf_quotas_of
+from distsae.allocation import DensityRanks, fit_zipf, uniform_quotas, zipf_quotas, zipf_quotas_of
 from distsae.errors import WrongInput
 from tests.distributed.processes import run_on_mesh
 
@@ -87,3 +87,22 @@ def test_wrong_input_is_named():
         zipf_quotas(8, 2, s=-1)
     with pytest.raises(WrongInput, match=r"`q` \(=-1\)"):
         zipf_quotas(8, 2, q=-1)
+
+
+@pytest.mark.parametrize(("s", "q"), [(71.6, 40960.0), (200.0, 5000.0), (20.0, 0.0)])
+def test_steep_laws_do_not_underflow(s, q):
+    quotas = zipf_quotas(4096, 32, s, q)
+    assert bool(quotas.isfinite().all())
+    assert float(quotas.sum()) == pytest.approx(32)
+    assert bool((quotas.diff() <= 0).all())
+
+
+def test_densities_that_fall_evenly_by_rank_give_the_quotas_that_they_are():
+    """Log-uniform densities look like a very steep law with a very large offset."""
+    density = torch.logspace(0, -3, 4096, dtype=torch.float64)
+    density *= 32 / density.sum()
+    ranks = DensityRanks.measure(density)
+    fit = fit_zipf(ranks)
+    assert fit is not None
+    quotas = zipf_quotas_of(ranks, 32, fit.s, fit.q)
+    assert float((quotas / density).log().abs().median()) < 0.1

@@ -99,8 +99,8 @@ def test_a_warning_says_what_where_how_much_and_what_to_do():
     assert "\n" not in line
     for part in ("warning: step 120:", "token_overlap 0.750", "limit 0.3", "in common", "lower `optimizer.lr`"):
         assert part in line
-    (line,) = alarms.check(130, Concentration(0.9, 0.75))
-    assert "top_feature_share 0.900" in line
+    (line,) = alarms.check(130, Concentration(0.97, 0.75))
+    assert "top_feature_share 0.970" in line
     assert "densest 1%" in line
 
 
