@@ -35,7 +35,6 @@ class FeatureSelector:
     """
 
     def __init__(self, d_sae_local: int) -> None:
-        self.cut: float | None = None  # a rule per feature has no single cut
         self.shortfall = 0
         self.cuts = torch.full((d_sae_local,), float("nan"))
         self._exchange = CandidateExchange()

@@ -29,7 +29,6 @@ class TokenSelector:
 
     def __init__(self, k: int) -> None:
         self.k = k
-        self.cut: float | None = None  # a rule per token has no single cut
         self.shortfall = 0
         self._exchange = CandidateExchange()
 

@@ -153,7 +153,7 @@ def live_through(mesh: Mesh, story: Story) -> dict[str, list[Found]]:
         mine = batch[rows, columns]
         found = select(list(selectors.values()), lambda mine=mine: chunks(mine, story.chunk), place, tokens)
         for (rule, selector), matches in zip(selectors.items(), found, strict=True):
-            lived[rule].append(Found(_globally(matches, place), selector.shortfall, selector.cut))
+            lived[rule].append(Found(_globally(matches, place), selector.shortfall, getattr(selector, "cut", None)))
     return lived
 
 
