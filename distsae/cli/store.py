@@ -1,4 +1,4 @@
-"""`distsae store info|verify|collect STORE`: what a store is, whether it is whole, and what may be thrown away."""
+"""`distsae store info|verify|collect|merge`: what a store is, whether it is whole, what is rubbish, one of several."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from distsae.errors import WrongInput, nearest
 
 __all__ = ["EXAMPLES", "HELP", "run"]
 
-HELP = "Look at a store (info), check every byte of it (verify), or remove what killed producers left (collect)."
+HELP = "Look at a store (info), check every byte (verify), remove what killed producers left (collect), join (merge)."
 
 EXAMPLES = """
   distsae store info stores/gpt2
   distsae store info stores/gpt2 --json
   distsae store verify stores/gpt2        (exit code 1 if a file is damaged or missing; it is named)
   distsae store collect stores/gpt2
+  distsae store merge stores/news stores/novels --out stores/both
 """
 
 
@@ -44,13 +45,24 @@ class PathConfig:
     store: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class MergeConfig:
+    """Settings of `store merge`.
+
+    Args:
+        stores: folders of two finished stores or more, of the same model, hooks and layout, and of different text.
+        out: folder of the new store; files are linked, not copied, where the file system can.
+    """
+
+    stores: tuple[str, ...]
+    out: str
+
+
 def run(argv: list[str]) -> int:
     """Runs one of the actions and returns the exit code."""
-    actions = {"info": _info, "verify": _verify, "collect": _collect}
+    actions = {"info": _info, "verify": _verify, "collect": _collect, "merge": _merge}
     if not argv or argv[0] in ("-h", "--help"):
-        print(
-            f"usage: distsae store {'|'.join(actions)} STORE [--json]\n\n{HELP}\n\nexamples:\n{EXAMPLES.strip(chr(10))}"
-        )
+        print(f"usage: distsae store {'|'.join(actions)} STORE ...\n\n{HELP}\n\nexamples:\n{EXAMPLES.strip(chr(10))}")
         return 0 if argv else 2
     if argv[0] not in actions:
         raise WrongInput(
@@ -75,6 +87,8 @@ def _info(argv: list[str]) -> int:
     if config.json:
         print(json.dumps(summary, indent=2))
         return 0
+    for number, source in enumerate(summary.pop("sources")):
+        print(f"merged from {number:<13} {source['path']}: {source['rows']:,} rows of {source['corpus']}")
     for name, value in summary.items():
         if isinstance(value, dict):
             for inner, shown in value.items():
@@ -114,6 +128,7 @@ def _summary(store: Any) -> dict[str, Any]:  # noqa: ANN401 (a Store; importing 
         "library_versions": dict(attributes.library_versions),
         "fingerprint": store.fingerprint,
         "content_digest": store.content_digest,
+        "sources": list(store.sources),
     }
 
 
@@ -160,4 +175,24 @@ def _collect(argv: list[str]) -> int:
     collected = collect_orphans(Path(config.store).expanduser())
     left = f"; {collected.in_progress} in progress left alone" if collected.in_progress else ""
     print(f"{config.store}: removed {collected.attempts} orphans, {collected.size:,} bytes{left}")
+    return 0
+
+
+def _merge(argv: list[str]) -> int:
+    from distsae.cli.parsing import parse
+    from distsae.progress import Progress
+    from distsae.store import Store, merge_stores
+
+    config = parse(
+        MergeConfig,
+        argv,
+        prog="distsae store merge",
+        examples=EXAMPLES,
+        help="Make one store of several.",
+        positionals=("stores",),
+    )
+    rows = sum(store.rows + store.heldout_rows for store in map(Store.open, config.stores))
+    with Progress(rows, "merge", "rows") as progress:
+        merged = merge_stores(config.stores, config.out, progress.advance)
+    print(f"{merged.path}: {merged.rows:,} rows and {merged.heldout_rows:,} held-out ones in {len(merged.units)} units")
     return 0

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distsae.errors import WrongInput
-from distsae.store.attributes import StoreAttributes
 from distsae.store.claims import claimed
 from distsae.store.commit import read_attributes
 from distsae.store.durable import read_json
 from distsae.store.layout import StorePaths
-from distsae.store.plan import unit_contexts
 
 __all__ = ["Collected", "collect_orphans"]
 
@@ -40,7 +38,7 @@ def collect_orphans(root: Path) -> Collected:
     if attributes is None:
         raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; do check the path")
     paths = StorePaths(root)
-    committed = _committed_attempts(paths, attributes)
+    committed = _committed_attempts(paths)
     orphans, in_progress = [], 0
     for folder in sorted(paths.data.glob("unit-*/*")):
         unit = folder.parent.name
@@ -57,12 +55,9 @@ def collect_orphans(root: Path) -> Collected:
     return Collected(len(orphans), size, in_progress)
 
 
-def _committed_attempts(paths: StorePaths, attributes: StoreAttributes) -> dict[str, str]:
-    found = {}
-    for unit in range(len(unit_contexts(attributes))):
-        if paths.commit(unit).exists():
-            found[paths.unit_name(unit)] = str(read_json(paths.commit(unit))["attempt"])
-    return found
+def _committed_attempts(paths: StorePaths) -> dict[str, str]:
+    """The attempt of every unit that has a commit record, however many units the store is to have."""
+    return {path.stem: str(read_json(path)["attempt"]) for path in sorted(paths.commits.glob("unit-*.json"))}
 
 
 def _scratch(paths: StorePaths) -> list[Path]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,14 +72,26 @@ def committed_units(root: Path, units: int) -> set[int]:
     return {unit for unit in range(units) if paths.commit(unit).name in names}
 
 
-def seal_store(root: Path, attributes: StoreAttributes) -> None:
+def seal_store(
+    root: Path,
+    attributes: StoreAttributes,
+    *,
+    units: int | None = None,
+    sources: Sequence[dict[str, Any]] = (),
+) -> None:
     """Publishes `dataset.json` when every unit is committed; its content depends on the rows alone.
+
+    Args:
+        root: folder of the store.
+        attributes: of the store.
+        units: how many there are; without it, as many as the attributes' contexts make.
+        sources: of a merged store: what it was made of.
 
     Raises:
         TornData: a commit record is damaged or belongs to another store.
     """
     paths = StorePaths(root)
-    units = len(unit_contexts(attributes))
+    units = len(unit_contexts(attributes)) if units is None else units
     records = [UnitRecord.from_json(read_json(paths.commit(unit))) for unit in range(units)]
     fingerprint = attributes.fingerprint()
     for record in records:
@@ -96,6 +110,7 @@ def seal_store(root: Path, attributes: StoreAttributes) -> None:
             "statistics": {hook: _statistics(train, hook) for hook in attributes.hooks},
             "unit_digests": [record.digest for record in records],
             "attributes": attributes.to_json(),
+            **({"sources": list(sources)} if sources else {}),
         },
     )
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from distsae.errors import TornData, WrongInput, nearest
+from distsae.store.attempt_files import trails
 from distsae.store.attributes import FORMAT_VERSION, StoreAttributes
 from distsae.store.commit import committed_units, read_attributes
 from distsae.store.durable import read_json
@@ -76,7 +77,7 @@ class Store:
         path: folder of the store.
         attributes: what it is a store of.
         units: all commit records, in unit order.
-        dataset: content of `dataset.json`.
+        dataset: content of `dataset.json`; `sources` in it says what a merged store was made of.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Store:
         self.content_digest: str = dataset["content_digest"]
         self.rows: int = dataset["rows"]
         self.heldout_rows: int = dataset["heldout_rows"]
+        self.sources: tuple[dict[str, Any], ...] = tuple(dataset.get("sources", ()))
         self._statistics: dict[str, Any] = dataset["statistics"]
         self._paths = StorePaths(path)
         self._arrays: dict[tuple[int, str], StoredArray] = {}
@@ -200,6 +202,10 @@ class Store:
         """Returns the size of a buffer that holds any chunk of `hook`."""
         return max(self.array(record.index, f"act/{hook}").buffer_bytes for record in self.units)
 
+    def trails(self, unit: int, file: str) -> bool | None:
+        """Says whether a file of a unit ends with its crc32c (`attempt_files.py`); None if no array has it."""
+        return trails(file, {name: self.array(unit, name).trailing for name in self.arrays})
+
     def forget_checks(self) -> None:
         """Makes `read_rows` check every file again."""
         for array in self._arrays.values():
@@ -258,9 +264,11 @@ def _why_not_open(root: Path) -> str:
     attributes = read_attributes(root) if root.is_dir() else None
     if attributes is None:
         return f"`store` (={root}) must be a store; got no dataset.json there; do make one with `distsae produce --out`"
-    units = len(unit_contexts(attributes))
+    merge = StorePaths(root).merge
+    command = "distsae store merge" if merge.exists() else "distsae produce"
+    units = read_json(merge)["units"] if merge.exists() else len(unit_contexts(attributes))
     done = len(committed_units(root, units))
     return (
-        f"`store` (={root}) must be finished; got {done} of {units} units; do run the same `distsae produce` command "
-        "again, it continues"
+        f"`store` (={root}) must be finished; got {done} of {units} units; do run the same `{command}` command again, "
+        "it continues"
     )

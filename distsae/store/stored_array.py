@@ -56,7 +56,7 @@ class StoredArray:
             read_metadata(folder, "/".join([*parts[:depth], "zarr.json"]), files)
         metadata = read_metadata(folder, f"{name}/zarr.json", files)
         self.direct = self._is_direct(metadata)
-        self._trailing = ends_with_crc(metadata)
+        self.trailing = ends_with_crc(metadata)
         self._array: Any = None if self.direct else self._opened()
         self._checked: set[str] = set()
 
@@ -140,7 +140,7 @@ class StoredArray:
     def _check(self, relative: str) -> None:
         """Compares a file with its record, once: a chunk or shard may hold more rows than are read from it at once."""
         if relative not in self._checked:
-            check_file(self.folder / relative, self._promised(relative), self._trailing)
+            check_file(self.folder / relative, self._promised(relative), self.trailing)
             self._checked.add(relative)
         elif not (self.folder / relative).is_file():
             raise TornData(f"{self.folder / relative} is missing; it was there before")

@@ -68,3 +68,30 @@ def test_wrong_input_is_one_line_and_code_2(tmp_path, capsys):
     assert "did you mean 'info'?" in errors[0]
     assert "distsae produce" in errors[1]
     assert main(["store", "--help"]) == 0
+
+
+def test_merge_and_what_info_says_of_it(tmp_path, capsys):
+    from tests.store.synthetic import attributes, write_store
+
+    one = write_store(tmp_path / "a", attributes(corpus="news", corpus_fingerprint="n"))
+    two = write_store(tmp_path / "b", attributes(corpus="novels", corpus_fingerprint="v", seed=1))
+    out = str(tmp_path / "c")
+    assert main(["store", "merge", str(one.path), str(two.path), "--out", out]) == 0
+    rows = one.rows + two.rows
+    assert f"{rows:,} rows and 64 held-out ones in 8 units" in capsys.readouterr().out
+    assert main(["store", "info", out, "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["rows"] == rows
+    assert [(source["corpus"], source["path"]) for source in info["sources"]] == [
+        ("news", str(one.path)),
+        ("novels", str(two.path)),
+    ]
+    assert main(["store", "info", out]) == 0
+    shown = capsys.readouterr().out
+    assert f"merged from 0             {one.path}: {one.rows:,} rows of news" in shown
+    assert "sources" not in shown
+    assert main(["store", "verify", out]) == 0
+    assert main(["store", "merge", str(one.path), str(tmp_path / "nothing"), "--out", out]) == 2
+    assert main(["store", "merge", str(one.path), out, "--out", str(tmp_path / "d")]) == 2
+    errors = capsys.readouterr().err
+    assert "must hold other text than" in errors
