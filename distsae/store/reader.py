@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from distsae.errors import TornData, WrongInput, nearest
-from distsae.store.attempt_files import trails
+from distsae.store.attempt_files import TRAILER, trails
 from distsae.store.attributes import FORMAT_VERSION, StoreAttributes
+from distsae.store.buffers import room_for
 from distsae.store.commit import committed_units, read_attributes
 from distsae.store.durable import read_json
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
@@ -200,7 +201,8 @@ class Store:
 
     def buffer_bytes(self, hook: str) -> int:
         """Returns the size of a buffer that holds any chunk of `hook`."""
-        return max(self.array(record.index, f"act/{hook}").buffer_bytes for record in self.units)
+        rows = min(self.attributes.chunk_rows, max(record.rows for record in self.units))
+        return room_for(rows * self.d_in(hook) * DTYPES[self.attributes.dtype].numpy.itemsize + TRAILER)
 
     def trails(self, unit: int, file: str) -> bool | None:
         """Says whether a file of a unit ends with its crc32c (`attempt_files.py`); None if no array has it."""

@@ -17,8 +17,8 @@ import numpy as np
 import zarr
 
 from distsae.errors import TornData
-from distsae.store.attempt_files import check_file, ends_with_crc, read_chunk_file, read_metadata, read_part
-from distsae.store.buffers import room_for, same_place
+from distsae.store.attempt_files import TRAILER, check_file, ends_with_crc, read_chunk_file, read_metadata, read_part
+from distsae.store.buffers import same_place
 from distsae.store.layout import chunk_count
 from distsae.store.records import FileRecord
 
@@ -51,6 +51,7 @@ class StoredArray:
     ) -> None:
         self.folder, self.name, self.dtype, self.shape = folder, name, dtype, shape
         self.chunk_rows, self._files = chunk_rows, files
+        self._row_bytes = dtype.itemsize * math.prod(shape[1:])
         parts = name.split("/")
         for depth in range(len(parts)):
             read_metadata(folder, "/".join([*parts[:depth], "zarr.json"]), files)
@@ -83,22 +84,12 @@ class StoredArray:
         stop = min(start + self.chunk_rows, self.shape[0])
         if self.direct:
             (relative,) = self.files(start, stop)
-            payload = read_chunk_file(self.folder / relative, self._promised(relative))
+            payload = read_chunk_file(self.folder / relative, self.promised(relative))
             return _as_rows(payload, self.dtype, self.shape)[: stop - start]
         for relative in self.files(start, stop):
             self._check(relative)
         rows: np.ndarray = np.require(self._array[start:stop], self.dtype, ["C", "W"])
         return rows
-
-    @property
-    def buffer_bytes(self) -> int:
-        """Size of a buffer for `read_rows`: a chunk and its crc32c, wherever they begin in a page."""
-        largest = max(
-            min(self.chunk_rows, self.shape[0]) * self.dtype.itemsize * math.prod(self.shape[1:]),
-            *(self._files[file].size for file in self.files() if self.direct and file in self._files),
-            0,
-        )
-        return room_for(largest)
 
     def read_rows(self, index: int, start: int, stop: int, buffer: np.ndarray) -> np.ndarray:
         """Returns rows `[start, stop)` of chunk `index`, as a part of `buffer`; checks a file the first time only.
@@ -113,9 +104,8 @@ class StoredArray:
             kept = _as_rows(buffer[: rows.nbytes], rows.dtype, self.shape)
             kept[...] = rows
             return kept
-        row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
         (relative,) = self.files(index * self.chunk_rows, index * self.chunk_rows + 1)
-        file, promised = self.folder / relative, self._promised(relative)
+        file, promised, row_bytes = self.folder / relative, self.promised(relative), self._row_bytes
         if relative in self._checked:
             part = same_place(buffer, start * row_bytes, (stop - start) * row_bytes)
             read_part(file, promised, start * row_bytes, part)
@@ -140,14 +130,25 @@ class StoredArray:
     def _check(self, relative: str) -> None:
         """Compares a file with its record, once: a chunk or shard may hold more rows than are read from it at once."""
         if relative not in self._checked:
-            check_file(self.folder / relative, self._promised(relative), self.trailing)
+            check_file(self.folder / relative, self.promised(relative), self.trailing)
             self._checked.add(relative)
         elif not (self.folder / relative).is_file():
             raise TornData(f"{self.folder / relative} is missing; it was there before")
 
-    def _promised(self, relative: str) -> FileRecord:
+    def promised(self, relative: str) -> FileRecord:
+        """Returns what the commit record says of one of `files`.
+
+        Raises:
+            TornData: it says nothing, or tells of another size than a chunk of these rows has.
+        """
         if relative not in self._files:
             raise TornData(f"{self.folder / relative} is not in the commit record of its unit, so its rows are lost")
+        size = min(self.chunk_rows, self.shape[0]) * self._row_bytes + TRAILER
+        if self.direct and self._files[relative].size != size:
+            raise TornData(
+                f"{self.folder / relative} has {self._files[relative].size} bytes in its unit's commit record; a chunk "
+                f"has {size}"
+            )
         return self._files[relative]
 
     def _is_direct(self, metadata: dict[str, Any]) -> bool:

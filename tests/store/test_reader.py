@@ -3,6 +3,7 @@ import torch
 
 from distsae.errors import TornData, WrongInput
 from distsae.store import Chunk, Store, begin_store
+from distsae.store.buffers import page_aligned
 
 from .synthetic import activations, attributes, write_store, write_unit
 
@@ -120,3 +121,15 @@ def test_damaged_and_missing_records_are_named(tmp_path):
     commit.unlink()
     with pytest.raises(TornData, match=r"unit-000002\.json is missing"):
         Store.open(store.path)
+
+
+def test_rows_into_a_buffer(store):
+    attrs, chunk = store.attributes, store.chunks()[4]
+    for hook in attrs.hooks:
+        buffer = page_aligned(store.buffer_bytes(hook))
+        for _ in range(2):  # read whole and checked first, in part afterwards
+            rows = store.read_rows(hook, chunk, 3, 30, buffer)
+            assert rows.untyped_storage().data_ptr() - buffer.ctypes.data in range(4096 + len(buffer))
+            assert torch.equal(rows, store.read_chunk(hook, chunk)[3:30])
+        store.forget_checks()
+        assert torch.equal(store.read_rows(hook, chunk, 0, 32, buffer), store.read_chunk(hook, chunk))

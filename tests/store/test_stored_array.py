@@ -6,6 +6,7 @@ import pytest
 from distsae.errors import TornData
 from distsae.store.attempt_files import record_files
 from distsae.store.buffers import page_aligned, room_for
+from distsae.store.durable import crc32c
 from distsae.store.layout import StorePaths
 from distsae.store.stored_array import StoredArray
 from distsae.store.writer import write_attempt
@@ -40,8 +41,7 @@ def test_our_own_arrays_are_read_straight_from_their_files(unit):
 def test_rows_into_a_buffer_whole_and_checked_first_then_in_part(unit):
     folder, files, data = unit
     array = _open(folder, files)
-    buffer = page_aligned(array.buffer_bytes)
-    assert array.buffer_bytes == room_for(files["act/a.b/c/0/0"].size)
+    buffer = page_aligned(room_for(files["act/a.b/c/0/0"].size))
     for _ in range(2):
         rows = array.read_rows(1, 5, 9, buffer)
         assert np.shares_memory(rows, buffer)
@@ -122,3 +122,16 @@ def test_metadata_that_zarr_python_cannot_read_is_named(unit):
     path.write_text(json.dumps({**json.loads(path.read_text()), "codecs": [{"name": "no-such-codec"}]}))
     with pytest.raises(TornData, match="is not metadata that zarr-python reads"):
         _open(folder, record_files(folder))
+
+
+def test_a_record_of_chunks_of_another_size_is_refused(unit):
+    """Whole and as promised, and yet not the rows that the array has."""
+    folder, _, _ = unit
+    file = folder / "act/a.b/c/1/0"
+    short = file.read_bytes()[: 31 * 6 * 4]
+    file.write_bytes(short + crc32c(short).to_bytes(4, "little"))
+    array = _open(folder, record_files(folder))
+    for read in (lambda: array.read_chunk(1), lambda: array.read_rows(1, 0, 32, page_aligned(5000))):
+        with pytest.raises(TornData, match=rf"{file} has 748 bytes in its unit's commit record; a chunk has 772"):
+            read()
+    assert len(array.read_chunk(0)) == 32
