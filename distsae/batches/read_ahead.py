@@ -76,6 +76,10 @@ class ReadAhead:
         self._free.append(loaded.buffer)
         self._go_on()
 
+    def settle(self) -> None:
+        """Waits until everything is loaded that has a buffer; whoever measures wants no reads of others beside his."""
+        wait([future for waiting in self._ahead.values() for _, _, future in waiting])
+
     def close(self) -> None:
         """Ends the threads, after what they are reading."""
         self._pool.shutdown(wait=True, cancel_futures=True)

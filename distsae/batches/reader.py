@@ -68,6 +68,12 @@ class BatchReader:
         self._ahead = (step + 1, self._thread.submit(self._read, step + 1))
         return rows
 
+    def settle(self) -> None:
+        """Waits until the next batch is ready and as much is read ahead as there is memory for."""
+        if self._ahead is not None:
+            wait([self._ahead[1]])
+        self._rows.settle()
+
     def close(self) -> None:
         """Stops reading ahead."""
         self._thread.shutdown(wait=True, cancel_futures=True)

@@ -58,21 +58,34 @@ class RowReader:
         if step != self._step:
             self._seek(step)
         self._step = None  # if we fail in the middle, the next call begins anew
-        for place, stream in enumerate(self._streams):
-            held, part = self._held[place], self._parts[place]
-            while len(part):
-                if held is None:
-                    held, self._done[place] = self._ahead.take(stream), 0
-                done = self._done[place]
-                count = min(len(held.rows) - done, len(part))
-                part[:count] = held.rows[done : done + count]
-                self._done[place], part = done + count, part[count:]
-                if done + count == len(held.rows):
-                    self._ahead.release(held)
-                    held = None
-                self._held[place] = held
+        for place, part in enumerate(self._parts):
+            held, end = self._held[place], self._done[place] + len(part)
+            if held is not None and end < len(held.rows):
+                np.copyto(part, held.rows[self._done[place] : end])
+                self._done[place] = end
+            else:
+                self._cross(place, part)
         self._step = step + 1
         return self._batch
+
+    def _cross(self, place: int, part: np.ndarray) -> None:
+        """Fills `part` from the rest of what a stream holds and from what comes after it."""
+        while len(part):
+            held = self._held[place]
+            if held is None:
+                held = self._ahead.take(self._streams[place])
+                self._held[place], self._done[place] = held, 0
+            done = self._done[place]
+            count = min(len(held.rows) - done, len(part))
+            part[:count] = held.rows[done : done + count]
+            self._done[place], part = done + count, part[count:]
+            if done + count == len(held.rows):
+                self._held[place] = None
+                self._ahead.release(held)
+
+    def settle(self) -> None:
+        """Waits until as much is read ahead as there is memory for."""
+        self._ahead.settle()
 
     def close(self) -> None:
         """Stops reading ahead."""

@@ -69,13 +69,13 @@ def test_reads_before_it_is_asked_and_no_further_than_its_buffers(ahead):
     source = Source()
     one = ahead(source, 6)
     one.begin(_visits())
-    source.wait_for(6)
+    one.settle()
     assert sorted(source.loaded) == list(range(6))
     held = [one.take(0), one.take(1)]
     assert len(source.loaded) == 6
     for loaded in held:
         one.release(loaded)
-    source.wait_for(8)
+    one.settle()
     assert sorted(source.loaded) == list(range(8))
 
 

@@ -1,9 +1,10 @@
 """How fast shuffled batches are read, against a raw sequential read of the same files by one thread.
 
-All rounds are interleaved: in each, every way of reading goes once over all training rows of one hook, and each way's
-rate is compared with the raw one of its round. CPU time is that of all threads; on a machine that others use it says
-more than the rates. By default the files are in the page cache, where reading is quickest
-and everything else shows; with `--cold` they are dropped from it before each pass (asked of the kernel, file by file).
+A pass over a few epochs begins with as much read ahead as there is memory for, and ends when that is so again: it reads
+as much as it uses. All rounds are interleaved: in each, every way of reading goes once, and its rate is compared with
+the raw one of its round. CPU time is that of all threads; on a machine that others use it says more than the rates. By
+default the files are in the page cache, where reading is quickest and everything else shows; with `--cold` they are
+dropped from it before each pass (asked of the kernel, file by file), and a pass is one epoch.
 
     python -m tests.benchmarks.reading                          # a synthetic store of 1.1 GB, in a temporary folder
     python -m tests.benchmarks.reading --store STORE --hook HOOK --cold
@@ -36,6 +37,8 @@ from distsae.store import (
     write_attempt,
 )
 from distsae.store.buffers import page_aligned
+
+_EPOCHS = 4
 
 
 def synthetic_store(root: Path, rows: int, d_in: int, unit_rows: int = 200_000) -> Store:
@@ -77,8 +80,8 @@ def synthetic_store(root: Path, rows: int, d_in: int, unit_rows: int = 200_000) 
 class Ways:
     """Ways to read all training rows of a hook once; each returns the rows that it read."""
 
-    def __init__(self, store: Store, hook: str, batch_tokens: int) -> None:
-        self.store, self.hook, self.chunks = store, hook, store.chunks()
+    def __init__(self, store: Store, hook: str, batch_tokens: int, epochs: int) -> None:
+        self.store, self.hook, self.chunks, self.epochs = store, hook, store.chunks(), epochs
         self.files = [
             store.path / "data" / store.units[chunk.unit].attempt / store.chunk_file(hook, chunk)
             for chunk in self.chunks
@@ -86,14 +89,21 @@ class Ways:
         self.order = StreamOrder([chunk.rows for chunk in self.chunks], batch_tokens, seed=0)
         self.rows = RowReader(store, hook, self.order, range(64))
         self.batches = BatchReader(store, hook, batch_tokens, 0, 0, 1)
-        self._chunk = memoryview(page_aligned(store.buffer_bytes(hook)))
-        self._epochs = {self.rows: 0, self.batches: 0}
+        self._buffers = [memoryview(page_aligned(store.buffer_bytes(hook))) for _ in range(64)]
+        self._epoch = {self.rows: 0, self.batches: 0}
 
     def raw(self) -> int:
-        """`readinto` one page-aligned buffer of a chunk's size (smaller and larger ones are slower)."""
-        for file in self.files:
+        """`readinto` one page-aligned buffer of a chunk's size, which stays in the processor's cache."""
+        return self._raw(self._buffers[:1])
+
+    def raw_to_memory(self) -> int:
+        """The same with as many buffers as there are streams: what is read goes to memory, where batches need it."""
+        return self._raw(self._buffers)
+
+    def _raw(self, buffers: list[memoryview]) -> int:
+        for number, file in enumerate(self.files):
             with file.open("rb", buffering=0) as opened:
-                opened.readinto(self._chunk)
+                opened.readinto(buffers[number % len(buffers)])
         return self.store.rows
 
     def read_chunk(self) -> int:
@@ -101,27 +111,33 @@ class Ways:
         return sum(len(self.store.read_chunk(self.hook, chunk)) for chunk in self.chunks)
 
     def stored(self) -> int:
-        """An epoch of batches as they are stored."""
-        return self._epoch(self.rows, self.rows.read)
+        """Batches as they are stored."""
+        return self._pass(self.rows, self.rows.read)
 
     def normalised(self) -> int:
-        """An epoch of batches in fp32, scaled: what training gets."""
-        return self._epoch(self.batches, self.batches.batch)
+        """Batches in fp32, scaled: what training gets."""
+        return self._pass(self.batches, self.batches.batch)
 
-    def _epoch(self, reader: RowReader | BatchReader, read: Callable[[int], torch.Tensor]) -> int:
-        steps = self.order.steps_per_epoch
-        first = self._epochs[reader] * steps
-        self._epochs[reader] += 1
-        return sum(len(read(step)) for step in range(first, first + steps))
+    def stored_and_checked(self) -> int:
+        """The same as in the first pass over a store: every file is checked."""
+        return self._pass(self.rows, self.rows.read, check=True)
 
-    def checked(self, way: Callable[[], int]) -> Callable[[], int]:
-        """`way`, as in the first pass over a store: every file is checked."""
+    def normalised_and_checked(self) -> int:
+        """The same as in the first pass over a store: every file is checked."""
+        return self._pass(self.batches, self.batches.batch, check=True)
 
-        def run() -> int:
-            self.store.forget_checks()
-            return way()
-
-        return run
+    def _pass(
+        self, reader: RowReader | BatchReader, read: Callable[[int], torch.Tensor], *, check: bool = False
+    ) -> int:
+        rows = 0
+        for _ in range(self.epochs):
+            if check:
+                self.store.forget_checks()
+            first = self._epoch[reader] * self.order.steps_per_epoch
+            rows += sum(len(read(step)) for step in range(first, first + self.order.steps_per_epoch))
+            self._epoch[reader] += 1
+        reader.settle()
+        return rows
 
     def drop_from_page_cache(self) -> None:
         """Asks the kernel to forget the files' pages."""
@@ -138,14 +154,16 @@ class Ways:
 
 def measure(store: Store, hook: str, batch_tokens: int, rounds: int, cold: bool) -> None:
     """Prints the table."""
-    ways = Ways(store, hook, batch_tokens)
+    epochs = 1 if cold else _EPOCHS
+    ways = Ways(store, hook, batch_tokens, epochs)
     runs = {
         "raw: one buffer of a chunk, one thread": ways.raw,
+        "raw: 64 such buffers in turn, one thread": ways.raw_to_memory,
         "`Store.read_chunk` in order, crc": ways.read_chunk,
         "batches as stored, no crc": ways.stored,
-        "batches as stored, crc": ways.checked(ways.stored),
+        "batches as stored, crc": ways.stored_and_checked,
         "batches fp32, scaled, no crc": ways.normalised,
-        "batches fp32, scaled, crc": ways.checked(ways.normalised),
+        "batches fp32, scaled, crc": ways.normalised_and_checked,
     }
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     busy: dict[str, list[float]] = {name: [] for name in runs}
@@ -163,7 +181,8 @@ def measure(store: Store, hook: str, batch_tokens: int, rounds: int, cold: bool)
     state = "dropped from the page cache before each pass" if cold else "in the page cache"
     print(
         f"{store.rows:,} rows of {row_bytes:,} bytes ({store.rows * row_bytes / 1e6:,.0f} MB) in {len(ways.chunks)} "
-        f"chunks, batches of {batch_tokens} rows; files {state}; {rounds} rounds, medians; load average "
+        f"chunks, batches of {batch_tokens} rows; files {state}; {rounds} rounds of "
+        f"{epochs} epochs, medians; load average "
         f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; torch threads {torch.get_num_threads()}\n"
         f"memory of the reader: at most {ways.batches.memory_bytes / 1e6:,.0f} MB\n"
     )
