@@ -9,6 +9,7 @@ from distsae.allocation.plain import feature_choice, mutual_choice, token_choice
 from distsae.allocation.quota_credit import QuotaCredit
 from distsae.allocation.quotas import uniform_quotas, zipf_quotas, zipf_quotas_of
 from distsae.allocation.selector import Chunks, Place, Selector, select
+from distsae.allocation.threshold_selector import ThresholdSelector
 from distsae.allocation.token_selector import TokenSelector
 from distsae.allocation.zipf_fit import ZipfFit, fit_zipf
 
@@ -21,6 +22,7 @@ __all__ = [
     "Place",
     "QuotaCredit",
     "Selector",
+    "ThresholdSelector",
     "TokenSelector",
     "ZipfFit",
     "blocks",

@@ -1,6 +1,17 @@
 """The feature shard that is trained, and the frozen SAE that comes out."""
 
+from distsae.model.batch_rule import AllocationName, BatchSelector, batch_selector
 from distsae.model.feature_shard import SELECTION_MB, FeatureShard, least_selection_mb, score_chunks
-from distsae.model.sae import SAE, AllocationName, SAEConfig
+from distsae.model.sae import SAE, SAEConfig
 
-__all__ = ["SAE", "SELECTION_MB", "AllocationName", "FeatureShard", "SAEConfig", "least_selection_mb", "score_chunks"]
+__all__ = [
+    "SAE",
+    "SELECTION_MB",
+    "AllocationName",
+    "BatchSelector",
+    "FeatureShard",
+    "SAEConfig",
+    "batch_selector",
+    "least_selection_mb",
+    "score_chunks",
+]

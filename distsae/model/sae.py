@@ -18,23 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from distsae.allocation import (
-    FeatureSelector,
-    Matches,
-    MutualSelector,
-    Place,
-    QuotaCredit,
-    Selector,
-    TokenSelector,
-    select,
-)
+from distsae.allocation import FeatureSelector, Matches, Place, QuotaCredit, Selector, ThresholdSelector, select
 from distsae.errors import TornData, WrongInput
 from distsae.kernels import decode
+from distsae.model.batch_rule import AllocationName, batch_selector
 from distsae.model.feature_shard import score_chunks
 
-__all__ = ["SAE", "AllocationName", "SAEConfig"]
-
-AllocationName = Literal["token_choice", "mutual_choice", "feature_choice"]
+__all__ = ["SAE", "SAEConfig"]
 
 _CONFIG, _WEIGHTS = "config.json", "sae.safetensors"
 
@@ -167,16 +157,17 @@ class SAE(nn.Module):
         Returns:
             Matches sorted by token, then feature.
         """
-        centred = (x - self.b_dec).float()
+        tokens, centred = x.shape[0], (x - self.b_dec).float()
         if rule == "frozen" and self.threshold is not None:
-            found = self._above_threshold(centred, self.threshold)
+            selector: Selector = ThresholdSelector(self.threshold)
         else:
-            (found,) = select(
-                [self._selector(x.shape[0])],
-                lambda: score_chunks(self.W_enc.t(), self.b_enc, centred),
-                Place.solo(self.cfg.d_sae),
-                x.shape[0],
-            )
+            selector = self._training_selector(tokens)
+        (found,) = select(
+            [selector],
+            lambda: score_chunks(self.W_enc.t(), self.b_enc, centred),
+            Place.solo(self.cfg.d_sae),
+            tokens,
+        )
         return found.by_token()
 
     @torch.no_grad()
@@ -222,27 +213,10 @@ class SAE(nn.Module):
             raise TornData(f"{folder / _WEIGHTS} is damaged: {error}") from error
         return cls(cfg, **tensors)
 
-    def _above_threshold(self, centred: Tensor, threshold: Tensor) -> Matches:
-        tokens: list[Tensor] = []
-        features: list[Tensor] = []
-        scores: list[Tensor] = []
-        for first, pre_acts in score_chunks(self.W_enc.t(), self.b_enc, centred):
-            fires = (pre_acts > threshold[first : first + pre_acts.shape[0], None]) & (pre_acts > 0)
-            feature, token = fires.nonzero(as_tuple=True)
-            tokens.append(token)
-            features.append(feature + first)
-            scores.append(pre_acts[feature, token])
-        return Matches(torch.cat(tokens), torch.cat(features), torch.cat(scores))
-
-    def _selector(self, tokens: int) -> Selector:
-        match self.cfg.allocation:
-            case "token_choice":
-                return TokenSelector(self.cfg.k)
-            case "mutual_choice":
-                return MutualSelector(self.cfg.k)
-            case "feature_choice":
-                if self.quota_per_token is None:
-                    raise WrongInput("the training rule of Feature Choice needs `quota_per_token`; this SAE has none")
-                selector = FeatureSelector(self.cfg.d_sae)
-                selector.grant(QuotaCredit(self.quota_per_token, self.cfg.k).pay(tokens))
-                return selector
+    def _training_selector(self, tokens: int) -> Selector:
+        selector = batch_selector(self.cfg.allocation, self.cfg.k, self.cfg.d_sae)
+        if isinstance(selector, FeatureSelector):
+            if self.quota_per_token is None:
+                raise WrongInput("the training rule of Feature Choice needs `quota_per_token`; this SAE has none")
+            selector.grant(QuotaCredit(self.quota_per_token, self.cfg.k).pay(tokens))
+        return selector

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from distsae import __version__
-from distsae.batches import STREAMS, BatchReader
+from distsae.batches import BatchReader
 from distsae.model import SAE, FeatureShard, SAEConfig
 from distsae.parallel import Mesh
 from distsae.store import Store
 from distsae.training.config import TrainConfig
 from distsae.training.frozen_gap import FrozenGap, frozen_gap
+from distsae.training.heldout import CALIBRATION_TOKENS, heldout_rows, mesh_for
 from distsae.training.phases import Phases
 from distsae.training.thresholds import ThresholdTracker, calibrated, quota_thresholds
 
 __all__ = ["frozen_sae"]
 
-_CALIBRATION_TOKENS, _GAP_TOKENS = 1 << 16, 1 << 14
 _SLICE_ROWS = 1 << 12
 
 
@@ -45,20 +45,22 @@ def frozen_sae(
         the calibration has not seen. Collective.
     """
     allocation, scale, d_sae = phases.allocation(steps - 1), reader.scale, config.sae.d_sae
-    seen, unseen = _heldout_rows(store, hook)
+    seen, unseen = heldout_rows(store, hook)
     threshold: Tensor | None = None
     if allocation != "token_choice":
         tracked = thresholds.thresholds()
         if phases.credit is not None:
             quotas, fresh = phases.credit.quota_per_token, _fresh_rows(reader, steps)
             per_feature = quota_thresholds(shard, quotas, config.sae.k, fresh, mesh, d_sae)
-            tracked = torch.where(per_feature.isfinite(), per_feature.double().cpu(), tracked)
+            per_feature = per_feature.double().cpu()  # where the tracked ones are
+            tracked = torch.where(per_feature.isfinite(), per_feature, tracked)
         everyone = torch.cat(mesh.feature.gather(tracked))
         known = everyone[everyone.isfinite()]
         tracked = torch.where(tracked.isfinite(), tracked, float(known.median()) if known.numel() else 1.0)
-        share = seen.shape[0] // mesh.data.size
-        mine = seen[mesh.data.rank * share : (mesh.data.rank + 1) * share].float().to(shard.b_dec.device) * scale
-        threshold = calibrated(shard, tracked, mine, config.sae.k, mesh, d_sae)
+        sharing = mesh_for(mesh, seen.shape[0])
+        share = seen.shape[0] // sharing.data.size
+        mine = seen[sharing.data.rank * share : (sharing.data.rank + 1) * share].float().to(shard.b_dec.device) * scale
+        threshold = calibrated(shard, tracked, mine, config.sae.k, sharing, d_sae)
     gap = frozen_gap(shard, config, phases, threshold, unseen.float() * scale, mesh)
 
     W_enc, W_dec, b_enc = (_on_main(rows, mesh, d_sae) for rows in (shard.W_enc, shard.W_dec, shard.b_enc))
@@ -110,28 +112,6 @@ def _on_main(local: Tensor, mesh: Mesh, d_sae: int) -> Tensor:
 
 
 def _fresh_rows(reader: BatchReader, steps: int) -> Tensor:
-    """Returns this data rank's rows of the batches that would have come next, about `_CALIBRATION_TOKENS` in all."""
-    batches = max(_CALIBRATION_TOKENS // reader.batch_tokens, 1)
+    """Returns this data rank's rows of the batches that would have come next, about `CALIBRATION_TOKENS` in all."""
+    batches = max(CALIBRATION_TOKENS // reader.batch_tokens, 1)
     return torch.cat([reader.batch(steps + number) for number in range(batches)])
-
-
-def _heldout_rows(store: Store, hook: str) -> tuple[Tensor, Tensor]:
-    """Returns held-out rows to calibrate on and others to measure on, in the storage dtype, equal on all processes.
-
-    Multiples of the streams, which every data axis divides: the same rows on every mesh. A store with hardly any
-    held-out rows gives the same ones for both.
-    """
-    rows: list[Tensor] = []
-    held = 0
-    for chunk in store.chunks("heldout"):
-        if held >= _CALIBRATION_TOKENS + _GAP_TOKENS:
-            break
-        rows.append(store.read_chunk(hook, chunk))
-        held += chunk.rows
-    everything = torch.cat(rows)
-    if held >= STREAMS:
-        everything = everything[: held // STREAMS * STREAMS]
-    seen = min(max(held // 2, held - _GAP_TOKENS), _CALIBRATION_TOKENS) // STREAMS * STREAMS
-    if not seen:
-        return everything, everything
-    return everything[:seen], everything[seen : seen + _GAP_TOKENS]

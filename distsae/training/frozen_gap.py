@@ -8,20 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from distsae.allocation import (
-    FeatureSelector,
-    Matches,
-    MutualSelector,
-    Place,
-    QuotaCredit,
-    Selector,
-    TokenSelector,
-    select,
-)
+from distsae.allocation import FeatureSelector, QuotaCredit, Selector, ThresholdSelector, select
 from distsae.kernels import decode
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 from distsae.training.config import TrainConfig
+from distsae.training.heldout import mesh_for
 from distsae.training.phases import Phases
 
 __all__ = ["FrozenGap", "frozen_gap"]
@@ -29,28 +21,33 @@ __all__ = ["FrozenGap", "frozen_gap"]
 
 @dataclass(frozen=True)
 class FrozenGap:
-    """The frozen rule beside the training rule, on held-out tokens.
+    """The frozen rule beside the training rule, on held-out tokens; None is what these tokens do not tell.
 
     Args:
         rows: tokens.
         l0: matches per token by the frozen rule.
         l0_training: by the training rule, in batches as in training.
-        fvu: `sum ||x - x_hat||^2 / sum ||x - mean||^2` by the frozen rule, with the mean of these tokens.
+        fvu: `sum ||x - x_hat||^2 / sum ||x - mean||^2` by the frozen rule, with the mean of these tokens;
+            None if they are all the same.
         fvu_training: by the training rule.
     """
 
     rows: int
-    l0: float
-    l0_training: float
-    fvu: float
-    fvu_training: float
+    l0: float | None = None
+    l0_training: float | None = None
+    fvu: float | None = None
+    fvu_training: float | None = None
 
     def sentence(self) -> str:
         """Says it in a line."""
-        return (
-            f"frozen rule on {self.rows:,} held-out rows: L0 {self.l0:.2f} (training rule {self.l0_training:.2f}), "
-            f"FVU {self.fvu:.4f} ({self.fvu_training:.4f})"
-        )
+        if not self.rows:
+            return "frozen rule: neither calibrated nor measured, since the store has no held-out rows"
+        if self.fvu is None:
+            fvu = "FVU unknown, since these rows are all the same"
+        else:
+            fvu = f"FVU {self.fvu:.4f} ({self.fvu_training:.4f})"
+        l0 = f"L0 {self.l0:.2f} (training rule {self.l0_training:.2f})"
+        return f"frozen rule on {self.rows:,} held-out rows: {l0}, {fvu}"
 
 
 @torch.no_grad()
@@ -67,14 +64,15 @@ def frozen_gap(
         x: held-out activations, scaled as in training, fp32 `[rows, d_in]`, equal on all ranks.
         mesh: this process's place.
     """
-    d_sae, k, device = config.sae.d_sae, config.sae.k, shard.b_dec.device
-    training = _fresh(phases.selector, k)
+    d_sae, k, device, rows = config.sae.d_sae, config.sae.k, shard.b_dec.device, x.shape[0]
+    if not rows:
+        return FrozenGap(0)
+    mesh = mesh_for(mesh, rows)
+    training = phases.fresh_selector()
     quotas = phases.credit.quota_per_token if phases.credit is not None else None
     credit = QuotaCredit(quotas, k, mesh.feature) if quotas is not None else None
-    selectors: list[Selector] = [training, *([_Above(threshold)] if threshold is not None else [])]
+    selectors: list[Selector] = [training, *([ThresholdSelector(threshold)] if threshold is not None else [])]
     totals = torch.zeros(len(selectors), 2, dtype=torch.float64, device=device)  # matches, squared error
-    rows = x.shape[0] // mesh.data.size * mesh.data.size
-    x = x[:rows]
     for block in torch.split(x, config.batch_tokens):
         tokens = block.shape[0] // mesh.data.size
         mine = block[mesh.data.rank * tokens : (mesh.data.rank + 1) * tokens].to(device)
@@ -85,36 +83,7 @@ def frozen_gap(
             x_hat = mesh.feature.sum(decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
             matched = mesh.feature.sum(torch.tensor(float(len(matches)), dtype=torch.float64, device=device))
             total += mesh.data.sum(torch.stack([matched, (x_hat - mine).double().square().sum()]))
-    energy = (x.double() - x.double().mean(0)).square().sum().to(device)
-    numbers = (totals / torch.stack([energy.new_tensor(rows), energy])).tolist()
+    energy = float((x.double() - x.double().mean(0)).square().sum())
+    numbers = [(matches / rows, error / energy if energy > 0 else None) for matches, error in totals.tolist()]
     (l0_training, fvu_training), (l0, fvu) = numbers[0], numbers[-1]
     return FrozenGap(rows, l0, l0_training, fvu, fvu_training)
-
-
-def _fresh(selector: Selector, k: int) -> TokenSelector | MutualSelector | FeatureSelector:
-    """Returns a selector of the same rule without a history."""
-    if isinstance(selector, FeatureSelector):
-        return FeatureSelector(selector.cuts.numel())
-    return TokenSelector(k) if isinstance(selector, TokenSelector) else MutualSelector(k)
-
-
-class _Above:
-    """Selects what exceeds the thresholds: the frozen rule in a selector's clothes."""
-
-    def __init__(self, threshold: Tensor) -> None:
-        self._threshold = threshold.clamp(min=0)[:, None]
-
-    def begin(self, place: Place, tokens: int) -> None:
-        self._found: list[Matches] = []
-
-    def offer(self, first_feature: int, pre_acts: Tensor) -> None:
-        above = pre_acts > self._threshold[first_feature : first_feature + pre_acts.shape[0]]
-        feature, token = above.nonzero(as_tuple=True)
-        self._found.append(Matches(token, feature + first_feature, pre_acts[feature, token]))
-
-    def settle(self) -> Matches:
-        return Matches(
-            torch.cat([matches.token for matches in self._found]),
-            torch.cat([matches.feature for matches in self._found]),
-            torch.cat([matches.score for matches in self._found]),
-        )

@@ -11,15 +11,13 @@ from distsae.allocation import (
     DensityRanks,
     FeatureSelector,
     Matches,
-    MutualSelector,
     QuotaCredit,
     Selector,
-    TokenSelector,
     fit_zipf,
     zipf_quotas_of,
 )
 from distsae.losses import FiringStatistics
-from distsae.model import AllocationName
+from distsae.model import AllocationName, BatchSelector, batch_selector
 from distsae.parallel import Mesh
 from distsae.training.config import TrainConfig
 from distsae.training.rehearsal import Rehearsal
@@ -45,13 +43,18 @@ class Phases:
         self.switch_step = round(config.finetune_fc_from * steps) if config.finetune_fc_from is not None else None
         self.credit: QuotaCredit | None = None
         self.rehearsal: Rehearsal | None = None
-        self.selector = self._first_selector()
+        self._rule: AllocationName = config.allocation
+        self.selector = self.fresh_selector()
 
     def allocation(self, step: int) -> AllocationName:
         """Returns the rule of step `step`, counted from 0."""
         if self.switch_step is not None and step >= self.switch_step:
             return "feature_choice"
         return self._config.allocation
+
+    def fresh_selector(self) -> BatchSelector:
+        """Returns a selector of the rule now in force, without a history."""
+        return batch_selector(self._rule, self._config.sae.k, len(self._features))
 
     @property
     def observers(self) -> Sequence[Selector]:
@@ -102,20 +105,11 @@ class Phases:
             state |= self.rehearsal.state()
         return state
 
-    def _first_selector(self) -> TokenSelector | MutualSelector | FeatureSelector:
-        k = self._config.sae.k
-        match self._config.allocation:
-            case "token_choice":
-                return TokenSelector(k)
-            case "mutual_choice":
-                return MutualSelector(k)
-            case "feature_choice":
-                return FeatureSelector(len(self._features))
-
     def _begin_feature_choice(self, statistics: FiringStatistics) -> None:
         """Gives every feature an empty purse."""
         k = self._config.sae.k
-        self.selector = FeatureSelector(len(self._features))
+        self._rule = "feature_choice"
+        self.selector = self.fresh_selector()
         nothing = torch.zeros(len(self._features), dtype=torch.float64, device=self._device)
         self.credit = QuotaCredit(nothing, k, self._mesh.feature)
         if self._config.quota_refresh is not None:
@@ -133,14 +127,19 @@ class Phases:
             self.credit.quota_per_token.fill_(k / d_sae)
             return f"uniform quotas, {k / d_sae:.3g} matches per token each"
         ranks = DensityRanks.measure(statistics.density(), self._mesh.feature)
-        s, q, source = self._config.zipf_s, self._config.zipf_q, "given"
+        s, q = self._config.zipf_s, self._config.zipf_q
+        s_source = q_source = "given"
         if s is None or q is None:
             fit = fit_zipf(ranks)
             source = "default" if fit is None else f"fitted, R^2 {fit.r_squared:.3f}"
-            s = s if s is not None else fit.s if fit is not None else _DEFAULT_S
-            q = q if q is not None else fit.q if fit is not None else _DEFAULT_Q_SHARE * d_sae
+            if s is None:
+                s, s_source = fit.s if fit is not None else _DEFAULT_S, source
+            if q is None:
+                q, q_source = fit.q if fit is not None else _DEFAULT_Q_SHARE * d_sae, source
         if not ranks.alive:  # nothing to rank by yet: the first feature is taken for the densest, and so on
             place = torch.arange(1 + self._features.start, 1 + self._features.stop, device=self._device)
             ranks = DensityRanks.measure(1 / place.double(), self._mesh.feature)
         self.credit.quota_per_token.copy_(zipf_quotas_of(ranks, k, s, q))
-        return f"Zipf quotas, s {s:.3g}, q {q:.3g} ({source})"
+        if s_source == q_source:
+            return f"Zipf quotas, s {s:.3g}, q {q:.3g} ({s_source})"
+        return f"Zipf quotas, s {s:.3g} ({s_source}), q {q:.3g} ({q_source})"

@@ -21,6 +21,9 @@ __all__ = ["ThresholdTracker", "calibrated", "quota_thresholds"]
 
 _DECAY = 0.99
 
+_LEAST_THRESHOLD = 2.0**-64
+"""Scores divided by it stay finite, fp32, up to 2^64; by the smallest normal number, only up to 4."""
+
 
 class ThresholdTracker:
     """Running averages of the smallest selected scores of this rank's features.
@@ -92,7 +95,7 @@ def calibrated(shard: FeatureShard, thresholds: Tensor, x: Tensor, k: int, mesh:
 
     Args:
         shard: this rank's features.
-        thresholds: positive, one a local feature, infinite for one that never fires.
+        thresholds: one a local feature, infinite for one that never fires; one of zero, or nearly, counts as 2^-64.
         x: this data rank's held-out activations, fp32 `[tokens, d_in]`; as many on every data rank.
         k: mean matches per token to reach.
         mesh: this process's place.
@@ -101,7 +104,7 @@ def calibrated(shard: FeatureShard, thresholds: Tensor, x: Tensor, k: int, mesh:
     Returns:
         Thresholds, fp32 `[d_sae_local]`; unchanged if too few scores are positive.
     """
-    thresholds = thresholds.to(x.device, torch.float32)
+    thresholds = thresholds.to(x.device, torch.float32).clamp(min=_LEAST_THRESHOLD)
 
     def ratios() -> Iterator[tuple[int, Tensor]]:
         for first, pre_acts in shard.encode_chunks(x - shard.b_dec):
