@@ -88,6 +88,14 @@ class CollapseAlarms:
         self._limits = limits
         self._raised: set[str] = set()
 
+    def state(self) -> list[str]:
+        """Returns the numbers that are over their limits and have been warned about."""
+        return sorted(self._raised)
+
+    def restore(self, state: list[str]) -> None:
+        """Goes on from what `state` returned: what was warned about then is not warned about again."""
+        self._raised = set(state)
+
     def check(self, step: int, found: Concentration) -> list[str]:
         """Returns the warnings, one line each, that `found` gives rise to after `step` steps."""
         lines = []

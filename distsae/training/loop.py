@@ -202,6 +202,7 @@ class _Run:
         self.state.engine.restore({name: t.local if isinstance(t, Shard) else t for name, t in tensors.items()})
         self.state.underused = dataclasses.replace(self.state.underused, **point.facts["underused"])
         meter.restore(point.facts["meter"])
+        self.alarms.restore(point.facts.get("alarms", []))  # older checkpoints have none
         say(f"resumed from {point.path}, step {point.step}")
         if self.accelerator.is_main_process:
             for path in abandon_after(self.folder.checkpoints, point.step):
@@ -213,6 +214,7 @@ class _Run:
             "store_fingerprint": self.store.fingerprint,
             "underused": {**self.state.underused.numbers()},
             "meter": {**meter.state()},
+            "alarms": [*self.alarms.state()],
             "switch_step": self.state.phases.switch_step,
             "config": dataclasses.asdict(self.config),
         }

@@ -93,6 +93,18 @@ def test_a_warning_when_a_number_rises_and_again_only_after_it_fell():
     assert said == [0, 0, 1, 1, 0, 0, 1, 0, 0]
 
 
+def test_what_was_warned_about_is_kept_over_a_stop():
+    limits, high = AlarmConfig(), Concentration(0.1, 0.75)
+    alarms, resumed = CollapseAlarms(limits), CollapseAlarms(limits)
+    assert alarms.state() == []
+    assert len(alarms.check(1, high)) == 1
+    assert alarms.state() == ["token_overlap"]
+    resumed.restore(alarms.state())
+    assert resumed.check(2, high) == []
+    assert resumed.check(3, Concentration(0.1, 0.1)) == []
+    assert len(resumed.check(4, high)) == 1
+
+
 def test_a_warning_says_what_where_how_much_and_what_to_do():
     alarms = CollapseAlarms(AlarmConfig())
     (line,) = alarms.check(120, Concentration(0.1, 0.75))

@@ -19,6 +19,7 @@ from distsae.training.phases import Phases
 from distsae.training.thresholds import ThresholdTracker
 from tests.distributed.processes import run_on_mesh
 
+from .pretended_gpu import GPU, PretendedGpu
 from .samples import RULES
 
 HOOK, D_SAE, K, SCALE, STEPS = "blocks.0.resid_post", 64, 4, 0.37, 7
@@ -38,14 +39,14 @@ def _moved_shard(mesh, store):
     return shard
 
 
-def _finish(mesh, store_path, rule):
-    store = Store.open(store_path)
+def _finish(mesh, store_path, rule, device="cpu"):
+    store, device = Store.open(store_path), torch.device(device)
     config = TrainConfig(
         store=str(store_path), out="o", sae=SizeConfig(d_sae=D_SAE, k=K), batch_tokens=128, allocation=rule, steps=STEPS
     )
     features = mesh.features(D_SAE)
-    statistics = FiringStatistics(len(features), 1000, 1000)
-    phases = Phases(config, STEPS, mesh, torch.device("cpu"))
+    statistics = FiringStatistics(len(features), 1000, 1000, device)
+    phases = Phases(config, STEPS, mesh, device)
     phases.prepare(0, statistics)
     tracker = ThresholdTracker(len(features))
     if rule == "mutual_choice":
@@ -56,9 +57,11 @@ def _finish(mesh, store_path, rule):
         selector = FeatureSelector(len(features))
         cuts = torch.linspace(0.3, 0.9, D_SAE)
         cuts[::10] = torch.nan  # never selected
-        selector.cuts = cuts[features.start : features.stop].clone()
+        selector.cuts = cuts[features.start : features.stop].to(device)
         tracker.update(selector)
     shard = _moved_shard(mesh, store)
+    for name, parameter in shard.named_parameters():
+        setattr(shard, name, torch.nn.Parameter(parameter.detach().to(device)))
     reader = BatchReader(store, HOOK, 128, config.seed, mesh.data.rank, mesh.data.size)
     reader.scale = SCALE
     try:
@@ -151,6 +154,19 @@ def test_every_mesh_ends_with_the_same_sae_on_the_first_process(rule, tiny_store
         assert all(other == gaps[0] for other in gaps)
         for name, number in dataclasses.asdict(gap).items():
             assert getattr(gaps[0], name) == pytest.approx(number, rel=1e-2), (shape, name)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_features_on_a_gpu_end_as_those_on_the_cpu(rule, tiny_store):
+    """Quotas and statistics are with the features, thresholds on the CPU: they meet nowhere else."""
+    mesh = build_mesh(MeshConfig(), 1, "cpu")
+    _, expected, gap = _finish(mesh, tiny_store, rule)
+    with PretendedGpu():
+        shard, sae, found = _finish(mesh, tiny_store, rule, GPU)
+        assert shard.W_enc.device == GPU
+    assert found == gap
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(sae.state_dict()[name], tensor), name
 
 
 def test_a_hook_without_a_number_has_no_layer(tiny_store):

@@ -27,8 +27,8 @@ METHODS = {
     "TC": {"allocation": "token_choice", "aux": "aux_k"},
     "FC": {"allocation": "feature_choice", "aux": "none"},
 }
-EFFORT = ("seconds", "tokens_per_second", "second_passes")
-"""What may differ in a resumed run: a selector's lower bounds are not saved, since they change nothing else."""
+EFFORT = ("seconds", "tokens_per_second", "second_passes", "selection_collectives", "selection_kilobytes")
+"""What may differ in a resumed run: where a selector looks first is not saved, since it changes nothing else."""
 
 
 def config_of(store: Path, out: Path, **changes) -> TrainConfig:
@@ -122,7 +122,6 @@ def test_metrics_say_what_happened(straight):
     for line in lines:
         assert required | {"grad_norm"} <= line.keys()
         assert line["tokens"] == 256 * line["step"]
-        assert (line["selection_collectives"], line["selection_kilobytes"]) == (0, 0)  # one process
         assert line["l0"] == pytest.approx(4 - line["shortfall"] / 256)
         assert line["fvu"] == pytest.approx(line["loss"], rel=0.2)  # another denominator: this batch's own energy
     assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]

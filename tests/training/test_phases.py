@@ -1,5 +1,7 @@
 """Which rule a step uses, and what Feature Choice begins with."""
 
+import re
+
 import pytest
 import torch
 
@@ -73,6 +75,17 @@ def test_given_parameters_and_defaults_of_the_zipf_quotas():
     uniform = _phases(allocation="feature_choice", quotas="uniform")
     uniform.prepare(0, empty)
     assert torch.equal(uniform.credit.quota_per_token, torch.full((D_SAE,), K / D_SAE, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"zipf_s": 2.0}, r"s 2 \(given\), q \S+ \(fitted, R"),
+        ({"zipf_q": 7.0}, r"s \S+ \(fitted, R\^2 \S+\), q 7 \(given\)"),
+    ],
+)
+def test_the_source_of_each_parameter_is_named(given, said):
+    assert re.search(said, _phases(finetune_fc_from=0.5, **given).prepare(10, _statistics()))
 
 
 def test_every_batch_is_granted_its_whole_budget():

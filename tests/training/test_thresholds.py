@@ -127,6 +127,16 @@ def test_too_few_positive_scores_leave_the_thresholds():
     assert torch.equal(calibrated(shard, thresholds, activations(0, torch.float32), K, MESH, D_SAE), thresholds)
 
 
+def test_thresholds_of_nearly_nothing_are_calibrated():
+    shard, x = shard_on(MESH, torch.float32), 100 * activations(0, torch.float32)
+    for least in (0.0, 1e-40):
+        thresholds = calibrated(shard, torch.full((D_SAE,), least).double(), x, K, MESH, D_SAE)
+        with torch.no_grad():
+            scores = (x - shard.b_dec) @ shard.W_enc.T + shard.b_enc
+        assert scores.max() > 8  # over the smallest normal number that would be infinite
+        assert K * TOKENS - 2 <= int((scores > thresholds).sum()) <= K * TOKENS
+
+
 def test_quotas_of_less_than_one_match_a_batch_are_met_over_many_tokens():
     x = activations(0, torch.float32)
     shard = FeatureShard(x.shape[1], range(D_SAE), x.mean(0), seed=0)

@@ -1,0 +1,106 @@
+"""What the loop hands from part to part: a whole run, with the step and the end watched."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from distsae.allocation import MutualSelector
+from distsae.checkpoint import facts_of
+from distsae.losses import AlarmConfig
+from distsae.training import AuxiliaryConfig, CheckpointConfig, loop, train
+
+from .test_loop import config_of
+
+BATCH, K, STEPS, SWITCH = 256, 4, 12, 8
+
+
+@pytest.fixture(scope="module")
+def watched(tiny_store, tmp_path_factory):
+    """The configuration, the arguments of each step as they were then, and the state at the end."""
+    config = config_of(
+        tiny_store,
+        tmp_path_factory.mktemp("runs") / "watched",
+        steps=STEPS,
+        finetune_fc_from=SWITCH / STEPS,
+        quota_refresh=2,
+        log_every=1,
+        auxiliary=AuxiliaryConfig(
+            alpha=0.07, rho=0.9, dead_after_tokens=500, window_tokens=2000, refresh_steps=2, k_per_k=3
+        ),
+    )
+    steps, ends = [], []
+    step, end = loop.training_step, loop.frozen_sae
+
+    def watch_step(shard, x, mesh, d_sae, selectors, mean, variance, alpha_aux, observers=()):
+        outcome = step(shard, x, mesh, d_sae, selectors, mean, variance, alpha_aux, observers)
+        inner = [selector._selector for selector in selectors]
+        allowed = inner[1].allowed.clone() if len(inner) > 1 and inner[1].allowed is not None else None
+        steps.append((alpha_aux, inner, allowed, outcome))
+        return outcome
+
+    def watch_end(*arguments):
+        ends.append(arguments)
+        return end(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "training_step", watch_step)
+        patch.setattr(loop, "frozen_sae", watch_end)
+        train(config)
+    return config, steps, ends[0]
+
+
+def test_the_auxiliary_loss_gets_its_weight_budget_and_features(watched):
+    from .test_loop import metrics
+
+    config, steps, _ = watched
+    assert [alpha for alpha, *_ in steps] == [config.auxiliary.alpha] * STEPS
+    lines = metrics(Path(config.out))
+    used = 0
+    for number, (_, selectors, allowed, _) in enumerate(steps):
+        share = lines[number - 1]["aux_share"] if number else 0.0  # as measured at the end of the step before
+        assert len(selectors) == 1 + (share > 0)
+        if share:
+            used += 1
+            assert isinstance(selectors[1], MutualSelector)
+            assert selectors[1].k == K * 3
+            assert allowed is not None
+            assert int(allowed.sum()) == round(share * config.sae.d_sae)
+    assert used > 2
+
+
+def test_thresholds_begin_anew_with_feature_choice(watched):
+    *_, thresholds, _, _ = watched[2]
+    after = 1 - 0.99 ** (STEPS - SWITCH)
+    assert float(thresholds.weight.max()) == pytest.approx(after, rel=1e-9)
+
+
+def test_the_rehearsal_counts_every_step(watched):
+    statistics = watched[2][5].rehearsal.statistics
+    assert statistics.last_tokens == BATCH
+    assert int(statistics.last_counts.sum()) == K * BATCH
+    assert not (statistics.last_counts == watched[1][-1][3].matches.feature.bincount(minlength=256)).all()
+
+
+def test_a_resumed_run_does_not_warn_again(tiny_store, tmp_path, capsys):
+    """The overlap is over its tiny limit from the first line on; a checkpoint of before alarms were kept loads too."""
+    out = tmp_path / "run"
+    config = config_of(
+        tiny_store,
+        out,
+        steps=4,
+        log_every=1,
+        alarms=AlarmConfig(token_overlap=1e-6),
+        checkpoint=CheckpointConfig(every=2, keep_last=3),
+    )
+    train(config)
+    assert capsys.readouterr().err.count("warning: step") == 1
+    shutil.rmtree(out / "checkpoints" / "step-00000004")
+    shutil.rmtree(out / "sae")
+    assert facts_of(out / "checkpoints" / "step-00000002")[1]["alarms"] == ["token_overlap"]
+    train(config)
+    said = capsys.readouterr().err
+    assert "resumed from" in said
+    assert "warning: step" not in said
