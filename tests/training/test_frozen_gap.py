@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -70,6 +71,32 @@ def test_equals_the_plain_statements_on_every_mesh(rule):
     for shape in ((1, 2), (2, 1), (2, 2), (1, 3)):
         for other, _ in run_on_mesh(_measure, shape, rule):
             assert dataclasses.asdict(other) == pytest.approx(expected, rel=1e-6), shape
+
+
+def _measure_few(mesh, rule, rows):
+    config = TrainConfig(store="s", out="o", sae=SizeConfig(d_sae=D_SAE, k=K), batch_tokens=BATCH, allocation=rule)
+    features = mesh.features(D_SAE)
+    phases = Phases(config, 9, mesh, torch.device("cpu"))
+    phases.prepare(0, FiringStatistics(len(features), 1000, 1000))
+    threshold = _thresholds()[features.start : features.stop] if rule != "token_choice" else None
+    return frozen_gap(moved_shard_on(mesh), config, phases, threshold, ROWS[:rows], mesh)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_fewer_rows_than_data_ranks_or_none(rows, rule):
+    (alone,) = run_on_mesh(_measure_few, (1, 1), rule, rows)
+    assert alone.rows == rows
+    assert (alone.l0 is None) == (rows == 0)
+    assert (alone.fvu is None) == (rows <= 1)
+    json.dumps(dataclasses.asdict(alone), allow_nan=False)
+    assert ("no held-out rows" in alone.sentence()) == (rows == 0)
+    assert ("FVU unknown" in alone.sentence()) == (rows == 1)
+    for shape in ((2, 2), (4, 1)):
+        for gap in run_on_mesh(_measure_few, shape, rule, rows):
+            for name, number in dataclasses.asdict(alone).items():
+                other = getattr(gap, name)
+                assert other is None if number is None else other == pytest.approx(number, rel=1e-6), (shape, name)
 
 
 def test_the_sentence():
