@@ -67,7 +67,7 @@ class MutualSelector:
         if not pre_acts.numel():
             return
         self._bad += non_finite(pre_acts)
-        if not self._budget:
+        if not self._budget:  # nothing is held then
             return
         # A tensor, not a number, which would be rounded to the dtype of the scores.
         flat = true_indices(pre_acts > just_below(torch.tensor([self._lower], device=pre_acts.device)))
@@ -100,7 +100,7 @@ class MutualSelector:
             return None
         self.shortfall = max(budget - held, 0)
         self.cut = None
-        if held > budget > 0:
+        if held > budget:
             near = Bin.of(counts, budget, *interval)
             if near is not None:
                 found = nth_largest_in(near, bits, world)
@@ -111,8 +111,6 @@ class MutualSelector:
         elif held == budget > 0:
             least = int(bits.min()) if bits.numel() else ALL_BITS
             self.cut = score_of(-int(world.max(torch.tensor([-least], device=self._device))))
-        elif not budget:
-            scores, keys = scores[:0], keys[:0]
         self._forecast.learn(self.cut)
         feature = keys // max(self._tokens, 1)
         return Matches(keys - feature * self._tokens, feature, scores)
@@ -128,11 +126,10 @@ class MutualSelector:
         Exact with ties: what is kept is the local `budget` largest in the order (score, token, feature).
         """
         scores, keys = self._candidates()
-        if scores.numel() > self._budget > 0:
-            bits = scores.float().view(torch.int32).long()
-            keep = self._within(bits, keys, nth_largest(bits, self._budget, Solo(), 0, ALL_BITS), Solo())
-            scores, keys = scores.masked_select(keep), keys.masked_select(keep)
-            self._lower = max(self._lower, float(scores.float().min()))
+        bits = scores.float().view(torch.int32).long()
+        keep = self._within(bits, keys, nth_largest(bits, self._budget, Solo(), 0, ALL_BITS), Solo())
+        scores, keys = scores.masked_select(keep), keys.masked_select(keep)
+        self._lower = max(self._lower, float(scores.float().min()))
         self._scores, self._keys, self._held = [scores], [keys], scores.numel()
 
     def _within(self, bits: Tensor, keys: Tensor, found: OrderStatistic, group: Collective) -> Tensor:

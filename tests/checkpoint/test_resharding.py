@@ -104,6 +104,7 @@ def _failures(rank: int, folder: Path) -> None:
 
 
 def test_a_failure_of_one_rank_is_the_error_of_all(tmp_path: Path) -> None:
+    """The ranks assert; `run_worlds` raises what they raise."""
     run_worlds(2, _failures, tmp_path)
 
 
