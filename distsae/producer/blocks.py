@@ -6,6 +6,7 @@ maps the field's words (`blocks.3.mlp_hidden`) to a module path and a side of th
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Literal, NamedTuple
 
 from torch import nn
@@ -18,6 +19,11 @@ KINDS = ("resid_pre", "resid_post", "attn_out", "mlp_out", "mlp_hidden")
 _ATTENTION = ("attn", "self_attn", "attention", "self_attention")
 _MLP = ("mlp", "feed_forward", "ffn")
 _DOWN = ("c_proj", "down_proj", "dense_4h_to_h", "fc_out", "fc2", "w2", "proj_out", "dense_out")
+_ATTENTION_DOWN = ("dense", "out_proj", "o_proj", "c_proj")
+_POST_NORMS = (  # of attention and of the MLP, where the block normalises what they return
+    ("post_attention_layernorm", "post_feedforward_layernorm"),  # Gemma 2 and 3, OLMo 2 and 3, EXAONE 4
+    ("post_self_attn_layernorm", "post_mlp_layernorm"),  # GLM 4
+)
 
 
 class Place(NamedTuple):
@@ -54,18 +60,28 @@ def block_places(model: nn.Module) -> dict[str, Place]:
 def _places_in_block(block: nn.Module, path: str) -> dict[str, Place]:
     places = {"resid_pre": Place(path, "input"), "resid_post": Place(path, "output")}
     parts = dict(block.named_children())
-    # A block that normalises what attention and MLP return adds the normalised tensor to the stream (Gemma 2, 3).
-    sandwich = "pre_feedforward_layernorm" in parts and "post_feedforward_layernorm" in parts
-    attention = "post_attention_layernorm" if sandwich else _first(_ATTENTION, parts)
+    attention, mlp = _first(_ATTENTION, parts), _first(_MLP, parts)
+    norms = next((pair for pair in _POST_NORMS if set(pair) <= parts.keys()), None)
     if attention is not None:
-        places["attn_out"] = Place(f"{path}.{attention}", "output")
-    mlp = _first(_MLP, parts)
+        added = norms[0] if norms else _adding(parts, attention, _ATTENTION_DOWN)
+        places["attn_out"] = Place(f"{path}.{added}", "output")
     if mlp is not None:
-        places["mlp_out"] = Place(f"{path}.{'post_feedforward_layernorm' if sandwich else mlp}", "output")
+        places["mlp_out"] = Place(f"{path}.{norms[1] if norms else _adding(parts, mlp, _DOWN)}", "output")
         down = _first(_DOWN, dict(parts[mlp].named_children()))
         if down is not None:
             places["mlp_hidden"] = Place(f"{path}.{mlp}.{down}", "input")
     return {kind: places[kind] for kind in KINDS if kind in places}
+
+
+def _adding(parts: dict[str, nn.Module], name: str, down: tuple[str, ...]) -> str:
+    """Returns the module whose output is what `name` adds to the stream.
+
+    A module that is handed the stream returns it with its own part added (BLOOM, MPT); that part is what its last
+    projection returns.
+    """
+    takes_stream = "residual" in inspect.signature(parts[name].forward).parameters
+    projection = _first(down, dict(parts[name].named_children())) if takes_stream else None
+    return name if projection is None else f"{name}.{projection}"
 
 
 def _first(names: tuple[str, ...], parts: dict[str, nn.Module]) -> str | None:
