@@ -27,14 +27,14 @@ class Progress:
     """Counts work towards `total` and shows rate, time left and a few named values.
 
     Args:
-        total: amount of work, in `unit`s.
+        total: amount of work, in `unit`s; None when nobody knows it beforehand.
         label: what is being done.
         unit: name of one piece of work (`rows`, `steps`).
         done: work that an earlier process has already finished.
         every: seconds between plain lines when stderr is not a terminal.
     """
 
-    def __init__(self, total: int, label: str, unit: str, done: int = 0, every: float = 10.0) -> None:
+    def __init__(self, total: int | None, label: str, unit: str, done: int = 0, every: float = 10.0) -> None:
         self.total, self.label, self.unit, self.every = total, label, unit, every
         self._done = self._first = done
         self._values: dict[str, float | str] = {}
@@ -58,21 +58,27 @@ class Progress:
         if self._bar:
             self._tqdm.set_postfix_str(_words(self._values), refresh=False)
             self._tqdm.update(amount)
-        elif self._speaks and (time.monotonic() - self._last >= self.every or self._done >= self.total):
+        elif self._speaks and (time.monotonic() - self._last >= self.every or self._is_complete()):
             self._last = time.monotonic()
-            rate = (self._done - self._first) / max(self._last - self._started, 1e-9)
-            left = max(self.total - self._done, 0) / max(rate, 1e-9)
-            share = self._done / max(self.total, 1)
-            print(
-                f"{self.label}: {self._done:,}/{self.total:,} {self.unit} ({share:.0%}), "
-                f"{rate:,.0f} {self.unit}/s, {left:.0f} s left {_words(self._values)}".rstrip(),
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"{self._state()} {_words(self._values)}".rstrip(), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leaves the last state on the screen."""
         self._tqdm.close()
+
+    def _is_complete(self) -> bool:
+        return self.total is not None and self._done >= self.total
+
+    def _state(self) -> str:
+        rate = (self._done - self._first) / max(self._last - self._started, 1e-9)
+        if self.total is None:
+            return f"{self.label}: {self._done:,} {self.unit}, {rate:,.0f} {self.unit}/s"
+        left = max(self.total - self._done, 0) / max(rate, 1e-9)
+        share = self._done / max(self.total, 1)
+        return (
+            f"{self.label}: {self._done:,}/{self.total:,} {self.unit} ({share:.0%}), "
+            f"{rate:,.0f} {self.unit}/s, {left:.0f} s left"
+        )
 
     def __enter__(self) -> Progress:
         return self

@@ -68,3 +68,19 @@ def test_nothing_to_do_is_no_division_by_zero(capsys):
     with Progress(0, "train", "steps", every=0.0) as progress:
         progress.advance(0)
     assert "0/0 steps (0%)" in capsys.readouterr().err
+
+
+def test_unknown_total_is_a_count_and_a_rate(capsys, clock, monkeypatch):
+    with Progress(None, "tokenise", "tokens", every=10.0) as progress:
+        for _ in range(21):
+            clock[0] += 1
+            progress.advance(1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "tokenise: 10,000 tokens, 1,000 tokens/s",
+        "tokenise: 20,000 tokens, 1,000 tokens/s",
+    ]
+    monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+    with Progress(None, "tokenise", "tokens", every=0.0) as progress:
+        progress.advance(3)
+    assert "tokenise: 3.00 tokens" in terminal.getvalue()
+    assert "%" not in terminal.getvalue()
