@@ -17,6 +17,8 @@ import numpy as np
 from distsae.errors import TornData
 from distsae.store.buffers import page_aligned
 from distsae.store.durable import crc32c
+from distsae.store.location import Location
+from distsae.store.object_path import ObjectPath
 from distsae.store.records import FileRecord
 
 __all__ = [
@@ -68,7 +70,7 @@ def _record(file: Path, trailing: bool | None) -> FileRecord:
     return FileRecord(len(content), checksum)
 
 
-def check_file(file: Path, promised: FileRecord, trailing: bool | None) -> None:
+def check_file(file: Location, promised: FileRecord, trailing: bool | None) -> None:
     """Reads a file and compares it with its record; `trailing` says whether it ends with its crc, None if unknown.
 
     Raises:
@@ -83,7 +85,7 @@ def check_file(file: Path, promised: FileRecord, trailing: bool | None) -> None:
         raise _damaged(file)
 
 
-def read_metadata(folder: Path, relative: str, files: dict[str, FileRecord]) -> dict[str, Any]:
+def read_metadata(folder: Location, relative: str, files: dict[str, FileRecord]) -> dict[str, Any]:
     """Returns the content of a `zarr.json` after comparing it with its record.
 
     Raises:
@@ -96,7 +98,7 @@ def read_metadata(folder: Path, relative: str, files: dict[str, FileRecord]) -> 
     return content
 
 
-def read_chunk_file(file: Path, promised: FileRecord, buffer: np.ndarray | None = None) -> np.ndarray:
+def read_chunk_file(file: Location, promised: FileRecord, buffer: np.ndarray | None = None) -> np.ndarray:
     """Returns the payload of a chunk that ends with its crc32c: uint8, writable.
 
     Args:
@@ -120,7 +122,7 @@ def read_chunk_file(file: Path, promised: FileRecord, buffer: np.ndarray | None 
     return payload
 
 
-def read_part(file: Path, promised: FileRecord, offset: int, part: np.ndarray) -> None:
+def read_part(file: Location, promised: FileRecord, offset: int, part: np.ndarray) -> None:
     """Fills `part`, uint8, from byte `offset` on, without a check: for files that have been checked before.
 
     Raises:
@@ -130,8 +132,10 @@ def read_part(file: Path, promised: FileRecord, offset: int, part: np.ndarray) -
         raise TornData(f"{file} is damaged: it has become shorter than its commit record promises")
 
 
-def _fill(file: Path, promised: FileRecord, buffers: list[np.ndarray], offset: int) -> int:
+def _fill(file: Location, promised: FileRecord, buffers: list[np.ndarray], offset: int) -> int:
     """Reads into `buffers`, one after the other, without a copy and without the GIL; returns the bytes read."""
+    if isinstance(file, ObjectPath):
+        return _fill_from_object(file, promised, buffers, offset)
     try:
         descriptor = os.open(file, os.O_RDONLY)
     except FileNotFoundError:
@@ -146,6 +150,19 @@ def _fill(file: Path, promised: FileRecord, buffers: list[np.ndarray], offset: i
                 views[0] = views[0][read:]
     finally:
         os.close(descriptor)
+    return done
+
+
+def _fill_from_object(file: ObjectPath, promised: FileRecord, buffers: list[np.ndarray], offset: int) -> int:
+    try:
+        content = np.frombuffer(file.read_range(offset, sum(map(len, buffers))), np.uint8)
+    except FileNotFoundError:
+        raise _missing(file, promised) from None
+    done = 0
+    for buffer in buffers:
+        part = content[done : done + len(buffer)]
+        buffer[: len(part)] = part
+        done += len(part)
     return done
 
 
@@ -166,9 +183,9 @@ def arrays_with_crc(metadata: dict[str, dict[str, Any]]) -> dict[str, bool]:
     }
 
 
-def _read_promised(file: Path, promised: FileRecord) -> np.ndarray:
+def _read_promised(file: Location, promised: FileRecord) -> np.ndarray:
     try:
-        content = np.fromfile(file, dtype=np.uint8)
+        content = np.frombuffer(file.read_bytes(), np.uint8)
     except FileNotFoundError:
         raise _missing(file, promised) from None
     if len(content) != promised.size:
@@ -180,9 +197,9 @@ def _trailer(promised: FileRecord) -> bytes:
     return promised.crc32c.to_bytes(TRAILER, "little")
 
 
-def _missing(file: Path, promised: FileRecord) -> TornData:
+def _missing(file: Location, promised: FileRecord) -> TornData:
     return TornData(f"{file} is missing; its unit's commit record promises {promised.size} bytes")
 
 
-def _damaged(file: Path) -> TornData:
+def _damaged(file: Location) -> TornData:
     return TornData(f"{file} is damaged: its crc32c is not the one in its commit record")

@@ -13,8 +13,9 @@ import os
 import socket
 import threading
 import uuid
-from pathlib import Path
 from types import TracebackType
+
+from distsae.store.location import Location, create, touch
 
 __all__ = ["STALE_AFTER", "Claims", "claimed"]
 
@@ -30,14 +31,14 @@ class Claims:
         renew_every: seconds between renewals.
     """
 
-    def __init__(self, folder: Path, renew_every: float = 5.0) -> None:
+    def __init__(self, folder: Location, renew_every: float = 5.0) -> None:
         self._folder, self._renew_every = folder, renew_every
-        self._held: set[Path] = set()
+        self._held: set[Location] = set()
+        self._owner = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "id": uuid.uuid4().hex}).encode()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="claims", daemon=True)
 
     def __enter__(self) -> Claims:
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._thread.start()
         return self
 
@@ -56,10 +57,7 @@ class Claims:
             if claimed(self._folder, name):
                 return False
             path.unlink(missing_ok=True)
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
-        except FileExistsError:
+        if not create(path, self._owner):
             return False
         self._held.add(path)
         return True
@@ -74,15 +72,15 @@ class Claims:
         while not self._ended.wait(self._renew_every):
             for path in tuple(self._held):
                 with contextlib.suppress(FileNotFoundError):
-                    os.utime(path)
+                    touch(path, self._owner)
 
 
-def claimed(folder: Path, name: str) -> bool:
+def claimed(folder: Location, name: str) -> bool:
     """Says whether a living process has a claim on `name`."""
     path = folder / name
     try:
         age = _now(folder) - path.stat().st_mtime
-        owner = json.loads(path.read_text(encoding="utf-8"))
+        owner = json.loads(path.read_bytes())
     except FileNotFoundError:
         return False
     except ValueError:  # seen between its creation and its first byte
@@ -90,10 +88,10 @@ def claimed(folder: Path, name: str) -> bool:
     return age < STALE_AFTER and not (owner["host"] == socket.gethostname() and not _alive(owner["pid"]))
 
 
-def _now(folder: Path) -> float:
+def _now(folder: Location) -> float:
     """The time by the clock of the file system, which may be another machine's."""
     probe = folder / f".now-{uuid.uuid4().hex}"
-    probe.touch()
+    probe.write_bytes(b"")
     try:
         return probe.stat().st_mtime
     finally:

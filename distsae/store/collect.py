@@ -6,8 +6,6 @@ A producer whose attempt is removed under its hands notices that the unit is com
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import NamedTuple
 
 from distsae.errors import WrongInput
@@ -15,6 +13,7 @@ from distsae.store.claims import claimed
 from distsae.store.commit import read_attributes
 from distsae.store.durable import read_json
 from distsae.store.layout import StorePaths
+from distsae.store.location import Location, files_under, remove_tree
 
 __all__ = ["Collected", "collect_orphans"]
 
@@ -27,7 +26,7 @@ class Collected(NamedTuple):
     in_progress: int
 
 
-def collect_orphans(root: Path) -> Collected:
+def collect_orphans(root: Location) -> Collected:
     """Removes orphan attempts and temporary files from the store at `root`, sealed or not.
 
     Raises:
@@ -39,8 +38,9 @@ def collect_orphans(root: Path) -> Collected:
         raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; do check the path")
     paths = StorePaths(root)
     committed = _committed_attempts(paths)
-    orphans, in_progress = [], 0
-    for folder in sorted(paths.data.glob("unit-*/*")):
+    orphans: list[Location] = []
+    in_progress = 0
+    for folder in _attempts(paths.data):
         unit = folder.parent.name
         if committed.get(unit) == f"{unit}/{folder.name}":
             continue
@@ -49,19 +49,30 @@ def collect_orphans(root: Path) -> Collected:
             continue
         orphans.append(folder)
     orphans += _scratch(paths)
-    size = sum(file.stat().st_size for folder in orphans for file in folder.rglob("*") if file.is_file())
+    size = sum(file.stat().st_size for folder in orphans for file in files_under(folder))
     for folder in orphans:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
     return Collected(len(orphans), size, in_progress)
+
+
+def _attempts(data: Location) -> list[Location]:
+    """All attempts of all units, orphans or not."""
+    units = _entries(data, "unit-")
+    return [attempt for unit in units for attempt in _entries(unit)]
+
+
+def _entries(folder: Location, prefix: str = "") -> list[Location]:
+    entries: list[Location] = list(folder.iterdir()) if folder.is_dir() else []
+    return sorted((entry for entry in entries if entry.name.startswith(prefix)), key=str)
 
 
 def _committed_attempts(paths: StorePaths) -> dict[str, str]:
     """The attempt of every unit that has a commit record, however many units the store is to have."""
-    return {path.stem: str(read_json(path)["attempt"]) for path in sorted(paths.commits.glob("unit-*.json"))}
+    return {path.stem: str(read_json(path)["attempt"]) for path in _entries(paths.commits, "unit-")}
 
 
-def _scratch(paths: StorePaths) -> list[Path]:
+def _scratch(paths: StorePaths) -> list[Location]:
     """Half-written copies of the tokenised corpus, unless somebody is writing one."""
     if claimed(paths.claims, "contexts") or not paths.contexts.is_dir():
         return []
-    return sorted(paths.contexts.glob(".*"))
+    return _entries(paths.contexts, ".")

@@ -7,9 +7,8 @@ did has no effect. A unit is committed once its attempt is on disk; the store is
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,20 +17,23 @@ from distsae.errors import TornData, WrongInput
 from distsae.store.attributes import FORMAT_VERSION, StoreAttributes, differences
 from distsae.store.durable import publish_json, read_json
 from distsae.store.layout import StorePaths
+from distsae.store.location import Location, remove_tree
 from distsae.store.plan import unit_contexts
 from distsae.store.records import UnitRecord
 
-__all__ = ["begin_store", "commit_unit", "committed_units", "read_attributes", "seal_store"]
+__all__ = ["begin_store", "commit_unit", "committed_units", "read_attributes", "read_records", "seal_store"]
+
+_READERS = 8
 
 
-def begin_store(root: Path, attributes: StoreAttributes) -> StoreAttributes:
+def begin_store(root: Location, attributes: StoreAttributes) -> StoreAttributes:
     """Makes `root` a store of `attributes`, or checks that it is one; returns the attributes that it was given first.
 
     Raises:
         WrongInput: the store was begun with other attributes; the values that differ are shown.
     """
     paths = StorePaths(root)
-    if root.exists() and not root.is_dir():
+    if root.is_file():
         raise WrongInput(f"`out` (={root}) must be a folder; got a file; do choose another name")
     if not paths.attributes.exists():
         publish_json(paths.attributes, attributes.to_json())
@@ -48,7 +50,7 @@ def begin_store(root: Path, attributes: StoreAttributes) -> StoreAttributes:
     return first
 
 
-def read_attributes(root: Path) -> StoreAttributes | None:
+def read_attributes(root: Location) -> StoreAttributes | None:
     """Returns what the store at `root` was begun with, or None if nothing was begun there."""
     try:
         return StoreAttributes.from_json(read_json(StorePaths(root).attributes))
@@ -56,24 +58,36 @@ def read_attributes(root: Path) -> StoreAttributes | None:
         return None
 
 
-def commit_unit(root: Path, record: UnitRecord) -> bool:
+def commit_unit(root: Location, record: UnitRecord) -> bool:
     """Makes an attempt part of the store; if another attempt already is, removes ours and returns False."""
     paths = StorePaths(root)
     if publish_json(paths.commit(record.index), record.to_json()):
         return True
-    shutil.rmtree(paths.attempt(record.attempt), ignore_errors=True)
+    remove_tree(paths.attempt(record.attempt))
     return False
 
 
-def committed_units(root: Path, units: int) -> set[int]:
+def committed_units(root: Location, units: int) -> set[int]:
     """Returns which of the units `0 .. units - 1` are committed; one listing, for progress and for the queue."""
     paths = StorePaths(root)
     names = {path.name for path in paths.commits.iterdir()} if paths.commits.is_dir() else set()
     return {unit for unit in range(units) if paths.commit(unit).name in names}
 
 
+def read_records(root: Location, units: int) -> list[UnitRecord]:
+    """Returns the commit records of units `0 .. units - 1`, read by several threads: an object store answers slowly.
+
+    Raises:
+        FileNotFoundError: a unit is not committed; `filename` is its record's.
+        TornData: a record is damaged.
+    """
+    paths = StorePaths(root)
+    with ThreadPoolExecutor(max_workers=_READERS) as pool:
+        return list(pool.map(lambda unit: UnitRecord.from_json(read_json(paths.commit(unit))), range(units)))
+
+
 def seal_store(
-    root: Path,
+    root: Location,
     attributes: StoreAttributes,
     *,
     units: int | None = None,
@@ -92,7 +106,7 @@ def seal_store(
     """
     paths = StorePaths(root)
     units = len(unit_contexts(attributes)) if units is None else units
-    records = [UnitRecord.from_json(read_json(paths.commit(unit))) for unit in range(units)]
+    records = read_records(root, units)
     fingerprint = attributes.fingerprint()
     for record in records:
         if record.fingerprint != fingerprint:

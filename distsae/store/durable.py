@@ -1,7 +1,7 @@
 """Files that are whole or absent, however the writer dies.
 
-`publish` gives a file its name only when its content is on disk, and only if nobody else has given it: of any
-number of racing writers exactly one wins (`os.link` fails if the name exists).
+`publish_json` gives a file its name only when its content is on disk, and only if nobody else has given it: of any
+number of racing writers exactly one wins (`os.link` fails if the name exists; an object store puts if absent).
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +21,22 @@ import google_crc32c
 import numpy as np
 
 from distsae.errors import TornData
+from distsae.store.location import Location
+from distsae.store.object_path import ObjectPath
 
-__all__ = ["crc32c", "fsync_tree", "publish_json", "read_json"]
+__all__ = ["crc32c", "delivered", "fsync_tree", "publish_json", "read_json"]
+
+_UPLOADS = 8
 
 
-def publish_json(path: Path, content: dict[str, Any]) -> bool:
+def publish_json(path: Location, content: dict[str, Any]) -> bool:
     """Writes `content` under a name that nobody has taken; says whether it was us.
 
     A checksum of the content is added to it, so that a flipped byte is found on reading.
     """
     text = _text(content)
+    if isinstance(path, ObjectPath):
+        return path.create(text.encode())
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     with temporary.open("w", encoding="utf-8") as file:
@@ -43,7 +53,7 @@ def publish_json(path: Path, content: dict[str, Any]) -> bool:
     return True
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Location) -> dict[str, Any]:
     """Returns what `publish_json` wrote, without the checksum.
 
     Raises:
@@ -63,6 +73,33 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
+@contextmanager
+def delivered(folder: Location, root: Location) -> Iterator[Path]:
+    """Gives a local folder to write into; when the block ends, what is in it is in `folder` and outlasts a crash.
+
+    A local `folder` is that folder itself, and is forced to the disk. For an object store it is a temporary one, whose
+    files are uploaded in the end; so a producer needs room for one unit in the folder for temporary files (`TMPDIR`).
+
+    Args:
+        folder: that nobody else writes into.
+        root: folder of the store, which `folder` is in.
+    """
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        fsync_tree(folder, root)
+        return
+    with tempfile.TemporaryDirectory(prefix="distsae-") as scratch:
+        yield Path(scratch)
+        files = [path for path in Path(scratch).rglob("*") if path.is_file()]
+        with ThreadPoolExecutor(max_workers=_UPLOADS) as pool:
+            list(pool.map(lambda file: _upload(file, folder / file.relative_to(scratch).as_posix()), files))
+
+
+def _upload(file: Path, target: ObjectPath) -> None:
+    target.write_bytes(file.read_bytes())
+
+
 def crc32c(data: bytes | np.ndarray) -> int:
     """Returns the crc32c of `data`, a bytes object or a contiguous uint8 array."""
     if isinstance(data, np.ndarray):
@@ -71,7 +108,7 @@ def crc32c(data: bytes | np.ndarray) -> int:
     return int(google_crc32c.value(data))
 
 
-def fsync_tree(folder: Path, root: Path) -> None:
+def fsync_tree(folder: Path, root: Location) -> None:
     """Forces every file and folder under `folder` to the disk, and the names that lead to it from `root`."""
 
     def fail(error: OSError) -> None:

@@ -16,11 +16,12 @@ STORE/
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
+from distsae.store.location import Location
 
 __all__ = ["CONTEXT_DTYPE", "DTYPES", "ROW_ARRAYS", "StorageDtype", "StorePaths", "chunk_count"]
 
@@ -57,7 +58,7 @@ CONTEXT_DTYPE = np.dtype("<i4")
 class StorePaths:
     """Names of the files of the store at `root`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Location) -> None:
         self.root = root
         self.attributes = root / "attributes.json"
         self.dataset = root / "dataset.json"
@@ -71,11 +72,11 @@ class StorePaths:
         """Name of a unit, in commits and in data."""
         return f"unit-{unit:06d}"
 
-    def commit(self, unit: int) -> Path:
+    def commit(self, unit: int) -> Location:
         """The commit record of a unit."""
         return self.commits / f"{self.unit_name(unit)}.json"
 
-    def attempt(self, attempt: str) -> Path:
+    def attempt(self, attempt: str) -> Location:
         """The folder of an attempt, named `unit-000123/ID`."""
         return self.data / attempt
 

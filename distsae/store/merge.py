@@ -23,8 +23,9 @@ from distsae.store.attempt_files import check_file
 from distsae.store.attributes import StoreAttributes, differences
 from distsae.store.claims import Claims
 from distsae.store.commit import begin_store, commit_unit, committed_units, seal_store
-from distsae.store.durable import fsync_tree, publish_json
+from distsae.store.durable import delivered, publish_json
 from distsae.store.layout import StorePaths
+from distsae.store.location import Location, location
 from distsae.store.reader import Store
 from distsae.store.records import UnitRecord
 
@@ -37,7 +38,7 @@ _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS
 
 
 def merge_stores(
-    paths: Sequence[str | Path], out: str | Path, on_unit: Callable[[int], None] = lambda rows: None
+    paths: Sequence[str | Location], out: str | Location, on_unit: Callable[[int], None] = lambda rows: None
 ) -> Store:
     """Makes `out` a store of all rows of several sealed stores; if it is one already, returns it.
 
@@ -55,7 +56,7 @@ def merge_stores(
         TornData: a file is not what its commit record promises.
     """
     stores = [Store.open(path) for path in paths]
-    root = Path(out).expanduser()
+    root = location(out)
     for store in stores:
         if root.resolve() == store.path.resolve():
             raise WrongInput(f"`out` (={out}) must be a new store; got one of those to merge; do choose another name")
@@ -145,28 +146,33 @@ def _source(store: Store, units: list[int]) -> dict[str, Any]:
     }
 
 
-def _brought(store: Store, unit: UnitRecord, root: Path, index: int, attributes: StoreAttributes) -> UnitRecord:
+def _brought(store: Store, unit: UnitRecord, root: Location, index: int, attributes: StoreAttributes) -> UnitRecord:
     """Gives a unit's files a name in the new store, on disk when it returns, and returns their commit record."""
     paths = StorePaths(root)
     attempt = f"{paths.unit_name(index)}/{uuid.uuid4().hex}"
     source, target = StorePaths(store.path).attempt(unit.attempt), paths.attempt(attempt)
-    for name, promised in unit.files.items():
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            linked = _linked(source / name, target / name)
-            size = (target / name).stat().st_size
-        except FileNotFoundError:
-            raise TornData(f"{source / name} is missing; its unit's commit record promises it") from None
-        if size != promised.size:
-            raise TornData(f"{source / name} is damaged: {size} bytes where its commit record promises {promised.size}")
-        if not linked:
-            check_file(target / name, promised, store.trails(unit.index, name))
-    fsync_tree(target, root)
+    with delivered(target, root) as local:
+        for name, promised in unit.files.items():
+            (local / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                linked = _linked(source / name, local / name)
+                size = (local / name).stat().st_size
+            except FileNotFoundError:
+                raise TornData(f"{source / name} is missing; its unit's commit record promises it") from None
+            if size != promised.size:
+                raise TornData(
+                    f"{source / name} is damaged: {size} bytes where its commit record promises {promised.size}"
+                )
+            if not linked:
+                check_file(local / name, promised, store.trails(unit.index, name))
     return replace(unit, index=index, attempt=attempt, fingerprint=attributes.fingerprint())
 
 
-def _linked(source: Path, target: Path) -> bool:
+def _linked(source: Location, target: Path) -> bool:
     """Links a file, or copies it where that is impossible; says which."""
+    if not isinstance(source, Path):
+        target.write_bytes(source.read_bytes())
+        return False
     try:
         os.link(source, target)
     except OSError as error:

@@ -7,7 +7,6 @@ raises `TornData` with the file's name (`stored_array.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,10 @@ from distsae.errors import TornData, WrongInput, nearest
 from distsae.store.attempt_files import TRAILER, trails
 from distsae.store.attributes import FORMAT_VERSION, StoreAttributes
 from distsae.store.buffers import room_for
-from distsae.store.commit import committed_units, read_attributes
+from distsae.store.commit import committed_units, read_attributes, read_records
 from distsae.store.durable import read_json
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
+from distsae.store.location import Location, location
 from distsae.store.plan import unit_contexts
 from distsae.store.records import UnitRecord
 from distsae.store.stored_array import StoredArray
@@ -75,14 +75,14 @@ class Store:
     """A sealed store of token rows; made by `Store.open`.
 
     Args:
-        path: folder of the store.
+        path: where the store is.
         attributes: what it is a store of.
         units: all commit records, in unit order.
         dataset: content of `dataset.json`; `sources` in it says what a merged store was made of.
     """
 
     def __init__(
-        self, path: Path, attributes: StoreAttributes, units: tuple[UnitRecord, ...], dataset: dict[str, Any]
+        self, path: Location, attributes: StoreAttributes, units: tuple[UnitRecord, ...], dataset: dict[str, Any]
     ) -> None:
         self.path, self.attributes, self.units = path, attributes, units
         self.fingerprint: str = dataset["fingerprint"]
@@ -95,14 +95,14 @@ class Store:
         self._arrays: dict[tuple[int, str], StoredArray] = {}
 
     @classmethod
-    def open(cls, path: str | Path) -> Store:
+    def open(cls, path: str | Location) -> Store:
         """Opens a sealed store.
 
         Raises:
             WrongInput: there is no store, it is not finished, or it has another format.
             TornData: a record is damaged or missing.
         """
-        root = Path(path).expanduser()
+        root = location(path)
         paths = StorePaths(root)
         if not paths.dataset.is_file():
             raise WrongInput(_why_not_open(root))
@@ -116,15 +116,14 @@ class Store:
         first = read_attributes(root)
         if first is None or first.fingerprint() != dataset["fingerprint"]:
             raise TornData(f"{paths.attributes} is missing or not the one that the store was sealed with")
-        units = []
-        for unit, digest in enumerate(dataset["unit_digests"]):
-            try:
-                record = UnitRecord.from_json(read_json(paths.commit(unit)))
-            except FileNotFoundError:
-                raise TornData(f"{paths.commit(unit)} is missing from a sealed store") from None
+        digests = dataset["unit_digests"]
+        try:
+            units = read_records(root, len(digests))
+        except FileNotFoundError as error:
+            raise TornData(f"{error.filename} is missing from a sealed store") from None
+        for record, digest in zip(units, digests, strict=True):
             if record.digest != digest:
-                raise TornData(f"{paths.commit(unit)} is not the record that the store was sealed with")
-            units.append(record)
+                raise TornData(f"{paths.commit(record.index)} is not the record that the store was sealed with")
         return cls(root, attributes, tuple(units), dataset)
 
     def require_hook(self, hook: str) -> None:
@@ -262,8 +261,8 @@ class Store:
         return torch.cat([torch.empty(0, length, dtype=torch.int64), *whole])
 
 
-def _why_not_open(root: Path) -> str:
-    attributes = read_attributes(root) if root.is_dir() else None
+def _why_not_open(root: Location) -> str:
+    attributes = read_attributes(root)
     if attributes is None:
         return f"`store` (={root}) must be a store; got no dataset.json there; do make one with `distsae produce --out`"
     merge = StorePaths(root).merge

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,8 @@ from distsae.errors import TornData
 from distsae.store.attempt_files import TRAILER, check_file, ends_with_crc, read_chunk_file, read_metadata, read_part
 from distsae.store.buffers import same_place
 from distsae.store.layout import chunk_count
+from distsae.store.location import Location
+from distsae.store.object_path import ObjectPath
 from distsae.store.records import FileRecord
 
 __all__ = ["StoredArray"]
@@ -42,7 +43,7 @@ class StoredArray:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Location,
         name: str,
         dtype: np.dtype[Any],
         shape: tuple[int, ...],
@@ -169,7 +170,7 @@ class StoredArray:
     def _opened(self) -> Any:  # noqa: ANN401  (a zarr.Array; zarr is untyped here)
         where = self.folder / self.name
         try:
-            array = zarr.open_array(where, mode="r")
+            array = zarr.open_array(where.zarr_store() if isinstance(where, ObjectPath) else where, mode="r")
         except (ValueError, TypeError, KeyError) as error:
             raise TornData(f"{where}/zarr.json is not metadata that zarr-python reads: {error}") from error
         if array.shape != self.shape or array.dtype != self.dtype:

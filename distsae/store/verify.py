@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from distsae.errors import TornData
 from distsae.store.attempt_files import arrays_with_crc, check_file, is_metadata, read_metadata, trails
 from distsae.store.layout import StorePaths
+from distsae.store.location import Location
 from distsae.store.reader import Store
 from distsae.store.records import UnitRecord
 
@@ -39,7 +39,7 @@ def verify_store(store: Store, on_file: Callable[[int], None] = lambda size: Non
     return faults
 
 
-def _file_faults(folder: Path, record: UnitRecord, on_file: Callable[[int], None]) -> list[str]:
+def _file_faults(folder: Location, record: UnitRecord, on_file: Callable[[int], None]) -> list[str]:
     """What is wrong with the files that a commit record names."""
     faults: list[str] = []
     metadata: dict[str, dict[str, Any]] = {}

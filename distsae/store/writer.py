@@ -20,13 +20,15 @@ from torch import Tensor
 from distsae.errors import TornData
 from distsae.store.attempt_files import is_metadata, record_files
 from distsae.store.attributes import StoreAttributes
-from distsae.store.durable import fsync_tree
+from distsae.store.durable import delivered
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
-from distsae.store.records import HookSums, UnitRecord
+from distsae.store.location import Location
+from distsae.store.records import FileRecord, HookSums, UnitRecord
 
 __all__ = ["UnitData", "write_attempt"]
 
 _SUM_ROWS = 4096
+_CONTEXTS = "context_token_ids"
 
 
 class UnitData:
@@ -45,7 +47,7 @@ class UnitData:
         return len(self.rows["token_id"])
 
 
-def write_attempt(root: Path, attributes: StoreAttributes, unit: int, split: str, data: UnitData) -> UnitRecord:
+def write_attempt(root: Location, attributes: StoreAttributes, unit: int, split: str, data: UnitData) -> UnitRecord:
     """Writes a unit under a unique name, checks and fsyncs it, and returns the record that would commit it.
 
     Raises:
@@ -54,35 +56,12 @@ def write_attempt(root: Path, attributes: StoreAttributes, unit: int, split: str
     paths = StorePaths(root)
     attempt = f"{paths.unit_name(unit)}/{uuid.uuid4().hex}"
     folder = paths.attempt(attempt)
-    storage = DTYPES[attributes.dtype]
     arrays = {name: data.rows[name].numpy().astype(dtype) for name, dtype in ROW_ARRAYS.items()}
-    acts = {hook: _as_numpy(data.acts[hook], storage.numpy) for hook in attributes.hooks}
+    acts = {hook: _as_numpy(data.acts[hook], DTYPES[attributes.dtype].numpy) for hook in attributes.hooks}
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    group = zarr.open_group(
-        folder,
-        mode="w-",
-        zarr_format=3,
-        attributes={"distsae": {"unit": unit, "split": split, **attributes.to_json()}},
-    )
-    for name, array in arrays.items():
-        _write_array(group, name, array, attributes.chunk_rows, -1)
     contexts = data.context_token_ids.numpy().astype(CONTEXT_DTYPE)
-    _write_array(group, "context_token_ids", contexts, attributes.chunk_rows, -1)
-    act_group = group.create_group("act")
-    for hook, array in acts.items():
-        _write_array(act_group, hook, array, attributes.chunk_rows, storage.fill, logical_dtype=storage.logical)
-
-    files = record_files(folder)
-    chunks = sum(1 for name in files if not is_metadata(name))
-    expected = sum(
-        chunk_count(len(array), attributes.chunk_rows) for array in (*arrays.values(), contexts, *acts.values())
-    )
-    if chunks != expected:
-        raise TornData(
-            f"{folder} lost files while it was written: {chunks} of {expected} chunks are there; run it again"
-        )
-    fsync_tree(folder, root)
+    with delivered(folder, root) as local:
+        files = _write_group(local, attributes, {"unit": unit, "split": split}, {**arrays, _CONTEXTS: contexts}, acts)
     return UnitRecord(
         index=unit,
         split=split,
@@ -94,6 +73,32 @@ def write_attempt(root: Path, attributes: StoreAttributes, unit: int, split: str
         sums={hook: _sums(data.acts[hook]) for hook in attributes.hooks},
         files=files,
     )
+
+
+def _write_group(
+    folder: Path,
+    attributes: StoreAttributes,
+    place: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    acts: dict[str, np.ndarray],
+) -> dict[str, FileRecord]:
+    """Writes the Zarr group of an attempt and returns its files, after reading them again."""
+    group = zarr.open_group(folder, mode="w-", zarr_format=3, attributes={"distsae": {**place, **attributes.to_json()}})
+    storage, chunk_rows = DTYPES[attributes.dtype], attributes.chunk_rows
+    for name, array in arrays.items():
+        _write_array(group, name, array, chunk_rows, -1)
+    act_group = group.create_group("act")
+    for hook, array in acts.items():
+        _write_array(act_group, hook, array, chunk_rows, storage.fill, logical_dtype=storage.logical)
+
+    files = record_files(folder)
+    chunks = sum(1 for name in files if not is_metadata(name))
+    expected = sum(chunk_count(len(array), chunk_rows) for array in (*arrays.values(), *acts.values()))
+    if chunks != expected:
+        raise TornData(
+            f"{folder} lost files while it was written: {chunks} of {expected} chunks are there; run it again"
+        )
+    return files
 
 
 def _write_array(
