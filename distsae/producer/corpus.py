@@ -6,49 +6,98 @@ every process that reads a corpus sees the same document under the same number.
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distsae.errors import WrongInput, nearest
+from distsae.producer.hub_corpus import open_hub_corpus
 from distsae.producer.places import local_path
+from distsae.producer.tables import table_documents
+from distsae.producer.text_files import COMPRESSIONS, json_documents, text_document
 
-__all__ = ["SUFFIXES", "corpus_files", "documents"]
+__all__ = ["SUFFIXES", "Corpus", "corpus_files", "documents", "open_corpus"]
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz", ".parquet")
+_JSON = tuple(f".jsonl{compression}" for compression in COMPRESSIONS)
+_TEXT = tuple(f".txt{compression}" for compression in COMPRESSIONS)
+_TABLES = (".parquet", ".arrow")
+SUFFIXES = (*_JSON, *_TEXT, *_TABLES)
 """Kinds of local files that `documents` reads."""
 
 
-def documents(
-    corpus: str, *, text_field: str = "text", split: str = "train", subset: str | None = None
-) -> Iterator[str]:
-    """Yields the documents of `corpus` in order; checks that there is something to read before it returns.
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """A corpus that was found and not yet read.
 
     Args:
-        corpus: a `.jsonl` (one object a line), `.txt` (one document a file) or `.parquet` file, a folder of them,
-            or the name of a Hugging Face data set, which is streamed.
+        documents: its texts, in order; they can be read once.
+        commit: of a Hugging Face data set, as far as known; None for local files.
+    """
+
+    documents: Iterator[str]
+    commit: str | None
+
+
+def open_corpus(
+    corpus: str,
+    *,
+    text_field: str = "text",
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
+    streaming: bool = True,
+) -> Corpus:
+    """Checks that there is something to read, and returns it unread.
+
+    Args:
+        corpus: a `.jsonl` (one object a line), `.txt` (one document a file), `.parquet` or `.arrow` file, the first two
+            also as `.gz` or `.zst`; a folder of them, of any kinds; a folder that `save_to_disk` of the `datasets`
+            library wrote; or the name of a Hugging Face data set.
         text_field: the field or column that holds the text.
-        split: the split of a Hugging Face data set; local files have none.
+        split: the split of a Hugging Face data set or of a saved `DatasetDict`; other local files have none.
         subset: the configuration of a Hugging Face data set.
+        revision: branch, tag or commit of a Hugging Face data set; None for the newest.
+        streaming: whether a Hugging Face data set is read over the network instead of being downloaded first.
 
     Raises:
         WrongInput: nothing is there, or a record lacks the field (raised while reading).
     """
     path = local_path(corpus, "corpus")
-    if path is None:
-        return _hub_documents(corpus, text_field, split, subset)
-    return _local_documents(corpus_files(path), text_field)
+    if path is not None:
+        return Corpus(documents=_local_documents(corpus_files(path, split), text_field), commit=None)
+    texts, commit = open_hub_corpus(
+        corpus, text_field=text_field, split=split, subset=subset, revision=revision, streaming=streaming
+    )
+    return Corpus(documents=texts, commit=commit)
 
 
-def corpus_files(path: Path) -> tuple[Path, ...]:
-    """Returns the files of a local corpus, ordered by name.
+def documents(
+    corpus: str,
+    *,
+    text_field: str = "text",
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
+    streaming: bool = True,
+) -> Iterator[str]:
+    """Returns an iterator over the documents that `open_corpus`, whose arguments and errors it has, finds."""
+    return open_corpus(
+        corpus, text_field=text_field, split=split, subset=subset, revision=revision, streaming=streaming
+    ).documents
+
+
+def corpus_files(path: Path, split: str = "train") -> tuple[Path, ...]:
+    """Returns the files of a local corpus in the order in which they are read.
+
+    Files come by name, folder by folder; of a folder that `save_to_disk` wrote, only the files that belong to the data
+    set (and to `split`, where there are several), because caches of the `datasets` library lie beside them.
 
     Raises:
-        WrongInput: `path` holds no file of a known kind.
+        WrongInput: `path` holds no file of a known kind, or a saved data set without `split` or without its files.
     """
-    candidates = [path] if path.is_file() else sorted(path.rglob("*"))
-    files = tuple(file for file in candidates if file.name.endswith(SUFFIXES) and file.is_file())
+    files = tuple(_walk(path, split))
     if not files:
         raise WrongInput(
             f"`corpus` (={path}) must be or hold files ending in {', '.join(SUFFIXES)}; got none; do point it at them"
@@ -56,75 +105,43 @@ def corpus_files(path: Path) -> tuple[Path, ...]:
     return files
 
 
+def _walk(path: Path, split: str) -> Iterator[Path]:
+    if path.is_file():
+        if path.name.endswith(SUFFIXES):
+            yield path
+    elif (path / "dataset_dict.json").is_file():
+        splits = list(_described(path / "dataset_dict.json", "splits"))
+        if split not in splits:
+            raise WrongInput(
+                f"`split` (={split}) must be one of the splits that were saved in {path}, {', '.join(splits)}"
+                f"{nearest(split, splits)}; do set --split"
+            )
+        yield from _walk(path / split, split)
+    elif (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
+        for entry in _described(path / "state.json", "_data_files"):
+            if not (file := path / entry["filename"]).is_file():
+                raise WrongInput(f"`corpus` (={path}) must hold all files of the data set; {file.name} is missing")
+            yield file
+    elif path.is_dir():
+        for entry in sorted(path.iterdir()):
+            if not (entry.is_dir() and entry.is_symlink()):  # it could lead in a circle
+                yield from _walk(entry, split)
+
+
+def _described(file: Path, key: str) -> list[Any]:
+    try:
+        return list(json.loads(file.read_text(encoding="utf-8"))[key])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WrongInput(
+            f"`corpus` file {file} must be as save_to_disk wrote it; got {error!r}; do save it again"
+        ) from None
+
+
 def _local_documents(files: tuple[Path, ...], text_field: str) -> Iterator[str]:
     for file in files:
-        if file.name.endswith(".parquet"):
-            yield from _parquet_documents(file, text_field)
-        elif file.name.endswith((".jsonl", ".jsonl.gz")):
-            yield from _json_documents(file, text_field)
+        if file.name.endswith(_TABLES):
+            yield from table_documents(file, text_field)
+        elif file.name.endswith(_JSON):
+            yield from json_documents(file, text_field)
         else:
-            yield _read_text(file)
-
-
-def _read_text(file: Path) -> str:
-    try:
-        if file.name.endswith(".gz"):
-            return gzip.decompress(file.read_bytes()).decode()
-        return file.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise WrongInput(f"`corpus` file {file} must be UTF-8 text; got {error}; do convert it") from None
-
-
-def _json_documents(file: Path, text_field: str) -> Iterator[str]:
-    with gzip.open(file, "rt", encoding="utf-8") if file.name.endswith(".gz") else file.open(encoding="utf-8") as lines:
-        try:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _text_of(json.loads(line), text_field, f"{file}, line {number}")
-        except json.JSONDecodeError as error:
-            raise WrongInput(
-                f"`corpus` file {file} must hold one JSON object a line; got at line {number}: {error}; do mend it"
-            ) from None
-        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-            raise WrongInput(f"`corpus` file {file} must be UTF-8 text; got {error}; do convert it") from None
-
-
-def _parquet_documents(file: Path, text_field: str) -> Iterator[str]:
-    from datasets import load_dataset
-
-    stream = load_dataset("parquet", data_files=str(file), split="train", streaming=True)
-    for number, record in enumerate(stream):
-        yield _text_of(record, text_field, f"{file}, row {number}")
-
-
-def _hub_documents(name: str, text_field: str, split: str, subset: str | None) -> Iterator[str]:
-    from datasets import load_dataset
-    from huggingface_hub.utils import logging as hub_logging
-
-    hub_logging.set_verbosity_error()  # without a network it reports every retry; the error below says it once
-    try:
-        stream = load_dataset(name, subset, split=split, streaming=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()
-        raise WrongInput(
-            f"`corpus` (={name}) must be an existing path or a Hugging Face data set with the split {split!r}; got "
-            f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}; do check the name, `split`, "
-            "`subset` and the network"
-        ) from error
-
-    def texts() -> Iterator[str]:
-        for number, record in enumerate(stream):
-            yield _text_of(record, text_field, f"{name}, record {number}")
-
-    return texts()
-
-
-def _text_of(record: object, text_field: str, where: str) -> str:
-    if isinstance(record, dict) and isinstance(text := record.get(text_field), str):
-        return text
-    fields = list(record) if isinstance(record, dict) else []
-    seen = f"the fields {fields}" if fields else f"a {type(record).__name__}"
-    raise WrongInput(
-        f"`text_field` (={text_field}) must name a text in every record; got {seen} in {where}"
-        f"{nearest(text_field, fields)}; do set --text_field"
-    )
+            yield text_document(file)

@@ -12,7 +12,7 @@ from distsae.errors import WrongInput
 
 __all__ = ["local_path"]
 
-_FILE_ENDINGS = (".jsonl", ".json", ".txt", ".parquet", ".arrow", ".gz", ".safetensors")
+_FILE_ENDINGS = (".jsonl", ".json", ".txt", ".parquet", ".arrow", ".gz", ".zst", ".safetensors")
 
 
 def local_path(name_or_path: str, what: str) -> Path | None:

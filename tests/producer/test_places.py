@@ -13,7 +13,10 @@ def test_what_exists_is_a_path_and_what_looks_like_none_is_a_name(tmp_path, monk
     assert local_path("EleutherAI/pythia-70m", "model") is None
 
 
-@pytest.mark.parametrize("name", ["./missing", "/missing", "~/missing-of-distsae", "a/b/c", "", "../missing"])
+@pytest.mark.parametrize(
+    "name",
+    ["./missing", "/missing", "~/missing-of-distsae", "a/b/c", "", "../missing", "missing.arrow", "missing.txt.zst"],
+)
 def test_a_path_with_nothing_there_is_never_a_name(name):
     with pytest.raises(WrongInput, match="`corpus`"):
         local_path(name, "corpus")
