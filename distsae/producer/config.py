@@ -16,7 +16,8 @@ class ProduceConfig:
 
     Args:
         model: folder written by `save_pretrained`, or name of a Hugging Face repository.
-        corpus: .jsonl, .txt or .parquet file, a folder of them, or name of a Hugging Face data set.
+        corpus: .jsonl, .txt (both also as .gz or .zst), .parquet or .arrow file, a folder of them, a folder written by
+            `save_to_disk`, or name of a Hugging Face data set.
         hooks: hooks to store, for example '[blocks.3.resid_post]'; or the path of any module.
         out: folder of the store; an unfinished one is continued.
         context_length: tokens in a context, BOS included.
@@ -33,8 +34,12 @@ class ProduceConfig:
         excluded_positions: first positions of a context that give no row (1 leaves out BOS, whose activation is
             unlike all others).
         text_field: field or column that holds the text.
-        split: split of a Hugging Face data set.
-        subset: configuration of a Hugging Face data set.
+        split: split of a Hugging Face data set, or of one that `save_to_disk` wrote.
+        subset: configuration of a Hugging Face data set; its only or default one if not given.
+        corpus_revision: branch, tag or commit of a Hugging Face data set; the newest if not given. The store records
+            the commit that was read.
+        streaming: whether a Hugging Face data set is read over the network while it is tokenised; if not, it is
+            downloaded first and kept in the cache of the `datasets` library.
         revision: revision of a Hugging Face model.
         device: where the model runs; auto takes this process's GPU if there is one.
         model_dtype: that the model computes in.
@@ -57,6 +62,8 @@ class ProduceConfig:
     text_field: str = "text"
     split: str = "train"
     subset: str | None = None
+    corpus_revision: str | None = None
+    streaming: bool = True
     revision: str | None = None
     device: str = "auto"
     model_dtype: Literal["fp16", "bf16", "fp32"] = "fp32"

@@ -21,9 +21,13 @@ from distsae.errors import WrongInput
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Contexts", "pack"]
+__all__ = ["Contexts", "cut_contexts", "pack"]
 
 _DOCUMENTS_AT_ONCE = 512  # enough for the tokenizer's threads, little enough to stop soon after `max_contexts`
+_CHARACTERS_AT_ONCE = 4_000_000  # a token takes about 150 bytes while it is a Python number and an entry of the tokenizer
+_MOST_DOCUMENTS = 2**31  # numbers are int32
+_CHARACTERS_AT_ONCE = 4_000_000  # a token takes far more memory in the tokenizer than in a context
+_MOST_DOCUMENTS = 2**31  # numbers are int32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ def pack(
     max_contexts: int | None = None,
     prepend_bos: bool = True,
 ) -> Contexts:
-    """Packs `documents` into contexts of `context_length` tokens.
+    """Packs `documents` into contexts of `context_length` tokens, all of them in memory.
 
     Args:
         documents: texts, in order; empty ones are counted but give no token.
@@ -63,40 +67,59 @@ def pack(
         At most `max_contexts` contexts; none when the text is shorter than one.
 
     Raises:
-        WrongInput: the tokenizer lacks a token that is needed, or `context_length` leaves no room for text.
+        WrongInput: the tokenizer lacks a token that is needed, `context_length` leaves no room for text, or there are
+            more documents than have a number.
+    """
+    pieces = list(cut_contexts(documents, tokenizer, context_length, max_contexts, prepend_bos))
+    none = torch.empty((0, context_length), dtype=torch.int32)
+    return Contexts(
+        token_ids=torch.cat([none, *(piece.token_ids for piece in pieces)]),
+        document_id=torch.cat([none, *(piece.document_id for piece in pieces)]),
+    )
+
+
+def cut_contexts(
+    documents: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    context_length: int,
+    max_contexts: int | None = None,
+    prepend_bos: bool = True,
+) -> Iterator[Contexts]:
+    """Yields what `pack` returns, a piece at a time, in order; takes its arguments and raises its errors.
+
+    Memory is bounded, whatever the corpus: one batch of at most 512 documents and about 4 million characters, its
+    tokens, and less than a context that waits for more. Only a document longer than that needs more, as it is
+    tokenised in one piece. No piece is empty.
     """
     bos, eos = _special_tokens(tokenizer, prepend_bos)
-    body = context_length - int(prepend_bos)
-    if body < 1:
+    if context_length <= int(prepend_bos):
         raise WrongInput(f"`context_length` (={context_length}) must leave room for text after BOS; do use 2 or more")
-    tokens: list[np.ndarray] = []
-    owners: list[np.ndarray] = []
-    pending_tokens: list[np.ndarray] = []
-    pending_owners: list[np.ndarray] = []
-    pending = cut = 0
-    for ids, numbers in _token_stream(documents, tokenizer, eos):
-        pending_tokens.append(ids)
-        pending_owners.append(numbers)
-        pending += len(ids)
-        if pending < body:
+    return _cut(_token_stream(documents, tokenizer, eos), context_length, max_contexts, bos if prepend_bos else None)
+
+
+def _cut(
+    stream: Iterator[tuple[np.ndarray, np.ndarray]], context_length: int, max_contexts: int | None, bos: int | None
+) -> Iterator[Contexts]:
+    first = 0 if bos is None else 1  # position of the first token of text
+    body = context_length - first
+    waiting: list[tuple[np.ndarray, np.ndarray]] = []
+    length = cut = 0
+    while cut != max_contexts and (arrived := next(stream, None)) is not None:
+        waiting.append(arrived)
+        length += len(arrived[0])
+        if length < body:
             continue
-        stream, owner = np.concatenate(pending_tokens), np.concatenate(pending_owners)
-        whole = pending // body
-        if max_contexts is not None:
-            whole = min(whole, max_contexts - cut)
-        tokens.append(stream[: whole * body].reshape(whole, body))
-        owners.append(owner[: whole * body].reshape(whole, body))
+        tokens, owners = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
+        whole = length // body if max_contexts is None else min(length // body, max_contexts - cut)
+        used = whole * body
+        token_ids, document_id = (np.empty((whole, context_length), np.int32) for _ in range(2))
+        token_ids[:, first:] = tokens[:used].reshape(whole, body)
+        document_id[:, first:] = owners[:used].reshape(whole, body)
+        if bos is not None:
+            token_ids[:, 0], document_id[:, 0] = bos, document_id[:, 1]
+        yield Contexts(token_ids=torch.from_numpy(token_ids), document_id=torch.from_numpy(document_id))
         cut += whole
-        pending_tokens, pending_owners = [stream[whole * body :]], [owner[whole * body :]]
-        pending = len(pending_tokens[0])
-        if cut == max_contexts:
-            break
-    empty = np.empty((0, body), np.int32)
-    token_ids, document_id = np.concatenate([empty, *tokens]), np.concatenate([empty, *owners])
-    if prepend_bos:
-        token_ids = np.concatenate([np.full((cut, 1), bos, np.int32), token_ids], axis=1)
-        document_id = np.concatenate([document_id[:, :1], document_id], axis=1)
-    return Contexts(token_ids=torch.from_numpy(token_ids), document_id=torch.from_numpy(document_id))
+        waiting, length = [(tokens[used:].copy(), owners[used:].copy())], length - used  # copies let the rest go
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase, prepend_bos: bool) -> tuple[int, int]:
@@ -112,18 +135,37 @@ def _token_stream(
     documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, eos: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields `(token ids int32 [t], document numbers int32 [t])` for a batch of documents at a time."""
-    numbered = enumerate(documents)
-    while batch := list(itertools.islice(numbered, _DOCUMENTS_AT_ONCE)):
-        batch = [(number, text) for number, text in batch if text]
-        if not batch:
-            continue
+    for batch in _batches(documents):
         # No special tokens: BOS and EOS are placed by `pack`. verbose=False: long documents are no mistake here.
         encoded = tokenizer(
             [text for _, text in batch],
             add_special_tokens=False,
             return_attention_mask=False,
+            return_token_type_ids=False,
             verbose=False,
         )["input_ids"]
         lengths = [len(ids) + 1 for ids in encoded]
-        ids = np.fromiter(itertools.chain.from_iterable((*ids, eos) for ids in encoded), np.int32, count=sum(lengths))
+        ids = np.fromiter(
+            itertools.chain.from_iterable(itertools.chain(ids, (eos,)) for ids in encoded), np.int32, count=sum(lengths)
+        )
         yield ids, np.repeat(np.asarray([number for number, _ in batch], np.int32), lengths)
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
+    """Yields the documents that are not empty, with their numbers, as many as are tokenised at once."""
+    batch: list[tuple[int, str]] = []
+    characters = 0
+    for number, text in enumerate(documents):
+        if number >= _MOST_DOCUMENTS:
+            raise WrongInput(
+                f"`corpus` must have at most {_MOST_DOCUMENTS:,} documents, because their numbers are kept in 32 bits; "
+                "got more; do use a part of it, or join short documents"
+            )
+        if text:
+            batch.append((number, text))
+            characters += len(text)
+        if len(batch) == _DOCUMENTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

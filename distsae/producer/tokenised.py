@@ -1,34 +1,40 @@
 """The corpus as contexts, tokenised once for a store and kept in it.
 
-Every producer needs all contexts, because units are drawn from a permutation of them. The first one packs the text and
-publishes the result in the store's `contexts/` folder (by renaming a finished folder); the others wait for it and map
-it into memory. A copy is found again by what it was made from, local files by size and time of change.
+Every producer needs all contexts, because units are drawn from a permutation of them. The first one packs the text,
+writes contexts to disk as they are cut, and publishes the result in the store's `contexts/` folder (by renaming a
+finished folder); the others wait for it and map it into memory. So nobody holds the tokenised corpus in memory. A copy
+is found again by what it was made from, local files by size and time of change.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from distsae.errors import TornData, WrongInput
+from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.producer.config import ProduceConfig
-from distsae.producer.contexts import Contexts, pack
-from distsae.producer.corpus import corpus_files, documents
+from distsae.producer.contexts import Contexts, cut_contexts
+from distsae.producer.corpus import corpus_files, open_corpus
+from distsae.producer.growing_array import GrowingArray
 from distsae.producer.language_model import ModelFiles
 from distsae.producer.places import local_path
-from distsae.progress import say
+from distsae.progress import Progress, say
 from distsae.store import Claims, StorePaths
+from distsae.store.durable import fsync_tree
 
 __all__ = ["Tokenised", "tokenised_corpus"]
 
 _CLAIM = "contexts"
+_HASHED_AT_ONCE = 1 << 26  # bytes
 
 
 class Tokenised:
@@ -37,13 +43,14 @@ class Tokenised:
     Args:
         contexts: mapped from the store's copy.
         fingerprint: sha256 of token ids and document ids.
+        commit: of the Hugging Face data set that they were made from, as far as known.
     """
 
-    def __init__(self, contexts: Contexts, fingerprint: str) -> None:
-        self.contexts, self.fingerprint = contexts, fingerprint
+    def __init__(self, contexts: Contexts, fingerprint: str, commit: str | None = None) -> None:
+        self.contexts, self.fingerprint, self.commit = contexts, fingerprint, commit
 
     def verify(self) -> None:
-        """Checks that the copy on disk still is what was published.
+        """Checks that the copy on disk still is what was published, a piece of it at a time.
 
         Raises:
             TornData: it is not.
@@ -55,18 +62,25 @@ class Tokenised:
 def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Path, claims: Claims) -> Tokenised:
     """Returns the packed corpus, from the store's copy if there is one.
 
+    Memory is bounded by what `cut_contexts` needs, whatever the corpus.
+
     Raises:
         WrongInput: the corpus is missing, unreadable or too short.
+        CannotContinue: the disk is full.
     """
     folder = StorePaths(root).contexts / _key(config, files.tokenizer_digest)
+    waiting = False
     while (found := _load(folder)) is None:
         if claims.take(_CLAIM):
             try:
                 if not folder.exists():
-                    _publish(folder, _pack(config, files))
+                    _pack(folder, config, files)
             finally:
                 claims.release(_CLAIM)
         else:
+            if not waiting:
+                say(f"waiting for the process that tokenises {config.corpus}")
+                waiting = True
             time.sleep(0.5)
     return found
 
@@ -75,8 +89,11 @@ def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
     path = local_path(config.corpus, "corpus")
     source: object = config.corpus
     if path is not None:
-        stats = [(file.name, file.stat()) for file in corpus_files(path)]
+        stats = [(file.name, file.stat()) for file in corpus_files(path, config.split)]
         source = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    elif config.corpus_revision is not None:
+        source = (config.corpus, config.corpus_revision)
+    # Streaming is not part of it: the text is the same.
     made_from = (
         source,
         tokenizer_digest,
@@ -90,44 +107,87 @@ def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
-def _pack(config: ProduceConfig, files: ModelFiles) -> Contexts:
+def _pack(folder: Path, config: ProduceConfig, files: ModelFiles) -> None:
+    """Packs the corpus into a folder with a temporary name, which gets its name when it is whole and on the disk."""
     say(f"tokenising {config.corpus}")
-    texts = documents(config.corpus, text_field=config.text_field, split=config.split, subset=config.subset)
-    contexts = pack(texts, files.tokenizer, config.context_length, config.max_contexts, config.prepend_bos)
-    if len(contexts) < 2:
-        raise WrongInput(
-            f"`corpus` (={config.corpus}) must hold text for two contexts of {config.context_length} tokens; got "
-            f"{len(contexts)}; do use more text or a smaller `context_length`"
-        )
-    return contexts
-
-
-def _publish(folder: Path, contexts: Contexts) -> None:
+    corpus = open_corpus(
+        config.corpus,
+        text_field=config.text_field,
+        split=config.split,
+        subset=config.subset,
+        revision=config.corpus_revision,
+        streaming=config.streaming,
+    )
+    length = config.context_length
+    pieces = cut_contexts(corpus.documents, files.tokenizer, length, config.max_contexts, config.prepend_bos)
     temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     temporary.mkdir(parents=True)
-    np.save(temporary / "token_ids.npy", contexts.token_ids.numpy())
-    np.save(temporary / "document_id.npy", contexts.document_id.numpy())
-    (temporary / "fingerprint").write_text(_fingerprint(contexts))
+    try:
+        count = _write(temporary, pieces, length, config.max_contexts)
+        if count < 2:
+            raise WrongInput(
+                f"`corpus` (={config.corpus}) must hold text for two contexts of {length} tokens; got {count}; do use "
+                "more text or a smaller `context_length`"
+            )
+        (temporary / "fingerprint").write_text(_fingerprint(_mapped(temporary)))
+        if corpus.commit is not None:
+            (temporary / "commit").write_text(corpus.commit)
+        _publish(temporary, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise CannotContinue(
+            f"`out` (={config.out}) must have room for the tokenised corpus; got a full disk; do make room and run it "
+            "again"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(folder: Path, pieces: Iterator[Contexts], length: int, expected: int | None) -> int:
+    """Writes contexts to disk as they come, and returns how many they were."""
+    with (
+        GrowingArray(folder / "token_ids.npy", length) as token_ids,
+        GrowingArray(folder / "document_id.npy", length) as document_id,
+        Progress(None if expected is None else expected * length, "tokenise", "tokens") as progress,
+    ):
+        for piece in pieces:
+            token_ids.append(piece.token_ids.numpy())
+            document_id.append(piece.document_id.numpy())
+            progress.advance(len(piece) * length)
+    return token_ids.rows
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    fsync_tree(temporary, folder.parent)
     try:
         temporary.rename(folder)
     except OSError:
-        if not folder.exists():
+        if not folder.exists():  # otherwise somebody else was quicker, with the same content
             raise
-        shutil.rmtree(temporary)  # somebody else was quicker, with the same content
 
 
 def _load(folder: Path) -> Tokenised | None:
     if not folder.exists():
         return None
+    commit = folder / "commit"
+    return Tokenised(
+        _mapped(folder), (folder / "fingerprint").read_text(), commit.read_text() if commit.exists() else None
+    )
+
+
+def _mapped(folder: Path) -> Contexts:
     # Copy-on-write maps: torch wants writable memory, the file stays as it is.
     token_ids, document_id = (
         torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ("token_ids", "document_id")
     )
-    return Tokenised(Contexts(token_ids=token_ids, document_id=document_id), (folder / "fingerprint").read_text())
+    return Contexts(token_ids=token_ids, document_id=document_id)
 
 
 def _fingerprint(contexts: Contexts) -> str:
     digest = hashlib.sha256()
     for array in (contexts.token_ids, contexts.document_id):
-        digest.update(np.ascontiguousarray(array.numpy()).data)
+        rows = max(_HASHED_AT_ONCE // (4 * array.shape[1]), 1)
+        for start in range(0, len(array), rows):
+            digest.update(np.ascontiguousarray(array[start : start + rows].numpy()).data)
     return digest.hexdigest()
