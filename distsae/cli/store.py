@@ -1,4 +1,4 @@
-"""`distsae store info|verify|collect|merge`: what a store is, whether it is whole, what is rubbish, one of several."""
+"""`distsae store info|status|verify|collect|merge`: what it is, how far, if whole, what is rubbish, one of several."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from distsae.errors import WrongInput, nearest
 
 __all__ = ["EXAMPLES", "HELP", "run"]
 
-HELP = "Look at a store (info), check every byte (verify), remove what killed producers left (collect), join (merge)."
+HELP = "Look at a store (info, status), check every byte (verify), remove leftovers of kills (collect), join (merge)."
 
 EXAMPLES = """
   distsae store info stores/gpt2
   distsae store info stores/gpt2 --json
+  distsae store status stores/gpt2        (at any time: units, rows, rate, time left, producers at work)
   distsae store verify stores/gpt2        (exit code 1 if a file is damaged or missing; it is named)
   distsae store collect stores/gpt2
   distsae store merge stores/news stores/novels --out stores/both
@@ -23,7 +24,7 @@ EXAMPLES = """
 
 @dataclass(frozen=True, kw_only=True)
 class InfoConfig:
-    """Settings of `store info`.
+    """Settings of `store info` and `store status`.
 
     Args:
         store: folder of the store.
@@ -60,7 +61,7 @@ class MergeConfig:
 
 def run(argv: list[str]) -> int:
     """Runs one of the actions and returns the exit code."""
-    actions = {"info": _info, "verify": _verify, "collect": _collect, "merge": _merge}
+    actions = {"info": _info, "status": _status, "verify": _verify, "collect": _collect, "merge": _merge}
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: distsae store {'|'.join(actions)} STORE ...\n\n{HELP}\n\nexamples:\n{EXAMPLES.strip(chr(10))}")
         return 0 if argv else 2
@@ -130,6 +131,42 @@ def _summary(store: Any) -> dict[str, Any]:  # noqa: ANN401 (a Store; importing 
         "content_digest": store.content_digest,
         "sources": list(store.sources),
     }
+
+
+def _status(argv: list[str]) -> int:
+    from dataclasses import asdict
+
+    from distsae.cli.parsing import parse
+    from distsae.producer.status import store_status
+    from distsae.store.location import location
+
+    config = parse(
+        InfoConfig,
+        argv,
+        prog="distsae store status",
+        examples=EXAMPLES,
+        help="Say how far a store is, finished or not.",
+        positionals=("store",),
+    )
+    status = store_status(location(config.store))
+    if config.json:
+        print(json.dumps(asdict(status), indent=2))
+        return 0
+    rate, left = status.rows_per_second, status.seconds_left
+    for name, shown in {
+        "state": f"{status.state}{f', {status.producers} at work' if status.producers else ''}",
+        "units": _of(status.units, status.units_total),
+        "rows": _of(status.rows, status.rows_total),
+        "rows per second": "unknown" if rate is None else f"{rate:,.0f}",
+        "seconds left": "unknown" if left is None else f"{left:,.0f}",
+        "bytes": f"{status.bytes:,}",
+    }.items():
+        print(f"{name:<25} {shown}")
+    return 0
+
+
+def _of(done: int, total: int | None) -> str:
+    return f"{done:,}" if total is None else f"{done:,} of {total:,} ({done / max(total, 1):.0%})"
 
 
 def _verify(argv: list[str]) -> int:

@@ -2,11 +2,13 @@
 
 A process walks through the units, skips those that are committed or claimed, computes one, writes it as an attempt of
 its own and commits it. When nothing is left to start it waits for what others are doing (or takes it over when they
-have died), and whoever finds all units committed seals the store. Running the same command again continues.
+have died), and whoever finds all units committed seals the store. Running the same command again continues, also after
+a SIGTERM or a Ctrl-C, which `stopping.py` listens to.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from distsae.producer.corpus import documents
 from distsae.producer.crew import crew_place, own_device
 from distsae.producer.hooks import hook_widths
 from distsae.producer.language_model import LanguageModel, ModelFiles, find_model, load_language_model
+from distsae.producer.status import standing
+from distsae.producer.stopping import Stop
 from distsae.producer.tokenised import tokenised_corpus
 from distsae.producer.unit import check_fits
 from distsae.producer.work import produce_units
@@ -44,11 +48,18 @@ def produce(config: ProduceConfig) -> None:
 
     Raises:
         WrongInput: a setting is wrong, or the store was begun with others.
+        SystemExit: SIGTERM came; the code is 143.
+        KeyboardInterrupt: SIGINT came.
     """
     check(config)
+    root = Path(config.out).expanduser()
+    with Stop(partial(standing, root)) as stop:
+        _produce_into(root, config, stop)
+
+
+def _produce_into(root: Path, config: ProduceConfig, stop: Stop) -> None:
     place = crew_place()
     device = own_device(config.device, place)
-    root = Path(config.out).expanduser()
     begun = read_attributes(root) if root.is_dir() else None
     if begun is None:  # a missing corpus is noticed before a model is loaded
         documents(config.corpus, text_field=config.text_field, split=config.split, subset=config.subset)
@@ -75,8 +86,9 @@ def produce(config: ProduceConfig) -> None:
         tokenised.verify()
         if language_model is None:
             language_model = _load(config, device)
-        produce_units(root, attributes, tokenised.contexts, language_model, claims, place)
-    seal_store(root, attributes)
+        produce_units(root, attributes, tokenised.contexts, language_model, claims, place, stop)
+    with stop.deferred():
+        seal_store(root, attributes)
     store = Store.open(root)
     say(f"{root} is finished: {store.rows:,} rows and {store.heldout_rows:,} held-out ones in {len(store.units)} units")
 

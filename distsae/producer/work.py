@@ -1,28 +1,19 @@
-"""The work of one producer: which unit next, and what may go wrong on the way to its commit."""
+"""The work of one producer: which unit next, and the steps from its claim to its commit."""
 
 from __future__ import annotations
 
-import errno
 import time
-from pathlib import Path
+from functools import partial
 
-from distsae.errors import CannotContinue, TornData
 from distsae.producer.contexts import Contexts
 from distsae.producer.crew import Place, unit_queue
 from distsae.producer.job_progress import JobProgress
 from distsae.producer.language_model import LanguageModel
+from distsae.producer.stopping import Stop
 from distsae.producer.unit import compute_unit
-from distsae.store import (
-    Claims,
-    StoreAttributes,
-    StorePaths,
-    UnitData,
-    commit_unit,
-    committed_units,
-    unit_contexts,
-    unit_split,
-    write_attempt,
-)
+from distsae.producer.unit_writer import UnitWriter
+from distsae.store import Claims, StoreAttributes, StorePaths, committed_units, unit_contexts
+from distsae.store.location import Location
 
 __all__ = ["produce_units"]
 
@@ -30,50 +21,55 @@ _POLL = 0.3  # seconds between looks at what others have committed, when there i
 
 
 def produce_units(
-    root: Path,
+    root: Location,
     attributes: StoreAttributes,
     contexts: Contexts,
     language_model: LanguageModel,
     claims: Claims,
     place: Place,
+    stop: Stop,
 ) -> None:
     """Returns when every unit is committed, by us or by others.
 
+    While one unit is computed, the one before it is written and committed. Whatever ends the work early ends it after
+    a forward pass: the unit that is being computed is given up, the one that is being written is still committed.
+
     Raises:
         CannotContinue: activations that cannot be stored, or a full disk.
+        SystemExit: SIGTERM has come.
+        KeyboardInterrupt: SIGINT has come.
     """
     paths, units = StorePaths(root), unit_contexts(attributes)
     queue = unit_queue(place, len(units))
-    with JobProgress(root, [len(ids) * attributes.rows_per_context for ids in units]) as progress:
+
+    with (
+        JobProgress(root, [len(ids) * attributes.rows_per_context for ids in units]) as progress,
+        stop.deferred(),
+        UnitWriter(root, attributes, claims) as writer,
+    ):
+
+        def after_forward(unit: int, rows: int) -> None:
+            stop.check()
+            writer.check()
+            progress.computed(unit, rows)
+
         while len(committed_units(root, len(units))) < len(units):
             started = False
             for unit in queue:
+                stop.check()
                 name = paths.unit_name(unit)
                 if paths.commit(unit).exists() or not claims.take(name):
                     continue
-                try:
-                    if not paths.commit(unit).exists():  # committed just before we claimed it
-                        started = True
-                        data = compute_unit(language_model, attributes, contexts, unit, units[unit], progress.working)
-                        _write_and_commit(root, attributes, unit, unit_split(attributes, unit, len(units)), data)
-                finally:
+                if paths.commit(unit).exists():  # committed just before we claimed it
                     claims.release(name)
-                progress.unit_ended()
+                    continue
+                started = True
+                # No name for the data: the writer alone keeps it, so that its memory is free once it is committed.
+                writer.put(
+                    unit,
+                    compute_unit(language_model, attributes, contexts, unit, units[unit], partial(after_forward, unit)),
+                )
+            writer.wait()
+            progress.refresh()
             if not started:
-                progress.refresh()
                 time.sleep(_POLL)
-
-
-def _write_and_commit(root: Path, attributes: StoreAttributes, unit: int, split: str, data: UnitData) -> None:
-    try:
-        commit_unit(root, write_attempt(root, attributes, unit, split, data))
-    except (FileNotFoundError, TornData):
-        # `distsae store collect` removes attempts whose unit another producer has committed.
-        if not StorePaths(root).commit(unit).exists():
-            raise
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise CannotContinue(
-            f"`out` (={root}) must have room for the store; got a full disk; do make room and run it again"
-        ) from error

@@ -4,7 +4,7 @@ import pytest
 
 from distsae.cli.main import main
 from distsae.producer import ProduceConfig, produce
-from distsae.store import Store
+from distsae.store import Store, begin_store
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,26 @@ def test_info_for_scripts_and_for_people(path, capsys):
     assert {"model", "tokenizer", "corpus", "heldout_rows"} <= set(info)
     assert main(["store", "info", path]) == 0
     assert f"{store.rows:,}" in capsys.readouterr().out
+
+
+def test_status_for_scripts_and_for_people(path, tmp_path, capsys):
+    store = Store.open(path)
+    assert main(["store", "status", path, "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["state"] == "finished"
+    assert status["units"] == status["units_total"] == len(store.units)
+    assert status["rows"] == status["rows_total"] == store.rows + store.heldout_rows
+    assert (status["producers"], status["seconds_left"]) == (0, 0.0)
+    assert status["bytes"] > store.rows * 64
+    assert "rows_per_second" in status
+    begin_store(tmp_path / "begun", store.attributes)
+    assert main(["store", "status", str(tmp_path / "begun")]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["state", "waiting"] in lines
+    assert ["rows", f"0 of {store.rows + store.heldout_rows:,} (0%)"] in lines
+    assert ["seconds", "left              unknown"] in lines
+    assert main(["store", "status", str(tmp_path)]) == 2
+    assert "must be a store" in capsys.readouterr().err
 
 
 def test_verify_names_the_damaged_file_and_fails(path, capsys):

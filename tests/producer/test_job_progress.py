@@ -2,24 +2,39 @@ from distsae.producer.job_progress import JobProgress
 from distsae.store.durable import publish_json
 
 
-def test_counts_what_others_commit_and_never_goes_back(tmp_path):
-    def commit(unit):
-        publish_json(tmp_path / "commits" / f"unit-{unit:06d}.json", {})
+def _commit(root, unit):
+    publish_json(root / "commits" / f"unit-{unit:06d}.json", {})
 
-    commit(0)
+
+def test_counts_what_others_commit_and_never_goes_back(tmp_path):
+    _commit(tmp_path, 0)
     with JobProgress(tmp_path, [10, 10, 10, 5], look_every=0) as progress:
         assert progress._shown == 10
-        progress.working(4)
+        progress.computed(1, 4)
         assert progress._shown == 14
-        commit(3)
-        progress.working(4)
+        _commit(tmp_path, 3)
+        progress.computed(1, 4)
         assert progress._shown == 23
-        commit(1)
-        progress.unit_ended()
-        assert progress._shown == 25
-        progress.working(6)
-        progress.unit_ended()  # another process committed it first
+        progress.computed(1, 2)
+        progress.computed(2, 6)  # while unit 1 is written
         assert progress._shown == 31
-        commit(2)
+        _commit(tmp_path, 1)
+        progress.refresh()
+        assert progress._shown == 31
+        _commit(tmp_path, 2)  # by another process
         progress.refresh()
         assert progress._shown == 35
+        progress.computed(2, 4)
+        assert progress._shown == 35
+
+
+def test_rate_is_that_of_all_processes(tmp_path, monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    _commit(tmp_path, 0)
+    with JobProgress(tmp_path, [1000] * 10) as progress:
+        now[0] = 20.0
+        for unit in (5, 6, 7):
+            _commit(tmp_path, unit)
+        progress.computed(1, 1000)
+    assert capsys.readouterr().err == "produce: 5,000/10,000 rows (50%), 200 rows/s, 25 s left\n"

@@ -1,0 +1,138 @@
+"""How far a store is, as anybody may ask at any time: from its commit records, its claims and the times of both.
+
+The producers are not asked, so a store that nobody works on answers as well as one that many work on.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from distsae.errors import WrongInput
+from distsae.store import StoreAttributes, StorePaths, UnitRecord, read_attributes, unit_contexts
+from distsae.store.claims import claimed
+from distsae.store.durable import read_json
+from distsae.store.location import Location
+
+__all__ = ["StoreStatus", "standing", "store_status"]
+
+_WINDOW, _LONGEST_WINDOW, _COMMITS = 600.0, 3600.0, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreStatus:
+    """What is done of a store, and by how many.
+
+    Args:
+        state: `"running"` while a producer (or a merge) works on it, `"finished"` when it is sealed, `"waiting"` when
+            it is unfinished and nobody works on it.
+        units: committed units.
+        units_total: of the whole store; None while the first producer still tokenises the corpus.
+        rows: token rows of the committed units, held-out ones included.
+        rows_total: of the whole store, as `units_total`.
+        rows_per_second: rows committed in the last ten minutes of work, or since the third newest commit if that is
+            longer ago, but not more than an hour; None if there are none.
+        seconds_left: `rows_total - rows` at that rate; None if nobody works or the rate is not known.
+        producers: processes that have a claim.
+        bytes: size of the committed units' files.
+    """
+
+    state: Literal["waiting", "running", "finished"]
+    units: int
+    units_total: int | None
+    rows: int
+    rows_total: int | None
+    rows_per_second: float | None
+    seconds_left: float | None
+    producers: int
+    bytes: int
+
+
+def store_status(root: Location) -> StoreStatus:
+    """Returns how far the store at `root` is, begun, unfinished, finished or merged.
+
+    Raises:
+        WrongInput: nothing was begun there.
+        TornData: a commit record is damaged.
+    """
+    paths = StorePaths(root)
+    finished = paths.dataset.exists()
+    claim_times = {} if finished else _claims(paths)
+    attributes = read_attributes(root) if root.is_dir() else None
+    if attributes is None and not claim_times:
+        raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; do check the path")
+    commits = _commits(paths)
+    rows = sum(record.rows for _, record in commits)
+    rows_total = None if attributes is None else attributes.contexts * attributes.rows_per_context
+    rate = None
+    if attributes is not None:
+        rate = _rate(paths.attributes.stat().st_mtime, commits, list(claim_times.values()))
+    left = None
+    if finished:
+        left = 0.0
+    elif claim_times and rate and rows_total is not None:
+        left = (rows_total - rows) / rate
+    return StoreStatus(
+        state="finished" if finished else "running" if claim_times else "waiting",
+        units=len(commits),
+        units_total=None if attributes is None else _unit_count(paths, attributes),
+        rows=rows,
+        rows_total=rows_total,
+        rows_per_second=rate,
+        seconds_left=left,
+        producers=len(claim_times),
+        bytes=sum(file.size for _, record in commits for file in record.files.values()),
+    )
+
+
+def standing(root: Location) -> str:
+    """Returns how many units are committed, in words."""
+    paths = StorePaths(root)
+    attributes = read_attributes(root) if root.is_dir() else None
+    if attributes is None:
+        return "nothing is committed yet"
+    return f"{len(_commit_files(paths))} of {_unit_count(paths, attributes)} units are committed"
+
+
+def _unit_count(paths: StorePaths, attributes: StoreAttributes) -> int:
+    return int(read_json(paths.merge)["units"]) if paths.merge.exists() else len(unit_contexts(attributes))
+
+
+def _commit_files(paths: StorePaths) -> list[Location]:
+    found = paths.commits.iterdir() if paths.commits.is_dir() else ()
+    return [path for path in found if path.name.startswith("unit-") and path.name.endswith(".json")]
+
+
+def _commits(paths: StorePaths) -> list[tuple[float, UnitRecord]]:
+    """The commit records with the times at which they were made, in that order."""
+    found = [(path.stat().st_mtime, UnitRecord.from_json(read_json(path))) for path in _commit_files(paths)]
+    return sorted(found, key=lambda commit: commit[0])
+
+
+def _claims(paths: StorePaths) -> dict[tuple[str, int], float]:
+    """The processes that hold claims, each with the time when it last said so."""
+    latest: dict[tuple[str, int], float] = {}
+    names = [path.name for path in paths.claims.iterdir()] if paths.claims.is_dir() else []
+    for path in (paths.claims / name for name in names):
+        if path.name.startswith(".") or not claimed(paths.claims, path.name):
+            continue
+        try:
+            owner, time = json.loads(path.read_bytes()), path.stat().st_mtime
+        except (FileNotFoundError, ValueError):  # given back, or just being made
+            continue
+        process = (str(owner["host"]), int(owner["pid"]))
+        latest[process] = max(time, latest.get(process, 0.0))
+    return latest
+
+
+def _rate(begun: float, commits: list[tuple[float, UnitRecord]], claim_times: list[float]) -> float | None:
+    """Rows per second up to the last sign of work; all times are by the clock of the file system."""
+    times = [time for time, _ in commits]
+    last = max([begun, *times, *claim_times])
+    start = last - _WINDOW
+    if len(times) >= _COMMITS:
+        start = max(min(start, times[-_COMMITS]), last - _LONGEST_WINDOW)
+    start = max(start, begun)
+    rows = sum(record.rows for time, record in commits if time > start)
+    return rows / (last - start) if rows and last > start else None

@@ -1,0 +1,82 @@
+"""Ending when asked to: a scheduler's SIGTERM, a user's Ctrl-C.
+
+A signal may come anywhere. Where nothing can be left behind it raises at once. Inside `deferred` it is only noted, and
+the work ends at its next `check`, with what is on its way to the disk finished. The second signal ends the process
+there and then, as if nobody had listened to the first; what it leaves behind is what a kill leaves behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+from distsae.progress import say
+
+__all__ = ["Stop"]
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """Listens to SIGTERM and SIGINT until the `with` block ends; in the main thread only, for no other can listen.
+
+    A signal that is ignored (of a background job, say) stays ignored. The block is left by `SystemExit(143)` after
+    SIGTERM and by `KeyboardInterrupt` after SIGINT, with one line for people.
+
+    Args:
+        standing: returns how far the work is, for that line.
+    """
+
+    def __init__(self, standing: Callable[[], str]) -> None:
+        self._standing = standing
+        self._asked: signal.Signals | None = None
+        self._deferred = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+            self._before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+            for number in self._before:
+                signal.signal(number, self._listen)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._asked is not None and isinstance(error, SystemExit | KeyboardInterrupt):
+            say(f"stopped by {self._asked.name}: {self._standing()}; the same command continues")
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within this context a signal waits for the next `check`."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def check(self) -> None:
+        """Ends the work here if a signal has come.
+
+        Raises:
+            SystemExit: after SIGTERM, with 143.
+            KeyboardInterrupt: after SIGINT.
+        """
+        if self._asked is signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._asked is not None:
+            raise SystemExit(128 + self._asked)
+
+    def _listen(self, number: int, _: FrameType | None) -> None:
+        self._asked = signal.Signals(number)
+        for other in self._before:
+            signal.signal(other, signal.SIG_DFL)
+        if not self._deferred:
+            self.check()

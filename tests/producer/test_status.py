@@ -1,0 +1,101 @@
+import os
+from dataclasses import asdict
+
+import pytest
+
+from distsae.errors import WrongInput
+from distsae.producer.status import standing, store_status
+from distsae.store import Claims, Store, begin_store, merge_stores, unit_contexts
+from tests.store.synthetic import attributes, write_store, write_unit
+
+ATTRS = attributes()  # 40 contexts of 8 rows: units of 12 contexts each, and a held-out one of 4
+
+
+def _at(root, unit, seconds):
+    """Makes a unit's commit as old as if it had been committed then."""
+    os.utime(root / "commits" / f"unit-{unit:06d}.json", (seconds, seconds))
+
+
+def test_nothing_there(tmp_path):
+    for root in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(WrongInput, match="must be a store"):
+            store_status(root)
+        assert standing(root) == "nothing is committed yet"
+
+
+def test_while_the_first_producer_tokenises(tmp_path):
+    with Claims(tmp_path / "claims") as claims:
+        claims.take("contexts")
+        status = store_status(tmp_path)
+    assert (status.state, status.producers, status.units, status.rows) == ("running", 1, 0, 0)
+    assert status.units_total is status.rows_total is status.seconds_left is status.rows_per_second is None
+
+
+def test_before_the_first_commit(tmp_path):
+    begin_store(tmp_path, ATTRS)
+    status = store_status(tmp_path)
+    assert (status.state, status.producers, status.units, status.units_total) == ("waiting", 0, 0, 4)
+    assert (status.rows, status.rows_total, status.bytes) == (0, 320, 0)
+    with Claims(tmp_path / "claims") as claims:
+        claims.take("unit-000000")
+        claims.take("unit-000001")  # one is written, one is computed: one producer
+        assert asdict(store_status(tmp_path)) == asdict(status) | {"state": "running", "producers": 1}
+
+
+def test_rate_and_time_left_come_from_the_times_of_commits_and_claims(tmp_path):
+    begin_store(tmp_path, ATTRS)
+    os.utime(tmp_path / "attributes.json", (1000, 1000))
+    for unit, seconds in ((0, 1060), (2, 1100)):
+        write_unit(tmp_path, ATTRS, unit)
+        _at(tmp_path, unit, seconds)
+    rows = sum(len(unit_contexts(ATTRS)[unit]) * 8 for unit in (0, 2))
+    status = store_status(tmp_path)
+    assert (status.state, status.units, status.rows) == ("waiting", 2, rows)
+    assert status.rows_per_second == pytest.approx(rows / 100)
+    assert status.seconds_left is None  # nobody works
+    assert status.bytes == sum(file.stat().st_size for file in (tmp_path / "data").rglob("*") if file.is_file())
+    assert standing(tmp_path) == "2 of 4 units are committed"
+    with Claims(tmp_path / "claims") as claims:
+        claims.take("unit-000001")
+        now = (tmp_path / "claims" / "unit-000001").stat().st_mtime
+        os.utime(tmp_path / "attributes.json", (now - 50, now - 50))
+        _at(tmp_path, 0, now - 30)
+        _at(tmp_path, 2, now - 10)
+        status = store_status(tmp_path)
+    assert status.state == "running"
+    assert status.rows_per_second == pytest.approx(rows / 50)  # also the time since the last commit is work
+    assert status.seconds_left == pytest.approx((320 - rows) / (rows / 50))
+
+
+def test_work_of_long_ago_does_not_count(tmp_path):
+    begin_store(tmp_path, ATTRS)
+    os.utime(tmp_path / "attributes.json", (0, 0))
+    rows = [len(ids) * 8 for ids in unit_contexts(ATTRS)]
+    for unit, seconds in enumerate((10_000, 20_000, 20_100)):
+        write_unit(tmp_path, ATTRS, unit)
+        _at(tmp_path, unit, seconds)
+    assert store_status(tmp_path).rows_per_second == pytest.approx((rows[1] + rows[2]) / 3600)
+    _at(tmp_path, 0, 19_000)  # the third newest is 1,100 s ago: longer than ten minutes, less than an hour
+    assert store_status(tmp_path).rows_per_second == pytest.approx((rows[1] + rows[2]) / 1100)
+    _at(tmp_path, 0, 20_000)
+    _at(tmp_path, 1, 20_050)
+    assert store_status(tmp_path).rows_per_second == pytest.approx(sum(rows[:3]) / 600)
+
+
+def test_finished_and_merged(tmp_path):
+    one = write_store(tmp_path / "a", attributes(corpus_fingerprint="n"))
+    two = write_store(tmp_path / "b", attributes(corpus_fingerprint="v", seed=1, unit_rows=50))
+    merged = merge_stores([str(one.path), str(two.path)], str(tmp_path / "c"))
+    for store in (one, two, merged):
+        status = store_status(store.path)
+        rows = store.rows + store.heldout_rows
+        assert (status.state, status.producers, status.seconds_left) == ("finished", 0, 0.0)
+        assert (status.units, status.units_total) == (len(store.units), len(store.units))
+        assert (status.rows, status.rows_total) == (rows, rows)
+        assert status.bytes == sum(file.size for unit in store.units for file in unit.files.values())
+    assert store_status(merged.path).units == len(one.units) + len(two.units)
+    (merged.path / "dataset.json").unlink()  # an unfinished merge
+    (merged.path / "commits" / "unit-000001.json").unlink()
+    status = store_status(merged.path)
+    assert (status.state, status.units_total - status.units) == ("waiting", 1)
+    assert Store.open(one.path).rows  # untouched

@@ -1,0 +1,98 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from distsae.producer.stopping import Stop
+
+SIGNALS = ((signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt))
+
+
+def _handlers():
+    return [signal.getsignal(number) for number, _ in SIGNALS]
+
+
+def _send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(("number", "raised"), SIGNALS)
+def test_ends_at_once_where_nothing_can_be_left_behind(number, raised, capsys):
+    before = _handlers()
+    with pytest.raises(raised) as caught, Stop(lambda: "2 of 5 units are committed"):  # noqa: PT012
+        _send(number)
+        pytest.fail("went on")
+    assert raised is KeyboardInterrupt or caught.value.code == 143
+    assert _handlers() == before
+    name = signal.Signals(number).name
+    assert capsys.readouterr().err == f"stopped by {name}: 2 of 5 units are committed; the same command continues\n"
+
+
+@pytest.mark.parametrize(("number", "raised"), SIGNALS)
+def test_waits_for_a_good_moment(number, raised):
+    done = []
+    with pytest.raises(raised), Stop(lambda: "") as stop:  # noqa: PT012
+        with stop.deferred():
+            stop.check()
+            _send(number)
+            done.append("went on")
+            stop.check()
+        pytest.fail("went on")
+    assert done == ["went on"]
+
+
+def test_work_that_is_done_before_the_next_look_is_done(capsys):
+    before = _handlers()
+    with Stop(lambda: "") as stop, stop.deferred():
+        _send(signal.SIGTERM)
+    assert capsys.readouterr().err == ""
+    assert _handlers() == before
+
+
+def test_errors_are_not_taken_for_a_stop(capsys):
+    with pytest.raises(ValueError, match="work"), Stop(lambda: "") as stop, stop.deferred():  # noqa: PT012
+        _send(signal.SIGTERM)
+        raise ValueError("of the work")
+    with pytest.raises(SystemExit), Stop(lambda: ""):
+        raise SystemExit(3)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Stop(lambda: "") as stop:
+            _send(signal.SIGINT)
+            stop.check()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_cannot_listen_and_do_not_try():
+    before, seen = _handlers(), []
+
+    def work():
+        with Stop(lambda: "") as stop, stop.deferred():
+            stop.check()
+            seen.append(_handlers())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_second_signal_ends_the_process_there_and_then():
+    script = (
+        "import os, signal\nfrom distsae.producer.stopping import Stop\n"
+        "with Stop(lambda: '') as stop, stop.deferred():\n"
+        "    for word in ('first', 'second', 'third'):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        print(word, flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "first\n", "")
