@@ -8,6 +8,7 @@ a SIGTERM or a Ctrl-C, which `stopping.py` listens to.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 
 from distsae.errors import WrongInput
 from distsae.producer.config import ProduceConfig, check
-from distsae.producer.corpus import documents
+from distsae.producer.corpus import open_corpus
 from distsae.producer.crew import crew_place, own_device
 from distsae.producer.hooks import hook_widths
 from distsae.producer.language_model import LanguageModel, ModelFiles, find_model, load_language_model
@@ -62,7 +63,14 @@ def _produce_into(root: Path, config: ProduceConfig, stop: Stop) -> None:
     device = own_device(config.device, place)
     begun = read_attributes(root) if root.is_dir() else None
     if begun is None:  # a missing corpus is noticed before a model is loaded
-        documents(config.corpus, text_field=config.text_field, split=config.split, subset=config.subset)
+        open_corpus(
+            config.corpus,
+            text_field=config.text_field,
+            split=config.split,
+            subset=config.subset,
+            revision=config.corpus_revision,
+            streaming=config.streaming,
+        )
     files = find_model(config.model, revision=config.revision)
     language_model: LanguageModel | None = None
     if begun is None:
@@ -77,6 +85,8 @@ def _produce_into(root: Path, config: ProduceConfig, stop: Stop) -> None:
     with Claims(StorePaths(root).claims) as claims:
         tokenised = tokenised_corpus(config, files, root, claims)
         attributes = _attributes(config, files, len(tokenised.contexts), tokenised.fingerprint, widths)
+        if tokenised.commit is not None:
+            attributes = replace(attributes, corpus=f"{config.corpus}@{tokenised.commit}")
         if language_model is not None:
             check_fits(language_model, attributes, tokenised.contexts.token_ids[: config.batch_contexts])
         attributes = begin_store(root, attributes)
