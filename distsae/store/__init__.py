@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from distsae.store.attributes import StoreAttributes
+from distsae.store.bounded import (
+    Reading,
+    begin_reading,
+    reading,
+    release,
+    units_done,
+    units_wanted,
+)
 from distsae.store.claims import Claims
 from distsae.store.collect import Collected, collect_orphans
 from distsae.store.commit import begin_store, commit_unit, committed_units, read_attributes, seal_store
+from distsae.store.contents import Chunk, RowIds, Statistics
 from distsae.store.layout import StorePaths
+from distsae.store.location import Location, location
 from distsae.store.merge import merge_stores
-from distsae.store.plan import contexts_per_unit, row_order, unit_contexts, unit_split
-from distsae.store.reader import Chunk, RowIds, Statistics, Store
+from distsae.store.plan import (
+    contexts_per_unit,
+    row_order,
+    unit_contexts,
+    unit_sizes,
+    unit_split,
+    units_to_seal,
+    windows,
+)
+from distsae.store.reader import Store
 from distsae.store.records import FileRecord, HookSums, UnitRecord
 from distsae.store.verify import verify_store
 from distsae.store.writer import UnitData, write_attempt
@@ -20,6 +38,8 @@ __all__ = [
     "Collected",
     "FileRecord",
     "HookSums",
+    "Location",
+    "Reading",
     "RowIds",
     "Statistics",
     "Store",
@@ -27,17 +47,26 @@ __all__ = [
     "StorePaths",
     "UnitData",
     "UnitRecord",
+    "begin_reading",
     "begin_store",
     "collect_orphans",
     "commit_unit",
     "committed_units",
     "contexts_per_unit",
+    "location",
     "merge_stores",
     "read_attributes",
+    "reading",
+    "release",
     "row_order",
     "seal_store",
     "unit_contexts",
+    "unit_sizes",
     "unit_split",
+    "units_done",
+    "units_to_seal",
+    "units_wanted",
     "verify_store",
+    "windows",
     "write_attempt",
 ]

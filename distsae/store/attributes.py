@@ -45,6 +45,7 @@ class StoreAttributes:
         chunk_rows: rows in a chunk; the batch order depends on it.
         batch_contexts: contexts in a forward pass; the last bit of an activation can depend on it.
         model_dtype: that the model computed in.
+        keep_units: of a bounded store: most train units that it holds at a time; None for one that keeps all.
         library_versions: of the first producer (recorded only).
     """
 
@@ -68,6 +69,7 @@ class StoreAttributes:
     chunk_rows: int = 8192
     batch_contexts: int = 32
     model_dtype: str = "fp32"
+    keep_units: int | None = None
     library_versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -81,8 +83,9 @@ class StoreAttributes:
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """Returns a dict that JSON can hold."""
-        return {**asdict(self), "hooks": list(self.hooks)}
+        """Returns a dict that JSON can hold; `keep_units` is in it where it means something."""
+        values = {**asdict(self), "hooks": list(self.hooks)}
+        return {name: value for name, value in values.items() if name != "keep_units" or value is not None}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> StoreAttributes:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from distsae.errors import WrongInput
+from distsae.store.bounded import remove_released
 from distsae.store.claims import claimed
 from distsae.store.commit import read_attributes
 from distsae.store.durable import read_json
 from distsae.store.layout import StorePaths
-from distsae.store.location import Location, files_under, remove_tree
+from distsae.store.location import Location, entries, files_under, remove_tree
 
 __all__ = ["Collected", "collect_orphans"]
 
@@ -37,6 +38,7 @@ def collect_orphans(root: Location) -> Collected:
     if attributes is None:
         raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; do check the path")
     paths = StorePaths(root)
+    remove_released(root)
     committed = _committed_attempts(paths)
     orphans: list[Location] = []
     in_progress = 0
@@ -57,22 +59,17 @@ def collect_orphans(root: Location) -> Collected:
 
 def _attempts(data: Location) -> list[Location]:
     """All attempts of all units, orphans or not."""
-    units = _entries(data, "unit-")
-    return [attempt for unit in units for attempt in _entries(unit)]
-
-
-def _entries(folder: Location, prefix: str = "") -> list[Location]:
-    entries: list[Location] = list(folder.iterdir()) if folder.is_dir() else []
-    return sorted((entry for entry in entries if entry.name.startswith(prefix)), key=str)
+    units = entries(data, "unit-")
+    return [attempt for unit in units for attempt in entries(unit)]
 
 
 def _committed_attempts(paths: StorePaths) -> dict[str, str]:
     """The attempt of every unit that has a commit record, however many units the store is to have."""
-    return {path.stem: str(read_json(path)["attempt"]) for path in _entries(paths.commits, "unit-")}
+    return {path.stem: str(read_json(path)["attempt"]) for path in entries(paths.commits, "unit-")}
 
 
 def _scratch(paths: StorePaths) -> list[Location]:
     """Half-written copies of the tokenised corpus, unless somebody is writing one."""
     if claimed(paths.claims, "contexts") or not paths.contexts.is_dir():
         return []
-    return _entries(paths.contexts, ".")
+    return entries(paths.contexts, ".")

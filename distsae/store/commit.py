@@ -18,7 +18,7 @@ from distsae.store.attributes import FORMAT_VERSION, StoreAttributes, difference
 from distsae.store.durable import publish_json, read_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, remove_tree
-from distsae.store.plan import unit_contexts
+from distsae.store.plan import planned_rows, unit_sizes, units_to_seal
 from distsae.store.records import UnitRecord
 
 __all__ = ["begin_store", "commit_unit", "committed_units", "read_attributes", "read_records", "seal_store"]
@@ -74,8 +74,8 @@ def committed_units(root: Location, units: int) -> set[int]:
     return {unit for unit in range(units) if paths.commit(unit).name in names}
 
 
-def read_records(root: Location, units: int) -> list[UnitRecord]:
-    """Returns the commit records of units `0 .. units - 1`, read by several threads: an object store answers slowly.
+def read_records(root: Location, units: Sequence[int]) -> list[UnitRecord]:
+    """Returns the commit records of `units`, read by several threads, because an object store answers slowly.
 
     Raises:
         FileNotFoundError: a unit is not committed; `filename` is its record's.
@@ -83,7 +83,7 @@ def read_records(root: Location, units: int) -> list[UnitRecord]:
     """
     paths = StorePaths(root)
     with ThreadPoolExecutor(max_workers=_READERS) as pool:
-        return list(pool.map(lambda unit: UnitRecord.from_json(read_json(paths.commit(unit))), range(units)))
+        return list(pool.map(lambda unit: UnitRecord.from_json(read_json(paths.commit(unit))), units))
 
 
 def seal_store(
@@ -95,6 +95,9 @@ def seal_store(
 ) -> None:
     """Publishes `dataset.json` when every unit is committed; its content depends on the rows alone.
 
+    A bounded store never has all its units. It is sealed when its first window and the held-out unit are committed:
+    its statistics are those of the first window, its numbers of rows the planned ones.
+
     Args:
         root: folder of the store.
         attributes: of the store.
@@ -105,13 +108,18 @@ def seal_store(
         TornData: a commit record is damaged or belongs to another store.
     """
     paths = StorePaths(root)
-    units = len(unit_contexts(attributes)) if units is None else units
-    records = read_records(root, units)
+    units = len(unit_sizes(attributes)) if units is None else units
+    records = read_records(root, range(units) if attributes.keep_units is None else units_to_seal(attributes))
     fingerprint = attributes.fingerprint()
     for record in records:
         if record.fingerprint != fingerprint:
             raise TornData(f"{paths.commit(record.index)} belongs to another store: its fingerprint differs")
     train = [record for record in records if record.split == "train"]
+    digests = {record.index: record.digest for record in records}
+    if attributes.keep_units is None:
+        rows = {split: sum(r.rows for r in records if r.split == split) for split in ("train", "heldout")}
+    else:
+        rows = planned_rows(attributes)
     publish_json(
         paths.dataset,
         {
@@ -119,10 +127,10 @@ def seal_store(
             "fingerprint": fingerprint,
             "content_digest": hashlib.sha256("".join(record.digest for record in records).encode()).hexdigest(),
             "units": units,
-            "rows": sum(record.rows for record in train),
-            "heldout_rows": sum(record.rows for record in records if record.split == "heldout"),
+            "rows": rows["train"],
+            "heldout_rows": rows["heldout"],
             "statistics": {hook: _statistics(train, hook) for hook in attributes.hooks},
-            "unit_digests": [record.digest for record in records],
+            "unit_digests": [digests.get(unit) for unit in range(units)],
             "attributes": attributes.to_json(),
             **({"sources": list(sources)} if sources else {}),
         },

@@ -24,7 +24,7 @@ from distsae.errors import TornData
 from distsae.store.location import Location
 from distsae.store.object_path import ObjectPath
 
-__all__ = ["crc32c", "delivered", "fsync_tree", "publish_json", "read_json"]
+__all__ = ["crc32c", "delivered", "fsync_tree", "publish_json", "read_json", "replace_json"]
 
 _UPLOADS = 8
 
@@ -53,8 +53,23 @@ def publish_json(path: Location, content: dict[str, Any]) -> bool:
     return True
 
 
+def replace_json(path: Location, content: dict[str, Any]) -> None:
+    """Writes `content` under a name that may be taken; readers see what was there before, or all of it."""
+    text = _text(content).encode()
+    if isinstance(path, ObjectPath):
+        path.write_bytes(text)
+        return
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    with temporary.open("wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    _fsync(path.parent)
+
+
 def read_json(path: Location) -> dict[str, Any]:
-    """Returns what `publish_json` wrote, without the checksum.
+    """Returns what `publish_json` or `replace_json` wrote, without the checksum.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -5,6 +5,7 @@ STORE/
   attributes.json               published by the first producer
   dataset.json                  sealed last
   merge.json                    of a merged store: how many units it will have, and of which stores
+  reading.json                  of a bounded store: how far its reader is
   commits/unit-000123.json      one commit record a unit: the only list of data that readers trust
   data/unit-000123/ATTEMPT/     a self-contained Zarr v3 group
      act/HOOK                     [rows, d_in]
@@ -63,6 +64,7 @@ class StorePaths:
         self.attributes = root / "attributes.json"
         self.dataset = root / "dataset.json"
         self.merge = root / "merge.json"
+        self.reading = root / "reading.json"
         self.commits = root / "commits"
         self.data = root / "data"
         self.claims = root / "claims"

@@ -17,7 +17,7 @@ from pathlib import Path
 from distsae.errors import WrongInput
 from distsae.store.object_path import ObjectPath
 
-__all__ = ["Location", "create", "files_under", "local_copy", "location", "remove_tree", "touch"]
+__all__ = ["Location", "create", "entries", "files_under", "local_copy", "location", "remove_tree", "touch"]
 
 Location = Path | ObjectPath
 
@@ -62,6 +62,12 @@ def touch(path: Location, content: bytes) -> None:
         path.write_bytes(content)
     else:
         os.utime(path)
+
+
+def entries(folder: Location, prefix: str = "") -> list[Location]:
+    """Returns what is in a folder and begins with `prefix`, by name; nothing if there is no such folder."""
+    found: list[Location] = list(folder.iterdir()) if folder.is_dir() else []
+    return sorted((path for path in found if path.name.startswith(prefix)), key=str)
 
 
 def files_under(folder: Location) -> list[Location]:

@@ -88,6 +88,11 @@ def merged_attributes(stores: Sequence[Store]) -> StoreAttributes:
         raise WrongInput(f"`stores` (={', '.join(str(s.path) for s in stores)}) must be two or more; do name another")
     first, held = stores[0], [_texts(store) for store in stores]
     for number, store in enumerate(stores):
+        if store.attributes.keep_units is not None:
+            raise WrongInput(
+                f"`stores` (={store.path}) must keep all units; got a bounded store (keep_units "
+                f"{store.attributes.keep_units}); do produce one without --keep_units"
+            )
         differing = differences(first.attributes, store.attributes)
         forbidden = {name: both for name, both in differing.items() if name not in MAY_DIFFER}
         if forbidden:

@@ -12,7 +12,16 @@ import numpy as np
 from distsae.seeds import numpy_generator
 from distsae.store.attributes import StoreAttributes
 
-__all__ = ["contexts_per_unit", "row_order", "unit_contexts", "unit_split"]
+__all__ = [
+    "contexts_per_unit",
+    "planned_rows",
+    "row_order",
+    "unit_contexts",
+    "unit_sizes",
+    "unit_split",
+    "units_to_seal",
+    "windows",
+]
 
 
 def contexts_per_unit(unit_rows: int, rows_per_context: int) -> int:
@@ -20,18 +29,45 @@ def contexts_per_unit(unit_rows: int, rows_per_context: int) -> int:
     return max(1, unit_rows // rows_per_context)
 
 
+def unit_sizes(attributes: StoreAttributes) -> tuple[int, ...]:
+    """Returns the number of contexts of each unit."""
+    train = attributes.contexts - attributes.heldout_contexts
+    units = -(-train // contexts_per_unit(attributes.unit_rows, attributes.rows_per_context))
+    sizes = [train // units + (unit < train % units) for unit in range(units)]
+    return (*sizes, *([attributes.heldout_contexts] if attributes.heldout_contexts else []))
+
+
 def unit_contexts(attributes: StoreAttributes) -> tuple[np.ndarray, ...]:
     """Returns the context ids of each unit, int64, in the order in which the model sees them."""
     order = numpy_generator(attributes.seed, "store", "contexts").permutation(attributes.contexts)
-    train, heldout = np.split(order, [attributes.contexts - attributes.heldout_contexts])
-    size = contexts_per_unit(attributes.unit_rows, attributes.rows_per_context)
-    units = np.array_split(train, -(-len(train) // size)) if len(train) else []
-    return (*units, *([heldout] if len(heldout) else []))
+    return tuple(np.split(order, np.cumsum(unit_sizes(attributes))[:-1]))
 
 
 def unit_split(attributes: StoreAttributes, unit: int, units: int) -> str:
     """Returns `"train"` or `"heldout"`."""
     return "heldout" if attributes.heldout_contexts and unit == units - 1 else "train"
+
+
+def planned_rows(attributes: StoreAttributes) -> dict[str, int]:
+    """Returns the rows of each split, committed or not."""
+    heldout = attributes.heldout_contexts * attributes.rows_per_context
+    return {"train": attributes.contexts * attributes.rows_per_context - heldout, "heldout": heldout}
+
+
+def windows(attributes: StoreAttributes) -> tuple[range, ...]:
+    """Returns the train units of each window of a bounded store, in the order in which they are read."""
+    assert attributes.keep_units is not None
+    train = len(unit_sizes(attributes)) - bool(attributes.heldout_contexts)
+    size = attributes.keep_units // 2
+    return tuple(range(first, min(first + size, train)) for first in range(0, train, size))
+
+
+def units_to_seal(attributes: StoreAttributes) -> tuple[int, ...]:
+    """Returns the units that must be committed before the store can be opened: of a bounded store only the first."""
+    units = len(unit_sizes(attributes))
+    if attributes.keep_units is None:
+        return tuple(range(units))
+    return (*windows(attributes)[0], *([units - 1] if attributes.heldout_contexts else []))
 
 
 def row_order(attributes: StoreAttributes, unit: int, rows: int) -> np.ndarray:

@@ -6,7 +6,7 @@ raises `TornData` with the file's name (`stored_array.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -18,57 +18,15 @@ from distsae.store.attempt_files import TRAILER, trails
 from distsae.store.attributes import FORMAT_VERSION, StoreAttributes
 from distsae.store.buffers import room_for
 from distsae.store.commit import committed_units, read_attributes, read_records
+from distsae.store.contents import Chunk, RowIds, Statistics
 from distsae.store.durable import read_json
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.location import Location, location
-from distsae.store.plan import unit_contexts
+from distsae.store.plan import unit_sizes, unit_split
 from distsae.store.records import UnitRecord
 from distsae.store.stored_array import StoredArray
 
-__all__ = ["Chunk", "RowIds", "Statistics", "Store"]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Chunk:
-    """`rows` consecutive rows of a unit: chunk number `index` of its arrays."""
-
-    unit: int
-    index: int
-    rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Statistics:
-    """Of the train rows at one hook, sealed with the store.
-
-    Args:
-        rows: number of train rows.
-        mean: fp32 `[d_in]`.
-        mean_norm: mean of `||x||`.
-        variance: mean of `||x - mean||^2`, summed over dimensions.
-    """
-
-    rows: int
-    mean: Tensor
-    mean_norm: float
-    variance: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowIds:
-    """Where the rows of a unit come from, each int64 `[rows]`, in stored order.
-
-    Args:
-        token_id: token at the position.
-        position: in the context, counted with BOS.
-        document_id: number of the document in the corpus.
-        context_id: number of the context, in corpus order.
-    """
-
-    token_id: Tensor
-    position: Tensor
-    document_id: Tensor
-    context_id: Tensor
+__all__ = ["Store"]
 
 
 class Store:
@@ -77,7 +35,7 @@ class Store:
     Args:
         path: where the store is.
         attributes: what it is a store of.
-        units: all commit records, in unit order.
+        units: commit records, in unit order: all of them, or the held-out one of a bounded store.
         dataset: content of `dataset.json`; `sources` in it says what a merged store was made of.
     """
 
@@ -92,6 +50,7 @@ class Store:
         self.sources: tuple[dict[str, Any], ...] = tuple(dataset.get("sources", ()))
         self._statistics: dict[str, Any] = dataset["statistics"]
         self._paths = StorePaths(path)
+        self._records = {record.index: record for record in units}
         self._arrays: dict[tuple[int, str], StoredArray] = {}
 
     @classmethod
@@ -118,13 +77,29 @@ class Store:
             raise TornData(f"{paths.attributes} is missing or not the one that the store was sealed with")
         digests = dataset["unit_digests"]
         try:
-            units = read_records(root, len(digests))
+            # Of a bounded store only the held-out unit is sure to be there; the others come and go.
+            sealed = [unit for unit, digest in enumerate(digests) if digest is not None]
+            units = read_records(root, sealed if attributes.keep_units is None else sealed[-1:])
         except FileNotFoundError as error:
             raise TornData(f"{error.filename} is missing from a sealed store") from None
-        for record, digest in zip(units, digests, strict=True):
-            if record.digest != digest:
+        for record in units:
+            if record.digest != digests[record.index]:
                 raise TornData(f"{paths.commit(record.index)} is not the record that the store was sealed with")
         return cls(root, attributes, tuple(units), dataset)
+
+    def committed(self) -> tuple[UnitRecord, ...]:
+        """Returns the commit records that are there now: of a bounded store not those of all units.
+
+        Raises:
+            TornData: a record is damaged.
+        """
+        if self.attributes.keep_units is None:
+            return self.units
+        present = []
+        for unit in sorted(committed_units(self.path, len(unit_sizes(self.attributes)))):
+            with contextlib.suppress(FileNotFoundError):  # released just now
+                present.append(self.record(unit))
+        return tuple(present)
 
     def require_hook(self, hook: str) -> None:
         """Checks that the store has `hook`.
@@ -158,11 +133,36 @@ class Store:
         """Returns the chunks of a split (`"train"` or `"heldout"`), in unit order."""
         size = self.attributes.chunk_rows
         return tuple(
-            Chunk(record.index, index, min(size, record.rows - index * size))
-            for record in self.units
-            if record.split == split
-            for index in range(chunk_count(record.rows, size))
+            Chunk(unit, index, min(size, rows - index * size))
+            for unit, rows in self._unit_rows(split)
+            for index in range(chunk_count(rows, size))
         )
+
+    def _unit_rows(self, split: str) -> list[tuple[int, int]]:
+        """Number and rows of the units of a split: of a bounded store the planned ones."""
+        attributes = self.attributes
+        if attributes.keep_units is None:
+            return [(record.index, record.rows) for record in self.units if record.split == split]
+        sizes = unit_sizes(attributes)
+        return [
+            (unit, contexts * attributes.rows_per_context)
+            for unit, contexts in enumerate(sizes)
+            if unit_split(attributes, unit, len(sizes)) == split
+        ]
+
+    def record(self, unit: int) -> UnitRecord:
+        """Returns the commit record of a unit; that of a bounded store's unit is read when it is first asked for.
+
+        Raises:
+            FileNotFoundError: the unit is not in the store: it is yet to be produced, or has been released.
+            TornData: the record is damaged.
+        """
+        if unit not in self._records:
+            (record,) = read_records(self.path, [unit])
+            if record.fingerprint != self.fingerprint:
+                raise TornData(f"{self._paths.commit(unit)} belongs to another store: its fingerprint differs")
+            self._records[unit] = record
+        return self._records[unit]
 
     def chunk_file(self, hook: str, chunk: Chunk) -> str:
         """Returns the path, inside the unit's attempt, of the first file that holds a chunk of activations."""
@@ -200,7 +200,7 @@ class Store:
 
     def buffer_bytes(self, hook: str) -> int:
         """Returns the size of a buffer that holds any chunk of `hook`."""
-        rows = min(self.attributes.chunk_rows, max(record.rows for record in self.units))
+        rows = max(chunk.rows for split in ("train", "heldout") for chunk in self.chunks(split))
         return room_for(rows * self.d_in(hook) * DTYPES[self.attributes.dtype].numpy.itemsize + TRAILER)
 
     def trails(self, unit: int, file: str) -> bool | None:
@@ -224,7 +224,7 @@ class Store:
             TornData: a metadata file is missing or damaged; it is named.
         """
         if (unit, name) not in self._arrays:
-            record, attributes = self.units[unit], self.attributes
+            record, attributes = self.record(unit), self.attributes
             shape: tuple[int, ...] = (record.rows,)
             dtype = ROW_ARRAYS.get(name, CONTEXT_DTYPE)
             if name == "context_token_ids":
@@ -267,7 +267,7 @@ def _why_not_open(root: Location) -> str:
         return f"`store` (={root}) must be a store; got no dataset.json there; do make one with `distsae produce --out`"
     merge = StorePaths(root).merge
     command = "distsae store merge" if merge.exists() else "distsae produce"
-    units = read_json(merge)["units"] if merge.exists() else len(unit_contexts(attributes))
+    units = read_json(merge)["units"] if merge.exists() else len(unit_sizes(attributes))
     done = len(committed_units(root, units))
     return (
         f"`store` (={root}) must be finished; got {done} of {units} units; do run the same `{command}` command again, "

@@ -1,0 +1,100 @@
+"""A store that never holds more than a given number of units, for text without end.
+
+Units are read once, in windows of half the units that may be kept: while the reader is in one window, producers fill
+the next. What is read and checkpointed is released, which lets producers go on. One small file says how far the reader
+is; it is the only thing that a reader ever writes into a store. It may go back, if a run is resumed from an older
+checkpoint: units are a pure function of the store's attributes, so what was released is produced again.
+
+Every step can be cut short: the mark moves first, what lies before it is rubbish from then on, and the next release (or
+`distsae store collect`) removes what was left.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from distsae.errors import WrongInput
+from distsae.store.attributes import StoreAttributes
+from distsae.store.commit import committed_units
+from distsae.store.durable import read_json, replace_json
+from distsae.store.layout import StorePaths
+from distsae.store.location import Location, entries, remove_tree
+from distsae.store.plan import unit_sizes, unit_split
+
+__all__ = ["Reading", "begin_reading", "reading", "release", "remove_released", "units_done", "units_wanted"]
+
+
+class Reading(NamedTuple):
+    """How far the reader is: train units before `released` are done with; `reader` names the run, empty before any."""
+
+    released: int
+    reader: str
+
+
+def reading(root: Location) -> Reading:
+    """Returns how far the reader of the store at `root` is.
+
+    Raises:
+        TornData: the record is damaged.
+    """
+    try:
+        return Reading(**read_json(StorePaths(root).reading))
+    except FileNotFoundError:
+        return Reading(0, "")
+
+
+def begin_reading(root: Location, reader: str, unit: int) -> bool:
+    """Makes `reader` the store's one reader, which needs the units from `unit` on; says whether the mark went back.
+
+    Raises:
+        WrongInput: another run reads the store.
+    """
+    seen = reading(root)
+    if seen.reader not in ("", reader):
+        raise WrongInput(
+            f"`store` (={root}) must have one reader, as it keeps no unit longer than that one needs it; got "
+            f"{seen.reader}; do resume that run, or produce another store (or remove {StorePaths(root).reading} if "
+            "that run is given up)"
+        )
+    replace_json(StorePaths(root).reading, Reading(min(seen.released, unit), reader)._asdict())
+    return unit < seen.released
+
+
+def release(root: Location, reader: str, unit: int) -> None:
+    """Gives up the train units before `unit`: their space is free and producers may go on.
+
+    Raises:
+        TornData: the record of reading is damaged.
+    """
+    if unit > reading(root).released:
+        replace_json(StorePaths(root).reading, Reading(unit, reader)._asdict())
+    remove_released(root)
+
+
+def remove_released(root: Location) -> None:
+    """Removes what is released, records before data: a record never promises what is gone."""
+    paths, first = StorePaths(root), reading(root).released
+    if not first:
+        return
+    for path in (*entries(paths.commits, "unit-"), *entries(paths.data, "unit-")):
+        if path.name < paths.unit_name(first):
+            remove_tree(path)
+
+
+def units_wanted(root: Location, attributes: StoreAttributes) -> set[int]:
+    """Returns the units that may be in the store now, those held out included; all of them if it is not bounded."""
+    units = len(unit_sizes(attributes))
+    if attributes.keep_units is None:
+        return set(range(units))
+    first = reading(root).released
+    return {
+        unit
+        for unit in range(units)
+        if first <= unit < first + attributes.keep_units or unit_split(attributes, unit, units) == "heldout"
+    }
+
+
+def units_done(root: Location, attributes: StoreAttributes) -> set[int]:
+    """Returns the units that are committed, or were and have been released."""
+    done = committed_units(root, len(unit_sizes(attributes)))
+    return done if attributes.keep_units is None else done | set(range(reading(root).released))
