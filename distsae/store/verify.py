@@ -16,7 +16,9 @@ __all__ = ["verify_store"]
 
 
 def verify_store(store: Store, on_file: Callable[[int], None] = lambda size: None) -> list[str]:
-    """Reads every file of a sealed store (of a bounded one, what is there now) and compares sizes, checksums and counts with what was promised.
+    """Reads every file of a sealed store and compares sizes, checksums and counts with what was promised.
+
+    Of a bounded store: of the units that are there now.
 
     Args:
         store: an open store; opening has already checked `dataset.json`, `attributes.json` and the commit records.
