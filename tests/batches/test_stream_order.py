@@ -1,5 +1,7 @@
 """The order of rows: every row at most once an epoch, a pure function of seed and step."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,3 +109,73 @@ def test_wrong_input_is_named():
         WrongInput, match=r"`batch_tokens` \(=1024\) must not exceed the store's training rows; got 1000"
     ):
         StreamOrder([400, 600], 1024, seed=0)
+
+
+@st.composite
+def _windowed(draw):
+    rows, batch, seed, streams = draw(_orders())
+    cuts = sorted(draw(st.lists(st.integers(1, len(rows)), max_size=4)))
+    bounds = [0, *cuts, len(rows)]
+    windows = [list(range(a, b)) for a, b in itertools.pairwise(bounds) if a < b]
+    if any(sum(rows[chunk] for chunk in window) < batch for window in windows[:-1]):
+        windows = [list(range(len(rows)))]
+    return rows, batch, seed, streams, windows
+
+
+@settings(max_examples=60, deadline=None)
+@given(_windowed())
+def test_windows_are_read_one_after_the_other_and_once(drawn):
+    rows, batch, seed, streams, windows = drawn
+    order = StreamOrder(rows, batch, seed, streams, windows)
+    left = {number: sum(rows[chunk] for chunk in window) for number, window in enumerate(windows)}
+    seen, at = set(), 0
+    for step in range(order.steps):
+        found = _batch(order, step)
+        assert len(found) == batch
+        assert not seen & set(found)
+        seen |= set(found)
+        assert {chunk for chunk, _ in found} <= set(windows[order.window(step)])
+        assert order.window(step) in (at, at + 1)
+        at = order.window(step)
+        left[at] -= batch
+    assert all(0 <= rest < batch + streams for rest in left.values())
+
+
+@settings(max_examples=40, deadline=None)
+@given(_windowed(), st.integers(0, 30))
+def test_visits_of_windows_end_with_the_last_step(drawn, step):
+    rows, batch, seed, streams, windows = drawn
+    order = StreamOrder(rows, batch, seed, streams, windows)
+    step = min(step, order.steps - 1)
+    wanted = [
+        (at, stream, part)
+        for stream in range(streams)
+        for at in range(step, order.steps)
+        for part in order.slices(at, stream)
+        for part in [(part.chunk, row) for row in range(part.start, part.stop)]
+    ]
+    visits = list(order.visits(step, range(streams)))
+    got = [
+        (stream, chunk, row)
+        for stream in range(streams)
+        for _, of, start, stop, chunk in visits
+        if of == stream
+        for row in range(start, stop)
+    ]
+    assert got == [(stream, *row) for _, stream, row in wanted]
+    assert [visit.step for visit in visits] == sorted(visit.step for visit in visits)
+
+
+def test_one_window_is_the_first_epoch():
+    rows = [50, 64, 64, 20]
+    windowed, endless = StreamOrder(rows, 16, 3, 4, [range(4)]), StreamOrder(rows, 16, 3, 4)
+    assert windowed.steps == endless.steps_per_epoch == windowed.steps_per_epoch
+    assert endless.steps is None
+    assert [_batch(windowed, step) for step in range(windowed.steps)] == [
+        _batch(endless, step) for step in range(windowed.steps)
+    ]
+
+
+def test_a_window_must_hold_a_batch():
+    with pytest.raises(WrongInput, match=r"rows of a window .* got 10;"):
+        StreamOrder([10, 300], 64, 0, 4, [[0], [1]])
