@@ -62,10 +62,15 @@ def open_corpus(
         streaming: whether a Hugging Face data set is read over the network instead of being downloaded first.
 
     Raises:
-        WrongInput: nothing is there, or a record lacks the field (raised while reading).
+        WrongInput: nothing is there, a local path has a revision, or a record lacks the field (raised while reading).
     """
     path = local_path(corpus, "corpus")
     if path is not None:
+        if revision is not None:
+            raise WrongInput(
+                f"`corpus_revision` (={revision}) must be of a Hugging Face data set; got the local `corpus` "
+                f"(={path}); do leave it out, or give the data set's name"
+            )
         return Corpus(documents=_local_documents(corpus_files(path, split), text_field), commit=None)
     texts, commit = open_hub_corpus(
         corpus, text_field=text_field, split=split, subset=subset, revision=revision, streaming=streaming

@@ -112,6 +112,12 @@ def test_missing_field_names_the_line_and_what_is_there(tmp_path):
         list(documents(str(path)))
 
 
+def test_local_files_have_no_revision(tmp_path):
+    (tmp_path / "a.txt").write_text("one")
+    with pytest.raises(WrongInput, match=r"^`corpus_revision` \(=main\)"):
+        documents(str(tmp_path), revision="main")
+
+
 def test_a_hub_name_is_looked_up(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WrongInput, match="Couldn't reach 'some/dataset'"):

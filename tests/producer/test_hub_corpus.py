@@ -2,11 +2,14 @@
 
 import io
 import sys
+from dataclasses import replace
 
 import pytest
 
 from distsae.errors import WrongInput
+from distsae.producer import ProduceConfig, produce
 from distsae.producer.hub_corpus import open_hub_corpus
+from distsae.store import Store
 
 NAME, COMMIT = "someone/tales", "0123456789abcdef0123456789abcdef01234567"
 TRAIN = [f"tale {number}" for number in range(2500)]
@@ -103,6 +106,24 @@ def test_what_is_not_there_is_named(cache, repository, streaming):
         next(_open(text_field="texts", streaming=streaming)[0])
     with pytest.raises(WrongInput, match=r"a int in someone/tales, record 0"):
         next(_open(text_field="number", streaming=streaming)[0])
+
+
+@pytest.mark.parametrize("revision", [None, COMMIT])
+def test_the_store_records_the_commit(cache, tmp_path, tiny_model_dir, capsys, revision):
+    config = ProduceConfig(
+        model=str(tiny_model_dir),
+        corpus=NAME,
+        corpus_revision=revision,
+        hooks=("blocks.0.resid_post",),
+        out=str(tmp_path / "store"),
+        context_length=16,
+        max_rows=600,
+        device="cpu",
+    )
+    produce(config)
+    assert Store.open(config.out).attributes.corpus == f"{NAME}@{COMMIT}"
+    produce(replace(config, streaming=False))  # the same text, however it comes
+    assert "nothing to do" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("streaming", [True, False])

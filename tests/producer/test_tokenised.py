@@ -1,14 +1,29 @@
+import hashlib
+import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from distsae.errors import TornData, WrongInput
+from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.producer import ProduceConfig, documents, pack
+from distsae.producer import contexts as contexts_module
+from distsae.producer import tokenised as tokenised_module
+from distsae.producer.growing_array import GrowingArray
 from distsae.producer.language_model import find_model
 from distsae.producer.tokenised import tokenised_corpus
-from distsae.store import Claims
+from distsae.progress import Progress
+from distsae.store import Claims, collect_orphans
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +49,71 @@ def test_packed_once_and_found_again(tmp_path, config, files, capsys):
     assert first.fingerprint == again.fingerprint
 
 
+def _made_from(config, files):
+    path = Path(config.corpus)
+    source = [(path.name, path.stat().st_size, path.stat().st_mtime_ns)]
+    return (source, files.tokenizer_digest, 32, True, None, "text", "train", None)
+
+
+def test_a_copy_of_before_contexts_were_streamed_is_found(tmp_path, config, files, capsys):
+    """It was named after what it was made from, written by numpy and digested as a whole."""
+    packed = pack(documents(config.corpus), files.tokenizer, 32)
+    made_from = _made_from(config, files)
+    folder = tmp_path / "contexts" / hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True)
+    np.save(folder / "token_ids.npy", packed.token_ids.numpy())
+    np.save(folder / "document_id.npy", packed.document_id.numpy())
+    content = packed.token_ids.numpy().tobytes() + packed.document_id.numpy().tobytes()
+    (folder / "fingerprint").write_text(hashlib.sha256(content).hexdigest())
+    with Claims(tmp_path / "claims") as claims:
+        found = tokenised_corpus(config, files, tmp_path, claims)
+        found.verify()
+        assert "tokenising" not in capsys.readouterr().err
+        old = {path.name: path.read_bytes() for path in folder.iterdir()}
+        shutil.rmtree(folder)
+        assert tokenised_corpus(config, files, tmp_path, claims).fingerprint == found.fingerprint
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == old  # and a new one is the same
+
+
+def test_a_fingerprint_of_several_pieces(tmp_path, config, files, monkeypatch):
+    with Claims(tmp_path / "claims") as claims:
+        found = tokenised_corpus(config, files, tmp_path, claims)
+        for size in (1, 32 * 4 * 7, 1 << 40):
+            monkeypatch.setattr(tokenised_module, "_HASHED_AT_ONCE", size)
+            found.verify()
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path, config, files, monkeypatch):
+    monkeypatch.setattr(contexts_module, "_DOCUMENTS_AT_ONCE", 50)
+    text = Path(config.corpus).read_text()
+
+    def most_memory(times):
+        corpus = tmp_path / f"{times}.jsonl"
+        corpus.write_text(text * times)
+        with Claims(tmp_path / "claims") as claims:
+            tracemalloc.start()
+            try:
+                tokenised_corpus(replace(config, corpus=str(corpus)), files, tmp_path, claims).verify()
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+    most_memory(1)
+    assert most_memory(12) < 1.5 * most_memory(2)
+
+
+@pytest.mark.parametrize("max_rows", [None, 3100])
+def test_progress_is_shown(tmp_path, config, files, capsys, monkeypatch, max_rows):
+    monkeypatch.setattr(tokenised_module, "Progress", lambda *args: Progress(*args, every=0.0))
+    monkeypatch.setattr(contexts_module, "_DOCUMENTS_AT_ONCE", 50)
+    with Claims(tmp_path / "claims") as claims:
+        found = tokenised_corpus(replace(config, max_rows=max_rows), files, tmp_path, claims)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tokenise: ")]
+    count = len(found.contexts) * 32
+    assert lines[-1].startswith(f"tokenise: {count:,} tokens, " if max_rows is None else "tokenise: 3,200/3,200 tokens")
+    assert len(lines) > (1 if max_rows is None else 0)
+
+
 def test_others_wait_for_the_one_who_packs(tmp_path, config, files, capsys):
     found = []
 
@@ -51,9 +131,26 @@ def test_others_wait_for_the_one_who_packs(tmp_path, config, files, capsys):
     assert capsys.readouterr().err.count("tokenising") == 1
 
 
-def test_changed_file_is_read_again(tmp_path, config, files):
-    from dataclasses import replace
+def test_who_waits_says_so(tmp_path, config, files, capsys):
+    def wait():
+        with Claims(tmp_path / "claims") as claims:
+            tokenised_corpus(config, files, tmp_path, claims)
 
+    said = ""
+    with Claims(tmp_path / "claims") as claims:
+        assert claims.take("contexts")
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while "waiting for the process that tokenises" not in said:
+            assert thread.is_alive()
+            said += capsys.readouterr().err
+            time.sleep(0.01)
+        claims.release("contexts")
+        thread.join()
+    assert len(list((tmp_path / "contexts").iterdir())) == 1
+
+
+def test_changed_file_is_read_again(tmp_path, config, files):
     corpus = tmp_path / "c.jsonl"
     corpus.write_text('{"text": "%s"}' % ("the river " * 200))
     changing = replace(config, corpus=str(corpus))
@@ -76,10 +173,61 @@ def test_damaged_copy_is_noticed(tmp_path, config, files):
 
 
 def test_too_little_text(tmp_path, config, files):
-    from dataclasses import replace
-
     corpus = tmp_path / "c.txt"
     corpus.write_text("the river")
     with Claims(tmp_path / "claims") as claims, pytest.raises(WrongInput, match="got 0"):
         tokenised_corpus(replace(config, corpus=str(corpus)), files, tmp_path, claims)
     assert list((tmp_path / "claims").iterdir()) == []
+    assert list((tmp_path / "contexts").iterdir()) == []
+
+
+def test_text_that_is_wrong_midway_leaves_nothing(tmp_path, config, files):
+    corpus = tmp_path / "c.jsonl"
+    corpus.write_text(Path(config.corpus).read_text() * 4 + '{"txt": "the river"}')
+    with Claims(tmp_path / "claims") as claims, pytest.raises(WrongInput, match=r"c\.jsonl, line 801"):
+        tokenised_corpus(replace(config, corpus=str(corpus)), files, tmp_path, claims)
+    assert list((tmp_path / "contexts").iterdir()) == []
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, config, files, monkeypatch):
+    monkeypatch.setattr(tokenised_module, "GrowingArray", lambda _, width: GrowingArray(Path("/dev/full"), width))
+    with Claims(tmp_path / "claims") as claims, pytest.raises(CannotContinue, match="full disk"):
+        tokenised_corpus(config, files, tmp_path, claims)
+    assert list((tmp_path / "contexts").iterdir()) == []
+
+
+_PACK = """
+import sys
+from pathlib import Path
+from distsae.producer import ProduceConfig
+from distsae.producer.language_model import find_model
+from distsae.producer.tokenised import tokenised_corpus
+from distsae.store import Claims
+config, root = ProduceConfig(**eval(sys.argv[1])), Path(sys.argv[2])
+with Claims(root / "claims") as claims:
+    tokenised_corpus(config, find_model(config.model), root, claims)
+"""
+
+
+def test_killed_while_packing(tmp_path, config, files, tiny_store):
+    corpus = tmp_path / "long.jsonl"
+    corpus.write_text(Path(config.corpus).read_text() * 200)
+    long = replace(config, corpus=str(corpus))
+    root = shutil.copytree(tiny_store, tmp_path / "store")
+    others = set((root / "contexts").iterdir())
+    process = subprocess.Popen([sys.executable, "-c", _PACK, repr(long.__dict__), str(root)])
+    while not any(file.stat().st_size > 100_000 for file in (root / "contexts").glob(".*/*.npy")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (left,) = set((root / "contexts").iterdir()) - others
+    assert left.name.startswith(".")
+    long = replace(long, max_rows=20_000)
+    with Claims(root / "claims") as claims:
+        found = tokenised_corpus(long, files, root, claims)
+    expected = pack(documents(long.corpus), files.tokenizer, 32, long.max_contexts)
+    assert torch.equal(found.contexts.token_ids, expected.token_ids)
+    assert collect_orphans(root).attempts == 1
+    assert not left.exists()
+    found.verify()
