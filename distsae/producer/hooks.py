@@ -62,12 +62,12 @@ def resolve_hook(model: nn.Module, hook: str) -> HookPoint:
 
 
 @torch.inference_mode()
-def capture(model: nn.Module, hooks: Sequence[str], input_ids: Tensor) -> dict[str, Tensor]:
+def capture(model: nn.Module, hooks: Sequence[str | HookPoint], input_ids: Tensor) -> dict[str, Tensor]:
     """Runs `model` until every hook has been seen once and returns the tensors.
 
     Args:
         model: a transformers model.
-        hooks: names of hooks.
+        hooks: names of hooks, or what `resolve_hook` gave for them, which saves finding them again at every batch.
         input_ids: int64 `[batch, length]`, without padding.
 
     Returns:
@@ -76,7 +76,7 @@ def capture(model: nn.Module, hooks: Sequence[str], input_ids: Tensor) -> dict[s
     Raises:
         WrongInput: a hook does not exist, is never reached, or is not a tensor `[batch, length, d]`.
     """
-    points = [resolve_hook(model, hook) for hook in hooks]
+    points = [hook if isinstance(hook, HookPoint) else resolve_hook(model, hook) for hook in hooks]
     wanted = {point.name for point in points}
     seen: dict[str, Tensor] = {}
 

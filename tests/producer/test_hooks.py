@@ -45,6 +45,14 @@ def test_module_path_is_that_modules_output(language_model, input_ids):
     torch.testing.assert_close(acts["transformer.h.0.mlp"], acts["blocks.0.mlp_out"], rtol=0, atol=0)
 
 
+def test_hooks_that_are_resolved_already(language_model, input_ids):
+    names = ["blocks.1.mlp_out", "transformer.h.0"]
+    by_name = capture(language_model.model, names, input_ids)
+    resolved = capture(language_model.model, [resolve_hook(language_model.model, name) for name in names], input_ids)
+    for name in names:
+        torch.testing.assert_close(resolved[name], by_name[name], rtol=0, atol=0)
+
+
 def test_widths(language_model):
     widths = hook_widths(language_model.model, ["blocks.1.mlp_hidden", "blocks.0.resid_post"])
     assert widths == {"blocks.1.mlp_hidden": 128, "blocks.0.resid_post": 32}
