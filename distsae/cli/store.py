@@ -102,7 +102,7 @@ def _info(argv: list[str]) -> int:
 
 def _summary(store: Any) -> dict[str, Any]:  # noqa: ANN401 (a Store; importing it here would slow --help)
     attributes = store.attributes
-    size = sum(file.size for unit in store.units for file in unit.files.values())
+    size = sum(file.size for unit in store.committed() for file in unit.files.values())
     return {
         "rows": store.rows,
         "heldout_rows": store.heldout_rows,
@@ -156,6 +156,7 @@ def _status(argv: list[str]) -> int:
     for name, shown in {
         "state": f"{status.state}{f', {status.producers} at work' if status.producers else ''}",
         "units": _of(status.units, status.units_total),
+        **({"units released": f"{status.units_released:,}"} if status.units_released else {}),
         "rows": _of(status.rows, status.rows_total),
         "rows per second": "unknown" if rate is None else f"{rate:,.0f}",
         "seconds left": "unknown" if left is None else f"{left:,.0f}",
@@ -183,7 +184,7 @@ def _verify(argv: list[str]) -> int:
         positionals=("store",),
     )
     store = Store.open(config.store)
-    sizes = [file.size for unit in store.units for file in unit.files.values()]
+    sizes = [file.size for unit in store.committed() for file in unit.files.values()]
     with Progress(sum(sizes), "verify", "bytes") as progress:
         faults = verify_store(store, progress.advance)
     for fault in faults:
@@ -196,10 +197,8 @@ def _verify(argv: list[str]) -> int:
 
 
 def _collect(argv: list[str]) -> int:
-    from pathlib import Path
-
     from distsae.cli.parsing import parse
-    from distsae.store import collect_orphans
+    from distsae.store import collect_orphans, location
 
     config = parse(
         PathConfig,
@@ -209,7 +208,7 @@ def _collect(argv: list[str]) -> int:
         help="Remove attempts that no commit record names.",
         positionals=("store",),
     )
-    collected = collect_orphans(Path(config.store).expanduser())
+    collected = collect_orphans(location(config.store))
     left = f"; {collected.in_progress} in progress left alone" if collected.in_progress else ""
     print(f"{config.store}: removed {collected.attempts} orphans, {collected.size:,} bytes{left}")
     return 0

@@ -73,7 +73,7 @@ def open_inputs(config: EvaluateConfig) -> Inputs:
     """
     device = _device(config.device)
     folder = sae_folder(Path(config.run))
-    store = Store.open(Path(config.store))
+    store = Store.open(config.store)
     sae = SAE.load(folder).to(device).eval()
     hook = sae.cfg.hook_name
     store.require_hook(hook)

@@ -25,6 +25,9 @@ class ProduceConfig:
             not given.
         unit_rows: token rows in a unit: what a process computes in memory and commits at once.
         dtype: of the stored activations.
+        keep_units: most units on disk at a time, for text without end: producers wait while so many are unread, and
+            the one training run that reads the store removes what it is through with. Give `max_rows` too: the text is
+            tokenised as a whole first (8 bytes a token). By default all units are kept.
         seed: of the permutations of contexts and rows.
         heldout_share: share of the contexts that is held out for evaluation; at least one context, at most a unit.
         chunk_rows: rows in a chunk, the smallest piece that is read.
@@ -53,6 +56,7 @@ class ProduceConfig:
     max_rows: int | None = None
     unit_rows: int = 262_144
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
+    keep_units: int | None = None
     seed: int = 0
     heldout_share: float = 0.02
     chunk_rows: int = 8192
@@ -100,6 +104,11 @@ def check(config: ProduceConfig) -> None:
         )
     if not 0 <= config.heldout_share <= 0.5:
         raise WrongInput(f"`heldout_share` (={config.heldout_share}) must be from 0 to 0.5")
+    if config.keep_units is not None and config.keep_units < 2:
+        raise WrongInput(
+            f"`keep_units` (={config.keep_units}) must be at least 2, so that half of them are read while the others "
+            "are produced"
+        )
     if config.max_contexts is not None and config.max_contexts < 2:
         raise WrongInput(
             f"`max_rows` (={config.max_rows}) must allow two contexts, one to train on and one held out; do use "

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
@@ -29,13 +28,17 @@ from distsae.producer.work import produce_units
 from distsae.progress import say
 from distsae.store import (
     Claims,
+    Location,
     Store,
     StoreAttributes,
     StorePaths,
     begin_store,
     contexts_per_unit,
+    location,
     read_attributes,
     seal_store,
+    unit_sizes,
+    units_done,
 )
 from distsae.store.layout import DTYPES
 
@@ -53,15 +56,15 @@ def produce(config: ProduceConfig) -> None:
         KeyboardInterrupt: SIGINT came.
     """
     check(config)
-    root = Path(config.out).expanduser()
+    root = location(config.out)
     with Stop(partial(standing, root)) as stop:
         _produce_into(root, config, stop)
 
 
-def _produce_into(root: Path, config: ProduceConfig, stop: Stop) -> None:
+def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
     place = crew_place()
     device = own_device(config.device, place)
-    begun = read_attributes(root) if root.is_dir() else None
+    begun = read_attributes(root)
     if begun is None:  # a missing corpus is noticed before a model is loaded
         open_corpus(
             config.corpus,
@@ -90,7 +93,7 @@ def _produce_into(root: Path, config: ProduceConfig, stop: Stop) -> None:
         if language_model is not None:
             check_fits(language_model, attributes, tokenised.contexts.token_ids[: config.batch_contexts])
         attributes = begin_store(root, attributes)
-        if StorePaths(root).dataset.exists():
+        if StorePaths(root).dataset.exists() and len(units_done(root, attributes)) == len(unit_sizes(attributes)):
             say(f"{root} is finished: nothing to do")
             return
         tokenised.verify()
@@ -98,9 +101,10 @@ def _produce_into(root: Path, config: ProduceConfig, stop: Stop) -> None:
             language_model = _load(config, device)
         produce_units(root, attributes, tokenised.contexts, language_model, claims, place, stop)
     with stop.deferred():
-        seal_store(root, attributes)
-    store = Store.open(root)
-    say(f"{root} is finished: {store.rows:,} rows and {store.heldout_rows:,} held-out ones in {len(store.units)} units")
+        if not StorePaths(root).dataset.exists():
+            seal_store(root, attributes)
+    store, units = Store.open(root), len(unit_sizes(attributes))
+    say(f"{root} is finished: {store.rows:,} rows and {store.heldout_rows:,} held-out ones in {units} units")
 
 
 def _load(config: ProduceConfig, device: torch.device) -> LanguageModel:
@@ -148,5 +152,6 @@ def _attributes(
         chunk_rows=config.chunk_rows,
         batch_contexts=config.batch_contexts,
         model_dtype=config.model_dtype,
+        keep_units=config.keep_units,
         library_versions={name: version(name) for name in _LIBRARIES},
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from distsae.progress import Progress
-from distsae.store import committed_units
-from distsae.store.location import Location
 
 __all__ = ["JobProgress"]
 
@@ -16,13 +15,13 @@ class JobProgress:
     """Rows done, of all rows, counting other processes' units when they are committed; so the rate is the job's.
 
     Args:
-        root: the store.
+        done: returns the units that are committed.
         unit_rows: rows of each unit.
         look_every: seconds between looks at the commit records.
     """
 
-    def __init__(self, root: Location, unit_rows: list[int], look_every: float = 2.0) -> None:
-        self._root, self._unit_rows, self._look_every = root, unit_rows, look_every
+    def __init__(self, done: Callable[[], set[int]], unit_rows: list[int], look_every: float = 2.0) -> None:
+        self._done, self._unit_rows, self._look_every = done, unit_rows, look_every
         self._computed: dict[int, int] = {}  # rows of each unit that this process has computed
         self._look()
         self._shown = self._committed_rows
@@ -50,7 +49,7 @@ class JobProgress:
 
     def _look(self) -> None:
         self._looked = time.monotonic()
-        self._committed = committed_units(self._root, len(self._unit_rows))
+        self._committed = self._done()
         self._committed_rows = sum(self._unit_rows[unit] for unit in self._committed)
 
     def _show(self) -> None:

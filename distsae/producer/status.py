@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distsae.errors import WrongInput
-from distsae.store import StoreAttributes, StorePaths, UnitRecord, read_attributes, unit_contexts
+from distsae.store import StoreAttributes, StorePaths, UnitRecord, read_attributes, reading, unit_sizes, units_done
 from distsae.store.claims import claimed
 from distsae.store.durable import read_json
 from distsae.store.location import Location
@@ -27,7 +27,8 @@ class StoreStatus:
     Args:
         state: `"running"` while a producer (or a merge) works on it, `"finished"` when it is sealed, `"waiting"` when
             it is unfinished and nobody works on it.
-        units: committed units.
+        units: committed units, released ones included.
+        units_released: units of a bounded store that its reader is through with.
         units_total: of the whole store; None while the first producer still tokenises the corpus.
         rows: token rows of the committed units, held-out ones included.
         rows_total: of the whole store, as `units_total`.
@@ -40,6 +41,7 @@ class StoreStatus:
 
     state: Literal["waiting", "running", "finished"]
     units: int
+    units_released: int
     units_total: int | None
     rows: int
     rows_total: int | None
@@ -57,13 +59,19 @@ def store_status(root: Location) -> StoreStatus:
         TornData: a commit record is damaged.
     """
     paths = StorePaths(root)
+    attributes = read_attributes(root)
+    commits, released = _commits(paths), 0
     finished = paths.dataset.exists()
+    if attributes is not None and attributes.keep_units is not None:  # sealed long before its last unit is produced
+        released = reading(root).released
+        commits = [commit for commit in commits if commit[1].index >= released]
+        finished = finished and released + len(commits) == _unit_count(paths, attributes)
     claim_times = {} if finished else _claims(paths)
-    attributes = read_attributes(root) if root.is_dir() else None
     if attributes is None and not claim_times:
         raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; do check the path")
-    commits = _commits(paths)
     rows = sum(record.rows for _, record in commits)
+    if attributes is not None:
+        rows += sum(unit_sizes(attributes)[:released]) * attributes.rows_per_context
     rows_total = None if attributes is None else attributes.contexts * attributes.rows_per_context
     rate = None
     if attributes is not None:
@@ -75,7 +83,8 @@ def store_status(root: Location) -> StoreStatus:
         left = (rows_total - rows) / rate
     return StoreStatus(
         state="finished" if finished else "running" if claim_times else "waiting",
-        units=len(commits),
+        units=released + len(commits),
+        units_released=released,
         units_total=None if attributes is None else _unit_count(paths, attributes),
         rows=rows,
         rows_total=rows_total,
@@ -89,14 +98,16 @@ def store_status(root: Location) -> StoreStatus:
 def standing(root: Location) -> str:
     """Returns how many units are committed, in words."""
     paths = StorePaths(root)
-    attributes = read_attributes(root) if root.is_dir() else None
+    attributes = read_attributes(root)
     if attributes is None:
         return "nothing is committed yet"
+    if attributes.keep_units is not None:
+        return f"{len(units_done(root, attributes))} of {_unit_count(paths, attributes)} units are done"
     return f"{len(_commit_files(paths))} of {_unit_count(paths, attributes)} units are committed"
 
 
 def _unit_count(paths: StorePaths, attributes: StoreAttributes) -> int:
-    return int(read_json(paths.merge)["units"]) if paths.merge.exists() else len(unit_contexts(attributes))
+    return int(read_json(paths.merge)["units"]) if paths.merge.exists() else len(unit_sizes(attributes))
 
 
 def _commit_files(paths: StorePaths) -> list[Location]:

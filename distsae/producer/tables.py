@@ -14,7 +14,7 @@ from distsae.errors import WrongInput, nearest
 from distsae.producer.records import no_text
 
 if TYPE_CHECKING:
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
 
 __all__ = ["table_documents"]
 
@@ -48,7 +48,7 @@ def table_documents(file: Path, text_field: str) -> Iterator[str]:
 
 
 def _parquet_column(file: Path, text_field: str) -> Iterator[Any]:
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile
 
     with ParquetFile(file) as table:
         _check_column(table.schema_arrow, text_field, file)

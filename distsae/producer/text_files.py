@@ -64,7 +64,7 @@ def _opened(file: Path) -> io.TextIOWrapper:
     if file.name.endswith(".gz"):
         content = cast(IO[bytes], gzip.GzipFile(file))
     elif file.name.endswith(".zst"):
-        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow
 
         content = cast(IO[bytes], pyarrow.CompressedInputStream(pyarrow.OSFile(str(file)), "zstd"))
     else:

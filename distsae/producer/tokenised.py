@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -30,10 +31,12 @@ from distsae.producer.places import local_path
 from distsae.progress import Progress, say
 from distsae.store import Claims, StorePaths
 from distsae.store.durable import fsync_tree
+from distsae.store.location import Location, local_copy
 
 __all__ = ["Tokenised", "tokenised_corpus"]
 
 _CLAIM = "contexts"
+_FINGERPRINT = "fingerprint"
 _HASHED_AT_ONCE = 1 << 26  # bytes
 
 
@@ -59,7 +62,7 @@ class Tokenised:
             raise TornData("the store's copy of the tokenised corpus is damaged; remove the folder contexts/ in it")
 
 
-def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Path, claims: Claims) -> Tokenised:
+def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Location, claims: Claims) -> Tokenised:
     """Returns the packed corpus, from the store's copy if there is one.
 
     Memory is bounded by what `cut_contexts` needs, whatever the corpus.
@@ -73,7 +76,7 @@ def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Path, claim
     while (found := _load(folder)) is None:
         if claims.take(_CLAIM):
             try:
-                if not folder.exists():
+                if not _is_published(folder):
                     _pack(folder, config, files)
             finally:
                 claims.release(_CLAIM)
@@ -107,8 +110,8 @@ def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
-def _pack(folder: Path, config: ProduceConfig, files: ModelFiles) -> None:
-    """Packs the corpus into a folder with a temporary name, which gets its name when it is whole and on the disk."""
+def _pack(folder: Location, config: ProduceConfig, files: ModelFiles) -> None:
+    """Packs the corpus into a folder with a temporary name, and publishes it when it is whole."""
     say(f"tokenising {config.corpus}")
     corpus = open_corpus(
         config.corpus,
@@ -120,16 +123,17 @@ def _pack(folder: Path, config: ProduceConfig, files: ModelFiles) -> None:
     )
     length = config.context_length
     pieces = cut_contexts(corpus.documents, files.tokenizer, length, config.max_contexts, config.prepend_bos)
-    temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
-    temporary.mkdir(parents=True)
+    above = folder.parent if isinstance(folder, Path) else Path(tempfile.gettempdir())
+    temporary = above / f".{folder.name}.{uuid.uuid4().hex}"
     try:
+        temporary.mkdir(parents=True)
         count = _write(temporary, pieces, length, config.max_contexts)
         if count < 2:
             raise WrongInput(
                 f"`corpus` (={config.corpus}) must hold text for two contexts of {length} tokens; got {count}; do use "
                 "more text or a smaller `context_length`"
             )
-        (temporary / "fingerprint").write_text(_fingerprint(_mapped(temporary)))
+        (temporary / _FINGERPRINT).write_text(_fingerprint(_mapped(temporary)))
         if corpus.commit is not None:
             (temporary / "commit").write_text(corpus.commit)
         _publish(temporary, folder)
@@ -158,7 +162,12 @@ def _write(folder: Path, pieces: Iterator[Contexts], length: int, expected: int 
     return token_ids.rows
 
 
-def _publish(temporary: Path, folder: Path) -> None:
+def _publish(temporary: Path, folder: Location) -> None:
+    """Gives the copy its name: a folder by renaming it, objects by uploading the fingerprint last."""
+    if not isinstance(folder, Path):
+        for file in sorted(temporary.iterdir(), key=lambda file: file.name == _FINGERPRINT):
+            (folder / file.name).upload(file)
+        return
     fsync_tree(temporary, folder.parent)
     try:
         temporary.rename(folder)
@@ -167,13 +176,18 @@ def _publish(temporary: Path, folder: Path) -> None:
             raise
 
 
-def _load(folder: Path) -> Tokenised | None:
-    if not folder.exists():
+def _is_published(folder: Location) -> bool:
+    return (folder / _FINGERPRINT).exists()
+
+
+def _load(folder: Location) -> Tokenised | None:
+    if not _is_published(folder):
         return None
-    commit = folder / "commit"
-    return Tokenised(
-        _mapped(folder), (folder / "fingerprint").read_text(), commit.read_text() if commit.exists() else None
-    )
+    with local_copy(folder) as copy:  # of objects: it has no name any more afterwards, and lives as long as its maps
+        commit = copy / "commit"
+        return Tokenised(
+            _mapped(copy), (copy / _FINGERPRINT).read_text(), commit.read_text() if commit.exists() else None
+        )
 
 
 def _mapped(folder: Path) -> Contexts:

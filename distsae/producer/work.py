@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 
 from distsae.producer.contexts import Contexts
 from distsae.producer.crew import Place, unit_queue
@@ -12,12 +13,20 @@ from distsae.producer.language_model import LanguageModel
 from distsae.producer.stopping import Stop
 from distsae.producer.unit import compute_unit
 from distsae.producer.unit_writer import UnitWriter
-from distsae.store import Claims, StoreAttributes, StorePaths, committed_units, unit_contexts
+from distsae.store import (
+    Claims,
+    StoreAttributes,
+    StorePaths,
+    seal_early,
+    unit_contexts,
+    units_done,
+    units_wanted,
+)
 from distsae.store.location import Location
 
 __all__ = ["produce_units"]
 
-_POLL = 0.3  # seconds between looks at what others have committed, when there is nothing to start
+_POLL, _POLL_OBJECTS = 0.3, 3.0  # seconds between looks at what others do, when there is nothing to start
 
 
 def produce_units(
@@ -31,6 +40,8 @@ def produce_units(
 ) -> None:
     """Returns when every unit is committed, by us or by others.
 
+    Of a bounded store only the units that there is room for are wanted; the others wait for its reader.
+
     While one unit is computed, the one before it is written and committed. Whatever ends the work early ends it after
     a forward pass: the unit that is being computed is given up, the one that is being written is still committed.
 
@@ -41,9 +52,10 @@ def produce_units(
     """
     paths, units = StorePaths(root), unit_contexts(attributes)
     queue = unit_queue(place, len(units))
+    rows = [len(ids) * attributes.rows_per_context for ids in units]
 
     with (
-        JobProgress(root, [len(ids) * attributes.rows_per_context for ids in units]) as progress,
+        JobProgress(partial(units_done, root, attributes), rows) as progress,
         stop.deferred(),
         UnitWriter(root, attributes, claims) as writer,
     ):
@@ -53,14 +65,16 @@ def produce_units(
             writer.check()
             progress.computed(unit, rows)
 
-        while len(committed_units(root, len(units))) < len(units):
-            started = False
-            for unit in queue:
+        while len(units_done(root, attributes)) < len(units):
+            started, wanted = False, units_wanted(root, attributes)
+            for unit in (unit for unit in queue if unit in wanted):
                 stop.check()
+                seal_early(root, attributes)
                 name = paths.unit_name(unit)
                 if paths.commit(unit).exists() or not claims.take(name):
                     continue
-                if paths.commit(unit).exists():  # committed just before we claimed it
+                # Committed, and perhaps even read and released, just before we claimed it.
+                if paths.commit(unit).exists() or unit not in units_wanted(root, attributes):
                     claims.release(name)
                     continue
                 started = True
@@ -70,6 +84,8 @@ def produce_units(
                     compute_unit(language_model, attributes, contexts, unit, units[unit], partial(after_forward, unit)),
                 )
             writer.wait()
+            seal_early(root, attributes)
             progress.refresh()
             if not started:
-                time.sleep(_POLL)
+                stop.check()
+                time.sleep(_POLL if isinstance(root, Path) else _POLL_OBJECTS)

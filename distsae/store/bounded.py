@@ -15,13 +15,23 @@ from typing import NamedTuple
 
 from distsae.errors import WrongInput
 from distsae.store.attributes import StoreAttributes
-from distsae.store.commit import committed_units
+from distsae.store.commit import committed_units, seal_store
 from distsae.store.durable import read_json, replace_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, entries, remove_tree
-from distsae.store.plan import unit_sizes, unit_split
+from distsae.store.plan import unit_sizes, unit_split, units_to_seal
 
-__all__ = ["Reading", "begin_reading", "reading", "release", "remove_released", "units_done", "units_wanted"]
+__all__ = [
+    "Reading",
+    "begin_reading",
+    "reading",
+    "refuse_other_reader",
+    "release",
+    "remove_released",
+    "seal_early",
+    "units_done",
+    "units_wanted",
+]
 
 
 class Reading(NamedTuple):
@@ -43,11 +53,11 @@ def reading(root: Location) -> Reading:
         return Reading(0, "")
 
 
-def begin_reading(root: Location, reader: str, unit: int) -> bool:
-    """Makes `reader` the store's one reader, which needs the units from `unit` on; says whether the mark went back.
+def refuse_other_reader(root: Location, reader: str) -> None:
+    """Checks that nobody else than `reader` reads the store.
 
     Raises:
-        WrongInput: another run reads the store.
+        WrongInput: another run does.
     """
     seen = reading(root)
     if seen.reader not in ("", reader):
@@ -56,6 +66,16 @@ def begin_reading(root: Location, reader: str, unit: int) -> bool:
             f"{seen.reader}; do resume that run, or produce another store (or remove {StorePaths(root).reading} if "
             "that run is given up)"
         )
+
+
+def begin_reading(root: Location, reader: str, unit: int) -> bool:
+    """Makes `reader` the store's one reader, which needs the units from `unit` on; says whether the mark went back.
+
+    Raises:
+        WrongInput: another run reads the store.
+    """
+    refuse_other_reader(root, reader)
+    seen = reading(root)
     replace_json(StorePaths(root).reading, Reading(min(seen.released, unit), reader)._asdict())
     return unit < seen.released
 
@@ -79,6 +99,14 @@ def remove_released(root: Location) -> None:
     for path in (*entries(paths.commits, "unit-"), *entries(paths.data, "unit-")):
         if path.name < paths.unit_name(first):
             remove_tree(path)
+
+
+def seal_early(root: Location, attributes: StoreAttributes) -> None:
+    """Seals a bounded store as soon as its first window and the held-out unit are committed: then it can be read."""
+    if attributes.keep_units is None or StorePaths(root).dataset.exists():
+        return
+    if committed_units(root, len(unit_sizes(attributes))).issuperset(units_to_seal(attributes)):
+        seal_store(root, attributes)
 
 
 def units_wanted(root: Location, attributes: StoreAttributes) -> set[int]:

@@ -108,11 +108,7 @@ def delivered(folder: Location, root: Location) -> Iterator[Path]:
         yield Path(scratch)
         files = [path for path in Path(scratch).rglob("*") if path.is_file()]
         with ThreadPoolExecutor(max_workers=_UPLOADS) as pool:
-            list(pool.map(lambda file: _upload(file, folder / file.relative_to(scratch).as_posix()), files))
-
-
-def _upload(file: Path, target: ObjectPath) -> None:
-    target.write_bytes(file.read_bytes())
+            list(pool.map(lambda file: (folder / file.relative_to(scratch).as_posix()).upload(file), files))
 
 
 def crc32c(data: bytes | np.ndarray) -> int:

@@ -98,5 +98,5 @@ def local_copy(folder: Location) -> Iterator[Path]:
         for path in folder.files():
             target = Path(scratch) / path.key.removeprefix(folder.key).lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
+            path.download(target)
         yield Path(scratch)

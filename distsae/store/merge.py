@@ -176,7 +176,7 @@ def _brought(store: Store, unit: UnitRecord, root: Location, index: int, attribu
 def _linked(source: Location, target: Path) -> bool:
     """Links a file, or copies it where that is impossible; says which."""
     if not isinstance(source, Path):
-        target.write_bytes(source.read_bytes())
+        source.download(target)
         return False
     try:
         os.link(source, target)

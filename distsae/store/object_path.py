@@ -12,6 +12,7 @@ import functools
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from distsae.errors import CannotContinue, WrongInput
@@ -130,6 +131,21 @@ class ObjectPath:
         """Makes or replaces the object."""
         with self._written():
             _library().put(self._store(), self.key, content)
+
+    def upload(self, file: Path) -> None:
+        """Makes or replaces the object with the content of a file, a piece at a time."""
+        with self._written():
+            _library().put(self._store(), self.key, file)
+
+    def download(self, file: Path) -> None:
+        """Writes the content to a file, a piece at a time.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        with self._reached("read"), file.open("wb") as opened:
+            for piece in _library().get(self._store(), self.key).stream():
+                opened.write(piece)
 
     def create(self, content: bytes) -> bool:
         """Makes the object unless there is one; says whether it was us.

@@ -30,6 +30,7 @@ from distsae.training.selection_cost import SelectionCost, watched
 from distsae.training.state import TrainingState
 from distsae.training.step import training_step
 from distsae.training.thresholds import ThresholdTracker
+from distsae.training.unit_release import UnitRelease
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -64,8 +65,11 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
             raise WrongInput(f"`hook` must be given; {store.path} holds {', '.join(store.attributes.hooks)}")
         hook = store.attributes.hooks[0]
     store.require_hook(hook)
-    order = StreamOrder([chunk.rows for chunk in store.chunks("train")], config.batch_tokens, config.seed)
-    return dataclasses.replace(config, hook=hook, steps=config.steps or order.steps_per_epoch)
+    order = StreamOrder.of(store, config.batch_tokens, config.seed)
+    config = dataclasses.replace(config, hook=hook, steps=config.steps or order.steps_per_epoch)
+    assert config.steps is not None
+    UnitRelease(store, order, config.steps, RunFolder(config.out).name)  # refuses what cannot be
+    return config
 
 
 class _Run:
@@ -81,6 +85,7 @@ class _Run:
         self.reader = BatchReader(
             store, self.hook, config.batch_tokens, config.seed, self.mesh.data.rank, self.mesh.data.size
         )
+        self.units = UnitRelease(store, self.reader.order, self.steps, folder.name)
         sealed = store.statistics(self.hook)
         self.mean = (sealed.mean * self.reader.scale).to(self.device)
         self.variance = sealed.variance * self.reader.scale**2
@@ -114,13 +119,14 @@ class _Run:
         if self.accelerator.is_main_process:
             self.folder.write_config(self.config)
             self.folder.keep_metrics_until(first)
+            self.units.begin(min(first, self.steps - 1))
         start_tracking(self.accelerator, self.config)
         self._introduce(first)
         with Progress(self.steps, "train", "steps", done=first) as progress:
             for step in range(first, self.steps):
                 self._step(step, meter, progress)
                 done = step + 1
-                if done % self.config.checkpoint.every == 0 or done == self.steps:
+                if done % self.config.checkpoint.every == 0 or done == self.steps or self.units.due(done):
                     self._save(done, meter)
         self._finish()
         self.reader.close()
@@ -222,6 +228,7 @@ class _Run:
         if self.accelerator.is_main_process:
             keep = self.config.checkpoint
             prune(self.folder.checkpoints, keep.keep_last, keep.keep_every)
+            self.units.saved(done)
 
     def _introduce(self, first: int) -> None:
         config = self.config
@@ -252,3 +259,5 @@ class _Run:
             say(gap.sentence())
             say(f"wrote {self.folder.sae}")
         self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.units.finished()

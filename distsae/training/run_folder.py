@@ -42,6 +42,7 @@ class RunFolder:
         self.path = Path(path).expanduser()
         self.checkpoints = self.path / "checkpoints"
         self.sae = self.path / "sae"
+        self.name = str(self.path.resolve())
         self._config = self.path / "config.yaml"
         self._metrics = self.path / "metrics.jsonl"
         self._frozen_rule = self.path / "frozen_rule.json"

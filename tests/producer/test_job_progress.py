@@ -1,4 +1,7 @@
+from functools import partial
+
 from distsae.producer.job_progress import JobProgress
+from distsae.store import committed_units
 from distsae.store.durable import publish_json
 
 
@@ -8,7 +11,7 @@ def _commit(root, unit):
 
 def test_counts_what_others_commit_and_never_goes_back(tmp_path):
     _commit(tmp_path, 0)
-    with JobProgress(tmp_path, [10, 10, 10, 5], look_every=0) as progress:
+    with JobProgress(partial(committed_units, tmp_path, 4), [10, 10, 10, 5], look_every=0) as progress:
         assert progress._shown == 10
         progress.computed(1, 4)
         assert progress._shown == 14
@@ -32,7 +35,7 @@ def test_rate_is_that_of_all_processes(tmp_path, monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     _commit(tmp_path, 0)
-    with JobProgress(tmp_path, [1000] * 10) as progress:
+    with JobProgress(partial(committed_units, tmp_path, 10), [1000] * 10) as progress:
         now[0] = 20.0
         for unit in (5, 6, 7):
             _commit(tmp_path, unit)

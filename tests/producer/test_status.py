@@ -5,7 +5,16 @@ import pytest
 
 from distsae.errors import WrongInput
 from distsae.producer.status import standing, store_status
-from distsae.store import Claims, Store, begin_store, merge_stores, unit_contexts
+from distsae.store import (
+    Claims,
+    Store,
+    begin_store,
+    merge_stores,
+    release,
+    seal_store,
+    unit_contexts,
+    units_wanted,
+)
 from tests.store.synthetic import attributes, write_store, write_unit
 
 ATTRS = attributes()  # 40 contexts of 8 rows: units of 12 contexts each, and a held-out one of 4
@@ -99,3 +108,21 @@ def test_finished_and_merged(tmp_path):
     status = store_status(merged.path)
     assert (status.state, status.units_total - status.units) == ("waiting", 1)
     assert Store.open(one.path).rows  # untouched
+
+
+def test_a_bounded_store_counts_what_was_released(tmp_path):
+    attrs = attributes(contexts=200, keep_units=4)
+    begin_store(tmp_path, attrs)
+    for unit in sorted(units_wanted(tmp_path, attrs)):
+        write_unit(tmp_path, attrs, unit)
+    seal_store(tmp_path, attrs)
+    total = len(unit_contexts(attrs))
+    before = store_status(tmp_path)
+    assert (before.state, before.units, before.units_released, before.units_total) == ("waiting", 5, 0, total)
+    release(tmp_path, "a run", 2)
+    status = store_status(tmp_path)
+    assert (status.state, status.units, status.units_released, status.rows) == ("waiting", 5, 2, before.rows)
+    assert status.bytes < before.bytes
+    assert standing(tmp_path) == f"5 of {total} units are done"
+    release(tmp_path, "a run", total - 1)
+    assert (store_status(tmp_path).state, store_status(tmp_path).units) == ("finished", total)
