@@ -129,12 +129,12 @@ class ObjectPath:
 
     def write_bytes(self, content: bytes | memoryview) -> None:
         """Makes or replaces the object."""
-        with self._written():
+        with self._reached("written"):
             _library().put(self._store(), self.key, content)
 
     def upload(self, file: Path) -> None:
         """Makes or replaces the object with the content of a file, a piece at a time."""
-        with self._written():
+        with self._reached("written"):
             _library().put(self._store(), self.key, file)
 
     def download(self, file: Path) -> None:
@@ -153,7 +153,7 @@ class ObjectPath:
         An answer may be lost on its way, and what is then tried again finds our own object: so who finds an object
         compares its content, which must therefore be nobody else's.
         """
-        with self._written():
+        with self._reached("written"):
             try:
                 _library().put(self._store(), self.key, content, mode="create")
             except _library().exceptions.AlreadyExistsError:
@@ -196,23 +196,25 @@ class ObjectPath:
         library = _library()
         try:
             yield
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if _is_bucket_missing(error):
+                raise self._no_bucket() from None
             raise FileNotFoundError(errno.ENOENT, "no such object", str(self)) from None
         except (library.exceptions.BaseError, PermissionError) as error:
+            if _is_bucket_missing(error):
+                raise self._no_bucket() from None
             reason = str(error).strip().splitlines()[0]
             raise CannotContinue(
                 f"{self} could not be {done}: {reason[:300]}; do check credentials, endpoint and network"
             ) from error
 
-    @contextlib.contextmanager
-    def _written(self) -> Iterator[None]:
-        with self._reached("written"):
-            try:
-                yield
-            except FileNotFoundError:
-                raise WrongInput(
-                    f"`{self.root}` must be in a bucket that exists; got none of that name; do create it"
-                ) from None
+    def _no_bucket(self) -> WrongInput:
+        return WrongInput(f"`{self.root}` must be in a bucket that exists; got none of that name; do create it")
+
+
+def _is_bucket_missing(error: Exception) -> bool:
+    """Says whether a server's answer tells of a bucket, not of an object, in the words of S3, Google or Azure."""
+    return any(f"<Code>{code}</Code>" in str(error) for code in ("NoSuchBucket", "ContainerNotFound"))
 
 
 def _library() -> Any:  # noqa: ANN401  (a module; it is imported only where a store is at a URL)

@@ -68,8 +68,11 @@ def test_an_answer_that_was_lost_does_not_lose_the_object(folder):
 
 @pytest.mark.usefixtures("object_store")
 def test_what_cannot_be_reached_is_one_line():
-    with pytest.raises(WrongInput, match="in a bucket that exists"):
-        ObjectPath("s3://no-such-bucket/store").create(b"")
+    gone = ObjectPath("s3://no-such-bucket/store")
+    for act in (lambda: (gone / "a").create(b""), (gone / "a").read_bytes, gone.is_dir, lambda: list(gone.iterdir())):
+        with pytest.raises(WrongInput, match="in a bucket that exists"):
+            act()
+    assert not (gone / "a").is_file()  # a question about an object has no answer but no
     with pytest.raises(WrongInput, match="must be a folder or the URL"):
         ObjectPath("nosuch://bucket/store").read_bytes()
 
