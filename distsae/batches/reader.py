@@ -41,7 +41,7 @@ class BatchReader:
             raise WrongInput(f"`mesh.data` (={data_ranks}) must divide {STREAMS}, the number of streams of a batch")
         store.require_hook(hook)
         self.batch_tokens, self._d_in = batch_tokens, store.d_in(hook)
-        self.order = StreamOrder([chunk.rows for chunk in store.chunks("train")], batch_tokens, seed)
+        self.order = StreamOrder.of(store, batch_tokens, seed)
         share = STREAMS // data_ranks
         self._rows = RowReader(store, hook, self.order, range(data_rank * share, (data_rank + 1) * share))
         self._memory = ReusedMemory((batch_tokens // data_ranks, store.d_in(hook)), kept=_BATCHES)
@@ -65,8 +65,13 @@ class BatchReader:
             if self._ahead is not None:
                 wait([self._ahead[1]])
             rows = self._thread.submit(self._read, step).result()
-        self._ahead = (step + 1, self._thread.submit(self._read, step + 1))
+        more = self.order.steps is None or step + 1 < self.order.steps
+        self._ahead = (step + 1, self._thread.submit(self._read, step + 1)) if more else None
         return rows
+
+    def forget_checks(self) -> None:
+        """Makes every file be checked again when it is opened next."""
+        self._rows.forget_checks()
 
     def settle(self) -> None:
         """Waits until the next batch is ready and as much is read ahead as there is memory for."""

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+from collections import deque
+from concurrent.futures import Future, wait
+
 from torch import Tensor
 
-from distsae.batches.read_ahead import Loaded, ReadAhead
-from distsae.batches.stream_order import StreamOrder, Visit
+from distsae.batches.block import Block
+from distsae.batches.chunk_opener import ChunkOpener
+from distsae.batches.lane import Lane
+from distsae.batches.stream_order import StreamOrder
+from distsae.errors import TornData, WrongInput
 from distsae.store import Store
 from distsae.store.layout import DTYPES
 
 __all__ = ["RowReader"]
 
-_THREADS = 2
+_BLOCKS = 2
+"""The block in use and the one that is being filled."""
+
+_LANES = 2
+"""Each has a thread that fills blocks and one that opens and checks files ahead of it."""
+
+_PIECE_BYTES = 2**17
+"""Read from a file at once; less costs noticeably more for each byte."""
+
+_MOST_STEPS = 64
 _ROOMY_BYTES = 2**30
 
 
 class RowReader:
     """Rows of `streams` in the order of `StreamOrder`.
 
-    Each stream holds the chunk that it is in the middle of, and the next chunks of all streams are read ahead in the
-    order of need. Memory: at most `memory_bytes`: a batch and two chunks for each stream if these fit into 1 GiB, else
-    as many chunks as do, but never less than five for every four streams. Streams enter their chunks at different
-    times, so one more for every four is far ahead; only where an epoch begins all of them need one at once.
+    Two threads fill blocks of so many batches that a stream gives 128 KiB to each, or more, one ahead of the one in
+    use; two more open chunks, and check their files, ahead of need. Memory: at most `memory_bytes`. Rows go straight
+    from the files to where they belong; only chunks that cannot be read in parts (other codecs, object stores) are kept
+    in memory, at most two for each stream if these fit into 1 GiB, else as many as do, but never less than five for
+    every four streams.
 
     Args:
         store: a sealed store.
@@ -33,19 +47,31 @@ class RowReader:
     """
 
     def __init__(self, store: Store, hook: str, order: StreamOrder, streams: range) -> None:
-        self._store, self._hook, self._order, self._streams = store, hook, order, streams
-        self._chunks = store.chunks("train")
-        size = store.buffer_bytes(hook)
-        fewest = len(streams) + max(len(streams) // 4, 1)
-        buffers = min(max(_ROOMY_BYTES // size, fewest), 2 * len(streams))
-        self._ahead = ReadAhead(self._load, buffers, size, _THREADS)
-        self._held: list[Loaded | None] = [None] * len(streams)
-        self._done = [0] * len(streams)  # rows that are read of what is held
-        self._step: int | None = None  # that the streams stand before
+        self._order = order
+        d_in, dtype = store.d_in(hook), DTYPES[store.attributes.dtype].torch
         self.batch_rows = len(streams) * order.rows_per_stream
-        self._batch = torch.empty(self.batch_rows, store.d_in(hook), dtype=DTYPES[store.attributes.dtype].torch)
-        self._parts = np.split(_as_bytes(self._batch), len(streams))
-        self.memory_bytes = buffers * size + self._batch.nbytes
+        piece = order.rows_per_stream * d_in * dtype.itemsize
+        self._steps = min(-(-_PIECE_BYTES // piece), order.steps_per_epoch, _MOST_STEPS)
+        self._blocks = [Block(self._steps, len(streams), order.rows_per_stream, d_in, dtype) for _ in range(_BLOCKS)]
+        self._opener = ChunkOpener(store, hook)
+        self._lanes, self._most_open = [], 0
+        lanes = min(_LANES, len(streams))
+        for first in range(lanes):
+            mine = {streams[place]: place for place in range(first, len(streams), lanes)}
+            roomy = _ROOMY_BYTES // store.buffer_bytes(hook) // lanes
+            most = min(max(roomy, len(mine) + max(len(mine) // 4, 1)), 2 * len(mine))
+            self._lanes.append(Lane(order, mine, self._opener.open, most))
+            self._most_open += most
+        self._current: Block | None = None
+        self._filling: deque[tuple[Block, list[Future[None]]]] = deque()
+        self._next, self._size = 0, 0  # first batch of the block that will be filled next, and its number of batches
+
+    @property
+    def memory_bytes(self) -> int:
+        """Most memory that reading takes."""
+        return sum(block.nbytes for block in self._blocks) + self._opener.memory_bytes(
+            len(self._lanes), self._most_open
+        )
 
     def read(self, step: int) -> Tensor:
         """Returns our rows of global batch `step`, `[rows, d_in]` in the storage dtype, in memory of the reader's own.
@@ -54,56 +80,65 @@ class RowReader:
 
         Raises:
             TornData: a file is missing or damaged; it is named.
+            WrongInput: there is no such batch: a bounded store gives its rows once.
         """
-        if step != self._step:
-            self._seek(step)
-        self._step = None  # if we fail in the middle, the next call begins anew
-        for place, part in enumerate(self._parts):
-            held, end = self._held[place], self._done[place] + len(part)
-            if held is not None and end < len(held.rows):
-                np.copyto(part, held.rows[self._done[place] : end])
-                self._done[place] = end
-            else:
-                self._cross(place, part)
-        self._step = step + 1
-        return self._batch
+        if self._order.steps is not None and step >= self._order.steps:
+            raise WrongInput(f"`step` (={step}) must be below {self._order.steps}, the batches of the bounded store")
+        if self._current is None or not self._current.first <= step < self._current.last:
+            if self._current is None or not self._filling or self._filling[0][0].first != step:
+                self._begin(step, self._steps)
+            try:
+                self._turn()
+            except TornData:
+                self._begin(step, 1)  # batches that need nothing of the damaged file are read
+                self._turn()
+        assert self._current is not None
+        return self._current.batch(step)
 
-    def _cross(self, place: int, part: np.ndarray) -> None:
-        """Fills `part` from the rest of what a stream holds and from what comes after it."""
-        while len(part):
-            held = self._held[place]
-            if held is None:
-                held = self._ahead.take(self._streams[place])
-                self._held[place], self._done[place] = held, 0
-            done = self._done[place]
-            count = min(len(held.rows) - done, len(part))
-            part[:count] = held.rows[done : done + count]
-            self._done[place], part = done + count, part[count:]
-            if done + count == len(held.rows):
-                self._held[place] = None
-                self._ahead.release(held)
+    def forget_checks(self) -> None:
+        """Makes every file be checked again when it is opened next."""
+        self._opener.forget_checks()
 
     def settle(self) -> None:
         """Waits until as much is read ahead as there is memory for."""
-        self._ahead.settle()
+        wait([future for _, filling in self._filling for future in filling])
+        for lane in self._lanes:
+            lane.settle()
 
     def close(self) -> None:
         """Stops reading ahead."""
-        self._ahead.close()
+        for lane in self._lanes:
+            lane.close()
 
-    def _seek(self, step: int) -> None:
-        for held in self._held:
-            if held is not None:
-                self._ahead.release(held)
-        self._held = [None] * len(self._streams)
-        self._ahead.begin(self._order.visits(step, self._streams))
+    def _turn(self) -> None:
+        """Goes on to the next block; the one in use is filled anew."""
+        used, self._current = self._current, None  # if we fail, the next call begins anew
+        if used is not None:
+            self._fill(used)
+        block, filling = self._filling[0]
+        for future in filling:
+            future.result()
+        self._filling.popleft()
+        self._current = block
 
-    def _load(self, visit: Visit, buffer: np.ndarray) -> np.ndarray:
-        chunk = self._chunks[visit.chunk]
-        return _as_bytes(self._store.read_rows(self._hook, chunk, visit.start, visit.stop, buffer))
+    def _begin(self, step: int, size: int) -> None:
+        """Fills all blocks from batch `step` on, `size` batches each."""
+        wait([future for _, filling in self._filling for future in filling if not future.cancel()])
+        self._filling.clear()
+        self._current, self._next, self._size = None, step, size
+        for lane in self._lanes:
+            lane.begin(step)
+        for block in self._blocks:
+            self._fill(block)
 
-
-def _as_bytes(rows: Tensor) -> np.ndarray:
-    """The same memory as uint8 `[rows, bytes of a row]`: NumPy copies small pieces with less ado, and any dtype."""
-    array: np.ndarray = rows.view(torch.uint8).numpy()
-    return array
+    def _fill(self, block: Block) -> None:
+        """Begins to fill a block, unless all batches there are have been begun."""
+        first, window = self._next, self._order.window
+        if first == self._order.steps:
+            return
+        last = first + 1
+        while last < first + self._size and window(last) == window(first):  # the next window may not be there yet
+            last += 1
+        block.hold(first, last)
+        self._filling.append((block, [lane.fill(block) for lane in self._lanes]))
+        self._next = last

@@ -83,10 +83,9 @@ def test_a_part_of_a_batch_may_be_kept(store, reader):
         assert torch.equal(part, _by_the_order(store, step)[5:9])
 
 
-def test_memory_is_that_of_chunks_and_three_batches(store, reader):
+def test_memory_is_that_of_the_rows_and_three_batches(reader):
     one = reader()
-    chunks = 128 * store.buffer_bytes(HOOK)
-    assert one.memory_bytes == chunks + BATCH * 32 * 2 + 3 * BATCH * 32 * 4
+    assert one.memory_bytes == one._rows.memory_bytes + 3 * BATCH * 32 * 4
     assert len({one.batch(step).data_ptr() for step in range(20)}) <= 3
 
 

@@ -1,6 +1,8 @@
-"""Rows of batches as they are stored, from buffers that are used again."""
+"""Rows of batches as they are stored, in blocks of memory that are used again."""
 
-import time
+import threading
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from distsae.batches import StreamOrder
 from distsae.batches.rows import RowReader
 from distsae.errors import TornData
+from distsae.store.open_chunk import ChunkFile
 from tests.store.foreign import write_foreign_store
 from tests.store.synthetic import attributes, write_store
 
@@ -65,87 +68,92 @@ def test_a_part_of_the_streams(store, reader):
         assert torch.equal(one.read(step), _expected(store, order, step, streams))
 
 
-def test_memory_is_bounded_as_stated(store, reader, monkeypatch):
+def _block_bytes(one, order):
+    return one._steps * one.batch_rows * one.read(0).shape[1] * one.read(0).dtype.itemsize
+
+
+def test_memory_is_that_of_two_blocks_and_scratch(store, reader):
+    one, order = reader(store)
+    assert one.memory_bytes == 2 * _block_bytes(one, order) + 2 * 2**20
+    places = {one.read(step).data_ptr() for step in range(3 * order.steps_per_epoch)}
+    assert len(places) == 2 * one._steps
+    assert not one._opener._buffers  # no chunk was ever in memory
+
+
+@pytest.mark.parametrize(("roomy", "streams", "most"), [(10**6, 64, 128), (100, 64, 100), (0, 64, 80), (0, 1, 2)])
+def test_chunks_in_memory_are_bounded_as_stated(reader, tmp_path, monkeypatch, roomy, streams, most):
+    store = write_foreign_store(tmp_path / "s", _attributes(), fill_value=-1)
     size = store.buffer_bytes(HOOK)
-    one, _ = reader(store)
-    batch = one.read(0).nbytes
-    assert one.memory_bytes == 128 * size + batch  # two chunks for each stream
-    monkeypatch.setattr("distsae.batches.rows._ROOMY_BYTES", 100 * size)
-    two, _ = reader(store)
-    assert two.memory_bytes == 100 * size + batch
-    monkeypatch.setattr("distsae.batches.rows._ROOMY_BYTES", 0)
-    three, order = reader(store)
-    assert three.memory_bytes == 80 * size + batch
-    seen = _buffers_of(three)
+    monkeypatch.setattr("distsae.batches.rows._ROOMY_BYTES", roomy * size)
+    one, order = reader(store, range(streams))
+    assert one.memory_bytes == 2 * _block_bytes(one, order) + min(streams, 2) * 2**20 + most * size
     for step in range(2 * order.steps_per_epoch):
-        assert torch.equal(three.read(step), _expected(store, order, step))
-    assert len(seen) <= 80
-    four, _ = reader(store, range(3, 4))
-    assert four.memory_bytes == 2 * size + batch // 64
+        assert torch.equal(one.read(step), _expected(store, order, step, range(streams)))
+    one.close()
+    assert streams <= len(one._opener._buffers) <= most
 
 
-def _buffers_of(reader):
-    seen, load = set(), reader._ahead._load
-
-    def watched(visit, buffer):
-        seen.add(buffer.ctypes.data)
-        return load(visit, buffer)
-
-    reader._ahead._load = watched
-    return seen
+def _open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_chunks_are_checked_on_the_first_pass_and_read_in_part_afterwards(store, reader, monkeypatch):
-    import distsae.store.stored_array as stored_array
+def test_files_open_at_a_time_are_bounded(store, reader):
+    before = _open_files()
+    one, order = reader(store)
+    for step in range(0, 2 * order.steps_per_epoch, 3):  # each begins anew
+        one.read(step)
+        one.settle()
+        assert before + 64 <= _open_files() <= before + 128
+    one.close()
+    assert _open_files() == before
 
-    whole, parts, read_whole, read_part = [], [], stored_array.read_chunk_file, stored_array.read_part
-    monkeypatch.setattr(
-        stored_array, "read_chunk_file", lambda file, *rest: (whole.append(file), read_whole(file, *rest))[1]
-    )
-    monkeypatch.setattr(
-        stored_array, "read_part", lambda file, *rest: (parts.append(len(rest[-1])), read_part(file, *rest))[1]
-    )
-    monkeypatch.setattr("distsae.batches.rows._THREADS", 1)  # two may come to a chunk at the same time
-    store.forget_checks()
+
+def test_files_are_checked_on_the_first_pass(store, reader, monkeypatch):
+    checked, check = [], ChunkFile.check
+    monkeypatch.setattr(ChunkFile, "check", lambda self, scratch: (checked.append(self._file), check(self, scratch)))
+    monkeypatch.setattr("distsae.batches.rows._LANES", 1)  # two may come to a chunk at the same time
     one, order = reader(store, batch=64)
     for step in range(order.steps_per_epoch):
         one.read(step)
-    assert len(whole) == len(set(whole))  # a chunk that several streams share is checked once
-    first_pass = len(whole)
+    assert len(checked) == len(set(checked))  # a chunk that several streams share is checked once
     for step in range(order.steps_per_epoch, 3 * order.steps_per_epoch):
         one.read(step)
-    assert len(whole) - first_pass <= 1  # but for what the tail rule left out of the first epoch
-    stream = store.rows // 64 * one.read(0).nbytes // 64
-    assert max(parts) == stream < 32 * one.read(0).nbytes // 64  # not all of a chunk
-    store.forget_checks()
+    assert len(checked) == len(set(checked)) == len(store.chunks())
+    one.forget_checks()
     one.read(0)
-    assert len(whole) >= first_pass + 1
+    assert len(checked) > len(store.chunks())
 
 
-def test_the_next_chunks_are_there_before_they_are_needed(store, reader, monkeypatch):
-    """Reads that take a while, and steps that take as long as all of their reads: only the first batch waits."""
-    one, order = reader(store, batch=64)
-    read_rows, waited, take = type(store).read_rows, [], one._ahead.take
+def test_rows_are_seen_only_after_their_file_was_checked(store, reader, monkeypatch):
+    checked, check, fill = set(), ChunkFile.check, ChunkFile.fill
 
-    def slowly(self, *rest):
-        time.sleep(0.001)
-        return read_rows(self, *rest)
+    def checking(self, scratch):
+        check(self, scratch)
+        checked.add(self._file)
 
-    def timed(stream):
-        begun = time.perf_counter()
-        loaded = take(stream)
-        waited.append(time.perf_counter() - begun)
-        return loaded
+    def filling(self, *rest):
+        assert self._file in checked
+        fill(self, *rest)
 
-    monkeypatch.setattr(type(store), "read_rows", slowly)
-    monkeypatch.setattr(one._ahead, "take", timed)
-    one.read(0)
-    begun = len(waited)
-    for step in range(1, order.steps_per_epoch):
-        time.sleep(0.02)
+    monkeypatch.setattr(ChunkFile, "check", checking)
+    monkeypatch.setattr(ChunkFile, "fill", filling)
+    one, order = reader(store)
+    for step in range(order.steps_per_epoch):
         one.read(step)
-    assert len(waited) > begun
-    assert sorted(waited[begun:])[len(waited[begun:]) // 2] < 0.001
+    assert checked
+
+
+def test_the_next_batches_are_there_before_they_are_needed(store, reader, monkeypatch):
+    """While the files give nothing more, all batches of this block and of the next can be read."""
+    one, _ = reader(store)
+    expected = [one.read(step).clone() for step in range(2 * one._steps)]
+    one.read(0)
+    one.settle()
+    gate, fill = threading.Event(), ChunkFile.fill
+    monkeypatch.setattr(ChunkFile, "fill", lambda *rest: gate.wait(30) and fill(*rest))
+    for step in range(2 * one._steps):
+        assert torch.equal(one.read(step), expected[step])
+    gate.set()
 
 
 def test_other_codecs_are_read_the_same(reader, tmp_path):
@@ -161,19 +169,58 @@ def _read_epochs(reader, order, epochs):
         reader.read(step)
 
 
-def test_damage_is_named_and_stays(reader, tmp_path):
-    store = write_store(tmp_path / "s", _attributes())
-    one, order = reader(store)
-    chunk = store.chunks()[order.slices(3, 20)[0].chunk]
+def _damage(store, chunk):
+    """Flips a bit of a chunk; returns its file and what was in it."""
     file = store.path / "data" / store.units[chunk.unit].attempt / store.chunk_file(HOOK, chunk)
     whole = file.read_bytes()
     file.write_bytes(whole[:50] + bytes([whole[50] ^ 4]) + whole[51:])
+    return file, whole
+
+
+def test_damage_is_named_at_its_step_and_stays(reader, tmp_path):
+    store = write_store(tmp_path / "s", _attributes())
+    one, order = reader(store)
+    number = order.slices(3, 20)[0].chunk
+    first = next(visit.step for visit in _first_visits(order) if visit.chunk == number)
+    file, whole = _damage(store, store.chunks()[number])
     for _ in range(2):
-        with pytest.raises(TornData, match=str(file)):
-            _read_epochs(one, order, 1)
+        for step in range(first):
+            assert torch.equal(one.read(step), _expected_but(store, order, step, file, whole))
+        for _ in range(2):
+            with pytest.raises(TornData, match=str(file)):
+                one.read(first)
     file.write_bytes(whole)
     for step in range(order.steps_per_epoch):
         assert torch.equal(one.read(step), _expected(store, order, step))
     file.write_bytes(whole[:60])  # cut off after it has been checked
-    with pytest.raises(TornData, match="has become shorter"):
-        _read_epochs(one, order, 2)
+    with pytest.raises(TornData, match=f"{file} is damaged"):
+        _read_epochs(one, order, 3)
+
+
+def test_the_middle_of_a_block_is_where_the_error_is_raised(reader, tmp_path):
+    store = write_store(tmp_path / "s", _attributes(contexts=500, unit_rows=2000))
+    one, order = reader(store)
+    assert one._steps > 3
+    where = next(visit for visit in _first_visits(order) if 1 < visit.step < one._steps)
+    file, whole = _damage(store, store.chunks()[where.chunk])
+    for step in range(where.step):
+        assert torch.equal(one.read(step), _expected_but(store, order, step, file, whole))
+    with pytest.raises(TornData, match=str(file)):
+        one.read(where.step)
+
+
+def _first_visits(order):
+    """Of each chunk that is read in the first epoch, its first visit."""
+    first = {}
+    for visit in takewhile(lambda visit: visit.step < order.steps_per_epoch, order.visits(0, range(64))):
+        first.setdefault(visit.chunk, visit)
+    return first.values()
+
+
+def _expected_but(store, order, step, file, whole):
+    """The batch as it is without the damage of `file`."""
+    damaged = file.read_bytes()
+    file.write_bytes(whole)
+    expected = _expected(store, order, step)
+    file.write_bytes(damaged)
+    return expected

@@ -132,7 +132,7 @@ class Ways:
         rows = 0
         for _ in range(self.epochs):
             if check:
-                self.store.forget_checks()
+                reader.forget_checks()
             first = self._epoch[reader] * self.order.steps_per_epoch
             rows += sum(len(read(step)) for step in range(first, first + self.order.steps_per_epoch))
             self._epoch[reader] += 1

@@ -1,0 +1,153 @@
+"""Opening ahead: in order, a bounded number at a time, and errors where the chunk is needed."""
+
+import threading
+from itertools import count, islice
+
+import pytest
+
+from distsae.batches.open_ahead import OpenAhead
+from distsae.batches.stream_order import Visit
+from distsae.errors import TornData
+
+FAR = 10**9
+
+
+class Chunk:
+    """An open chunk that says so to its source."""
+
+    def __init__(self, source, number):
+        self.source, self.number = source, number
+
+    def close(self):
+        with self.source.changed:
+            self.source.open -= 1
+
+
+class Source:
+    """Opens visits; waits while `gate` is closed; remembers what it was asked for and how many are open."""
+
+    def __init__(self, damaged=()):
+        self.gate, self.damaged = threading.Event(), damaged
+        self.gate.set()
+        self.opened, self.open, self.most, self.changed = [], 0, 0, threading.Condition()
+
+    def __call__(self, visit):
+        assert self.gate.wait(30)
+        if visit.chunk in self.damaged:
+            raise TornData(f"chunk {visit.chunk} is damaged")
+        with self.changed:
+            self.opened.append(visit.chunk)
+            self.open += 1
+            self.most = max(self.most, self.open)
+            self.changed.notify_all()
+        return Chunk(self, visit.chunk)
+
+    def wait_for(self, number):
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.opened) >= number, 30)
+
+
+def _visits(streams=4, first=0):
+    return (Visit(step=n // streams, stream=n % streams, start=0, stop=1, chunk=n) for n in count(first))
+
+
+@pytest.fixture
+def ahead():
+    made = []
+
+    def make(source, most_open):
+        made.append(OpenAhead(source, most_open))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_every_visit_in_order_few_open(ahead):
+    source = Source()
+    one = ahead(source, 6)
+    one.begin(_visits())
+    for number in range(60):
+        visit, chunk = one.take(FAR)
+        assert visit.chunk == chunk.number == number
+        one.release(chunk)
+    assert source.most <= 6
+
+
+def test_opens_before_it_is_asked_and_no_further_than_it_may(ahead):
+    source = Source()
+    one = ahead(source, 6)
+    one.begin(_visits())
+    one.settle()
+    assert sorted(source.opened) == list(range(6))
+    held = [one.take(FAR)[1], one.take(FAR)[1]]
+    assert len(source.opened) == 6
+    for chunk in held:
+        one.release(chunk)
+    one.settle()
+    assert sorted(source.opened) == list(range(8))
+
+
+def test_one_more_than_is_held_is_enough(ahead):
+    source = Source()
+    one = ahead(source, 5)
+    one.begin(_visits())
+    held = {}
+    for number in range(40):
+        visit, chunk = one.take(FAR)
+        if visit.stream in held:
+            one.release(held.pop(visit.stream))
+        held[visit.stream] = chunk
+        assert chunk.number == number
+    assert source.most == 5
+
+
+def test_nothing_is_taken_that_is_not_needed_yet(ahead):
+    source = Source()
+    source.gate.clear()
+    one = ahead(source, 6)
+    one.begin(_visits(first=4))
+    assert one.take(1) is None  # and does not wait for it
+    source.gate.set()
+    assert [one.take(2)[0].chunk for _ in range(4)] == [4, 5, 6, 7]
+    assert one.take(2) is None
+
+
+def test_beginning_anew_closes_what_is_open_and_under_way(ahead):
+    source = Source(damaged={2})
+    one = ahead(source, 6)
+    one.begin(_visits())
+    source.wait_for(3)
+    for first in (100, 1000, 104):
+        one.begin(_visits(first=first))
+        for number in range(20):
+            visit, chunk = one.take(FAR)
+            assert visit.chunk == chunk.number == first + number
+            one.release(chunk)
+    one.close()
+    assert source.open == 0
+    assert source.most <= 6
+
+
+def test_visits_may_end(ahead):
+    source = Source()
+    one = ahead(source, 6)
+    one.begin(islice(_visits(), 8))
+    for number in range(8):
+        visit, chunk = one.take(FAR)
+        assert visit.chunk == number
+        one.release(chunk)
+    assert one.take(FAR) is None
+
+
+def test_an_error_is_raised_where_the_chunk_is_taken_and_again(ahead):
+    one = ahead(Source(damaged={5}), 6)
+    one.begin(_visits())
+    for _ in range(5):
+        one.release(one.take(FAR)[1])
+    for _ in range(2):
+        with pytest.raises(TornData, match="chunk 5 is damaged"):
+            one.take(FAR)
+    one.begin(_visits(first=6))
+    assert one.take(FAR)[0].chunk == 6
