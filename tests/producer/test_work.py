@@ -147,6 +147,23 @@ def test_activations_that_cannot_be_stored_end_the_work_and_keep_what_is_done(jo
     assert collect_orphans(job.root) == (0, 0, 0)
 
 
+def test_a_signal_while_tokenising_leaves_nothing_behind(config, tmp_path, monkeypatch, capsys):
+    from distsae.producer import tokenised
+
+    def cut_contexts(*args, cut=tokenised.cut_contexts):
+        for piece in cut(*args):
+            yield piece
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(tokenised, "cut_contexts", cut_contexts)
+    with pytest.raises(SystemExit) as caught:
+        produce(replace(config, out=str(tmp_path)))
+    assert caught.value.code == 143
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "stopped by SIGTERM: nothing is committed yet; the same command continues"
+
+
 def test_sigterm_to_the_command(whole, config, tmp_path):
     """A real process, ended as a scheduler would, and the same command again."""
     shared = replace(config, out=str(tmp_path / "store"))
