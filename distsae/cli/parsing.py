@@ -68,7 +68,7 @@ def parse(
 
     Nested dataclasses become dotted keys (`--sae.d_sae 4096`); `--config FILE` reads YAML that later arguments
     override; boolean fields take `--name` and `--no_name`. A field named in `positionals` is given without its name;
-    one of type `tuple[str, ...]` takes one value or more.
+    one of type `tuple[str, ...]` takes one value or more. Hyphens in names serve as underscores.
 
     Raises:
         WrongInput: an unknown key, a value of the wrong type, a missing file or a missing field.
@@ -98,6 +98,7 @@ def parse(
             help=described.get(name),
         )
     known = _known_keys(parser)
+    argv = _with_underscores(argv, known)
     _refuse_unknown_yaml_keys(argv, known)
     try:
         namespace = parser.parse_args(_config_first(argv))
@@ -119,6 +120,17 @@ def _config_first(argv: Sequence[str]) -> list[str]:
         else:
             (first if word.startswith("--config=") else rest).append(word)
     return first + rest
+
+
+def _with_underscores(argv: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Takes `--keep-units` for `--keep_units`, as many people write it."""
+
+    def known_as(word: str) -> str:
+        name, equals, value = word.partition("=")
+        written = name.replace("-", "_").replace("__", "--", 1)
+        return written + equals + value if written.removeprefix("--").removeprefix("no_") in known else word
+
+    return [known_as(word) if word.startswith("--") else word for word in argv]
 
 
 def _known_keys(parser: ArgumentParser) -> list[str]:

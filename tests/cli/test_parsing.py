@@ -114,3 +114,17 @@ def test_arguments_override_the_file_wherever_they_stand(tmp_path):
     ):
         config = parse(TrainConfig, argv, prog="p", examples="", help="h")
         assert (config.out, config.steps) == ("given", 7)
+
+
+def test_hyphens_serve_as_underscores(tmp_path):
+    common = ("--store", "s", "--out", "o")
+
+    def train(*argv):
+        return parse(TrainConfig, [*common, *argv], prog="p", examples="", help="")
+
+    assert train("--batch-tokens", "640", "--sae.d-sae=128").batch_tokens == 640
+    assert train("--sae.d-sae=128", "--resume", "a-b--c").sae.d_sae == 128
+    assert train("--resume", "a-b--c").resume == "a-b--c"
+    assert _parse("here", "--no-quiet").quiet is False
+    with pytest.raises(WrongInput, match="unknown key `batch-token`"):
+        train("--batch-token", "640")
