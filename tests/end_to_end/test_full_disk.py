@@ -121,14 +121,14 @@ def test_started_again_on_a_full_disk(disk, job, good):
     """By a scheduler that does not know why the first one failed, in processes of their own as there."""
     out = disk.path / "store"
     disk.resize(room_for(good, "unit"))
-    for attempt in range(2):
-        ended = run_distsae(job.arguments(out))
-        assert ended.returncode == 1
-        _one_line_names(out, ended.stderr)
-        if attempt == 0:
-            ballast = disk.fill()
+    assert main(job.arguments(out)) == 1
+    ballast = disk.fill()
+    ended = run_distsae(job.arguments(out))
+    assert ended.returncode == 1
+    _one_line_names(out, ended.stderr)
     assert len(committed(out)) == 1
     _nothing_half_done(out, good)
+
     ballast.unlink()
     disk.resize(_LARGE)
     ended = run_distsae(job.arguments(out), seconds=60)  # it must not wait for what the failed ones claimed

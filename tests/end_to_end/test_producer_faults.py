@@ -72,13 +72,22 @@ class Slot:
     def start(self, aim: str | None) -> None:
         self.aim, self.process = aim, self._job.start(self._store, **self._environment)
         self.old = set((self._store / "data").glob("*/*"))
-        self.since = time.monotonic()  # this phase, or any work
+        self.since = time.monotonic()  # it began to work on units
         self.dies: float | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process here that has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def survives(self) -> bool:
+        """Whether a producer runs here that is to live."""
+        return self.process is not None and self.aim is None
 
     def due(self, units: int, rng: np.random.Generator) -> bool:
         """Whether the victim's moment has come."""
-        assert self.process is not None
-        if self.aim is None or self.process.poll() is not None:
+        if self.aim is None or self.process is None or not self.running:
             return False
         now, phase = time.monotonic(), phase_of(self.process, self._store, units, self.old)
         if phase in ("starting", "tokenising"):
@@ -89,18 +98,26 @@ class Slot:
             self.dies = now + rng.uniform(0, _LONGEST[self.aim])
         return self.dies is not None and now >= self.dies
 
-    def kill(self, units: int) -> str:
-        """Kills the victim and says in which phase."""
+    @property
+    def escaped(self) -> bool:
+        """Whether a victim has finished the store before its moment came."""
+        return self.process is not None and self.aim is not None and self.process.poll() == 0
+
+    def kill(self, units: int) -> str | None:
+        """Kills the victim and says in which phase; None if it has escaped in that very moment."""
         assert self.process is not None
         phase = phase_of(self.process, self._store, units, self.old)
         self.process.send_signal(signal.SIGKILL)
-        self.process.communicate()
-        assert self.process.returncode == -signal.SIGKILL
+        _, err = self.process.communicate()
+        if self.escaped:
+            return None
+        assert self.process.returncode == -signal.SIGKILL, err
+        self.process = None
         return phase
 
 
 def deal(job: Job, store: Path, units: int, kills: int, ranked: bool, seed: int = 0) -> Counter[str]:
-    """Keeps three producers at work until `kills` of them have been killed and the others are done."""
+    """Keeps three producers at work until `kills` of them have been killed, and lets one or more finish."""
     rng = np.random.default_rng(seed)
     waiting = aims(kills, rng)
     slots = [Slot(job, store, {"RANK": str(rank), "WORLD_SIZE": "3"} if ranked else {}) for rank in range(3)]
@@ -108,16 +125,22 @@ def deal(job: Job, store: Path, units: int, kills: int, ranked: bool, seed: int 
     with _none_left(slots):
         for slot in slots:
             slot.start(waiting.pop(0) if waiting else None)
-        while any(slot.process is not None and slot.process.poll() is None for slot in slots):
+        while any(slot.escaped or slot.running for slot in slots):
             for slot in slots:
-                if slot.due(units, rng):
-                    dealt[slot.kill(units)] += 1
-                    slot.start(waiting.pop(0) if waiting else None)
+                if slot.escaped:
+                    slot.start("starting")  # so that all kills are dealt
+                elif slot.due(units, rng) and (phase := slot.kill(units)) is not None:
+                    dealt[phase] += 1
+                    if waiting:
+                        slot.start(waiting.pop(0))
+                    elif not any(other.survives for other in slots):
+                        slot.start(None)
             time.sleep(0.002)
-        for slot in slots:
-            assert slot.process is not None
-            out, err = slot.process.communicate()
-            assert slot.process.returncode == 0, out + err
+        survivors = [slot.process for slot in slots if slot.process is not None]
+        assert survivors
+        for process in survivors:
+            out, err = process.communicate()
+            assert process.returncode == 0, out + err
     return dealt
 
 
