@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from distsae.batches.arrival import Arrivals
 from distsae.batches.stream_order import Visit
 from distsae.store import Store
 from distsae.store.buffers import page_aligned
@@ -31,18 +32,21 @@ class ChunkOpener:
     """
 
     def __init__(self, store: Store, hook: str) -> None:
+        self._arrivals = Arrivals(store)
         self._store, self._hook, self._chunks = store, hook, store.chunks("train")
         self._checked: set[tuple[int, int]] = set()
         self._buffers: list[np.ndarray] = []
         self._scratch: list[np.ndarray] = []
 
     def open(self, visit: Visit) -> OpenChunk:
-        """Opens the chunk of a visit, which may take as long as reading all of it.
+        """Opens the chunk of a visit, which may take as long as reading all of it, or as producing its unit.
 
         Raises:
             TornData: a file is missing or damaged; it is named.
+            CannotContinue: the unit was waited for in vain.
         """
         chunk = self._chunks[visit.chunk]
+        self._arrivals.wait_for(chunk.unit)
         array = self._array(chunk.unit)
         folder = _folder_of_files(array)
         if folder is None:
@@ -58,6 +62,10 @@ class ChunkOpener:
                 raise
             self._checked.add((chunk.unit, chunk.index))
         return file
+
+    def give_up(self) -> None:
+        """Ends all waiting for units that are not there yet."""
+        self._arrivals.give_up()
 
     def forget_checks(self) -> None:
         """Makes every file be checked again."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from torch import Tensor
 
+from distsae.batches.normalisation import Normalisation, NormalisationName
 from distsae.batches.reused_memory import ReusedMemory
 from distsae.batches.rows import RowReader
 from distsae.batches.stream_order import STREAMS, StreamOrder
@@ -22,7 +22,7 @@ _BATCHES = 3
 class BatchReader:
     """Global batches of normalised activations in the order of `StreamOrder`.
 
-    Activations are scaled so that their mean norm over the training rows is `sqrt(d_in)`. Chunks are read ahead into
+    Activations are normalised with the statistics that were sealed with the store. Chunks are read ahead into
     memory that is used again (`RowReader` says how much), a chunk's crc32c is checked the first time it is read, and
     the next batch is put together while this one is used. Threads, not processes: nothing is forked after the first
     read.
@@ -34,9 +34,19 @@ class BatchReader:
         seed: seed of the order.
         data_rank: this rank on the data axis.
         data_ranks: size of the data axis; divides the number of streams.
+        normalise: what is done to the rows.
     """
 
-    def __init__(self, store: Store, hook: str, batch_tokens: int, seed: int, data_rank: int, data_ranks: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hook: str,
+        batch_tokens: int,
+        seed: int,
+        data_rank: int,
+        data_ranks: int,
+        normalise: NormalisationName = "scale",
+    ) -> None:
         if STREAMS % data_ranks:
             raise WrongInput(f"`mesh.data` (={data_ranks}) must divide {STREAMS}, the number of streams of a batch")
         store.require_hook(hook)
@@ -45,7 +55,7 @@ class BatchReader:
         share = STREAMS // data_ranks
         self._rows = RowReader(store, hook, self.order, range(data_rank * share, (data_rank + 1) * share))
         self._memory = ReusedMemory((batch_tokens // data_ranks, store.d_in(hook)), kept=_BATCHES)
-        self.scale = math.sqrt(store.d_in(hook)) / store.statistics(hook).mean_norm
+        self.normalisation = Normalisation.of(store.statistics(hook), normalise)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
         self._ahead: tuple[int, Future[Tensor]] | None = None
 
@@ -81,8 +91,9 @@ class BatchReader:
 
     def close(self) -> None:
         """Stops reading ahead."""
+        self._rows.give_up()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._rows.close()
 
     def _read(self, step: int) -> Tensor:
-        return self._memory.tensor().copy_(self._rows.read(step)).mul_(self.scale)
+        return self.normalisation.apply(self._memory.tensor().copy_(self._rows.read(step)))

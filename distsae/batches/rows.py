@@ -105,8 +105,13 @@ class RowReader:
         for lane in self._lanes:
             lane.settle()
 
+    def give_up(self) -> None:
+        """Ends all waiting for units that producers have not committed yet."""
+        self._opener.give_up()
+
     def close(self) -> None:
         """Stops reading ahead."""
+        self.give_up()
         for lane in self._lanes:
             lane.close()
 

@@ -103,6 +103,10 @@ class StreamOrder:
         """Returns the number of the window (or epoch) that global batch `step` is read from."""
         return self._place(step)[0]
 
+    def window_begin(self, step: int) -> int:
+        """Returns the first step of the window (or epoch) that global batch `step` is read from."""
+        return step - self._place(step)[1]
+
     def slices(self, step: int, stream: int) -> list[Slice]:
         """Returns the rows that `stream` gives to global batch `step` (counted from 0), in order."""
         epoch, step_of_epoch = self._place(step)

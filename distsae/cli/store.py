@@ -106,7 +106,7 @@ def _summary(store: Any) -> dict[str, Any]:  # noqa: ANN401 (a Store; importing 
     return {
         "rows": store.rows,
         "heldout_rows": store.heldout_rows,
-        "units": len(store.units),
+        "units": store.unit_count,
         "hooks": list(attributes.hooks),
         "d_in": dict(attributes.d_in),
         "dtype": attributes.dtype,
@@ -122,6 +122,7 @@ def _summary(store: Any) -> dict[str, Any]:  # noqa: ANN401 (a Store; importing 
         "contexts": attributes.contexts,
         "heldout_contexts": attributes.heldout_contexts,
         "chunk_rows": attributes.chunk_rows,
+        **({} if attributes.keep_units is None else {"keep_units": attributes.keep_units}),
         "seed": attributes.seed,
         "bytes": size,
         "mean_norm": {hook: store.statistics(hook).mean_norm for hook in attributes.hooks},

@@ -46,6 +46,8 @@ class SAEConfig:
         dtype: of the weights.
         store_fingerprint: identity of the store it was trained on.
         tokens_seen: training tokens.
+        normalise: what was done to activations in training; it is folded into the weights, which are for raw ones.
+        normalisation_scale: what activations were multiplied with in training.
         distsae_version: version that wrote it.
     """
 
@@ -61,6 +63,8 @@ class SAEConfig:
     dtype: str = "float32"
     store_fingerprint: str = ""
     tokens_seen: int = 0
+    normalise: str = "none"
+    normalisation_scale: float = 1.0
     distsae_version: str = ""
 
     @property

@@ -61,11 +61,11 @@ def record_files(folder: Path) -> dict[str, FileRecord]:
 
 
 def _record(file: Path, trailing: bool | None) -> FileRecord:
-    content = file.read_bytes()
+    content = np.frombuffer(file.read_bytes(), np.uint8)
     if not trailing:
         return FileRecord(len(content), crc32c(content))
     checksum = crc32c(content[:-TRAILER])
-    if checksum != int.from_bytes(content[-TRAILER:], "little"):
+    if checksum != int.from_bytes(content[-TRAILER:].tobytes(), "little"):
         raise TornData(f"{file} was just written and reads back differently: the disk or the memory is faulty")
     return FileRecord(len(content), checksum)
 

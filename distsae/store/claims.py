@@ -73,6 +73,8 @@ class Claims:
             for path in tuple(self._held):
                 with contextlib.suppress(FileNotFoundError):
                     touch(path, self._owner)
+                    if path not in self._held:  # given back in the meantime; an object would be there again
+                        path.unlink(missing_ok=True)
 
 
 def claimed(folder: Location, name: str) -> bool:

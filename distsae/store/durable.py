@@ -21,7 +21,7 @@ import google_crc32c
 import numpy as np
 
 from distsae.errors import TornData
-from distsae.store.location import Location
+from distsae.store.location import Location, remove_tree
 from distsae.store.object_path import ObjectPath
 
 __all__ = ["crc32c", "delivered", "fsync_tree", "publish_json", "read_json", "replace_json"]
@@ -101,8 +101,12 @@ def delivered(folder: Location, root: Location) -> Iterator[Path]:
     """
     if isinstance(folder, Path):
         folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-        fsync_tree(folder, root)
+        try:
+            yield folder
+            fsync_tree(folder, root)
+        except BaseException:  # a full disk, for example: room is what is wanted then
+            remove_tree(folder)
+            raise
         return
     with tempfile.TemporaryDirectory(prefix="distsae-") as scratch:
         yield Path(scratch)

@@ -50,6 +50,7 @@ class Store:
         self.sources: tuple[dict[str, Any], ...] = tuple(dataset.get("sources", ()))
         self._statistics: dict[str, Any] = dataset["statistics"]
         self._paths = StorePaths(path)
+        self.unit_count: int = dataset["units"]
         self._records = {record.index: record for record in units}
         self._arrays: dict[tuple[int, str], StoredArray] = {}
 

@@ -27,7 +27,7 @@ from distsae.store.records import FileRecord, HookSums, UnitRecord
 
 __all__ = ["UnitData", "write_attempt"]
 
-_SUM_ROWS = 4096
+_SUM_ROWS = 256
 _CONTEXTS = "context_token_ids"
 
 
@@ -135,10 +135,10 @@ def _digest(arrays: list[np.ndarray]) -> str:
 def _sums(acts: Tensor) -> HookSums:
     total = np.zeros(acts.shape[1])
     norm = norm_squared = 0.0
+    buffer = torch.empty(min(_SUM_ROWS, len(acts)), acts.shape[1], dtype=torch.float64)  # fresh memory is slow
     for start in range(0, len(acts), _SUM_ROWS):
-        x = (
-            acts[start : start + _SUM_ROWS].to(torch.float64).numpy()
-        )  # summed by NumPy: its order of summation is not the thread count's
+        part = acts[start : start + _SUM_ROWS]
+        x = buffer[: len(part)].copy_(part).numpy()  # summed by NumPy: its order of summation is not the thread count's
         squared = np.einsum("ij,ij->i", x, x)
         total += x.sum(axis=0)
         norm += float(np.sqrt(squared).sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from distsae.batches import NormalisationName
 from distsae.errors import WrongInput
 from distsae.losses import AlarmConfig, AuxName
 from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
@@ -95,6 +96,8 @@ class TrainConfig:
         seed: seed of the initial features and of the order of rows.
         steps: optimizer steps; by default one epoch.
         batch_tokens: token rows of a global batch, a multiple of 64.
+        normalise: what is done to activations as they are read: scale makes their mean norm sqrt(d_in); centre takes
+            their mean away first. The finished SAE has it folded into its weights and works on raw activations.
         sae: size and sparsity.
         allocation: who gets the budget of matches: each token, the batch, or each feature.
         aux: auxiliary loss: none, on dead features (aux_k), or on dead and underutilised ones (aux_zipf).
@@ -126,6 +129,7 @@ class TrainConfig:
     seed: int = 0
     steps: int | None = None
     batch_tokens: int = 4096
+    normalise: NormalisationName = "scale"
     sae: SizeConfig = SizeConfig()
     allocation: AllocationName = "mutual_choice"
     aux: AuxName = "aux_zipf"

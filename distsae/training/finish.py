@@ -36,15 +36,15 @@ def frozen_sae(
 ) -> tuple[SAE | None, FrozenGap]:
     """Calibrates the frozen rule on held-out tokens, folds the normalisation and gathers the features.
 
-    Training sees `scale * x`. On raw activations the same features have `b_enc / scale`, `b_dec / scale` and
-    thresholds `/ scale`, with both matrices unchanged. A feature that fired too rarely to have a threshold of its own
-    takes the median of the others.
+    Training sees `scale * (x - shift)`. On raw activations the same features have `b_enc / scale`, `b_dec / scale +
+    shift` and thresholds `/ scale`, with both matrices unchanged. A feature that fired too rarely to have a threshold
+    of its own takes the median of the others.
 
     Returns:
         The SAE on the main process, None on the others; and what freezing the rule changes on held-out tokens that
         the calibration has not seen. Collective.
     """
-    allocation, scale, d_sae = phases.allocation(steps - 1), reader.scale, config.sae.d_sae
+    allocation, normalisation, d_sae = phases.allocation(steps - 1), reader.normalisation, config.sae.d_sae
     seen, unseen = heldout_rows(store, hook)
     threshold: Tensor | None = None
     if allocation != "token_choice":
@@ -59,9 +59,10 @@ def frozen_sae(
         tracked = torch.where(tracked.isfinite(), tracked, float(known.median()) if known.numel() else 1.0)
         sharing = mesh_for(mesh, seen.shape[0])
         share = seen.shape[0] // sharing.data.size
-        mine = seen[sharing.data.rank * share : (sharing.data.rank + 1) * share].float().to(shard.b_dec.device) * scale
+        mine = seen[sharing.data.rank * share : (sharing.data.rank + 1) * share].to(shard.b_dec.device)
+        mine = normalisation.apply(mine.to(torch.float32, copy=True))
         threshold = calibrated(shard, tracked, mine, config.sae.k, sharing, d_sae)
-    gap = frozen_gap(shard, config, phases, threshold, unseen.float() * scale, mesh)
+    gap = frozen_gap(shard, config, phases, threshold, normalisation.apply(unseen.to(torch.float32, copy=True)), mesh)
 
     W_enc, W_dec, b_enc = (_on_main(rows, mesh, d_sae) for rows in (shard.W_enc, shard.W_dec, shard.b_enc))
     threshold = _on_main(threshold, mesh, d_sae) if threshold is not None else None
@@ -82,15 +83,17 @@ def frozen_sae(
         prepend_bos=attributes.prepend_bos,
         store_fingerprint=store.fingerprint,
         tokens_seen=steps * config.batch_tokens,
+        normalise=config.normalise,
+        normalisation_scale=normalisation.scale,
         distsae_version=__version__,
     )
     sae = SAE(
         cfg,
         W_enc=W_enc.t().contiguous(),
         W_dec=W_dec,
-        b_enc=b_enc / scale,
-        b_dec=shard.b_dec.detach().cpu() / scale,
-        threshold=threshold / scale if threshold is not None else None,
+        b_enc=b_enc / normalisation.scale,
+        b_dec=normalisation.undo(shard.b_dec.detach().cpu()),
+        threshold=threshold / normalisation.scale if threshold is not None else None,
         quota_per_token=quota_per_token,
     )
     return sae, gap
@@ -112,6 +115,12 @@ def _on_main(local: Tensor, mesh: Mesh, d_sae: int) -> Tensor:
 
 
 def _fresh_rows(reader: BatchReader, steps: int) -> Tensor:
-    """Returns this data rank's rows of the batches that would have come next, about `CALIBRATION_TOKENS` in all."""
-    batches = max(CALIBRATION_TOKENS // reader.batch_tokens, 1)
-    return torch.cat([reader.batch(steps + number) for number in range(batches)])
+    """Returns this data rank's rows of the batches that would have come next, about `CALIBRATION_TOKENS` in all.
+
+    A bounded store may never have those: there it is the last batches of the window that the run ended in.
+    """
+    batches, first = max(CALIBRATION_TOKENS // reader.batch_tokens, 1), steps
+    if reader.order.steps is not None:
+        first = max(steps - batches, reader.order.window_begin(steps - 1))
+        batches = steps - first
+    return torch.cat([reader.batch(first + number) for number in range(batches)])

@@ -83,12 +83,19 @@ class _Run:
         self.mesh: Mesh = build_mesh(config.mesh, accelerator.num_processes, self.device.type)
         d_sae, features = config.sae.d_sae, self.mesh.features(config.sae.d_sae)
         self.reader = BatchReader(
-            store, self.hook, config.batch_tokens, config.seed, self.mesh.data.rank, self.mesh.data.size
+            store,
+            self.hook,
+            config.batch_tokens,
+            config.seed,
+            self.mesh.data.rank,
+            self.mesh.data.size,
+            config.normalise,
         )
         self.units = UnitRelease(store, self.reader.order, self.steps, folder.name)
         sealed = store.statistics(self.hook)
-        self.mean = (sealed.mean * self.reader.scale).to(self.device)
-        self.variance = sealed.variance * self.reader.scale**2
+        normalisation = self.reader.normalisation
+        self.mean = normalisation.apply(sealed.mean.clone()).to(self.device)
+        self.variance = sealed.variance * normalisation.scale**2
         shard = FeatureShard(store.d_in(self.hook), features, self.mean.cpu(), config.seed, config.selection_mb).to(
             self.device
         )
@@ -122,14 +129,16 @@ class _Run:
             self.units.begin(min(first, self.steps - 1))
         start_tracking(self.accelerator, self.config)
         self._introduce(first)
-        with Progress(self.steps, "train", "steps", done=first) as progress:
-            for step in range(first, self.steps):
-                self._step(step, meter, progress)
-                done = step + 1
-                if done % self.config.checkpoint.every == 0 or done == self.steps or self.units.due(done):
-                    self._save(done, meter)
-        self._finish()
-        self.reader.close()
+        try:
+            with Progress(self.steps, "train", "steps", done=first) as progress:
+                for step in range(first, self.steps):
+                    self._step(step, meter, progress)
+                    done = step + 1
+                    if done % self.config.checkpoint.every == 0 or done == self.steps or self.units.due(done):
+                        self._save(done, meter)
+            self._finish()
+        finally:
+            self.reader.close()  # else a thread that waits for rows would keep the process alive
 
     def _step(self, step: int, meter: Meter, progress: Progress) -> None:
         """Does optimizer step `step`, counted from 0."""

@@ -104,7 +104,10 @@ def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where:
     Raises:
         WrongInput: a key differs that may not; both values are shown.
     """
-    old, new = _flat(before), _flat(dataclasses.asdict(config))
+    new = _flat(dataclasses.asdict(config))
+    # Keys that are younger than the run had no other value than their default then.
+    old = {key: value for key, value in _flat(dataclasses.asdict(TrainConfig(store="", out=""))).items() if key in new}
+    old |= _flat(before)
     for key in sorted(old.keys() | new.keys()):
         if key.split(".")[0] not in _MAY_CHANGE and old.get(key) != new.get(key):
             raise WrongInput(

@@ -137,6 +137,8 @@ def test_windows_are_read_one_after_the_other_and_once(drawn):
         assert {chunk for chunk, _ in found} <= set(windows[order.window(step)])
         assert order.window(step) in (at, at + 1)
         at = order.window(step)
+        assert order.window(order.window_begin(step)) == at
+        assert order.window_begin(step) in (0, step) or order.window(order.window_begin(step) - 1) == at - 1
         left[at] -= batch
     assert all(0 <= rest < batch + streams for rest in left.values())
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distsae.allocation import FeatureSelector, MutualSelector
-from distsae.batches import BatchReader
+from distsae.batches import BatchReader, Normalisation
 from distsae.losses import FiringStatistics
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
@@ -23,6 +23,7 @@ from .pretended_gpu import GPU, PretendedGpu
 from .samples import RULES
 
 HOOK, D_SAE, K, SCALE, STEPS = "blocks.0.resid_post", 64, 4, 0.37, 7
+SHIFT = torch.linspace(-0.5, 0.5, 32)
 
 
 def _moved_shard(mesh, store):
@@ -39,7 +40,7 @@ def _moved_shard(mesh, store):
     return shard
 
 
-def _finish(mesh, store_path, rule, device="cpu"):
+def _finish(mesh, store_path, rule, device="cpu", shifted=False):
     store, device = Store.open(store_path), torch.device(device)
     config = TrainConfig(
         store=str(store_path), out="o", sae=SizeConfig(d_sae=D_SAE, k=K), batch_tokens=128, allocation=rule, steps=STEPS
@@ -63,7 +64,7 @@ def _finish(mesh, store_path, rule, device="cpu"):
     for name, parameter in shard.named_parameters():
         setattr(shard, name, torch.nn.Parameter(parameter.detach().to(device)))
     reader = BatchReader(store, HOOK, 128, config.seed, mesh.data.rank, mesh.data.size)
-    reader.scale = SCALE
+    reader.normalisation = Normalisation(SCALE, SHIFT if shifted else None)
     try:
         return shard, *frozen_sae(config, HOOK, store, shard, mesh, phases, tracker, reader, STEPS)
     finally:
@@ -75,12 +76,13 @@ def _rows(store_path, split):
     return torch.cat([store.read_chunk(HOOK, chunk) for chunk in store.chunks(split)]).float()
 
 
+@pytest.mark.parametrize("shifted", [True, False], ids=["shifted", "scaled only"])
 @pytest.mark.parametrize("rule", RULES)
-def test_frozen_on_raw_activations_equals_the_shard_on_scaled_ones(rule, tiny_store):
+def test_frozen_on_raw_activations_equals_the_shard_on_normalised_ones(rule, tiny_store, shifted):
     mesh = build_mesh(MeshConfig(), 1, "cpu")
-    shard, sae, _ = _finish(mesh, tiny_store, rule)
-    raw = _rows(tiny_store, "train")[:500]
-    scaled = raw * SCALE
+    shard, sae, _ = _finish(mesh, tiny_store, rule, shifted=shifted)
+    raw, shift = _rows(tiny_store, "train")[:500], SHIFT if shifted else 0.0
+    scaled = (raw - shift) * SCALE
     with torch.no_grad():
         pre_acts = (scaled - shard.b_dec) @ shard.W_enc.t() + shard.b_enc
         if rule == "token_choice":
@@ -94,7 +96,7 @@ def test_frozen_on_raw_activations_equals_the_shard_on_scaled_ones(rule, tiny_st
         sure = ~near if rule == "token_choice" else (pre_acts - sae.threshold * SCALE).abs() > 1e-4
         torch.testing.assert_close(found[sure], expected[sure], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(
-            sae.decode(sae.encode(raw)) * SCALE, found @ shard.W_dec + shard.b_dec, rtol=1e-4, atol=1e-4
+            (sae.decode(sae.encode(raw)) - shift) * SCALE, found @ shard.W_dec + shard.b_dec, rtol=1e-4, atol=1e-4
         )
         assert sure.float().mean() > 0.99
 

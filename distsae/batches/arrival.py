@@ -1,0 +1,50 @@
+"""Waiting for a unit of a bounded store that producers have not committed yet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from distsae.errors import CannotContinue, TornData
+from distsae.progress import say
+from distsae.store import Store, reading
+
+__all__ = ["Arrivals"]
+
+_POLL, _POLL_OBJECTS = 0.3, 3.0  # seconds between looks
+_SILENCE, _REMIND = 10.0, 60.0  # seconds until it is said that somebody waits, and until it is said again
+
+
+class Arrivals:
+    """Units of `store`, as they come; all units of a store that is not bounded are there."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._given_up = store, threading.Event()
+
+    def wait_for(self, unit: int) -> None:
+        """Returns when a unit is committed; any number of threads may wait.
+
+        Raises:
+            TornData: it was released: another reader, or this one, said that nobody needs it any more.
+            CannotContinue: `give_up` was called.
+        """
+        poll = _POLL if isinstance(self._store.path, Path) else _POLL_OBJECTS
+        say_at = time.monotonic() + _SILENCE
+        while True:
+            try:
+                self._store.record(unit)
+                return
+            except FileNotFoundError:
+                pass
+            if unit < reading(self._store.path).released:
+                raise TornData(f"unit {unit} of {self._store.path} has been released, but is read again")
+            if time.monotonic() >= say_at:
+                say(f"waiting for unit {unit} of {self._store.path}, which its `distsae produce` command makes")
+                say_at = time.monotonic() + _REMIND
+            if self._given_up.wait(poll):
+                raise CannotContinue(f"unit {unit} of {self._store.path} was waited for when the reader was closed")
+
+    def give_up(self) -> None:
+        """Ends all waiting."""
+        self._given_up.set()

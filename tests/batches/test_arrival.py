@@ -1,0 +1,57 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from distsae.batches import arrival
+from distsae.batches.arrival import Arrivals
+from distsae.errors import CannotContinue, TornData
+from distsae.store import Store, begin_store, release, seal_store, units_to_seal
+from tests.store.synthetic import attributes, write_store, write_unit
+
+ATTRS = attributes(contexts=200, keep_units=4)
+
+
+@pytest.fixture
+def store(tmp_path):
+    begin_store(tmp_path, ATTRS)
+    for unit in units_to_seal(ATTRS):
+        write_unit(tmp_path, ATTRS, unit)
+    seal_store(tmp_path, ATTRS)
+    return Store.open(tmp_path)
+
+
+def test_what_is_there_is_not_waited_for(store, tmp_path):
+    Arrivals(store).wait_for(1)
+    whole = write_store(tmp_path / "whole")
+    for unit in range(len(whole.units)):
+        Arrivals(whole).wait_for(unit)
+
+
+def test_waits_and_says_so(store, monkeypatch, capsys):
+    monkeypatch.setattr(arrival, "_POLL", 0.01)
+    monkeypatch.setattr(arrival, "_SILENCE", 0.0)
+    arrivals, began = Arrivals(store), threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(lambda: (began.set(), arrivals.wait_for(2))) for _ in range(2)]
+        began.wait()
+        assert not any(future.done() for future in waiting)
+        write_unit(store.path, ATTRS, 2)
+        for future in waiting:
+            future.result(timeout=20)
+    assert "waiting for unit 2 of" in capsys.readouterr().err
+
+
+def test_a_released_unit_never_comes(store):
+    release(store.path, "a run", 2)
+    with pytest.raises(TornData, match=r"unit 1 of .* has been released"):
+        Arrivals(Store.open(store.path)).wait_for(1)
+
+
+def test_waiting_can_be_ended(store):
+    arrivals = Arrivals(store)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(arrivals.wait_for, 3)
+        arrivals.give_up()
+        with pytest.raises(CannotContinue, match="reader was closed"):
+            waiting.result(timeout=20)

@@ -1,0 +1,146 @@
+"""Producers and a run that share a store of few units: the disk stays bounded, kills cost nothing, rows come once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from distsae import SAE
+from distsae.cli.main import main
+from distsae.store import Store, committed_units, reading, unit_sizes
+from tests.conftest import tiny_documents
+from tests.end_to_end.producers import Job, run_distsae, start_distsae
+
+KEEP = 4
+HOOK = "blocks.1.resid_post"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in tiny_documents(600, seed=3)))
+    return path
+
+
+def _job(model: Path, corpus: Path, **changes: object) -> Job:
+    settings = {"hooks": f"[{HOOK}]", "context_length": 32, "unit_rows": 1500, "chunk_rows": 256, "max_rows": 24_000}
+    return Job(model, corpus, settings | changes)
+
+
+def _train(store: Path, out: Path, **changes: object) -> list[str]:
+    values = {
+        "store": store,
+        "out": out,
+        "batch_tokens": 256,
+        "sae.d_sae": 64,
+        "sae.k": 4,
+        "finetune_fc_from": 0.5,
+        "wandb": "off",
+        "log_every": 1,
+        "checkpoint.every": 50,
+    } | changes
+    return ["train", *(word for name, value in values.items() for word in (f"--{name}", str(value)))]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_model_dir, corpus, tmp_path_factory):
+    """A run beside a producer that nobody kills: its folder, and the most units that were seen on disk."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    producer = _job(tiny_model_dir, corpus, keep_units=KEEP).start(folder / "store")
+    store = _opened(folder / "store", producer)
+    run = start_distsae(_train(folder / "store", folder / "run"))
+    most = 0
+    while run.poll() is None:
+        most = max(most, len(list((folder / "store" / "data").glob("unit-*"))))
+        time.sleep(0.02)
+    _, err = run.communicate()
+    assert run.returncode == 0, err
+    producer.communicate(timeout=100)
+    assert producer.returncode == 0
+    assert committed_units(store.path, len(unit_sizes(store.attributes))) == {len(unit_sizes(store.attributes)) - 1}
+    return folder, most
+
+
+def _opened(path: Path, producer) -> Store:
+    """The store as soon as it can be read."""
+    while not (path / "dataset.json").exists():
+        assert producer.poll() is None, producer.communicate()
+        time.sleep(0.05)
+    return Store.open(path)
+
+
+def test_the_disk_stays_bounded_while_all_rows_are_read(undisturbed):
+    folder, most = undisturbed
+    store = Store.open(folder / "store")
+    units = len(unit_sizes(store.attributes))
+    assert units > 3 * KEEP
+    # Those that may be kept, the held-out one, and, while they are removed, those of a window just released.
+    assert KEEP <= most <= KEEP + 1 + KEEP // 2
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) * 256 > 0.8 * store.rows
+    assert reading(folder / "store") == (units - 1, str((folder / "run").resolve()))
+
+
+def test_the_plan_of_its_rows_is_that_of_a_store_that_keeps_everything(undisturbed, tiny_model_dir, corpus, tmp_path):
+    whole = tmp_path / "whole"
+    assert main(_job(tiny_model_dir, corpus).arguments(whole)) == 0
+    bounded, all_kept = Store.open(undisturbed[0] / "store"), Store.open(whole)
+    assert bounded.chunks() == all_kept.chunks()
+    assert (bounded.rows, bounded.heldout_rows) == (all_kept.rows, all_kept.heldout_rows)
+    assert torch.equal(bounded.heldout_contexts(), all_kept.heldout_contexts())
+
+
+def test_killed_producers_and_runs_change_nothing(undisturbed, tiny_model_dir, corpus, tmp_path):
+    """Both are killed several times at odd moments and started again; the weights are those of the undisturbed run."""
+    job = _job(tiny_model_dir, corpus, keep_units=KEEP)
+    store, out = tmp_path / "store", tmp_path / "run"
+    steps = len((undisturbed[0] / "run" / "metrics.jsonl").read_text().splitlines())
+    producer = job.start(store)
+    _opened(store, producer)
+    for share in (0.2, 0.45, 0.7):
+        run = start_distsae(_train(store, out))
+        while _steps_done(out) < share * steps:
+            assert run.poll() is None, run.communicate()
+            time.sleep(0.01)
+        for process in (producer, run):
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        producer = job.start(store)
+    done = run_distsae(_train(store, out), seconds=200)
+    assert done.returncode == 0, done.stderr
+    assert "resumed from" in done.stderr
+    producer.communicate(timeout=100)
+    assert producer.returncode == 0
+    ours, other = SAE.load(out / "sae"), SAE.load(undisturbed[0] / "run" / "sae")
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+    assert (out / "metrics.jsonl").read_text().count("\n") == steps
+
+
+def _steps_done(out: Path) -> int:
+    metrics = out / "metrics.jsonl"
+    return metrics.read_text().count("\n") if metrics.exists() else 0
+
+
+def test_wrong_input(undisturbed, tmp_path, capsys):
+    store = undisturbed[0] / "store"
+    assert main(_train(store, tmp_path / "other")) == 2
+    assert "must have one reader" in capsys.readouterr().err
+    assert main(_train(store, undisturbed[0] / "run", steps=10_000)) == 2
+    assert "what the bounded store" in capsys.readouterr().err
+
+
+def test_info_and_status(undisturbed, capsys):
+    store = undisturbed[0] / "store"
+    assert main(["store", "info", str(store), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["keep_units"] == KEEP
+    assert main(["store", "status", str(store), "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["state"], status["units_released"]) == ("finished", status["units_total"] - 1)
+    assert main(["store", "verify", str(store)]) == 0
