@@ -53,6 +53,8 @@ class Block:
     def parts(self, place: int, start: int, stop: int) -> list[memoryview]:
         """Returns where rows `[start, stop)` of what the stream at `place` gives to the block belong, in order."""
         size = self._rows_per_stream
+        if stop - start == self.rows:  # nearly always, so let it be quick
+            return self._parts[place][: self.last - self.first]
         return [
             self._parts[place][step][
                 max(start - step * size, 0) * self._row_bytes : (stop - step * size) * self._row_bytes

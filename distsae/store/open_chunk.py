@@ -80,23 +80,24 @@ class ChunkFile:
 
     def fill(self, start: int, parts: Sequence[memoryview]) -> None:
         """Fills `parts` with the bytes of the rows from `start` on; without a check."""
-        self._read(list(parts), start * self._row_bytes)
+        self._read(parts, start * self._row_bytes)
 
     def close(self) -> None:
         """Closes the file."""
         os.close(self._descriptor)
 
-    def _read(self, parts: list[memoryview], offset: int) -> None:
+    def _read(self, parts: Sequence[memoryview], offset: int) -> None:
         """Fills `parts` from byte `offset` on, without a copy and without the GIL."""
-        while parts:
-            read = os.preadv(self._descriptor, parts, offset)
-            if not read:
-                raise TornData(f"{self._file} is damaged: it has become shorter than its commit record promises")
-            offset += read
-            while parts and read >= len(parts[0]):  # one call reads no more than 2 GB
-                read -= len(parts.pop(0))
-            if read:
-                parts[0] = parts[0][read:]
+        wanted = sum(map(len, parts))
+        read = os.preadv(self._descriptor, parts, offset)
+        if read == wanted:
+            return
+        if not read:
+            raise TornData(f"{self._file} is damaged: it has become shorter than its commit record promises")
+        left, offset = list(parts), offset + read  # one call reads no more than 2 GB
+        while read >= len(left[0]):
+            read -= len(left.pop(0))
+        self._read([left[0][read:], *left[1:]], offset)
 
 
 class ChunkInMemory:
