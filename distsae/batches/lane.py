@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from distsae.batches.block import Block
 from distsae.batches.open_ahead import OpenAhead
 from distsae.batches.stream_order import StreamOrder, Visit
+from distsae.errors import DistsaeError
 from distsae.store.open_chunk import OpenChunk
 
 __all__ = ["Lane"]
@@ -81,7 +82,7 @@ class Lane:
                 visit, chunk = taken
                 self._held[visit.stream] = _Held(chunk, visit.start, visit.stop)
                 self._read(visit.stream, block, filled)
-        except Exception as error:
+        except (DistsaeError, OSError) as error:
             self._failed = error
             raise
 

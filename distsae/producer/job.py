@@ -20,6 +20,7 @@ from distsae.producer.corpus import open_corpus
 from distsae.producer.crew import crew_place, own_device
 from distsae.producer.hooks import hook_widths
 from distsae.producer.language_model import LanguageModel, ModelFiles, find_model, load_language_model
+from distsae.producer.room import needs_room
 from distsae.producer.status import standing
 from distsae.producer.stopping import Stop
 from distsae.producer.tokenised import tokenised_corpus
@@ -52,12 +53,13 @@ def produce(config: ProduceConfig) -> None:
 
     Raises:
         WrongInput: a setting is wrong, or the store was begun with others.
+        CannotContinue: activations that cannot be stored, a full disk, an object store that cannot be reached.
         SystemExit: SIGTERM came; the code is 143.
         KeyboardInterrupt: SIGINT came.
     """
     check(config)
     root = location(config.out)
-    with Stop(partial(standing, root)) as stop:
+    with needs_room(root), Stop(partial(standing, root)) as stop:
         _produce_into(root, config, stop)
 
 

@@ -8,7 +8,6 @@ is found again by what it was made from, local files by size and time of change.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import shutil
@@ -21,13 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distsae.errors import CannotContinue, TornData, WrongInput
+from distsae.errors import TornData, WrongInput
 from distsae.producer.config import ProduceConfig
 from distsae.producer.contexts import Contexts, cut_contexts
 from distsae.producer.corpus import corpus_files, open_corpus
 from distsae.producer.growing_array import GrowingArray
 from distsae.producer.language_model import ModelFiles
 from distsae.producer.places import local_path
+from distsae.producer.room import needs_room
 from distsae.progress import Progress, say
 from distsae.store import Claims, StorePaths
 from distsae.store.durable import fsync_tree
@@ -77,7 +77,8 @@ def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Location, c
         if claims.take(_CLAIM):
             try:
                 if not _is_published(folder):
-                    _pack(folder, config, files)
+                    with needs_room(root):
+                        _pack(folder, config, files)
             finally:
                 claims.release(_CLAIM)
         else:
@@ -137,13 +138,6 @@ def _pack(folder: Location, config: ProduceConfig, files: ModelFiles) -> None:
         if corpus.commit is not None:
             (temporary / "commit").write_text(corpus.commit)
         _publish(temporary, folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise CannotContinue(
-            f"`out` (={config.out}) must have room for the tokenised corpus; got a full disk; do make room and run it "
-            "again"
-        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

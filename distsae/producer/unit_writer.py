@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from distsae.errors import CannotContinue, TornData
+from distsae.errors import TornData
+from distsae.producer.room import needs_room
 from distsae.store import (
     Claims,
     StoreAttributes,
@@ -83,14 +83,9 @@ def commit_data(root: Location, attributes: StoreAttributes, unit: int, split: s
         TornData: what is on disk is not what was written.
     """
     try:
-        commit_unit(root, write_attempt(root, attributes, unit, split, data))
+        with needs_room(root):
+            commit_unit(root, write_attempt(root, attributes, unit, split, data))
     except (FileNotFoundError, TornData):
         # `distsae store collect` removes attempts whose unit another producer has committed.
         if not StorePaths(root).commit(unit).exists():
             raise
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise CannotContinue(
-            f"`out` (={root}) must have room for the store; got a full disk; do make room and run it again"
-        ) from error

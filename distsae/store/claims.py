@@ -17,7 +17,7 @@ from types import TracebackType
 
 from distsae.store.location import Location, create, touch
 
-__all__ = ["STALE_AFTER", "Claims", "claimed"]
+__all__ = ["STALE_AFTER", "Claims", "claimed", "file_system_time"]
 
 STALE_AFTER = 60.0
 """Seconds without renewal after which a claim counts for nothing."""
@@ -81,16 +81,16 @@ def claimed(folder: Location, name: str) -> bool:
     """Says whether a living process has a claim on `name`."""
     path = folder / name
     try:
-        age = _now(folder) - path.stat().st_mtime
+        age = file_system_time(folder) - path.stat().st_mtime
         owner = json.loads(path.read_bytes())
     except FileNotFoundError:
         return False
-    except ValueError:  # seen between its creation and its first byte
-        return True
+    except ValueError:  # seen between its creation and its first byte, or its maker died there
+        return age < STALE_AFTER
     return age < STALE_AFTER and not (owner["host"] == socket.gethostname() and not _alive(owner["pid"]))
 
 
-def _now(folder: Location) -> float:
+def file_system_time(folder: Location) -> float:
     """The time by the clock of the file system, which may be another machine's."""
     probe = folder / f".now-{uuid.uuid4().hex}"
     probe.write_bytes(b"")

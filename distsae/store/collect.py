@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from distsae.errors import WrongInput
 from distsae.store.bounded import remove_released
-from distsae.store.claims import claimed
+from distsae.store.claims import STALE_AFTER, claimed, file_system_time
 from distsae.store.commit import read_attributes
 from distsae.store.durable import read_json
 from distsae.store.layout import StorePaths
@@ -50,7 +50,7 @@ def collect_orphans(root: Location) -> Collected:
             in_progress += 1
             continue
         orphans.append(folder)
-    orphans += _scratch(paths)
+    orphans += _scratch(paths) + _leftovers(paths)
     size = sum(file.stat().st_size for folder in orphans for file in files_under(folder))
     for folder in orphans:
         remove_tree(folder)
@@ -66,6 +66,12 @@ def _attempts(data: Location) -> list[Location]:
 def _committed_attempts(paths: StorePaths) -> dict[str, str]:
     """The attempt of every unit that has a commit record, however many units the store is to have."""
     return {path.stem: str(read_json(path)["attempt"]) for path in entries(paths.commits, "unit-")}
+
+
+def _leftovers(paths: StorePaths) -> list[Location]:
+    """Records that were being written when their writer died, by their age: to write one takes a moment."""
+    found = [path for folder in (paths.root, paths.commits, paths.claims) for path in entries(folder, ".")]
+    return [path for path in found if file_system_time(paths.root) - path.stat().st_mtime > STALE_AFTER]
 
 
 def _scratch(paths: StorePaths) -> list[Location]:

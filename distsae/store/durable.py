@@ -39,16 +39,13 @@ def publish_json(path: Location, content: dict[str, Any]) -> bool:
         return path.create(text.encode())
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
     try:
+        _write_through(temporary, text.encode())
         os.link(temporary, path)
     except FileExistsError:
         return False
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
         _fsync(path.parent)
     return True
 
@@ -60,11 +57,11 @@ def replace_json(path: Location, content: dict[str, Any]) -> None:
         path.write_bytes(text)
         return
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
-    with temporary.open("wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        _write_through(temporary, text)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     _fsync(path.parent)
 
 
@@ -136,6 +133,13 @@ def fsync_tree(folder: Path, root: Location) -> None:
     while folder != root:
         folder = folder.parent
         _fsync(folder)
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _fsync(path: Path) -> None:

@@ -49,10 +49,15 @@ def create(path: Location, content: bytes) -> bool:
         return path.create(content)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with path.open("xb") as file:
-            file.write(content)
+        file = path.open("xb")
     except FileExistsError:
         return False
+    try:
+        with file:
+            file.write(content)
+    except OSError:  # a full disk must not leave an empty file that says nothing
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -49,3 +49,12 @@ def test_renewed_while_held(tmp_path):
 
 def test_no_folder_no_claims(tmp_path):
     assert not claimed(tmp_path / "missing", "unit")
+
+
+def test_a_claim_whose_maker_died_before_its_first_byte_grows_stale(tmp_path):
+    (tmp_path / "unit").touch()
+    assert claimed(tmp_path, "unit")
+    os.utime(tmp_path / "unit", (1, 1))
+    assert not claimed(tmp_path, "unit")
+    with Claims(tmp_path) as claims:
+        assert claims.take("unit")

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from distsae.errors import WrongInput
@@ -50,3 +52,16 @@ def test_attempt_of_a_living_producer_is_left_alone(tmp_path):
 def test_no_store(tmp_path):
     with pytest.raises(WrongInput, match="must be a store"):
         collect_orphans(tmp_path)
+
+
+def test_half_written_records_are_collected_when_they_are_old(tmp_path):
+    begin_store(tmp_path, attributes())
+    write_unit(tmp_path, attributes(), 0)
+    left = [tmp_path / ".dataset.json.1.tmp", tmp_path / "commits" / ".unit-000001.json.2.tmp"]
+    for path in left:
+        path.write_text("{")
+    assert collect_orphans(tmp_path).attempts == 0  # their writer may be alive
+    for path in left:
+        os.utime(path, (1, 1))
+    assert collect_orphans(tmp_path).attempts == 2
+    assert not any(path.exists() for path in left)
