@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,15 +14,7 @@ import torch
 
 from distsae import SAE
 from distsae.cli.main import main
-
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")},
-    "ACCELERATE_USE_CPU": "true",
-    "OMP_NUM_THREADS": "1",
-    "GLOO_SOCKET_IFNAME": "lo",
-    "PYTHONPATH": str(ROOT),
-}
+from tests.end_to_end.launching import ENVIRONMENT, launch
 
 
 def _arguments(store: Path, out: Path, **changes: object) -> list[str]:
@@ -47,19 +38,6 @@ def _arguments(store: Path, out: Path, **changes: object) -> list[str]:
     return ["train", *(word for name, value in (values | changes).items() for word in (f"--{name}", str(value)))]
 
 
-def _launch(arguments: list[str], processes: int = 2) -> subprocess.CompletedProcess[str]:
-    config = ROOT / "cluster_configs" / "cpu_2.yaml"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    return subprocess.run(
-        [*command, "--num_processes", str(processes), "-m", "distsae", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=ENVIRONMENT,
-        cwd=arguments[4].rsplit("/", 1)[0],
-    )
-
-
 def _metrics(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
@@ -80,7 +58,7 @@ def alone(tiny_store, tmp_path_factory):
     ],
 )
 def test_several_processes_train_what_one_does(mesh, processes, alone, tiny_store, tmp_path):
-    done = _launch(_arguments(tiny_store, tmp_path / "run", **mesh), processes)
+    done = launch(_arguments(tiny_store, tmp_path / "run", **mesh), processes)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("training d_sae 128") == 1  # one process speaks for both
     assert done.stderr.count(f"wrote {tmp_path / 'run' / 'sae'}") == 1
@@ -117,7 +95,7 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tiny_store, tmp_p
     assert main(_arguments(tiny_store, out, **{"checkpoint.every": 5})) == 0
     shutil.rmtree(out / "checkpoints" / "step-00000010")
     shutil.rmtree(out / "sae")
-    done = _launch(_arguments(tiny_store, out, **{"checkpoint.every": 5, "mesh.feature": 2}))
+    done = launch(_arguments(tiny_store, out, **{"checkpoint.every": 5, "mesh.feature": 2}))
     assert done.returncode == 0, done.stderr
     assert "resumed from" in done.stderr
     assert "step 7: features ranked again" in done.stderr
@@ -128,7 +106,7 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tiny_store, tmp_p
 
 @pytest.mark.heavy
 def test_wrong_input_under_accelerate_launch_is_said_once(tiny_store, tmp_path):
-    done = _launch(_arguments(tiny_store, tmp_path / "run", **{"mesh.feature": 4}))
+    done = launch(_arguments(tiny_store, tmp_path / "run", **{"mesh.feature": 4}))
     assert done.returncode != 0
     assert done.stderr.count("distsae: error: `mesh.data` * `mesh.feature` (=1 * 4) must equal") == 1
     assert not (tmp_path / "run").exists()
