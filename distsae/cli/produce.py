@@ -9,6 +9,8 @@ HELP = "Turn text into a store of a language model's activations; run it as ofte
 EXAMPLES = """
   distsae produce --model gpt2 --corpus texts/ --hooks '[blocks.6.resid_post]' --out stores/gpt2 --max_rows 10000000
   distsae produce --config produce.yaml --seed 1
+  distsae produce --config produce.yaml --out s3://bucket/gpt2       (credentials come from the environment)
+  distsae produce --config produce.yaml --keep_units 16     (no more on disk; training reads the store meanwhile)
   accelerate launch --config_file cluster_configs/X.yaml -m distsae produce --config produce.yaml   (shares the work)
   sbatch --array=0-7 ... distsae produce --config produce.yaml   (so does a job array; what was killed is run again)
 """

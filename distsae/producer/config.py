@@ -19,11 +19,12 @@ class ProduceConfig:
         corpus: .jsonl, .txt (both also as .gz or .zst), .parquet or .arrow file, a folder of them, a folder written by
             `save_to_disk`, or name of a Hugging Face data set.
         hooks: hooks to store, for example '[blocks.3.resid_post]'; or the path of any module.
-        out: folder of the store; an unfinished one is continued.
+        out: folder of the store, or its URL in an object store (s3://, gs://, az://); an unfinished one is continued.
         context_length: tokens in a context, BOS included.
         max_rows: token rows to produce, held-out ones included, rounded down to whole contexts; all of the corpus if
             not given.
-        unit_rows: token rows in a unit: what a process computes in memory and commits at once.
+        unit_rows: token rows in a unit: what a process computes and commits at once; it holds two in memory, the one
+            that is computed and the one that is being written.
         dtype: of the stored activations.
         keep_units: most units on disk at a time, for text without end: producers wait while so many are unread, and
             the one training run that reads the store removes what it is through with. Give `max_rows` too: the text is

@@ -90,7 +90,7 @@ class TrainConfig:
     """A training run.
 
     Args:
-        store: sealed activation store to read.
+        store: sealed activation store to read: a folder, or a URL of an object store.
         out: run folder to write.
         hook: hook to train on; may be left out if the store holds one only.
         seed: seed of the initial features and of the order of rows.
