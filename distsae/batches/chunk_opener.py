@@ -34,7 +34,7 @@ class ChunkOpener:
     def __init__(self, store: Store, hook: str) -> None:
         self._arrivals = Arrivals(store)
         self._store, self._hook, self._chunks = store, hook, store.chunks("train")
-        self._checked: set[tuple[int, int]] = set()
+        self._checked: set[int] = set()
         self._buffers: list[np.ndarray] = []
         self._scratch: list[np.ndarray] = []
 
@@ -54,23 +54,18 @@ class ChunkOpener:
         (relative,) = array.files(chunk.index * array.chunk_rows, chunk.index * array.chunk_rows + chunk.rows)
         promised = array.promised(relative)
         file = ChunkFile(folder / relative, promised, array.dtype.itemsize * array.shape[1])
-        if (chunk.unit, chunk.index) not in self._checked:
+        if visit.chunk not in self._checked:
             try:
                 self._check(file)
             except BaseException:
                 file.close()
                 raise
-            self._checked.add((chunk.unit, chunk.index))
+            self._checked.add(visit.chunk)
         return file
 
     def give_up(self) -> None:
         """Ends all waiting for units that are not there yet."""
         self._arrivals.give_up()
-
-    def forget_checks(self) -> None:
-        """Makes every file be checked again."""
-        self._checked.clear()
-        self._store.forget_checks()
 
     def memory_bytes(self, threads: int, most_open: int) -> int:
         """Returns the most memory that this takes with so many threads that open, and chunks open at the same time."""

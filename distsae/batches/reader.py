@@ -79,10 +79,6 @@ class BatchReader:
         self._ahead = (step + 1, self._thread.submit(self._read, step + 1)) if more else None
         return rows
 
-    def forget_checks(self) -> None:
-        """Makes every file be checked again when it is opened next."""
-        self._rows.forget_checks()
-
     def settle(self) -> None:
         """Waits until the next batch is ready and as much is read ahead as there is memory for."""
         if self._ahead is not None:

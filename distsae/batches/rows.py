@@ -95,10 +95,6 @@ class RowReader:
         assert self._current is not None
         return self._current.batch(step)
 
-    def forget_checks(self) -> None:
-        """Makes every file be checked again when it is opened next."""
-        self._opener.forget_checks()
-
     def settle(self) -> None:
         """Waits until as much is read ahead as there is memory for."""
         wait([future for _, filling in self._filling for future in filling])

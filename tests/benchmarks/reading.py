@@ -82,6 +82,7 @@ class Ways:
 
     def __init__(self, store: Store, hook: str, batch_tokens: int, epochs: int) -> None:
         self.store, self.hook, self.chunks, self.epochs = store, hook, store.chunks(), epochs
+        assert isinstance(store.path, Path)  # a raw read needs files
         self.files = [
             store.path / "data" / store.units[chunk.unit].attempt / store.chunk_file(hook, chunk)
             for chunk in self.chunks
@@ -132,7 +133,7 @@ class Ways:
         rows = 0
         for _ in range(self.epochs):
             if check:
-                reader.forget_checks()
+                _forget_checks(reader if isinstance(reader, RowReader) else reader._rows)
             first = self._epoch[reader] * self.order.steps_per_epoch
             rows += sum(len(read(step)) for step in range(first, first + self.order.steps_per_epoch))
             self._epoch[reader] += 1
@@ -150,6 +151,11 @@ class Ways:
         """Ends all threads."""
         self.rows.close()
         self.batches.close()
+
+
+def _forget_checks(rows: RowReader) -> None:
+    """Makes every file be checked again, but for those opened ahead, which the pass that begins need not read again."""
+    rows._opener._checked = {visit.chunk for lane in rows._lanes for visit, _ in lane._ahead._ahead}
 
 
 def measure(store: Store, hook: str, batch_tokens: int, rounds: int, cold: bool) -> None:
