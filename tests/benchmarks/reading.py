@@ -90,7 +90,7 @@ class Ways:
         self.order = StreamOrder([chunk.rows for chunk in self.chunks], batch_tokens, seed=0)
         self.rows = RowReader(store, hook, self.order, range(64))
         self.batches = BatchReader(store, hook, batch_tokens, 0, 0, 1)
-        self._buffers = [memoryview(page_aligned(store.buffer_bytes(hook))) for _ in range(64)]
+        self._buffers = [page_aligned(store.buffer_bytes(hook)).data for _ in range(64)]
         self._epoch = {self.rows: 0, self.batches: 0}
 
     def raw(self) -> int:
