@@ -23,7 +23,7 @@ _BLOCKS = 2
 _LANES = 2
 """Each has a thread that fills blocks and one that opens and checks files ahead of it."""
 
-_PIECE_BYTES = 2**18
+_PIECE_BYTES = 2**19
 """Read from a file at once; less costs noticeably more for each byte."""
 
 _MOST_STEPS = 64
@@ -33,7 +33,7 @@ _ROOMY_BYTES = 2**30
 class RowReader:
     """Rows of `streams` in the order of `StreamOrder`.
 
-    Two threads fill blocks of so many batches that a stream gives 256 KiB to each, or more, one ahead of the one in
+    Two threads fill blocks of so many batches that a stream gives 512 KiB to each, or more, one ahead of the one in
     use; two more open chunks, and check their files, ahead of need. Memory: at most `memory_bytes`. Rows go straight
     from the files to where they belong; only chunks that cannot be read in parts (other codecs, object stores) are kept
     in memory, at most two for each stream if these fit into 1 GiB, else as many as do, but never less than five for
