@@ -16,7 +16,7 @@ import google_crc32c
 import numpy as np
 
 from distsae.errors import TornData
-from distsae.store.attempt_files import TRAILER
+from distsae.store.attempt_files import TRAILER, fill_from
 from distsae.store.records import FileRecord
 
 __all__ = ["ChunkFile", "ChunkInMemory", "OpenChunk"]
@@ -87,17 +87,9 @@ class ChunkFile:
         os.close(self._descriptor)
 
     def _read(self, parts: Sequence[memoryview], offset: int) -> None:
-        """Fills `parts` from byte `offset` on, without a copy and without the GIL."""
         wanted = sum(map(len, parts))
-        read = os.preadv(self._descriptor, parts, offset)
-        if read == wanted:
-            return
-        if not read:
+        if fill_from(self._descriptor, list(parts), offset) != wanted:
             raise TornData(f"{self._file} is damaged: it has become shorter than its commit record promises")
-        left, offset = list(parts), offset + read  # one call reads no more than 2 GB
-        while read >= len(left[0]):
-            read -= len(left.pop(0))
-        self._read([left[0][read:], *left[1:]], offset)
 
 
 class ChunkInMemory:

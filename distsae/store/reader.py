@@ -208,11 +208,6 @@ class Store:
         """Says whether a file of a unit ends with its crc32c (`attempt_files.py`); None if no array has it."""
         return trails(file, {name: self.array(unit, name).trailing for name in self.arrays})
 
-    def forget_checks(self) -> None:
-        """Makes `read_rows` check every file again."""
-        for array in self._arrays.values():
-            array.forget_checks()
-
     @property
     def arrays(self) -> tuple[str, ...]:
         """Names of the arrays that every unit has."""

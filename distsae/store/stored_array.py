@@ -115,10 +115,6 @@ class StoredArray:
             self._checked.add(relative)
         return _as_rows(part, self.dtype, self.shape)
 
-    def forget_checks(self) -> None:
-        """Makes the next read of every file check it again."""
-        self._checked.clear()
-
     def read(self) -> np.ndarray:
         """Returns all rows.
 
