@@ -68,7 +68,7 @@ class StreamOrder:
     ) -> None:
         if batch_tokens <= 0 or batch_tokens % streams:
             raise WrongInput(f"`batch_tokens` (={batch_tokens}) must be a positive multiple of {streams}")
-        self.streams, self.rows_per_stream = streams, batch_tokens // streams
+        self.batch_tokens, self.streams, self.rows_per_stream = batch_tokens, streams, batch_tokens // streams
         self._chunk_rows, self._seed = np.asarray(chunk_rows, dtype=np.int64), seed
         self._passes = [np.arange(len(chunk_rows))] if windows is None else [np.asarray(w) for w in windows]
         rows = [int(self._chunk_rows[chunks].sum()) for chunks in self._passes]

@@ -24,13 +24,21 @@ from distsae.seeds import numpy_generator
 from distsae.store import Store
 
 
-def in_streams(store: Store, hook: str, batch_tokens: int, epochs: int, seed: int) -> Tensor:
-    """Returns the means of all batches of some epochs, as training gets them, float64 `[batches, d_in]`."""
-    order = StreamOrder([chunk.rows for chunk in store.chunks()], batch_tokens, seed)
+def in_streams(store: Store, hook: str, order: StreamOrder, steps: int) -> Tensor:
+    """Returns the means of the first batches of an order, as training gets them, float64 `[batches, d_in]`."""
     reader = RowReader(store, hook, order, range(64))
-    means = [_sum(reader.read(step)) / batch_tokens for step in range(epochs * order.steps_per_epoch)]
+    means = [_sum(reader.read(step)) / order.batch_tokens for step in range(steps)]
     reader.close()
     return torch.stack(means)
+
+
+def in_windows(store: Store, batch_tokens: int, seed: int, units: int) -> StreamOrder:
+    """Returns the order in which the rows would be read if the store were bounded, with windows of so many units."""
+    chunks = store.chunks()
+    numbers: dict[int, list[int]] = {}
+    for number, chunk in enumerate(chunks):
+        numbers.setdefault(chunk.unit // units, []).append(number)
+    return StreamOrder([chunk.rows for chunk in chunks], batch_tokens, seed, windows=list(numbers.values()))
 
 
 def natural_places(store: Store) -> Iterator[tuple[int, np.ndarray]]:
@@ -85,6 +93,7 @@ def main() -> None:
     mean = sum(_sum(store.read_chunk(hook, chunk)) for chunk in store.chunks()) / store.rows
     assert isinstance(mean, Tensor)
     variance = store.statistics(hook).variance
+    epochs = StreamOrder.of(store, tokens, given.seed)
     print(
         f"{store.rows:,} rows of {store.path}, hook {hook}, batches of {tokens} rows; variance of the batch mean over "
         "that of independent rows\n\n| order | ratio | standard error | batches |\n|---|---|---|---|"
@@ -92,7 +101,12 @@ def main() -> None:
     for name, means in (
         (
             f"64 streams over permuted chunks, {given.epochs} epochs",
-            in_streams(store, hook, tokens, given.epochs, given.seed),
+            in_streams(store, hook, epochs, given.epochs * epochs.steps_per_epoch),
+        ),
+        *(
+            (f"the same in windows of {units} unit(s)", in_streams(store, hook, windowed, windowed.steps_per_epoch))
+            for units in (1, 2)
+            for windowed in [in_windows(store, tokens, given.seed, units)]
         ),
         ("drawn at random", by_place(store, hook, tokens, drawn)),
         ("as in the corpus", by_place(store, hook, tokens, natural)),
