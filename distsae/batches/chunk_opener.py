@@ -47,6 +47,8 @@ class ChunkOpener:
         """
         chunk = self._chunks[visit.chunk]
         self._arrivals.wait_for(chunk.unit)
+        if self._store.attributes.keep_units is not None:  # read once: what is behind may be forgotten
+            self._store.forget_before(chunk.unit - self._store.attributes.keep_units)
         array = self._array(chunk.unit)
         folder = _folder_of_files(array)
         if folder is None:

@@ -11,11 +11,12 @@ Every step can be cut short: the mark moves first, what lies before it is rubbis
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from distsae.errors import WrongInput
 from distsae.store.attributes import StoreAttributes
-from distsae.store.commit import committed_units, seal_store
+from distsae.store.commit import committed_units, read_attributes, seal_store
 from distsae.store.durable import read_json, replace_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, entries, remove_tree
@@ -75,8 +76,15 @@ def begin_reading(root: Location, reader: str, unit: int) -> bool:
         WrongInput: another run reads the store.
     """
     refuse_other_reader(root, reader)
-    seen = reading(root)
+    seen, attributes = reading(root), read_attributes(root)
+    assert attributes is not None
+    assert attributes.keep_units is not None
     replace_json(StorePaths(root).reading, Reading(min(seen.released, unit), reader)._asdict())
+    if unit < seen.released:  # what there is no room for is produced again as well
+        first, units = unit + attributes.keep_units, len(unit_sizes(attributes))
+        _remove_units(
+            StorePaths(root), lambda there: there >= first and unit_split(attributes, there, units) == "train"
+        )
     return unit < seen.released
 
 
@@ -84,8 +92,10 @@ def release(root: Location, reader: str, unit: int) -> None:
     """Gives up the train units before `unit`: their space is free and producers may go on.
 
     Raises:
+        WrongInput: another run reads the store now.
         TornData: the record of reading is damaged.
     """
+    refuse_other_reader(root, reader)
     if unit > reading(root).released:
         replace_json(StorePaths(root).reading, Reading(unit, reader)._asdict())
     remove_released(root)
@@ -96,8 +106,12 @@ def remove_released(root: Location) -> None:
     paths, first = StorePaths(root), reading(root).released
     if not first:
         return
+    _remove_units(paths, lambda unit: unit < first)
+
+
+def _remove_units(paths: StorePaths, chosen: Callable[[int], bool]) -> None:
     for path in (*entries(paths.commits, "unit-"), *entries(paths.data, "unit-")):
-        if path.name < paths.unit_name(first):
+        if chosen(paths.unit_number(path.name)):
             remove_tree(path)
 
 
@@ -106,7 +120,11 @@ def seal_early(root: Location, attributes: StoreAttributes) -> None:
     if attributes.keep_units is None or StorePaths(root).dataset.exists():
         return
     if committed_units(root, len(unit_sizes(attributes))).issuperset(units_to_seal(attributes)):
-        seal_store(root, attributes)
+        try:
+            seal_store(root, attributes)
+        except FileNotFoundError:  # another process sealed it, and its reader has released a unit since
+            if not StorePaths(root).dataset.exists():
+                raise
 
 
 def units_wanted(root: Location, attributes: StoreAttributes) -> set[int]:

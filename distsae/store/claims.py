@@ -8,13 +8,16 @@ while or its process is gone. If two producers work on the same unit all the sam
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
 import threading
+import time
 import uuid
 from types import TracebackType
 
+from distsae.errors import CannotContinue
 from distsae.store.location import Location, create, touch
 
 __all__ = ["STALE_AFTER", "Claims", "claimed", "file_system_time"]
@@ -48,7 +51,8 @@ class Claims:
         self._ended.set()
         self._thread.join()
         for path in self._held:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError, CannotContinue):  # it grows stale by itself
+                path.unlink(missing_ok=True)
 
     def take(self, name: str) -> bool:
         """Claims `name` unless somebody alive has; says whether it is ours now."""
@@ -63,15 +67,16 @@ class Claims:
         return True
 
     def release(self, name: str) -> None:
-        """Gives up our claim on `name`."""
+        """Gives up our claim on `name`, if we have one."""
         path = self._folder / name
-        self._held.discard(path)
-        path.unlink(missing_ok=True)
+        if path in self._held:
+            self._held.discard(path)
+            path.unlink(missing_ok=True)
 
     def _renew(self) -> None:
         while not self._ended.wait(self._renew_every):
             for path in tuple(self._held):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError, CannotContinue):  # the next round tries again
                     touch(path, self._owner)
                     if path not in self._held:  # given back in the meantime; an object would be there again
                         path.unlink(missing_ok=True)
@@ -91,13 +96,20 @@ def claimed(folder: Location, name: str) -> bool:
 
 
 def file_system_time(folder: Location) -> float:
-    """The time by the clock of the file system, which may be another machine's."""
+    """The time by the clock of the file system, which may be another machine's; ours if we may not write there."""
     probe = folder / f".now-{uuid.uuid4().hex}"
-    probe.write_bytes(b"")
+    try:
+        probe.write_bytes(b"")
+    except PermissionError:
+        return time.time()
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return time.time()
     try:
         return probe.stat().st_mtime
     finally:
-        probe.unlink()
+        probe.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

@@ -21,9 +21,11 @@ from distsae.store.location import Location, remove_tree
 from distsae.store.plan import planned_rows, unit_sizes, units_to_seal
 from distsae.store.records import UnitRecord
 
-__all__ = ["begin_store", "commit_unit", "committed_units", "read_attributes", "read_records", "seal_store"]
+__all__ = ["MARKER", "begin_store", "commit_unit", "committed_units", "read_attributes", "read_records", "seal_store"]
 
 _READERS = 8
+MARKER = "zarr.json"
+"""The file without which an attempt is none."""
 
 
 def begin_store(root: Location, attributes: StoreAttributes) -> StoreAttributes:
@@ -54,17 +56,25 @@ def read_attributes(root: Location) -> StoreAttributes | None:
     """Returns what the store at `root` was begun with, or None if nothing was begun there."""
     try:
         return StoreAttributes.from_json(read_json(StorePaths(root).attributes))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
 def commit_unit(root: Location, record: UnitRecord) -> bool:
-    """Makes an attempt part of the store; if another attempt already is, removes ours and returns False."""
+    """Makes an attempt part of the store; if another attempt already is, removes ours and returns False.
+
+    Raises:
+        TornData: the attempt was taken for that of a dead writer, and removed, before it was committed.
+    """
     paths = StorePaths(root)
-    if publish_json(paths.commit(record.index), record.to_json()):
-        return True
-    remove_tree(paths.attempt(record.attempt))
-    return False
+    path, attempt = paths.commit(record.index), paths.attempt(record.attempt)
+    if not publish_json(path, record.to_json()):
+        remove_tree(attempt)
+        return False
+    if not (attempt / MARKER).is_file():  # see `collect.py`
+        path.unlink(missing_ok=True)
+        raise TornData(f"{attempt} was removed before it was committed; run it again")
+    return True
 
 
 def committed_units(root: Location, units: int) -> set[int]:

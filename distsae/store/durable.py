@@ -43,7 +43,7 @@ def publish_json(path: Location, content: dict[str, Any]) -> bool:
         _write_through(temporary, text.encode())
         os.link(temporary, path)
     except FileExistsError:
-        return False
+        return path.read_bytes() == text.encode()  # ours: a network file system may ask twice for one link
     finally:
         temporary.unlink(missing_ok=True)
         _fsync(path.parent)

@@ -74,6 +74,10 @@ class StorePaths:
         """Name of a unit, in commits and in data."""
         return f"unit-{unit:06d}"
 
+    def unit_number(self, name: str) -> int:
+        """Number of the unit with this name, or with a file of this name."""
+        return int(name.removeprefix("unit-").partition(".")[0])
+
     def commit(self, unit: int) -> Location:
         """The commit record of a unit."""
         return self.commits / f"{self.unit_name(unit)}.json"

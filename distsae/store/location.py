@@ -21,26 +21,34 @@ __all__ = ["Location", "create", "entries", "files_under", "local_copy", "locati
 
 Location = Path | ObjectPath
 
-_URL = re.compile(r"^([a-z][a-z0-9+.-]*)://")
+_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):(/.*)$")
+_SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
 
 
 def location(place: str | Location) -> Location:
     """Returns what the user wrote as a path: a URL (`s3://bucket/folder`) or a folder.
 
     Raises:
-        WrongInput: a URL of a kind that several processes cannot share.
+        WrongInput: it is neither.
     """
     if isinstance(place, ObjectPath):
         return place
     text = str(place)
-    scheme = _URL.match(text)
-    if scheme is None:
-        return Path(place).expanduser()
-    if scheme[1] == "file":
-        return Path(text.removeprefix("file://"))
-    if scheme[1] == "memory":
-        raise WrongInput(f"`{text}` must be a place that other processes see too; got memory; do use a folder or a URL")
-    return ObjectPath(text)
+    url = _URL.match(text) if isinstance(place, str) else None
+    if url is None:
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:
+            raise WrongInput(f"`{text}` must be a folder; got {error}; do write it out") from None
+    scheme, rest = url[1].lower(), url[2]
+    if scheme == "file" and (file := re.fullmatch(r"(?://(?:localhost)?)?(/[^/].*)", rest)):
+        return Path(file[1])
+    if scheme not in _SCHEMES or not re.match(r"//[^/]", rest):
+        raise WrongInput(
+            f"`{text}` must be a folder or the URL of one in an object store; got neither; do write it like "
+            f"s3://bucket/folder (or {', '.join(f'{name}://' for name in _SCHEMES[1:])})"
+        )
+    return ObjectPath(f"{scheme}:{rest}")
 
 
 def create(path: Location, content: bytes) -> bool:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import functools
 import os
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,9 @@ from distsae.errors import CannotContinue, WrongInput
 
 __all__ = ["ObjectPath", "ObjectStat"]
 
-_RETRIES, _RETRY_SECONDS = 6, 60
+_RETRIES, _RETRY_SECONDS = 1000, 60  # the seconds decide
+
+_NO_KEY = re.compile(r"169\.254\.169\.254|metadata\.google|/latest/api/token")
 
 
 class ObjectStat(NamedTuple):
@@ -52,9 +55,6 @@ class ObjectPath:
 
     def __hash__(self) -> int:
         return hash(str(self))
-
-    def __lt__(self, other: ObjectPath) -> bool:
-        return str(self) < str(other)
 
     def __truediv__(self, name: str) -> ObjectPath:
         return ObjectPath(self.root, f"{self.key}/{name}")
@@ -157,7 +157,10 @@ class ObjectPath:
             try:
                 _library().put(self._store(), self.key, content, mode="create")
             except _library().exceptions.AlreadyExistsError:
-                return self.read_bytes() == content
+                try:
+                    return self.read_bytes() == content
+                except FileNotFoundError:  # removed just now; it was not ours
+                    return False
         return True
 
     def unlink(self, missing_ok: bool = False) -> None:
@@ -204,9 +207,10 @@ class ObjectPath:
             if _is_bucket_missing(error):
                 raise self._no_bucket() from None
             reason = str(error).strip().splitlines()[0]
-            raise CannotContinue(
-                f"{self} could not be {done}: {reason[:300]}; do check credentials, endpoint and network"
-            ) from error
+            advice = "check credentials, endpoint and network"
+            if _NO_KEY.search(reason):  # without keys the library asks the machine of a cloud for some
+                advice = "set credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what your vendor calls them)"
+            raise CannotContinue(f"{self} could not be {done}: {reason[:300]}; do {advice}") from error
 
     def _no_bucket(self) -> WrongInput:
         return WrongInput(f"`{self.root}` must be in a bucket that exists; got none of that name; do create it")

@@ -80,13 +80,22 @@ class Store:
         try:
             # Of a bounded store only the held-out unit is sure to be there; the others come and go.
             sealed = [unit for unit, digest in enumerate(digests) if digest is not None]
-            units = read_records(root, sealed if attributes.keep_units is None else sealed[-1:])
+            if attributes.keep_units is not None:
+                sealed = [unit for unit in sealed if unit_split(attributes, unit, len(digests)) == "heldout"]
+            units = read_records(root, sealed)
         except FileNotFoundError as error:
             raise TornData(f"{error.filename} is missing from a sealed store") from None
         for record in units:
             if record.digest != digests[record.index]:
                 raise TornData(f"{paths.commit(record.index)} is not the record that the store was sealed with")
         return cls(root, attributes, tuple(units), dataset)
+
+    def forget_before(self, unit: int) -> None:
+        """Lets go of what is known of train units before `unit`, for readers that never come back to them."""
+        for known in [known for known in tuple(self._records) if known < unit]:
+            self._records.pop(known, None)
+        for place in [place for place in tuple(self._arrays) if place[0] < unit]:
+            self._arrays.pop(place, None)
 
     def committed(self) -> tuple[UnitRecord, ...]:
         """Returns the commit records that are there now: of a bounded store not those of all units.

@@ -14,6 +14,7 @@ from distsae.store import (
     merge_stores,
     reading,
     release,
+    seal_early,
     seal_store,
     unit_sizes,
     units_done,
@@ -24,6 +25,7 @@ from distsae.store import (
 )
 from distsae.store.bounded import Reading
 from distsae.store.durable import replace_json
+from distsae.store.location import create
 from tests.store.synthetic import attributes, write_store, write_unit
 
 ATTRS = attributes(contexts=200, heldout_contexts=4, keep_units=4)  # 18 train units or so, and one held out
@@ -102,6 +104,58 @@ def test_an_open_store_knows_what_is_to_come(root, tmp_path):
     for chunk in (chunk for chunk in store.chunks() if 4 <= chunk.unit < 6):  # without opening the store again
         assert torch.equal(store.read_chunk(HOOK, chunk), whole.read_chunk(HOOK, chunk))
     assert Store.open(root).content_digest == store.content_digest
+
+
+def test_the_disk_stays_bounded_when_the_reader_goes_back(root):
+    _fill(root)
+    begin_reading(root, "runs/a", 0)
+    release(root, "runs/a", 6)
+    _fill(root)
+    begin_reading(root, "runs/a", 2)
+    assert committed_units(root, UNITS) == {HELDOUT}
+    _fill(root)
+    assert committed_units(root, UNITS) == {2, 3, 4, 5, HELDOUT}
+    assert sorted(path.name for path in (root / "data").iterdir()) == [f"unit-{u:06d}" for u in (2, 3, 4, 5, HELDOUT)]
+
+
+def test_a_run_that_was_given_up_releases_nothing(root):
+    _fill(root)
+    begin_reading(root, "runs/a", 0)
+    (root / "reading.json").unlink()  # what the error of a second run advises
+    begin_reading(root, "runs/b", 0)
+    with pytest.raises(WrongInput, match="must have one reader"):
+        release(root, "runs/a", 2)
+    assert committed_units(root, UNITS) == {0, 1, 2, 3, HELDOUT}
+
+
+def test_a_long_reading_remembers_a_window_or_two(root):
+    _fill(root)
+    seal_store(root, ATTRS)
+    store = Store.open(root)
+    for unit in range(4):
+        store.array(unit, f"act/{HOOK}")
+    store.forget_before(3)
+    assert set(store._records) == {3, HELDOUT}
+    assert {unit for unit, _ in store._arrays} == {3}
+    store.record(2)  # and reads again what it forgot
+
+
+def test_sealing_late_is_no_fault(root):
+    """Another process has sealed the store, and its reader has released a unit, since we looked."""
+    _fill(root)
+    seal_store(root, ATTRS)
+    sealed = (root / "dataset.json").read_bytes()
+    (root / "dataset.json").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+
+        def late(*arguments):
+            create(root / "dataset.json", sealed)
+            release(root, "runs/a", 2)
+            return seal_store(*arguments)
+
+        patch.setattr("distsae.store.bounded.seal_store", late)
+        seal_early(root, ATTRS)
+    assert (root / "dataset.json").read_bytes() == sealed
 
 
 def test_a_reader_that_goes_back_gets_the_same_rows_again(root):

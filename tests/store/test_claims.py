@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 
+from distsae.errors import CannotContinue
+from distsae.store import claims as claims_module
 from distsae.store.claims import STALE_AFTER, Claims, claimed
 
 
@@ -58,3 +60,38 @@ def test_a_claim_whose_maker_died_before_its_first_byte_grows_stale(tmp_path):
     assert not claimed(tmp_path, "unit")
     with Claims(tmp_path) as claims:
         assert claims.take("unit")
+
+
+def test_only_the_owner_gives_a_claim_back(tmp_path):
+    with Claims(tmp_path) as first, Claims(tmp_path) as second:
+        assert first.take("unit")
+        assert not second.take("unit")
+        second.release("unit")
+        assert claimed(tmp_path, "unit")
+
+
+def test_renewing_outlasts_a_fault(tmp_path, monkeypatch):
+    real, failing = claims_module.touch, [OSError("stale handle"), CannotContinue("no network")]
+
+    def touch(path, content):
+        if failing:
+            raise failing.pop()
+        real(path, content)
+
+    monkeypatch.setattr(claims_module, "touch", touch)
+    with Claims(tmp_path, renew_every=0.01) as claims:
+        claims.take("unit")
+        os.utime(tmp_path / "unit", (1, 1))
+        while (tmp_path / "unit").stat().st_mtime < 10:
+            time.sleep(0.01)
+    assert not failing
+
+
+def test_who_may_not_write_may_ask(tmp_path, monkeypatch):
+    (tmp_path / "unit").write_text('{"host": "elsewhere", "pid": 1}')
+
+    def refused(path, content):
+        raise PermissionError(13, "not yours")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", refused)
+    assert claimed(tmp_path, "unit")

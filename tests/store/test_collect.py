@@ -1,13 +1,20 @@
 import os
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from distsae.errors import WrongInput
+from distsae.errors import TornData, WrongInput
 from distsae.store import (
     Claims,
     Store,
     begin_store,
+    collect,
     collect_orphans,
+    commit_unit,
+    committed_units,
+    location,
     seal_store,
     unit_contexts,
     verify_store,
@@ -65,3 +72,79 @@ def test_half_written_records_are_collected_when_they_are_old(tmp_path):
         os.utime(path, (1, 1))
     assert collect_orphans(tmp_path).attempts == 2
     assert not any(path.exists() for path in left)
+
+
+def test_collecting_beside_a_writer_removes_nothing_that_is_committed(tmp_path):
+    attrs = attributes(contexts=900)
+    begin_store(tmp_path, attrs)
+    ended = threading.Event()
+
+    def collecting():
+        times = 0
+        while not ended.is_set():
+            assert collect_orphans(tmp_path).attempts == 0
+            times += 1
+        return times
+
+    units = len(unit_contexts(attrs))
+    with ThreadPoolExecutor(1) as pool, Claims(tmp_path / "claims") as claims:
+        collector = pool.submit(collecting)
+        try:
+            for unit in range(units):
+                assert claims.take(f"unit-{unit:06d}")
+                assert write_unit(tmp_path, attrs, unit)
+                claims.release(f"unit-{unit:06d}")
+        finally:
+            ended.set()
+        assert collector.result() > 10
+    seal_store(tmp_path, attrs)
+    assert verify_store(Store.open(tmp_path)) == []
+
+
+@pytest.fixture(params=["local", "object"])
+def root(request, tmp_path):
+    if request.param == "local":
+        return tmp_path
+    return location(f"{request.getfixturevalue('object_store')}/{uuid.uuid4().hex}")
+
+
+def test_a_writer_that_wakes_up_after_its_attempt_was_collected_commits_nothing(root):
+    """It slept between its last file and its record, and its claim had grown stale."""
+    begin_store(root, attributes())
+    record = write_attempt(root, attributes(), 0, "train", unit_data(attributes(), 0))
+    assert collect_orphans(root).attempts == 1
+    with pytest.raises(TornData, match="removed before it was committed; run it again"):
+        commit_unit(root, record)
+    assert committed_units(root, 4) == set()
+    assert write_unit(root, attributes(), 0)
+
+
+def test_an_attempt_that_is_committed_while_it_is_being_collected_stays(root, monkeypatch):
+    begin_store(root, attributes())
+    record = write_attempt(root, attributes(), 0, "train", unit_data(attributes(), 0))
+    real, asked = collect._committed_attempt, []
+
+    def committed_attempt(paths, unit):
+        found = real(paths, unit)
+        asked.append(found)
+        if len(asked) == 1:  # just after the first look; the writer's own look comes before the attempt is hidden
+            assert commit_unit(root, record)
+        return found
+
+    monkeypatch.setattr(collect, "_committed_attempt", committed_attempt)
+    assert collect_orphans(root).attempts == 0
+    assert asked == [None, record.attempt]
+    for unit in (1, 2, 3):
+        write_unit(root, attributes(), unit)
+    seal_store(root, attributes())
+    assert verify_store(Store.open(root)) == []
+
+
+def test_stale_claims_are_removed(tmp_path):
+    begin_store(tmp_path, attributes())
+    with Claims(tmp_path / "claims") as claims:
+        claims.take("unit-000000")
+        (tmp_path / "claims" / "unit-000001").write_text('{"host": "elsewhere", "pid": 1}')
+        os.utime(tmp_path / "claims" / "unit-000001", (1, 1))
+        collect_orphans(tmp_path)
+        assert [path.name for path in (tmp_path / "claims").iterdir()] == ["unit-000000"]

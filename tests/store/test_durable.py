@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 
 import google_crc32c
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from distsae.errors import TornData
-from distsae.store.durable import crc32c, fsync_tree, publish_json, read_json
+from distsae.store.durable import crc32c, fsync_tree, publish_json, read_json, replace_json
 
 
 def test_first_writer_wins_and_leaves_no_scratch(tmp_path):
@@ -65,3 +66,24 @@ def test_fsync_tree_reaches_every_file(tmp_path):
     fsync_tree(tmp_path / "a" / "b", tmp_path)
     with pytest.raises(FileNotFoundError):
         fsync_tree(tmp_path / "missing", tmp_path)
+
+
+def test_a_link_of_which_only_the_answer_was_lost_is_ours(tmp_path, monkeypatch):
+    """A network file system asks again then, and is told that the name exists."""
+    real = os.link
+
+    def link(source, target):
+        real(source, target)
+        raise FileExistsError(17, "File exists", str(target))
+
+    monkeypatch.setattr(os, "link", link)
+    assert publish_json(tmp_path / "a.json", {"attempt": "mine"})
+    assert not publish_json(tmp_path / "a.json", {"attempt": "another's"})
+    assert read_json(tmp_path / "a.json") == {"attempt": "mine"}
+
+
+def test_replacing(tmp_path):
+    replace_json(tmp_path / "a.json", {"released": 2})
+    replace_json(tmp_path / "a.json", {"released": 4})
+    assert read_json(tmp_path / "a.json") == {"released": 4}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

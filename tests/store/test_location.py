@@ -24,8 +24,14 @@ def test_what_users_write(monkeypatch):
     assert location("file:///a/b") == Path("/a/b")
     assert location("s3://bucket/a/b") == ObjectPath("s3://bucket/a/b")
     assert location(location("gs://bucket/a")) == ObjectPath("gs://bucket/a")
-    with pytest.raises(WrongInput, match="other processes see"):
-        location("memory:///a")
+    assert location("file://localhost/a/b") == Path("/a/b")
+    assert location("S3://bucket/a") == ObjectPath("s3://bucket/a")
+    assert location("a:b/c") == Path("a:b/c")
+    for wrong in ("memory:///a", "s3:/bucket/a", "s3://", "file://a/b", "http://host/a", "ftp://host/a"):
+        with pytest.raises(WrongInput, match=r"must be a folder or the URL of one.*like s3://bucket/folder"):
+            location(wrong)
+    with pytest.raises(WrongInput, match="must be a folder; got"):
+        location("~nobody-of-that-name/a")
 
 
 def test_create(folder):

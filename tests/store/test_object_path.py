@@ -77,6 +77,17 @@ def test_what_cannot_be_reached_is_one_line():
         ObjectPath("nosuch://bucket/store").read_bytes()
 
 
+def test_an_object_that_is_gone_again_when_its_creator_is_asked_for(folder, monkeypatch):
+    file = folder / "claim"
+    file.create(b"another's")
+
+    def gone(path):
+        raise FileNotFoundError(2, "no such object", str(path))
+
+    monkeypatch.setattr(ObjectPath, "read_bytes", gone)
+    assert not file.create(b"mine")
+
+
 @pytest.mark.usefixtures("object_store")
 def test_a_server_that_is_not_there(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

@@ -96,6 +96,11 @@ def test_a_flipped_byte_and_a_missing_object_are_named(store, url):
     with pytest.raises(TornData, match=str(file)):
         Store.open(url).read_chunk(store.attributes.hooks[0], chunk)
     assert len(verify_store(Store.open(url))) == 1
+    buffer = np.empty(store.buffer_bytes(store.attributes.hooks[0]), np.uint8)
+    for shortened in (content[:-1], content[:8], b""):
+        file.write_bytes(bytes(shortened))
+        with pytest.raises(TornData, match=f"{file} is damaged"):
+            Store.open(url).read_rows(store.attributes.hooks[0], chunk, 0, 4, buffer)
     file.unlink()
     with pytest.raises(TornData, match=f"{file} is missing"):
         Store.open(url).read_chunk(store.attributes.hooks[0], chunk)
