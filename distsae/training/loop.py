@@ -24,7 +24,7 @@ from distsae.training.launch import check_processes, start_accelerator, start_tr
 from distsae.training.metrics import Meter
 from distsae.training.phases import Phases
 from distsae.training.plain_engine import PlainEngine
-from distsae.training.resume import find_resume_point
+from distsae.training.resume import ResumePoint, find_resume_point
 from distsae.training.run_folder import RunFolder
 from distsae.training.selection_cost import SelectionCost, watched
 from distsae.training.state import TrainingState
@@ -121,12 +121,19 @@ class _Run:
 
     def go(self) -> None:
         """Trains from the newest checkpoint, or from the start, to the end."""
+        point = find_resume_point(self.config, self.folder, self.store)
+        if point is not None and point.finished and self.units.bounded:
+            # To write the SAE once more would take rows that are gone, and perhaps nobody is there to produce them.
+            self._end()
+            say(f"{self.folder.path} is finished: nothing to do")
+            return
         meter = Meter(self.config.batch_tokens)
-        first = self._resume(meter)
+        first = 0 if point is None else self._resume(point, meter)
         if self.accelerator.is_main_process:
             self.folder.write_config(self.config)
             self.folder.keep_metrics_until(first)
             self.units.begin(min(first, self.steps - 1))
+        self.accelerator.wait_for_everyone()  # else a rank might look for units that still count as released
         start_tracking(self.accelerator, self.config)
         self._introduce(first)
         try:
@@ -206,11 +213,8 @@ class _Run:
         total, count = self.mesh.feature.sum(sums.to(self.device)).tolist()
         return total / count if count else None
 
-    def _resume(self, meter: Meter) -> int:
-        """Restores the checkpoint to go on from, if there is one; returns the steps done."""
-        point = find_resume_point(self.config, self.folder, self.store)
-        if point is None:
-            return 0
+    def _resume(self, point: ResumePoint, meter: Meter) -> int:
+        """Restores the checkpoint to go on from; returns the steps done."""
         self.state.phases.restore(point.step, point.facts["switch_step"], self.state.statistics)
         tensors = self.state.tensors()
         load(point.path, tensors, self.mesh.device_mesh)
@@ -263,10 +267,13 @@ class _Run:
             self.steps,
         )
         if sae is not None:
-            sae.save(self.folder.sae)
             self.folder.write_frozen_rule(dataclasses.asdict(gap))
+            sae.save(self.folder.sae)  # last: it says that the run is finished
             say(gap.sentence())
             say(f"wrote {self.folder.sae}")
+        self._end()
+
+    def _end(self) -> None:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             self.units.finished()

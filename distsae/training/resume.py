@@ -26,11 +26,13 @@ class ResumePoint:
         path: its folder.
         step: steps done.
         facts: what was saved beside the tensors.
+        finished: it is the end of the run, and the SAE of that end is there.
     """
 
     path: Path
     step: int
     facts: dict[str, Any]
+    finished: bool
 
 
 def find_resume_point(config: TrainConfig, folder: RunFolder, store: Store) -> ResumePoint | None:
@@ -88,4 +90,5 @@ def _choose(config: TrainConfig, folder: RunFolder, store: Store) -> ResumePoint
             f"`steps` (={config.steps}) must be at least the {step} that {path} has done; give more, or resume from an "
             "earlier checkpoint into another `out`"
         )
-    return ResumePoint(path, step, facts)
+    finished = step == config.steps and folder.holds_sae_of(step * config.batch_tokens)
+    return ResumePoint(path, step, facts, finished)

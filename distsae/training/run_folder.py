@@ -64,6 +64,14 @@ class RunFolder:
             )
         refuse_other_mathematics(yaml.safe_load(self._config.read_text()), config, str(self.path))
 
+    def holds_sae_of(self, tokens: int) -> bool:
+        """Says whether the SAE that training on `tokens` tokens ended with has been written, all of it."""
+        try:  # the file that `SAE.save` writes last; a run that went on since has an older one
+            seen = json.loads((self.sae / "config.json").read_text())["tokens_seen"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return False
+        return bool(seen == tokens) and (self.sae / "sae.safetensors").is_file()
+
     def write_config(self, config: TrainConfig) -> None:
         """Writes every key, defaults included; a kill leaves the old file or the new one."""
         self.path.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,11 @@ class UnitRelease:
                 "reading; do train for less, or produce more rows"
             )
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the store keeps units only as long as they are needed."""
+        return bool(self._windows)
+
     def begin(self, step: int) -> None:
         """The run reads from global batch `step` on; for one process to say."""
         if self._windows and begin_reading(self._store.path, self._run, self._first_unit(step)):
@@ -58,7 +63,7 @@ class UnitRelease:
             release(self._store.path, self._run, self._first_unit(min(done, self._steps - 1)))
 
     def finished(self) -> None:
-        """Nothing more is read, unless the run is resumed with more steps."""
+        """Nothing more is read, unless the run is resumed with more steps; saying it again changes nothing."""
         if self._windows:
             ended = self._steps == self._order.steps
             unit = self._windows[-1].stop if ended else self._first_unit(self._steps)

@@ -87,6 +87,17 @@ def test_the_disk_stays_bounded_while_all_rows_are_read(undisturbed):
     assert reading(folder / "store") == (units - 1, str((folder / "run").resolve()))
 
 
+def test_a_finished_run_that_is_started_again_has_nothing_to_do(undisturbed):
+    """Its rows are gone, and nobody is there to produce them again."""
+    folder = undisturbed[0]
+    files = [folder / "store" / "reading.json", *(folder / "run" / "sae").iterdir(), folder / "run" / "metrics.jsonl"]
+    before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
+    again = run_distsae(_train(folder / "store", folder / "run"), seconds=60)
+    assert again.returncode == 0, again.stderr
+    assert f"{folder / 'run'} is finished: nothing to do" in again.stderr
+    assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files] == before
+
+
 def test_the_plan_of_its_rows_is_that_of_a_store_that_keeps_everything(undisturbed, tiny_model_dir, corpus, tmp_path):
     whole = tmp_path / "whole"
     assert main(_job(tiny_model_dir, corpus).arguments(whole)) == 0
@@ -138,6 +149,9 @@ def test_two_processes_read_it_as_one_does(mesh, undisturbed, tiny_model_dir, co
     for line, other in zip(ours[:20], alone, strict=False):  # later a match at the cut may change places by rounding
         assert line["loss"] == pytest.approx(other["loss"], rel=1e-3)
     assert reading(store).released == len(unit_sizes(Store.open(store).attributes)) - 1
+    again = launch(_train(store, out, **mesh), processes=2)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("is finished: nothing to do") == 1
 
 
 def _metrics(out: Path) -> list[dict]:

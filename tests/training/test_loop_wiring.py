@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 
 from distsae.allocation import MutualSelector
 from distsae.checkpoint import facts_of
@@ -114,3 +115,24 @@ def test_a_resumed_run_does_not_warn_again(older, tiny_store, tmp_path, capsys, 
     said = capsys.readouterr().err
     assert "resumed from" in said
     assert said.count("warning: step") == older  # which does not know that it was said
+
+
+def test_nobody_reads_before_it_is_said_where_the_run_reads_on(tiny_store, tmp_path, monkeypatch):
+    """One process says it for all: without a meeting behind that, the others might read what still counts as gone."""
+    events = []
+
+    def watch(owner, name):
+        act = getattr(owner, name)
+
+        def watched(*arguments, **named):
+            events.append(name)
+            return act(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(loop.UnitRelease, "begin")
+    watch(Accelerator, "wait_for_everyone")
+    watch(loop.BatchReader, "batch")
+    train(config_of(tiny_store, tmp_path / "run", steps=2))
+    first = events.index("begin")
+    assert events[first : first + 3] == ["begin", "wait_for_everyone", "batch"]

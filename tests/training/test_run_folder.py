@@ -4,8 +4,10 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
 from distsae.errors import WrongInput
+from distsae.model import SAE, SAEConfig
 from distsae.parallel import MeshConfig
 from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
 from distsae.training.run_folder import RunFolder
@@ -98,3 +100,30 @@ def test_a_kill_while_the_config_is_written_leaves_the_old_one(folder, config, m
     with pytest.raises(KeyboardInterrupt):
         folder.write_config(dataclasses.replace(config, seed=5))
     assert (folder.path / "config.yaml").read_text() == before
+
+
+def test_the_sae_of_the_end_of_a_run(folder, config):
+    cfg = SAEConfig(
+        d_in=2,
+        d_sae=3,
+        k=1,
+        allocation="token_choice",
+        hook_name="h",
+        hook_layer=None,
+        model_name="m",
+        context_size=4,
+        prepend_bos=True,
+        tokens_seen=640,
+    )
+    sae = SAE(cfg, torch.zeros(2, 3), torch.zeros(3, 2), torch.zeros(3), torch.zeros(2))
+    assert not folder.holds_sae_of(640)
+    sae.save(folder.sae)
+    assert folder.holds_sae_of(640)
+    assert not folder.holds_sae_of(1280)  # the run has gone on since
+    weights, written = folder.sae / "sae.safetensors", folder.sae / "config.json"
+    weights.rename(folder.sae / "elsewhere")
+    assert not folder.holds_sae_of(640)
+    (folder.sae / "elsewhere").rename(weights)
+    for damaged in (written.read_text()[:-9], "{}", "[]"):
+        written.write_text(damaged)
+        assert not folder.holds_sae_of(640)
