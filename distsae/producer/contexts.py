@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Contexts", "cut_contexts", "pack"]
 
 _DOCUMENTS_AT_ONCE = 512  # enough for the tokenizer's threads, little enough to stop soon after `max_contexts`
-_CHARACTERS_AT_ONCE = (
-    4_000_000  # a token takes about 150 bytes while it is a Python number and an entry of the tokenizer
-)
-_MOST_DOCUMENTS = 2**31  # numbers are int32
 _CHARACTERS_AT_ONCE = 4_000_000  # a token takes far more memory in the tokenizer than in a context
 _MOST_DOCUMENTS = 2**31  # numbers are int32
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from distsae.errors import DistsaeError
 from distsae.progress import say
 
 __all__ = ["Stop"]
@@ -28,7 +29,7 @@ class Stop:
     SIGTERM and by `KeyboardInterrupt` after SIGINT, with one line for people.
 
     Args:
-        standing: returns how far the work is, for that line.
+        standing: returns how far the work is, for that line, which does without if it raises.
     """
 
     def __init__(self, standing: Callable[[], str]) -> None:
@@ -51,7 +52,10 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self._asked is not None and isinstance(error, SystemExit | KeyboardInterrupt):
-            say(f"stopped by {self._asked.name}: {self._standing()}; the same command continues")
+            standing = ""
+            with contextlib.suppress(OSError, DistsaeError):  # a store out of reach must not change how this ends
+                standing = f": {self._standing()}"
+            say(f"stopped by {self._asked.name}{standing}; the same command continues")
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,13 +30,13 @@ def text_document(file: Path) -> str:
     """Returns the whole of `file` as one document.
 
     Raises:
-        WrongInput: it is not UTF-8 text, or damaged.
+        WrongInput: it is not UTF-8 text, damaged, or cannot be read.
     """
     try:
         with _opened(file) as stream:
             return stream.read()
     except _DAMAGE as error:
-        raise _not_text(file, error) from None
+        raise _refused(file, error) from None
 
 
 def json_documents(file: Path, text_field: str) -> Iterator[str]:
@@ -44,8 +45,8 @@ def json_documents(file: Path, text_field: str) -> Iterator[str]:
     Half of a surrogate pair, which JSON can spell and no text can hold, becomes U+FFFD.
 
     Raises:
-        WrongInput: a line is not a JSON object with that field, or the file is not UTF-8 text, or damaged; file and
-            line are named.
+        WrongInput: a line is not a JSON object with that field, or the file is not UTF-8 text, damaged, or cannot be
+            read; file and line are named.
     """
     number = 0
     try:
@@ -57,7 +58,7 @@ def json_documents(file: Path, text_field: str) -> Iterator[str]:
                     )
                     yield _whole(text_of(record, text_field, f"{file}, line {number}"))
     except _DAMAGE as error:
-        raise _not_text(file, error) from None
+        raise _refused(file, error) from None
 
 
 def _opened(file: Path) -> io.TextIOWrapper:
@@ -87,5 +88,9 @@ def _whole(text: str) -> str:
     return text
 
 
-def _not_text(file: Path, error: Exception) -> WrongInput:
+def _refused(file: Path, error: Exception) -> WrongInput:
+    if isinstance(error, OSError) and error.errno is not None:  # of the system; damage has no number
+        return WrongInput(
+            f"`corpus` file {file} must be readable; got {os.strerror(error.errno)}; do check its disk and permissions"
+        )
     return WrongInput(f"`corpus` file {file} must be UTF-8 text; got {error}; do convert it")

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from distsae.errors import CannotContinue
 from distsae.producer.stopping import Stop
 
 SIGNALS = ((signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt))
@@ -29,6 +30,17 @@ def test_ends_at_once_where_nothing_can_be_left_behind(number, raised, capsys):
     assert _handlers() == before
     name = signal.Signals(number).name
     assert capsys.readouterr().err == f"stopped by {name}: 2 of 5 units are committed; the same command continues\n"
+
+
+@pytest.mark.parametrize("error", [OSError("stale file handle"), CannotContinue("s3://a could not be read")])
+def test_a_store_out_of_reach_does_not_change_the_end(error, capsys):
+    def standing():
+        raise error
+
+    with pytest.raises(SystemExit) as caught, Stop(standing):
+        _send(signal.SIGTERM)
+    assert caught.value.code == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM; the same command continues\n"
 
 
 @pytest.mark.parametrize(("number", "raised"), SIGNALS)

@@ -117,3 +117,20 @@ def test_a_wrong_line_is_named(tmp_path, line, message):
 def test_a_text_that_is_none(tmp_path):
     with pytest.raises(WrongInput, match=r"a\.txt must be UTF-8"):
         text_document(_write(tmp_path / "a.txt", b"\xff\xfe"))
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("itself", "Too many levels of symbolic links"), ("/proc/self/mem", "Input/output error")],
+    ids=["not opened", "not read"],
+)
+def test_a_file_that_the_system_does_not_give_is_not_called_bad_text(tmp_path, compression, target, message):
+    """The first page of a process's memory is never there, so reading it fails as a bad disk does."""
+    text, lines = tmp_path / f"a.txt{compression}", tmp_path / f"a.jsonl{compression}"
+    for path in (text, lines):
+        path.symlink_to(path if target == "itself" else target)
+    with pytest.raises(WrongInput, match=rf"a\.txt\S* must be readable; got {message}"):
+        text_document(text)
+    with pytest.raises(WrongInput, match=rf"a\.jsonl\S* must be readable; got {message}"):
+        list(json_documents(lines, "text"))
