@@ -158,6 +158,7 @@ def _status(argv: list[str]) -> int:
         "state": f"{status.state}{f', {status.producers} at work' if status.producers else ''}",
         "units": _of(status.units, status.units_total),
         **({"units released": f"{status.units_released:,}"} if status.units_released else {}),
+        **({"reader": status.reader} if status.reader else {}),
         "rows": _of(status.rows, status.rows_total),
         "rows per second": "unknown" if rate is None else f"{rate:,.0f}",
         "seconds left": "unknown" if left is None else f"{left:,.0f}",

@@ -5,6 +5,7 @@ The producers are not asked, so a store that nobody works on answers as well as 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Literal
@@ -25,10 +26,11 @@ class StoreStatus:
     """What is done of a store, and by how many.
 
     Args:
-        state: `"running"` while a producer (or a merge) works on it, `"finished"` when it is sealed, `"waiting"` when
-            it is unfinished and nobody works on it.
+        state: `"running"` while a producer (or a merge) works on it, `"finished"` when it is sealed (a bounded store:
+            when its last unit is there), `"waiting"` when it is unfinished and nobody works on it.
         units: committed units, released ones included.
         units_released: units of a bounded store that its reader is through with.
+        reader: the run that reads a bounded store; None before there is one, and of other stores.
         units_total: of the whole store; None while the first producer still tokenises the corpus.
         rows: token rows of the committed units, held-out ones included.
         rows_total: of the whole store, as `units_total`.
@@ -42,6 +44,7 @@ class StoreStatus:
     state: Literal["waiting", "running", "finished"]
     units: int
     units_released: int
+    reader: str | None
     units_total: int | None
     rows: int
     rows_total: int | None
@@ -60,10 +63,10 @@ def store_status(root: Location) -> StoreStatus:
     """
     paths = StorePaths(root)
     attributes = read_attributes(root)
-    commits, released = _commits(paths), 0
+    commits, released, reader = _commits(paths), 0, ""
     finished = paths.dataset.exists()
     if attributes is not None and attributes.keep_units is not None:  # sealed long before its last unit is produced
-        released = reading(root).released
+        released, reader = reading(root)
         commits = [commit for commit in commits if commit[1].index >= released]
         finished = finished and released + len(commits) == _unit_count(paths, attributes)
     claim_times = {} if finished else _claims(paths)
@@ -85,6 +88,7 @@ def store_status(root: Location) -> StoreStatus:
         state="finished" if finished else "running" if claim_times else "waiting",
         units=released + len(commits),
         units_released=released,
+        reader=reader or None,
         units_total=None if attributes is None else _unit_count(paths, attributes),
         rows=rows,
         rows_total=rows_total,
@@ -117,7 +121,10 @@ def _commit_files(paths: StorePaths) -> list[Location]:
 
 def _commits(paths: StorePaths) -> list[tuple[float, UnitRecord]]:
     """The commit records with the times at which they were made, in that order."""
-    found = [(path.stat().st_mtime, UnitRecord.from_json(read_json(path))) for path in _commit_files(paths)]
+    found = []
+    for path in _commit_files(paths):
+        with contextlib.suppress(FileNotFoundError):  # released just now
+            found.append((path.stat().st_mtime, UnitRecord.from_json(read_json(path))))
     return sorted(found, key=lambda commit: commit[0])
 
 

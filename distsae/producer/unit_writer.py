@@ -13,8 +13,10 @@ from distsae.store import (
     StorePaths,
     UnitData,
     commit_unit,
+    seal_early,
     unit_contexts,
     unit_split,
+    units_done,
     write_attempt,
 )
 from distsae.store.location import Location
@@ -71,6 +73,7 @@ class UnitWriter:
     def _commit(self, unit: int, data: UnitData) -> None:
         try:
             commit_data(self._root, self._attributes, unit, unit_split(self._attributes, unit, self._units), data)
+            seal_early(self._root, self._attributes)  # here, so that its reader need not wait for our next unit
         finally:
             self._claims.release(StorePaths(self._root).unit_name(unit))
 
@@ -86,6 +89,6 @@ def commit_data(root: Location, attributes: StoreAttributes, unit: int, split: s
         with needs_room(root):
             commit_unit(root, write_attempt(root, attributes, unit, split, data))
     except (FileNotFoundError, TornData):
-        # `distsae store collect` removes attempts whose unit another producer has committed.
-        if not StorePaths(root).commit(unit).exists():
+        # Attempts are removed when another producer has committed their unit, or when that has been read and released.
+        if unit not in units_done(root, attributes):
             raise

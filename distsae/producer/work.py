@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distsae.producer.contexts import Contexts
 from distsae.producer.crew import Place, unit_queue
+from distsae.producer.idle import Idle
 from distsae.producer.job_progress import JobProgress
 from distsae.producer.language_model import LanguageModel
 from distsae.producer.stopping import Stop
@@ -20,8 +21,10 @@ from distsae.store import (
     seal_early,
     unit_contexts,
     units_done,
+    units_to_seal,
     units_wanted,
 )
+from distsae.store.bounded import remove_released
 from distsae.store.location import Location
 
 __all__ = ["produce_units"]
@@ -51,7 +54,9 @@ def produce_units(
         KeyboardInterrupt: SIGINT has come.
     """
     paths, units = StorePaths(root), unit_contexts(attributes)
-    queue = unit_queue(place, len(units))
+    first = set(units_to_seal(attributes))  # of a bounded store: what its reader needs to begin
+    queue = sorted(unit_queue(place, len(units)), key=lambda unit: unit not in first)
+    idle = Idle(root, attributes)
     rows = [len(ids) * attributes.rows_per_context for ids in units]
 
     with (
@@ -65,16 +70,16 @@ def produce_units(
             writer.check()
             progress.computed(unit, rows)
 
-        while len(units_done(root, attributes)) < len(units):
+        while len(done := units_done(root, attributes)) < len(units):
+            seal_early(root, attributes)  # whoever committed the last unit that it takes may have died there
             started, wanted = False, units_wanted(root, attributes)
             for unit in (unit for unit in queue if unit in wanted):
                 stop.check()
-                seal_early(root, attributes)
                 name = paths.unit_name(unit)
-                if paths.commit(unit).exists() or not claims.take(name):
+                if unit in done or not claims.take(name):
                     continue
                 # Committed, and perhaps even read and released, just before we claimed it.
-                if paths.commit(unit).exists() or unit not in units_wanted(root, attributes):
+                if paths.commit(unit).is_file() or unit not in units_wanted(root, attributes):
                     claims.release(name)
                     continue
                 started = True
@@ -83,9 +88,14 @@ def produce_units(
                     unit,
                     compute_unit(language_model, attributes, contexts, unit, units[unit], partial(after_forward, unit)),
                 )
+                done = units_done(root, attributes)
             writer.wait()
-            seal_early(root, attributes)
             progress.refresh()
+            if started or not wanted <= done:
+                idle.over()
+            else:
+                idle.waits()
             if not started:
                 stop.check()
                 time.sleep(_POLL if isinstance(root, Path) else _POLL_OBJECTS)
+    remove_released(root)  # a unit of ours, perhaps, that was committed late: read and released since another made it

@@ -179,4 +179,7 @@ def test_info_and_status(undisturbed, capsys):
     assert main(["store", "status", str(store), "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["state"], status["units_released"]) == ("finished", status["units_total"] - 1)
+    assert status["reader"] == str((undisturbed[0] / "run").resolve())
+    assert main(["store", "status", str(store)]) == 0
+    assert ["reader", status["reader"]] in [line.split() for line in capsys.readouterr().out.splitlines()]
     assert main(["store", "verify", str(store)]) == 0

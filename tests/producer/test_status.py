@@ -119,10 +119,21 @@ def test_a_bounded_store_counts_what_was_released(tmp_path):
     total = len(unit_contexts(attrs))
     before = store_status(tmp_path)
     assert (before.state, before.units, before.units_released, before.units_total) == ("waiting", 5, 0, total)
+    assert before.reader is None
     release(tmp_path, "a run", 2)
     status = store_status(tmp_path)
     assert (status.state, status.units, status.units_released, status.rows) == ("waiting", 5, 2, before.rows)
     assert status.bytes < before.bytes
+    assert status.reader == "a run"
     assert standing(tmp_path) == f"5 of {total} units are done"
     release(tmp_path, "a run", total - 1)
     assert (store_status(tmp_path).state, store_status(tmp_path).units) == ("finished", total)
+
+
+def test_a_record_that_goes_while_it_is_looked_at_counts_as_gone(tmp_path):
+    begin_store(tmp_path, ATTRS)
+    write_unit(tmp_path, ATTRS, 0)
+    before = store_status(tmp_path)
+    record = tmp_path / "commits" / "unit-000001.json"
+    record.symlink_to("nowhere")  # listed, and not there
+    assert store_status(tmp_path) == before

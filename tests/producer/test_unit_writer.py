@@ -6,7 +6,16 @@ import pytest
 from distsae.errors import CannotContinue, TornData
 from distsae.producer import unit_writer
 from distsae.producer.unit_writer import UnitWriter, commit_data
-from distsae.store import Claims, HookSums, StorePaths, UnitRecord, begin_store, collect_orphans, committed_units
+from distsae.store import (
+    Claims,
+    HookSums,
+    StorePaths,
+    UnitRecord,
+    begin_store,
+    collect_orphans,
+    committed_units,
+    release,
+)
 from distsae.store.commit import publish_json
 from tests.store.synthetic import attributes, unit_data
 
@@ -28,19 +37,30 @@ def _raising(error):
 def test_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(unit_writer, "write_attempt", _raising(OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(CannotContinue, match="do make room and run it again"):
-        commit_data(tmp_path, None, 0, "train", None)
+        commit_data(tmp_path, attributes(), 0, "train", None)
     monkeypatch.setattr(unit_writer, "write_attempt", _raising(OSError(errno.EIO, "Input/output error")))
     with pytest.raises(OSError, match="Input/output"):
-        commit_data(tmp_path, None, 0, "train", None)
+        commit_data(tmp_path, attributes(), 0, "train", None)
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("x"), TornData("lost files")])
 def test_attempt_that_was_collected_matters_only_if_nobody_committed(tmp_path, monkeypatch, error):
     monkeypatch.setattr(unit_writer, "write_attempt", _raising(error))
     with pytest.raises(type(error)):
-        commit_data(tmp_path, None, 0, "train", None)
+        commit_data(tmp_path, attributes(), 0, "train", None)
     publish_json(tmp_path / "commits" / "unit-000000.json", _record().to_json())
-    commit_data(tmp_path, None, 0, "train", None)
+    commit_data(tmp_path, attributes(), 0, "train", None)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("x"), TornData("lost files")])
+def test_attempt_of_a_unit_that_was_read_and_released_meanwhile(tmp_path, monkeypatch, error):
+    attrs = attributes(contexts=200, keep_units=4)
+    begin_store(tmp_path, attrs)
+    monkeypatch.setattr(unit_writer, "write_attempt", _raising(error))
+    with pytest.raises(type(error)):
+        commit_data(tmp_path, attrs, 0, "train", None)
+    release(tmp_path, "a run", 1)
+    commit_data(tmp_path, attrs, 0, "train", None)
 
 
 @pytest.fixture

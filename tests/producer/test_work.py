@@ -21,6 +21,7 @@ from distsae.store import (
     collect_orphans,
     committed_units,
     read_attributes,
+    release,
     verify_store,
 )
 
@@ -52,8 +53,8 @@ def whole(config):
 class _Job:
     """A store that was begun, its model and its contexts; `forwards` counts the model's passes."""
 
-    def __init__(self, root, whole, config):
-        self.root, self.attributes = root, read_attributes(whole.path)
+    def __init__(self, root, whole, config, **changes):
+        self.root, self.attributes = root, replace(read_attributes(whole.path), **changes)
         begin_store(root, self.attributes)
         self.language_model = load_language_model(config.model)
         self.contexts = pack(documents(config.corpus), self.language_model.tokenizer, 32, 9000 // 31)
@@ -77,6 +78,11 @@ class _Job:
 @pytest.fixture
 def job(tmp_path, whole, config):
     return _Job(tmp_path, whole, config)
+
+
+@pytest.fixture
+def bounded(tmp_path, whole, config):
+    return _Job(tmp_path, whole, config, keep_units=4)
 
 
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
@@ -116,6 +122,64 @@ def test_a_unit_stays_claimed_until_it_is_committed(job, monkeypatch):
     job.run()
     assert claimed == [True] * UNITS
     assert job.claims() == []
+
+
+def test_no_unit_is_asked_for_by_itself_but_behind_its_claim(job, monkeypatch):
+    """Each question is a request to an object store."""
+    from distsae.producer import work
+
+    asked = []
+
+    class Watched(StorePaths):
+        def commit(self, unit):
+            asked.append(unit)
+            return super().commit(unit)
+
+    monkeypatch.setattr(work, "StorePaths", Watched)
+    job.run()
+    assert sorted(asked) == list(range(UNITS))
+
+
+def test_a_bounded_store_can_be_read_as_early_as_possible_and_then_waits_for_a_reader(bounded, monkeypatch):
+    from distsae.producer import idle, unit_writer
+
+    commits, said = [], []
+
+    def commit(root, record, commit_unit=unit_writer.commit_unit):
+        commits.append((record.index, StorePaths(root).dataset.exists()))
+        return commit_unit(root, record)
+
+    def say(line):
+        said.append(line)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(unit_writer, "commit_unit", commit)
+    monkeypatch.setattr(idle, "_SILENCE", 0.0)
+    monkeypatch.setattr(idle, "say", say)
+    with pytest.raises(SystemExit):
+        bounded.run()
+    heldout = UNITS - 1
+    assert commits == [(0, False), (1, False), (heldout, False), (2, True), (3, True)]
+    assert said == ["waiting for a training run to read the store: 4 units are unread"]
+
+
+def test_a_unit_that_is_committed_after_it_was_read_and_released_does_not_stay(bounded, monkeypatch):
+    """As if we slept before each unit, and others made it, and its reader read it, meanwhile."""
+    from distsae.producer import unit_writer
+
+    late = []
+
+    def write_attempt(root, attributes, unit, *rest, write=unit_writer.write_attempt):
+        if 2 <= unit < UNITS - 1:
+            release(root, "a run", unit + 1)
+            late.append(unit)
+        return write(root, attributes, unit, *rest)
+
+    monkeypatch.setattr(unit_writer, "write_attempt", write_attempt)
+    bounded.run()
+    assert UNITS - 2 in late
+    assert committed_units(bounded.root, UNITS) == {UNITS - 1}
+    assert [path.name for path in StorePaths(bounded.root).data.iterdir()] == [f"unit-{UNITS - 1:06d}"]
 
 
 def test_a_failure_of_writing_ends_the_work(job, monkeypatch):
