@@ -18,13 +18,13 @@ from distsae.store import (
     Claims,
     StoreAttributes,
     StorePaths,
+    remove_released,
     seal_early,
     unit_contexts,
     units_done,
     units_to_seal,
     units_wanted,
 )
-from distsae.store.bounded import remove_released
 from distsae.store.location import Location
 
 __all__ = ["produce_units"]
