@@ -16,14 +16,13 @@ import torch
 
 from distsae.errors import WrongInput
 from distsae.producer.config import ProduceConfig, check
-from distsae.producer.corpus import open_corpus
 from distsae.producer.crew import crew_place, own_device
 from distsae.producer.hooks import hook_widths
 from distsae.producer.language_model import LanguageModel, ModelFiles, find_model, load_language_model
 from distsae.producer.room import needs_room
 from distsae.producer.status import standing
 from distsae.producer.stopping import Stop
-from distsae.producer.tokenised import tokenised_corpus
+from distsae.producer.tokenised import corpus_of, tokenised_corpus
 from distsae.producer.unit import check_fits
 from distsae.producer.work import produce_units
 from distsae.progress import say
@@ -68,14 +67,7 @@ def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
     device = own_device(config.device, place)
     begun = read_attributes(root)
     if begun is None:  # a missing corpus is noticed before a model is loaded
-        open_corpus(
-            config.corpus,
-            text_field=config.text_field,
-            split=config.split,
-            subset=config.subset,
-            revision=config.corpus_revision,
-            streaming=config.streaming,
-        )
+        corpus_of(config)
     files = find_model(config.model, revision=config.revision)
     language_model: LanguageModel | None = None
     if begun is None:

@@ -23,7 +23,7 @@ import torch
 from distsae.errors import TornData, WrongInput
 from distsae.producer.config import ProduceConfig
 from distsae.producer.contexts import Contexts, cut_contexts
-from distsae.producer.corpus import corpus_files, open_corpus
+from distsae.producer.corpus import Corpus, corpus_files, open_corpus
 from distsae.producer.growing_array import GrowingArray
 from distsae.producer.language_model import ModelFiles
 from distsae.producer.places import local_path
@@ -33,7 +33,7 @@ from distsae.store import Claims, StorePaths
 from distsae.store.durable import fsync_tree
 from distsae.store.location import Location, local_copy
 
-__all__ = ["Tokenised", "tokenised_corpus"]
+__all__ = ["Tokenised", "corpus_of", "tokenised_corpus"]
 
 _CLAIM = "contexts"
 _FINGERPRINT = "fingerprint"
@@ -89,6 +89,22 @@ def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Location, c
     return found
 
 
+def corpus_of(config: ProduceConfig) -> Corpus:
+    """Opens the corpus that a producer was told of.
+
+    Raises:
+        WrongInput: there is none.
+    """
+    return open_corpus(
+        config.corpus,
+        text_field=config.text_field,
+        split=config.split,
+        subset=config.subset,
+        revision=config.corpus_revision,
+        streaming=config.streaming,
+    )
+
+
 def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
     path = local_path(config.corpus, "corpus")
     source: object = config.corpus
@@ -114,14 +130,7 @@ def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
 def _pack(folder: Location, config: ProduceConfig, files: ModelFiles) -> None:
     """Packs the corpus into a folder with a temporary name, and publishes it when it is whole."""
     say(f"tokenising {config.corpus}")
-    corpus = open_corpus(
-        config.corpus,
-        text_field=config.text_field,
-        split=config.split,
-        subset=config.subset,
-        revision=config.corpus_revision,
-        streaming=config.streaming,
-    )
+    corpus = corpus_of(config)
     length = config.context_length
     pieces = cut_contexts(corpus.documents, files.tokenizer, length, config.max_contexts, config.prepend_bos)
     above = folder.parent if isinstance(folder, Path) else Path(tempfile.gettempdir())
