@@ -247,3 +247,18 @@ def test_a_run_that_diverges_names_the_step(tiny_store, tmp_path):
     config = config_of(tiny_store, tmp_path / "run", optimizer=OptimizerConfig(lr=1e38, warmup_share=0.0))
     with pytest.raises(NonFiniteScores, match=r"step \d+: \d+ scores are not finite.*optimizer.lr"):
         train(config)
+
+
+@pytest.mark.parametrize("normalise", ["none", "centre"])
+def test_the_sae_works_on_raw_activations_however_they_were_normalised(normalise, tiny_store, tmp_path):
+    """What it leaves unexplained of raw rows is what training left unexplained of normalised ones."""
+    config = config_of(tiny_store, tmp_path / "run", normalise=normalise, steps=20)
+    train(config)
+    sae, store = SAE.load(tmp_path / "run" / "sae"), Store.open(tiny_store)
+    assert sae.cfg.normalise == normalise
+    assert (sae.cfg.normalisation_scale == 1) == (normalise == "none")
+    raw = torch.cat([store.read_chunk(config.hook, chunk) for chunk in store.chunks()]).float()
+    with torch.no_grad():
+        unexplained = (raw - sae.decode(sae.encode(raw))).square().sum() / (raw - raw.mean(0)).square().sum()
+    assert float(unexplained) == pytest.approx(metrics(tmp_path / "run")[-1]["fvu"], rel=0.15)
+    assert float(unexplained) < 0.9

@@ -10,7 +10,7 @@ from distsae.errors import WrongInput
 from distsae.model import SAE, SAEConfig
 from distsae.parallel import MeshConfig
 from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
-from distsae.training.run_folder import RunFolder
+from distsae.training.run_folder import RunFolder, refuse_other_mathematics
 
 
 @pytest.fixture
@@ -127,3 +127,11 @@ def test_the_sae_of_the_end_of_a_run(folder, config):
     for damaged in (written.read_text()[:-9], "{}", "[]"):
         written.write_text(damaged)
         assert not folder.holds_sae_of(640)
+
+
+def test_keys_that_are_younger_than_the_run_had_their_default_then(config):
+    before = dataclasses.asdict(config)
+    del before["normalise"]
+    refuse_other_mathematics(before, config, "there")
+    with pytest.raises(WrongInput, match=r"`normalise` \(=centre\) must stay .* got scale there"):
+        refuse_other_mathematics(before, dataclasses.replace(config, normalise="centre"), "there")
