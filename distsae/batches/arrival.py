@@ -21,6 +21,7 @@ class Arrivals:
 
     def __init__(self, store: Store) -> None:
         self._store, self._given_up = store, threading.Event()
+        self._lock, self._said = threading.Lock(), -_REMIND
 
     def wait_for(self, unit: int) -> None:
         """Returns when a unit is committed; any number of threads may wait.
@@ -30,7 +31,7 @@ class Arrivals:
             CannotContinue: `give_up` was called.
         """
         poll = _POLL if isinstance(self._store.path, Path) else _POLL_OBJECTS
-        say_at = time.monotonic() + _SILENCE
+        begun = time.monotonic()
         while True:
             try:
                 self._store.record(unit)
@@ -39,11 +40,17 @@ class Arrivals:
                 pass
             if unit < reading(self._store.path).released:
                 raise TornData(f"unit {unit} of {self._store.path} has been released, but is read again")
-            if time.monotonic() >= say_at:
-                say(f"waiting for unit {unit} of {self._store.path}, which its `distsae produce` command makes")
-                say_at = time.monotonic() + _REMIND
+            if time.monotonic() >= begun + _SILENCE:
+                self._say(unit)
             if self._given_up.wait(poll):
                 raise CannotContinue(f"unit {unit} of {self._store.path} was waited for when the reader was closed")
+
+    def _say(self, unit: int) -> None:
+        """Says what is waited for, once in a while, however many threads wait."""
+        with self._lock:
+            if time.monotonic() >= self._said + _REMIND:
+                self._said = time.monotonic()
+                say(f"waiting for unit {unit} of {self._store.path}, which its `distsae produce` command makes")
 
     def give_up(self) -> None:
         """Ends all waiting."""
