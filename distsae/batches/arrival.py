@@ -53,5 +53,9 @@ class Arrivals:
                 say(f"waiting for unit {unit} of {self._store.path}, which its `distsae produce` command makes")
 
     def give_up(self) -> None:
-        """Ends all waiting."""
+        """Ends all waiting, until `go_on` is called."""
         self._given_up.set()
+
+    def go_on(self) -> None:
+        """Lets threads wait again."""
+        self._given_up.clear()

@@ -66,8 +66,12 @@ class ChunkOpener:
         return file
 
     def give_up(self) -> None:
-        """Ends all waiting for units that are not there yet."""
+        """Ends all waiting for units that are not there yet, until `go_on` is called."""
         self._arrivals.give_up()
+
+    def go_on(self) -> None:
+        """Lets chunks be waited for again."""
+        self._arrivals.go_on()
 
     def memory_bytes(self, threads: int, most_open: int) -> int:
         """Returns the most memory that this takes with so many threads that open, and chunks open at the same time."""

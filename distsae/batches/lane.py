@@ -51,7 +51,7 @@ class Lane:
 
     def begin(self, step: int) -> None:
         """Makes `step` the first batch of the next block; no block may be being filled."""
-        self._drop()
+        self.drop()
         self._ahead.begin(self._order.visits(step, list(self._places)))
 
     def fill(self, block: Block) -> Future[None]:
@@ -68,7 +68,7 @@ class Lane:
     def close(self) -> None:
         """Ends the threads, after what they are at, and closes all chunks."""
         self._thread.shutdown(cancel_futures=True)
-        self._drop()
+        self.drop()
         self._ahead.close()
 
     def _fill(self, block: Block) -> None:
@@ -95,7 +95,7 @@ class Lane:
         if held.done == held.stop:
             self._ahead.release(self._held.pop(stream).chunk)
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
         """Lets go of what is open, before the lane begins elsewhere or ends."""
         self._ahead.begin(iter(()))
         for held in self._held.values():

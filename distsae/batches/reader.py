@@ -69,11 +69,13 @@ class BatchReader:
 
         The rows of data ranks 0, 1, ... in this order make the same global batch on every mesh.
         """
-        if self._ahead is not None and self._ahead[0] == step:
-            rows = self._ahead[1].result()
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == step:
+            rows = ahead[1].result()
         else:
-            if self._ahead is not None:
-                wait([self._ahead[1]])
+            if ahead is not None:
+                self._rows.give_up()  # it may wait for rows that come only when we have read on
+                wait([ahead[1]])
             rows = self._thread.submit(self._read, step).result()
         more = self.order.steps is None or step + 1 < self.order.steps
         self._ahead = (step + 1, self._thread.submit(self._read, step + 1)) if more else None

@@ -63,6 +63,7 @@ class RowReader:
             self._lanes.append(Lane(order, mine, self._opener.open, most))
             self._most_open += most
         self._current: Block | None = None
+        self._given_up = False
         self._filling: deque[tuple[Block, list[Future[None]]]] = deque()
         self._next, self._size = 0, 0  # first batch of the block that will be filled next, and its number of batches
 
@@ -84,6 +85,8 @@ class RowReader:
         """
         if self._order.steps is not None and step >= self._order.steps:
             raise WrongInput(f"`step` (={step}) must be below {self._order.steps}, the batches of the bounded store")
+        if self._given_up:
+            self._current = None
         if self._current is None or not self._current.first <= step < self._current.last:
             if self._current is None or not self._filling or self._filling[0][0].first != step:
                 self._begin(step, self._steps)
@@ -102,7 +105,8 @@ class RowReader:
             lane.settle()
 
     def give_up(self) -> None:
-        """Ends all waiting for units that producers have not committed yet."""
+        """Ends all waiting for units that producers have not committed yet; the next `read` begins anew."""
+        self._given_up = True
         self._opener.give_up()
 
     def close(self) -> None:
@@ -124,9 +128,13 @@ class RowReader:
 
     def _begin(self, step: int, size: int) -> None:
         """Fills all blocks from batch `step` on, `size` batches each."""
+        self._opener.give_up()  # what was ahead may be units that nobody makes before we have read on
         wait([future for _, filling in self._filling for future in filling if not future.cancel()])
         self._filling.clear()
-        self._current, self._next, self._size = None, step, size
+        for lane in self._lanes:
+            lane.drop()
+        self._opener.go_on()
+        self._current, self._next, self._size, self._given_up = None, step, size, False
         for lane in self._lanes:
             lane.begin(step)
         for block in self._blocks:
