@@ -2,8 +2,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
-from distsae.batches import arrival
+from distsae.batches import BatchReader, arrival
 from distsae.batches.arrival import Arrivals
 from distsae.errors import CannotContinue, TornData
 from distsae.store import Store, begin_store, release, seal_store, units_to_seal
@@ -55,3 +56,14 @@ def test_waiting_can_be_ended(store):
         arrivals.give_up()
         with pytest.raises(CannotContinue, match="reader was closed"):
             waiting.result(timeout=20)
+
+
+def test_a_seek_does_not_wait_for_units_that_nobody_makes_before_it(store):
+    """The end of a run reads rows of its last window again, while reading ahead waits for the next one."""
+    reader = BatchReader(store, ATTRS.hooks[0], 64, 0, 0, 1)
+    window = next(step for step in range(reader.order.steps) if reader.order.window(step) == 1)
+    with ThreadPoolExecutor(1) as pool:
+        first = [pool.submit(reader.batch, step).result(timeout=20).clone() for step in range(window)]
+        again = [pool.submit(reader.batch, step).result(timeout=20).clone() for step in range(window)]
+        assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+        pool.submit(reader.close).result(timeout=20)
