@@ -76,6 +76,7 @@ class BatchReader:
             if ahead is not None:
                 self._rows.give_up()  # it may wait for rows that come only when we have read on
                 wait([ahead[1]])
+                self._rows.begin_anew()
             rows = self._thread.submit(self._read, step).result()
         more = self.order.steps is None or step + 1 < self.order.steps
         self._ahead = (step + 1, self._thread.submit(self._read, step + 1)) if more else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from concurrent.futures import Future, wait
 
@@ -11,7 +12,7 @@ from distsae.batches.block import Block
 from distsae.batches.chunk_opener import ChunkOpener
 from distsae.batches.lane import Lane
 from distsae.batches.stream_order import StreamOrder
-from distsae.errors import TornData, WrongInput
+from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.store import Store
 from distsae.store.layout import DTYPES
 
@@ -63,7 +64,7 @@ class RowReader:
             self._lanes.append(Lane(order, mine, self._opener.open, most))
             self._most_open += most
         self._current: Block | None = None
-        self._given_up = False
+        self._given_up, self._lock = False, threading.Lock()
         self._filling: deque[tuple[Block, list[Future[None]]]] = deque()
         self._next, self._size = 0, 0  # first batch of the block that will be filled next, and its number of batches
 
@@ -82,11 +83,12 @@ class RowReader:
         Raises:
             TornData: a file is missing or damaged; it is named.
             WrongInput: there is no such batch: a bounded store gives its rows once.
+            CannotContinue: `give_up` was called.
         """
         if self._order.steps is not None and step >= self._order.steps:
             raise WrongInput(f"`step` (={step}) must be below {self._order.steps}, the batches of the bounded store")
         if self._given_up:
-            self._current = None
+            raise CannotContinue(f"batch {step} was asked for when the reader had given up")
         if self._current is None or not self._current.first <= step < self._current.last:
             if self._current is None or not self._filling or self._filling[0][0].first != step:
                 self._begin(step, self._steps)
@@ -105,9 +107,16 @@ class RowReader:
             lane.settle()
 
     def give_up(self) -> None:
-        """Ends all waiting for units that producers have not committed yet; the next `read` begins anew."""
-        self._given_up = True
-        self._opener.give_up()
+        """Ends all waiting for units that producers have not committed yet: until `begin_anew`, `read` fails."""
+        with self._lock:
+            self._given_up = True
+            self._opener.give_up()
+
+    def begin_anew(self) -> None:
+        """Lets go of what was read ahead, so that the next `read` may wait again; none may be running."""
+        wait([future for _, filling in self._filling for future in filling])
+        self._filling.clear()
+        self._current, self._given_up = None, False
 
     def close(self) -> None:
         """Stops reading ahead."""
@@ -128,13 +137,17 @@ class RowReader:
 
     def _begin(self, step: int, size: int) -> None:
         """Fills all blocks from batch `step` on, `size` batches each."""
+        self._current = None
         self._opener.give_up()  # what was ahead may be units that nobody makes before we have read on
         wait([future for _, filling in self._filling for future in filling if not future.cancel()])
         self._filling.clear()
         for lane in self._lanes:
             lane.drop()
-        self._opener.go_on()
-        self._current, self._next, self._size, self._given_up = None, step, size, False
+        with self._lock:
+            if self._given_up:
+                raise CannotContinue(f"batch {step} was waited for when the reader gave up")
+            self._opener.go_on()
+        self._next, self._size = step, size
         for lane in self._lanes:
             lane.begin(step)
         for block in self._blocks:
