@@ -262,3 +262,14 @@ def test_the_sae_works_on_raw_activations_however_they_were_normalised(normalise
         unexplained = (raw - sae.decode(sae.encode(raw))).square().sum() / (raw - raw.mean(0)).square().sum()
     assert float(unexplained) == pytest.approx(metrics(tmp_path / "run")[-1]["fvu"], rel=0.15)
     assert float(unexplained) < 0.9
+
+
+@pytest.mark.parametrize("normalise", ["none", "scale", "centre"])
+@pytest.mark.parametrize("value", [0.0, 1.7])
+def test_rows_that_are_all_the_same_are_refused(value, normalise, tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "activations", lambda hook, d_in, c, p: torch.full((len(c), d_in), value))
+    synthetic.write_store(tmp_path / "store", synthetic.attributes(contexts=400, chunk_rows=64, unit_rows=1000))
+    config = config_of(tmp_path / "store", tmp_path / "run", hook="a.b", normalise=normalise)
+    with pytest.raises(WrongInput, match=r"`hook` \(=a.b\) must have rows that differ"):
+        train(config)
+    assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""What the loop hands from part to part: a whole run, with the step and the end watched."""
+"""What a run hands from part to part: a whole run, with the step and the end watched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from distsae.allocation import MutualSelector
 from distsae.checkpoint import facts_of
 from distsae.losses import AlarmConfig
-from distsae.training import AuxiliaryConfig, CheckpointConfig, loop, train
+from distsae.training import AuxiliaryConfig, CheckpointConfig, loop, run, train
 
 from .test_loop import config_of
 
@@ -33,7 +33,7 @@ def watched(tiny_store, tmp_path_factory):
         ),
     )
     steps, ends = [], []
-    step, end = loop.training_step, loop.frozen_sae
+    step, end = run.training_step, run.frozen_sae
 
     def watch_step(shard, x, mesh, d_sae, selectors, mean, variance, alpha_aux, observers=()):
         outcome = step(shard, x, mesh, d_sae, selectors, mean, variance, alpha_aux, observers)
@@ -47,8 +47,8 @@ def watched(tiny_store, tmp_path_factory):
         return end(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "training_step", watch_step)
-        patch.setattr(loop, "frozen_sae", watch_end)
+        patch.setattr(run, "training_step", watch_step)
+        patch.setattr(run, "frozen_sae", watch_end)
         train(config)
     return config, steps, ends[0]
 
@@ -102,7 +102,7 @@ def test_a_resumed_run_does_not_warn_again(older, tiny_store, tmp_path, capsys, 
     shutil.rmtree(out / "checkpoints" / "step-00000004")
     shutil.rmtree(out / "sae")
     assert facts_of(out / "checkpoints" / "step-00000002")[1]["alarms"] == ["token_overlap"]
-    find = loop.find_resume_point
+    find = run.find_resume_point
 
     def find_older(*arguments):
         point = find(*arguments)
@@ -110,7 +110,7 @@ def test_a_resumed_run_does_not_warn_again(older, tiny_store, tmp_path, capsys, 
         return point
 
     if older:
-        monkeypatch.setattr(loop, "find_resume_point", find_older)
+        monkeypatch.setattr(run, "find_resume_point", find_older)
     train(config)
     said = capsys.readouterr().err
     assert "resumed from" in said

@@ -1,0 +1,255 @@
+"""One SAE's run: a batch in, one optimizer step; checkpoints, metrics and the finished SAE in its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from distsae.allocation import MutualSelector, Selector
+from distsae.batches import BatchReader
+from distsae.checkpoint import JSON, Shard, abandon_after, load, prune, save
+from distsae.errors import NonFiniteScores
+from distsae.losses import CollapseAlarms, Concentration, FiringStatistics, Underused
+from distsae.model import FeatureShard
+from distsae.parallel import Mesh
+from distsae.progress import say
+from distsae.store import Store
+from distsae.training.config import TrainConfig
+from distsae.training.deepspeed_engine import DeepSpeedEngine
+from distsae.training.engine import Engine
+from distsae.training.finish import frozen_sae
+from distsae.training.metrics import Meter
+from distsae.training.phases import Phases
+from distsae.training.plain_engine import PlainEngine
+from distsae.training.resume import ResumePoint, find_resume_point
+from distsae.training.run_folder import RunFolder
+from distsae.training.selection_cost import SelectionCost, watched
+from distsae.training.state import TrainingState
+from distsae.training.step import training_step
+from distsae.training.thresholds import ThresholdTracker
+from distsae.training.unit_release import UnitRelease
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Run"]
+
+
+class Run:
+    """One process's part of a run. Whoever steps it reads the batches: `begin`, `step` for each, `finish`.
+
+    Args:
+        config: the run, with `hook` and `steps`.
+        store: that it reads.
+        reader: of its batches.
+        mesh: this process's place.
+        accelerator: device and tracking.
+
+    Attributes:
+        done: steps done.
+    """
+
+    def __init__(
+        self, config: TrainConfig, store: Store, reader: BatchReader, mesh: Mesh, accelerator: Accelerator
+    ) -> None:
+        assert config.hook is not None
+        assert config.steps is not None
+        self.config, self.store, self.reader, self.mesh, self.accelerator = config, store, reader, mesh, accelerator
+        self.steps, self.hook, self.device = config.steps, config.hook, accelerator.device
+        self.folder, self.done = RunFolder(config.out), 0
+        d_sae, features = config.sae.d_sae, mesh.features(config.sae.d_sae)
+        self.units = UnitRelease(store, reader.order, self.steps, self.folder.name)
+        self._point = find_resume_point(config, self.folder, store)
+        sealed = store.statistics(self.hook)
+        self.mean = reader.normalisation.apply(sealed.mean.clone()).to(self.device)
+        self.variance = sealed.variance * reader.normalisation.scale**2
+        shard = FeatureShard(store.d_in(self.hook), features, self.mean.cpu(), config.seed, config.selection_mb).to(
+            self.device
+        )
+        auxiliary = config.auxiliary
+        self.state = TrainingState(
+            shard=shard,
+            engine=self._engine(shard),
+            phases=Phases(config, self.steps, self.mesh, self.device),
+            statistics=FiringStatistics(
+                len(features), auxiliary.window_tokens, auxiliary.dead_after_tokens, self.device
+            ),
+            thresholds=ThresholdTracker(len(features)),
+            underused=Underused.none(len(features)),
+            d_sae=d_sae,
+        )
+        self.alarms = CollapseAlarms(config.alarms)
+        self.aux_selector = MutualSelector(config.sae.k * auxiliary.k_per_k)
+        self.meter = Meter(config.batch_tokens)
+
+    def _engine(self, shard: FeatureShard) -> Engine:
+        if self.config.engine == "plain":
+            return PlainEngine(shard, self.mesh, self.config.optimizer)
+        return DeepSpeedEngine(shard, self.mesh, self.config.optimizer, self.config.deepspeed)
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether the run is finished, and its rows are gone.
+
+        To write the SAE once more would take rows of a bounded store, and perhaps nobody is there to produce them.
+        """
+        return self._point is not None and self._point.finished and self.units.bounded
+
+    def begin(self) -> None:
+        """Takes up the newest checkpoint, if there is one, and makes the folder ready. All processes meet after it."""
+        if self._point is not None:
+            self._resume(self._point)
+        if self.accelerator.is_main_process:
+            self.folder.write_config(self.config)
+            self.folder.keep_metrics_until(self.done)
+            self.units.begin(min(self.done, self.steps - 1))
+
+    def introduce(self) -> None:
+        """Says what is about to be trained."""
+        config = self.config
+        rate = config.optimizer.peak_rate(config.sae.d_sae)
+        say(
+            f"training d_sae {config.sae.d_sae}, k {config.sae.k}, {config.allocation}, aux {config.aux} on "
+            f"{self.store.rows:,} rows of {self.hook}; "
+            f"mesh {config.mesh.data} x {config.mesh.feature} (data x feature), {self.device.type}; "
+            f"steps {self.done} to {self.steps} of {config.batch_tokens} tokens, lr {rate:.2g}"
+        )
+
+    def step(self, x: Tensor) -> dict[str, float | str]:
+        """Does the next optimizer step, and what is due after it.
+
+        Args:
+            x: this data rank's rows of global batch `done`, fp32 `[tokens, d_in]`.
+
+        Returns:
+            Values for people; empty unless a line was logged.
+        """
+        config, state, step, meter = self.config, self.state, self.done, self.meter
+        line = state.phases.prepare(step, state.statistics)
+        if line:
+            say(line)
+        if step and state.phases.allocation(step) != state.phases.allocation(step - 1):
+            state.thresholds.restart()
+        selector = state.phases.selector
+        selectors: list[Selector] = [selector]
+        if state.underused.share > 0:
+            self.aux_selector.allowed = state.underused.members.to(self.device)
+            selectors.append(self.aux_selector)
+        cost = SelectionCost()
+        every = watched([*selectors, *state.phases.observers], self.mesh, cost)
+        try:
+            outcome = training_step(
+                state.shard,
+                x,
+                self.mesh,
+                state.d_sae,
+                every[: len(selectors)],
+                self.mean,
+                self.variance,
+                config.auxiliary.alpha,
+                every[len(selectors) :],
+            )
+        except NonFiniteScores as error:
+            raise NonFiniteScores(f"step {step + 1}: {error}; lower `optimizer.lr` or check the store") from error
+        rate = config.optimizer.rate(step, self.steps, state.d_sae)
+        gradient_norm = state.engine.update(rate)
+        state.thresholds.update(selector)
+        state.statistics.update(outcome.matches.feature, config.batch_tokens, self.mesh.data)
+        state.phases.observe(outcome.observed)
+        meter.add(outcome, config.sae.k * config.batch_tokens, selector.shortfall, gradient_norm, cost)
+        self.done = done = step + 1
+        if done % config.auxiliary.refresh_steps == 0 or done == self.steps:
+            state.underused = Underused.measure(state.statistics, config.aux, config.auxiliary.rho, self.mesh.feature)
+        shown: dict[str, float | str] = {}
+        if done % config.log_every == 0 or done == self.steps:
+            found = Concentration.measure(state.statistics, self.mesh.feature)
+            values = meter.line(
+                done, rate, self._mean_threshold(), state.underused, found, state.phases.allocation(step)
+            )
+            self._log(values)
+            for warning in self.alarms.check(done, found):
+                say(warning)
+            shown = {
+                "loss": values["loss"],
+                "L0": values["l0"],
+                "dead": values["dead_share"],
+                "tok_s": values["tokens_per_second"],
+            }
+        if done % config.checkpoint.every == 0 or done == self.steps or self.units.due(done):
+            self._save()
+        return shown
+
+    def finish(self) -> None:
+        """Freezes the rule and writes the SAE."""
+        state = self.state
+        sae, gap = frozen_sae(
+            self.config,
+            self.hook,
+            self.store,
+            state.shard,
+            self.mesh,
+            state.phases,
+            state.thresholds,
+            self.reader,
+            self.steps,
+        )
+        if sae is not None:
+            self.folder.write_frozen_rule(dataclasses.asdict(gap))
+            sae.save(self.folder.sae)  # last: it says that the run is finished
+            say(gap.sentence())
+            say(f"wrote {self.folder.sae}")
+        self.end()
+
+    def end(self) -> None:
+        """Says that the run needs its rows no more."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.units.finished()
+
+    def _log(self, values: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            self.folder.log(values)
+        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        self.accelerator.log(numbers, step=values["step"])
+
+    def _mean_threshold(self) -> float | None:
+        """Returns the mean tracked threshold, on the scale of normalised activations."""
+        tracked = self.state.thresholds.thresholds()
+        known = tracked.isfinite()
+        sums = torch.stack([torch.where(known, tracked, 0.0).sum(), known.sum().double()])
+        total, count = self.mesh.feature.sum(sums.to(self.device)).tolist()
+        return total / count if count else None
+
+    def _resume(self, point: ResumePoint) -> None:
+        """Restores the checkpoint to go on from."""
+        self.state.phases.restore(point.step, point.facts["switch_step"], self.state.statistics)
+        tensors = self.state.tensors()
+        load(point.path, tensors, self.mesh.device_mesh)
+        self.state.engine.restore({name: t.local if isinstance(t, Shard) else t for name, t in tensors.items()})
+        self.state.underused = dataclasses.replace(self.state.underused, **point.facts["underused"])
+        self.meter.restore(point.facts["meter"])
+        self.alarms.restore(point.facts.get("alarms", []))  # older checkpoints have none
+        say(f"resumed from {point.path}, step {point.step}")
+        if self.accelerator.is_main_process:
+            for path in abandon_after(self.folder.checkpoints, point.step):
+                say(f"set aside a checkpoint of a later step as {path}")
+        self.done = point.step
+
+    def _save(self) -> None:
+        done = self.done
+        facts: dict[str, JSON] = {
+            "store_fingerprint": self.store.fingerprint,
+            "underused": {**self.state.underused.numbers()},
+            "meter": {**self.meter.state()},
+            "alarms": [*self.alarms.state()],
+            "switch_step": self.state.phases.switch_step,
+            "config": dataclasses.asdict(self.config),
+        }
+        save(self.folder.checkpoints, done, self.state.tensors(), facts, self.mesh.device_mesh)
+        if self.accelerator.is_main_process:
+            keep = self.config.checkpoint
+            prune(self.folder.checkpoints, keep.keep_last, keep.keep_every)
+            self.units.saved(done)
