@@ -81,6 +81,7 @@ _SETUP: tuple[tuple[str, Callable[[Run], str]], ...] = (
     ("Hook", lambda run: _first(run.setting("hook"), run.sae.get("hook_name"), run.measured("hook"))),
     ("Corpus", lambda run: _first(run.store.get("corpus"))),
     ("Training rows in the store", lambda run: amount(run.store.get("rows"))),
+    ("Normalisation of activations", lambda run: _first(run.setting("normalise"), run.sae.get("normalise"))),
     ("Features, d_sae", _setting("sae.d_sae", _count)),
     ("Width of the activation, d_in", lambda run: _first(run.sae.get("d_in"), run.measured("d_in"))),
     ("Mean matches per token, k", _setting("sae.k")),

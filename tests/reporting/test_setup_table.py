@@ -7,12 +7,13 @@ def row(rows, label):
 
 
 def test_setup_tells_shared_from_different(make_run):
-    runs = load_runs([make_run("tc", "token_choice"), make_run("ft", seed=1, finetune_fc_from=0.7)])
+    runs = load_runs([make_run("tc", "token_choice", normalise="centre"), make_run("ft", seed=1, finetune_fc_from=0.7)])
     rows = setup(runs)
     assert row(rows, "Features, d_sae").shared
     assert row(rows, "Learning rate").cells[0].text == "auto, at most 0.001"
     assert row(rows, "Features, d_sae").cells[0].text == "512"
     assert not row(rows, "Seed").shared
+    assert row(rows, "Normalisation of activations").cells[0].text == "centre"
     assert [cell.text for cell in row(rows, "Allocation").cells] == [
         "Token Choice",
         "Mutual Choice, then Feature Choice from 70 % of the steps (zipf quotas)",
