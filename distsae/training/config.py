@@ -23,10 +23,14 @@ class SizeConfig:
     Args:
         d_sae: number of features, over all ranks.
         k: mean matches per token.
+        k_start: mean matches per token at the start, from which they fall to `k`; by default they are `k` throughout.
+        k_anneal_share: share of the steps over which they fall, linearly.
     """
 
     d_sae: int = 4096
     k: int = 32
+    k_start: float | None = None
+    k_anneal_share: float = 0.2
 
     def __post_init__(self) -> None:
         if self.d_sae < 1:
@@ -35,6 +39,19 @@ class SizeConfig:
             raise WrongInput(
                 f"`sae.k` (={self.k}) must be between 1 and `sae.d_sae` (={self.d_sae}); use a smaller `sae.k`"
             )
+        if self.k_start is not None and not self.k <= self.k_start <= self.d_sae:
+            raise WrongInput(
+                f"`sae.k_start` (={self.k_start}) must be between `sae.k` (={self.k}) and `sae.d_sae` (={self.d_sae})"
+            )
+        if not 0 < self.k_anneal_share <= 1:
+            raise WrongInput(f"`sae.k_anneal_share` (={self.k_anneal_share}) must be above 0 and at most 1")
+
+    def k_at(self, step: int, steps: int) -> float:
+        """Returns the mean matches per token of step `step` (counted from 0) of `steps`."""
+        last = round(self.k_anneal_share * steps) - 1  # the first step of `k`
+        if self.k_start is None or step >= last:
+            return self.k
+        return self.k_start + (self.k - self.k_start) * step / last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +201,15 @@ class TrainConfig:
                     f"`quota_refresh` (={self.quota_refresh}) must be given with `quotas` zipf and Feature Choice; got "
                     f"{self.quotas} and {self.allocation}; leave it out, or set `finetune_fc_from`"
                 )
+        if self.sae.k_start is not None and (
+            self.allocation == "feature_choice" or (self.finetune_fc_from or 1) < self.sae.k_anneal_share
+        ):
+            begins = self.finetune_fc_from if self.allocation != "feature_choice" else 0
+            raise WrongInput(
+                f"`sae.k_start` (={self.sae.k_start}) must be given with Token or Mutual Choice for the first "
+                f"`sae.k_anneal_share` (={self.sae.k_anneal_share}) of the steps; got Feature Choice from {begins} on; "
+                "leave it out, or let it end before"
+            )
         if self.finetune_fc_from is not None:
             if not 0 < self.finetune_fc_from < 1:
                 raise WrongInput(f"`finetune_fc_from` (={self.finetune_fc_from}) must be between 0 and 1")

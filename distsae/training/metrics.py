@@ -81,6 +81,7 @@ class Meter:
         underused: Underused,
         concentration: Concentration,
         allocation: str,
+        k: float,
     ) -> dict[str, Any]:
         """Returns the values of one logged line and starts the next window.
 
@@ -91,6 +92,7 @@ class Meter:
             underused: the features that fire too little.
             concentration: whether the dictionary collapses.
             allocation: the rule of the last step.
+            k: mean matches per token that the last step's budget was for.
         """
         now = time.perf_counter()
         tokens = self._steps * self._batch_tokens
@@ -100,6 +102,7 @@ class Meter:
             "loss": self._loss / self._steps,
             "fvu": self._squared_error / self._energy if self._energy > 0 else float("nan"),
             "aux_loss": self._aux_loss / self._steps,
+            "k": k,
             "l0": self._matches / tokens,
             "shortfall": self._shortfall / self._steps,
             "dead_share": underused.dead_share,

@@ -11,8 +11,10 @@ from distsae.allocation import (
     DensityRanks,
     FeatureSelector,
     Matches,
+    MutualSelector,
     QuotaCredit,
     Selector,
+    TokenSelector,
     fit_zipf,
     zipf_quotas_of,
 )
@@ -35,15 +37,19 @@ class Phases:
         steps: steps of the run.
         mesh: this process's place.
         device: where scores are.
+
+    Attributes:
+        k: mean matches per token of the step last prepared.
     """
 
     def __init__(self, config: TrainConfig, steps: int, mesh: Mesh, device: torch.device) -> None:
-        self._config, self._mesh, self._device = config, mesh, device
+        self._config, self._steps, self._mesh, self._device = config, steps, mesh, device
         self._features = mesh.features(config.sae.d_sae)
         self.switch_step = round(config.finetune_fc_from * steps) if config.finetune_fc_from is not None else None
         self.credit: QuotaCredit | None = None
         self.rehearsal: Rehearsal | None = None
         self._rule: AllocationName = config.allocation
+        self.k: float = config.sae.k
         self.selector = self.fresh_selector()
 
     def allocation(self, step: int) -> AllocationName:
@@ -54,7 +60,14 @@ class Phases:
 
     def fresh_selector(self) -> BatchSelector:
         """Returns a selector of the rule now in force, without a history."""
-        return batch_selector(self._rule, self._config.sae.k, len(self._features))
+        selector = batch_selector(self._rule, self._config.sae.k, len(self._features))
+        self._set_budget(selector)
+        return selector
+
+    @property
+    def budget(self) -> int:
+        """Matches that the global batch of the step last prepared may have."""
+        return round(self.k * self._config.batch_tokens)
 
     @property
     def observers(self) -> Sequence[Selector]:
@@ -64,7 +77,11 @@ class Phases:
     def prepare(self, step: int, statistics: FiringStatistics) -> str | None:
         """Gets the selector ready for step `step`; returns a line for people when quotas are set. Collective."""
         if self.allocation(step) != "feature_choice":
+            k = self._config.sae.k_at(step, self._steps)
+            self.k = round(k) if isinstance(self.selector, TokenSelector) else k
+            self._set_budget(self.selector)
             return None
+        self.k = self._config.sae.k
         line = None
         if self.credit is None:
             self._begin_feature_choice(statistics)
@@ -114,6 +131,13 @@ class Phases:
         self.credit = QuotaCredit(nothing, k, self._mesh.feature)
         if self._config.quota_refresh is not None:
             self.rehearsal = Rehearsal(k, statistics)
+
+    def _set_budget(self, selector: BatchSelector) -> None:
+        """Gives a selector the matches per token of the present step; Feature Choice has its quotas."""
+        if isinstance(selector, TokenSelector):
+            selector.k = round(self.k)
+        elif isinstance(selector, MutualSelector):
+            selector.k = self.k
 
     def _refresh_is_due(self, step: int) -> bool:
         refresh = self._config.quota_refresh

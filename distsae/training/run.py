@@ -159,7 +159,7 @@ class Run:
         state.thresholds.update(selector)
         state.statistics.update(outcome.matches.feature, config.batch_tokens, self.mesh.data)
         state.phases.observe(outcome.observed)
-        meter.add(outcome, config.sae.k * config.batch_tokens, selector.shortfall, gradient_norm, cost)
+        meter.add(outcome, state.phases.budget, selector.shortfall, gradient_norm, cost)
         self.done = done = step + 1
         if done % config.auxiliary.refresh_steps == 0 or done == self.steps:
             state.underused = Underused.measure(state.statistics, config.aux, config.auxiliary.rho, self.mesh.feature)
@@ -167,7 +167,13 @@ class Run:
         if done % config.log_every == 0 or done == self.steps:
             found = Concentration.measure(state.statistics, self.mesh.feature)
             values = meter.line(
-                done, rate, self._mean_threshold(), state.underused, found, state.phases.allocation(step)
+                done,
+                rate,
+                self._mean_threshold(),
+                state.underused,
+                found,
+                state.phases.allocation(step),
+                state.phases.k,
             )
             self._log(values)
             for warning in self.alarms.check(done, found):

@@ -171,7 +171,7 @@ def test_file_and_command_line_together(tiny_store, tmp_path, capsys):
     ]
     assert main(["train", *map(str, arguments)]) == 0
     written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert written["sae"] == {"d_sae": 96, "k": 4}
+    assert (written["sae"]["d_sae"], written["sae"]["k"]) == (96, 4)
     assert written["wandb"] == "off"
     assert written["optimizer"]["lr"] == 1e-3
     assert [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()] == [

@@ -19,6 +19,21 @@ def _train(**changes):
         (lambda: SizeConfig(d_sae=0), r"`sae.d_sae` \(=0\)"),
         (lambda: SizeConfig(d_sae=8, k=9), r"`sae.k` \(=9\) must be between 1 and `sae.d_sae` \(=8\)"),
         (lambda: SizeConfig(k=0), r"`sae.k` \(=0\)"),
+        (
+            lambda: SizeConfig(k=8, k_start=7.5),
+            r"`sae.k_start` \(=7.5\) must be between `sae.k` \(=8\) and `sae.d_sae`",
+        ),
+        (lambda: SizeConfig(d_sae=8, k=4, k_start=9), r"`sae.k_start` \(=9\) .* `sae.d_sae` \(=8\)"),
+        (lambda: SizeConfig(k_start=64, k_anneal_share=0.0), r"`sae.k_anneal_share` \(=0.0\) must be above 0"),
+        (lambda: SizeConfig(k_start=64, k_anneal_share=1.1), r"`sae.k_anneal_share` \(=1.1\)"),
+        (
+            lambda: _train(sae=SizeConfig(k_start=64), allocation="feature_choice"),
+            r"`sae.k_start` \(=64\) must be given with .* \(=0.2\) of the steps; got Feature Choice from 0 on",
+        ),
+        (
+            lambda: _train(sae=SizeConfig(k_start=64, k_anneal_share=0.6), finetune_fc_from=0.5),
+            r"`sae.k_start` \(=64\) .* \(=0.6\) of the steps; got Feature Choice from 0.5 on",
+        ),
         (lambda: AuxiliaryConfig(alpha=0), r"`auxiliary.alpha` \(=0\) must be positive"),
         (lambda: AuxiliaryConfig(k_per_k=-1.0), r"`auxiliary.k_per_k` \(=-1.0\)"),
         (lambda: AuxiliaryConfig(dead_after_tokens=0), r"`auxiliary.dead_after_tokens` \(=0\)"),
@@ -82,3 +97,12 @@ def test_defaults_fit_together():
     config = _train()
     assert config.sae.k <= config.sae.d_sae
     assert config.batch_tokens % 64 == 0
+
+
+def test_k_falls_linearly_to_its_end():
+    size = SizeConfig(k=4, k_start=16, k_anneal_share=0.5)
+    assert [size.k_at(step, 10) for step in range(10)] == [16, 13, 10, 7, 4, 4, 4, 4, 4, 4]
+    assert [SizeConfig(k=4, k_start=9, k_anneal_share=1).k_at(step, 3) for step in range(3)] == [9, 6.5, 4]
+    assert [SizeConfig(k=4, k_start=9).k_at(step, 1) for step in range(2)] == [4, 4]  # no room to fall in
+    assert [SizeConfig(k=4).k_at(step, 10) for step in (0, 9)] == [4, 4]
+    _train(sae=SizeConfig(k_start=64, k_anneal_share=0.5), finetune_fc_from=0.5)  # it ends where Feature Choice begins

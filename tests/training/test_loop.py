@@ -25,6 +25,8 @@ METHODS = {
     "MC, FC after the stop": {"allocation": "mutual_choice", "finetune_fc_from": 0.7, "quotas": "uniform"},
     "MC, FC ranked again": {"finetune_fc_from": 0.3, "quota_refresh": 4},  # on both sides of the stop
     "TC": {"allocation": "token_choice", "aux": "aux_k"},
+    "TC, k falls": {"allocation": "token_choice", "sae": SizeConfig(d_sae=D_SAE, k=4, k_start=9, k_anneal_share=0.8)},
+    "MC, k falls": {"sae": SizeConfig(d_sae=D_SAE, k=4, k_start=9, k_anneal_share=0.8)},
     "FC": {"allocation": "feature_choice", "aux": "none"},
 }
 EFFORT = ("seconds", "tokens_per_second", "second_passes", "selection_collectives", "selection_kilobytes")
@@ -122,7 +124,12 @@ def test_metrics_say_what_happened(straight):
     for line in lines:
         assert required | {"grad_norm"} <= line.keys()
         assert line["tokens"] == 256 * line["step"]
-        assert line["l0"] == pytest.approx(4 - line["shortfall"] / 256)
+        since = range(4 * ((line["step"] - 1) // 4), line["step"])
+        budgets = [straight.sae.k_at(step, STEPS) for step in since]
+        budgets = [round(k) if straight.allocation == "token_choice" else k for k in budgets]
+        assert line["k"] == budgets[-1]
+        mean = sum(round(k * 256) for k in budgets) / 256 / len(budgets)
+        assert line["l0"] == pytest.approx(mean - line["shortfall"] / 256)
         assert line["fvu"] == pytest.approx(line["loss"], rel=0.2)  # another denominator: this batch's own energy
     assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
     switch = round((straight.finetune_fc_from or 2) * STEPS)

@@ -22,7 +22,7 @@ def test_a_line_averages_the_steps_since_the_last():
     meter = Meter(batch_tokens=100)
     meter.add(_outcome(0.5, 10.0, 20.0), budget=400, shortfall=0, gradient_norm=1.0, cost=SelectionCost(1, 2, 3000))
     meter.add(_outcome(0.3, 2.0, 40.0), budget=400, shortfall=50, gradient_norm=3.0, cost=SelectionCost(2, 5, 4000))
-    line = meter.line(12, 1e-3, 0.7, UNDERUSED, CONCENTRATION, "mutual_choice")
+    line = meter.line(12, 1e-3, 0.7, UNDERUSED, CONCENTRATION, "mutual_choice", 4.5)
     assert line["step"] == 12
     assert line["tokens"] == 1200
     assert line["loss"] == pytest.approx(0.4)
@@ -30,6 +30,7 @@ def test_a_line_averages_the_steps_since_the_last():
     assert line["fvu"] == pytest.approx(12 / 60)  # of sums, not a mean of ratios
     assert line["l0"] == pytest.approx(750 / 200)
     assert line["shortfall"] == 25
+    assert line["k"] == 4.5
     assert line["grad_norm"] == 2.0
     assert (line["lr"], line["threshold"], line["allocation"]) == (1e-3, 0.7, "mutual_choice")
     assert (line["aux_share"], line["dead_share"], line["underutilised_share"]) == (0.25, 0.125, 0.375)
@@ -39,7 +40,7 @@ def test_a_line_averages_the_steps_since_the_last():
     assert (line["selection_collectives"], line["selection_kilobytes"]) == (3.5, 3.5)
     assert line["tokens_per_second"] > 0
     meter.add(_outcome(0.1, 1.0, 10.0), budget=400, shortfall=0, gradient_norm=1.0, cost=SelectionCost(1))
-    assert meter.line(13, 1e-3, None, UNDERUSED, CONCENTRATION, "token_choice")["loss"] == pytest.approx(0.1)
+    assert meter.line(13, 1e-3, None, UNDERUSED, CONCENTRATION, "token_choice", 4)["loss"] == pytest.approx(0.1)
 
 
 def test_a_restored_meter_finishes_the_window():
@@ -51,7 +52,7 @@ def test_a_restored_meter_finishes_the_window():
     assert resumed.seconds >= stopped.state()["seconds"] - 1e-3
     for meter in (straight, resumed):
         meter.add(_outcome(0.1 + 0.2, 2.0, 40.0), 400, 0, 3.0, SelectionCost(1, 2, 7))
-    lines = [meter.line(2, 1e-3, None, UNDERUSED, CONCENTRATION, "token_choice") for meter in (straight, resumed)]
+    lines = [meter.line(2, 1e-3, None, UNDERUSED, CONCENTRATION, "token_choice", 4) for meter in (straight, resumed)]
     for line in lines:
         del line["seconds"], line["tokens_per_second"]
     assert lines[0] == lines[1]

@@ -17,7 +17,8 @@ D_SAE, K, BATCH = 64, 4, 64
 
 
 def _phases(mesh=MESH, steps=20, **changes):
-    config = TrainConfig(store="s", out="o", batch_tokens=BATCH, sae=SizeConfig(d_sae=D_SAE, k=K), **changes)
+    changes = {"sae": SizeConfig(d_sae=D_SAE, k=K), **changes}
+    config = TrainConfig(store="s", out="o", batch_tokens=BATCH, **changes)
     return Phases(config, steps, mesh, torch.device("cpu"))
 
 
@@ -203,6 +204,26 @@ def test_a_mesh_grants_what_one_process_does():
         ranks = run_on_mesh(_granted, shape)
         assert {rank[0] for rank in ranks} == {line}
         assert torch.equal(torch.cat([rank[1] for rank in ranks[: shape[1]]]), alone)
+
+
+@pytest.mark.parametrize(
+    ("allocation", "expected"), [("token_choice", [8, 7, 5, 4]), ("mutual_choice", [8, 20 / 3, 16 / 3, 4])]
+)
+def test_the_budget_falls_from_k_start_to_k(allocation, expected):
+    phases = _phases(allocation=allocation, sae=SizeConfig(d_sae=D_SAE, k=K, k_start=8))  # a fifth of 20 steps
+    for step in range(20):
+        phases.prepare(step, _statistics())
+        k = expected[min(step, 3)]
+        assert phases.k == pytest.approx(k)
+        assert phases.selector.k == phases.fresh_selector().k == phases.k
+        assert phases.budget == round(k * BATCH)
+
+
+def test_feature_choice_keeps_k_even_if_more_steps_would_still_anneal_it():
+    phases = _phases(steps=100, sae=SizeConfig(d_sae=D_SAE, k=K, k_start=8, k_anneal_share=0.5), finetune_fc_from=0.5)
+    phases.restore(8, 7, _statistics())  # of a run of 14 steps, which has begun with Feature Choice
+    phases.prepare(8, _statistics())
+    assert (phases.k, phases.budget, int(phases.selector._quotas.sum())) == (K, K * BATCH, K * BATCH)
 
 
 def test_another_number_of_steps_moves_a_switch_ahead_but_not_one_behind():
