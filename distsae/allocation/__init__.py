@@ -8,6 +8,7 @@ from distsae.allocation.mutual_selector import MutualSelector
 from distsae.allocation.plain import feature_choice, mutual_choice, token_choice
 from distsae.allocation.quota_credit import QuotaCredit
 from distsae.allocation.quotas import uniform_quotas, zipf_quotas, zipf_quotas_of
+from distsae.allocation.scores import ExactScores, Scores
 from distsae.allocation.selector import Chunks, Place, Selector, select
 from distsae.allocation.threshold_selector import ThresholdSelector
 from distsae.allocation.token_selector import TokenSelector
@@ -16,11 +17,13 @@ from distsae.allocation.zipf_fit import ZipfFit, fit_zipf
 __all__ = [
     "Chunks",
     "DensityRanks",
+    "ExactScores",
     "FeatureSelector",
     "Matches",
     "MutualSelector",
     "Place",
     "QuotaCredit",
+    "Scores",
     "Selector",
     "ThresholdSelector",
     "TokenSelector",

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
-from distsae.allocation.segments import just_below, largest_per_segment, true_indices
-from distsae.allocation.selector import Place, non_finite, refuse_non_finite, taken
+from distsae.allocation.scores import Scores
+from distsae.allocation.segments import largest_per_segment
+from distsae.allocation.selector import Place, refuse_non_finite
 
 __all__ = ["FeatureSelector"]
 
@@ -51,21 +52,19 @@ class FeatureSelector:
         self._place, self._tokens, self._bad = place, tokens, 0
         self._picked: list[Matches] = []
 
-    def offer(self, first_feature: int, pre_acts: Tensor) -> None:
-        """Picks each feature's largest scores among the pre-activations `[features, tokens]`."""
-        self._bad += non_finite(pre_acts)
-        rows = slice(first_feature, first_feature + pre_acts.shape[0])
+    def offer(self, first_feature: int, scores: Scores) -> None:
+        """Picks each feature's largest scores."""
+        self._bad += scores.non_finite()
+        rows = slice(first_feature, first_feature + scores.shape[0])
         quotas = self._quotas[rows]
-        bounds = _with_guesses(self._bounds[rows], quotas, pre_acts)
-        mask = pre_acts > just_below(bounds).masked_fill(quotas == 0, torch.inf)[:, None]
-        flat = true_indices(mask)
+        bounds = _with_guesses(self._bounds[rows], quotas, scores)
+        flat, score = scores.above(bounds.masked_fill(quotas == 0, torch.inf)[:, None])
         held = torch.bincount(flat // self._tokens, minlength=quotas.numel())
         poor = ((held < quotas) & (bounds > 0)).nonzero().squeeze(1)
         if poor.numel():
-            mask[poor] = pre_acts[poor] > 0
-            flat = true_indices(mask)
+            flat, score = _with_whole_rows(flat, score, poor, scores)
         feature = flat // self._tokens
-        token, score = flat - feature * self._tokens, taken(pre_acts, flat)
+        token = flat - feature * self._tokens
         keep = largest_per_segment(feature, score, quotas)
         self._picked.append(Matches(token[keep], feature[keep] + first_feature, score[keep]))
 
@@ -102,16 +101,26 @@ class FeatureSelector:
         self._bounds = torch.where(self._quotas > 0, bounds, self._bounds)
 
 
-def _with_guesses(bounds: Tensor, quotas: Tensor, pre_acts: Tensor) -> Tensor:
+def _with_whole_rows(flat: Tensor, score: Tensor, rows: Tensor, scores: Scores) -> tuple[Tensor, Tensor]:
+    """Returns the candidates with all positive scores of the features `rows` instead of what was found of them."""
+    tokens = scores.shape[1]
+    whole = torch.zeros(scores.shape[0], dtype=torch.bool, device=flat.device).index_fill(0, rows, True)
+    others = ~whole[flat // tokens]
+    more, more_score = scores.above(torch.zeros(1, device=flat.device), rows)
+    flat, order = torch.cat([flat[others], more]).sort()
+    return flat, torch.cat([score[others], more_score])[order]
+
+
+def _with_guesses(bounds: Tensor, quotas: Tensor, scores: Scores) -> Tensor:
     """Returns the bounds, with a guess where there is none: what about twice the quota of a sample of tokens exceeds.
 
     Without it, a feature's first matches would be sought among all its positive scores, half of the tokens.
     """
     cold = ((bounds == 0) & (quotas > 0)).nonzero().squeeze(1)
-    tokens = pre_acts.shape[1]
+    tokens = scores.shape[1]
     if not cold.numel() or tokens < 4 * _SAMPLE:
         return bounds
-    sample = pre_acts[cold, :: tokens // _SAMPLE].float().sort(dim=1, descending=True).values
+    sample = scores.sample(cold, tokens // _SAMPLE).sort(dim=1, descending=True).values
     place = 2 * quotas[cold] * sample.shape[1] // tokens + 4
     guess = sample.gather(1, place.clamp(max=sample.shape[1] - 1)[:, None]).squeeze(1).clamp(min=0)
     return bounds.index_copy(0, cold, torch.where(place < sample.shape[1], guess, 0.0))

@@ -21,8 +21,8 @@ from distsae.allocation.order_statistic import (
     nth_largest,
     nth_largest_in,
 )
-from distsae.allocation.segments import just_below, true_indices
-from distsae.allocation.selector import Place, non_finite, refuse_non_finite, taken
+from distsae.allocation.scores import Scores
+from distsae.allocation.selector import Place, refuse_non_finite
 from distsae.collective import Collective, Solo
 
 __all__ = ["MutualSelector"]
@@ -57,25 +57,21 @@ class MutualSelector:
         self._keys: list[Tensor] = []  # local feature * tokens + local token: ascending as chunks come
         self._held = self._bad = 0
 
-    def offer(self, first_feature: int, pre_acts: Tensor) -> None:
-        """Keeps what exceeds the lower bound of the pre-activations `[features, tokens]`."""
-        self._device = pre_acts.device  # of every rank, also of one without candidates
+    def offer(self, first_feature: int, scores: Scores) -> None:
+        """Keeps what exceeds the lower bound."""
+        self._device = scores.device  # of every rank, also of one without candidates
         rows = None
         if self.allowed is not None:
-            rows = self.allowed[first_feature : first_feature + pre_acts.shape[0]].nonzero().squeeze(1)
-            pre_acts = pre_acts[rows]
-        if not pre_acts.numel():
-            return
-        self._bad += non_finite(pre_acts)
+            rows = self.allowed[first_feature : first_feature + scores.shape[0]].nonzero().squeeze(1)
+            if not rows.numel():
+                return
+        self._bad += scores.non_finite()
         if not self._budget:  # nothing is held then
             return
-        # A tensor, not a number, which would be rounded to the dtype of the scores.
-        flat = true_indices(pre_acts > just_below(torch.tensor([self._lower], device=pre_acts.device)))
-        self._scores.append(taken(pre_acts, flat))
-        feature = flat // self._tokens
-        token = flat - feature * self._tokens
-        feature = (feature if rows is None else rows[feature]) + first_feature
-        self._keys.append(feature * self._tokens + token)
+        bound = torch.tensor([[self._lower]], device=scores.device)
+        flat, score = scores.above(bound, rows, self._budget)
+        self._scores.append(score)
+        self._keys.append(flat + first_feature * self._tokens)
         self._held += flat.numel()
         if self._held > 2 * self._budget:
             self._trim()

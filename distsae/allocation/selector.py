@@ -4,8 +4,8 @@ The encoder offers its scores a few features at a time; a selector keeps what ma
 the other ranks at the end. The matrix of tokens x features never exists.
 
     selector.begin(place, tokens)
-    for first_feature, pre_acts in shard.encode_chunks(x):
-        selector.offer(first_feature, pre_acts)
+    for first_feature, scores in shard.encode_chunks(x):
+        selector.offer(first_feature, scores)
     matches = selector.settle()          # None: the lower bound was too high, offer everything again
 """
 
@@ -19,12 +19,14 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.matches import Matches
+from distsae.allocation.scores import ExactScores, Scores
 from distsae.collective import Collective, Solo
 from distsae.errors import NonFiniteScores
 
-__all__ = ["Chunks", "Place", "Selector", "non_finite", "refuse_non_finite", "select", "taken"]
+__all__ = ["Chunks", "Place", "Selector", "refuse_non_finite", "select"]
 
-Chunks = Callable[[], Iterable[tuple[int, Tensor]]]
+Chunks = Callable[[], Iterable[tuple[int, Scores | Tensor]]]
+"""Gives a batch's blocks of scores, from its first feature on; a tensor is taken as exact pre-activations."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ class Selector(Protocol):
         """Starts a batch of `tokens` local tokens."""
         ...
 
-    def offer(self, first_feature: int, pre_acts: Tensor) -> None:
-        """Takes the pre-activations of local features `first_feature, ...`, `[features, tokens]`, compared in fp32.
+    def offer(self, first_feature: int, scores: Scores) -> None:
+        """Takes the scores of local features `first_feature, ...`, compared in fp32.
 
-        Chunks come in ascending order of features. The tensor must not be changed, and is overwritten after the call.
+        Blocks come in ascending order of features, and are overwritten after the call.
         """
         ...
 
@@ -87,26 +89,14 @@ def select(selectors: Sequence[Selector], chunks: Chunks, place: Place, tokens: 
     while True:
         for selector in selectors:
             selector.begin(place, tokens)
-        for first_feature, pre_acts in chunks():
+        for first_feature, block in chunks():
+            scores = ExactScores(block) if isinstance(block, Tensor) else block
             for selector in selectors:
-                selector.offer(first_feature, pre_acts)
+                selector.offer(first_feature, scores)
         settled = [selector.settle() for selector in selectors]
         found = [matches for matches in settled if matches is not None]
         if len(found) == len(settled):
             return found
-
-
-def non_finite(scores: Tensor) -> int:
-    """Counts the scores that are not finite; one pass over the chunk when all are well."""
-    if bool(scores.sum().isfinite()):
-        return 0
-    return scores.numel() - int(scores.isfinite().sum())
-
-
-def taken(pre_acts: Tensor, flat: Tensor) -> Tensor:
-    """Returns the scores at flat indices of a chunk, at least fp32: half precision loses nothing by it."""
-    score = pre_acts.reshape(-1)[flat]
-    return score.float() if score.dtype.itemsize < 4 else score
 
 
 def refuse_non_finite(counts: Tensor) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.matches import Matches
-from distsae.allocation.segments import true_indices
-from distsae.allocation.selector import Place, non_finite, refuse_non_finite, taken
+from distsae.allocation.scores import Scores
+from distsae.allocation.selector import Place, refuse_non_finite
 
 __all__ = ["ThresholdSelector"]
 
@@ -31,12 +31,15 @@ class ThresholdSelector:
         self._place, self._tokens, self._bad = place, tokens, 0
         self._found: list[Matches] = []
 
-    def offer(self, first_feature: int, pre_acts: Tensor) -> None:
-        """Keeps what fires of the pre-activations `[features, tokens]`."""
-        self._bad += non_finite(pre_acts)
-        flat = true_indices(pre_acts > self._threshold[first_feature : first_feature + pre_acts.shape[0]])
+    def offer(self, first_feature: int, scores: Scores) -> None:
+        """Keeps what fires."""
+        self._bad += scores.non_finite()
+        threshold = self._threshold[first_feature : first_feature + scores.shape[0]]
+        flat, score = scores.above(threshold)
         feature = flat // max(self._tokens, 1)
-        self._found.append(Matches(flat - feature * self._tokens, feature + first_feature, taken(pre_acts, flat)))
+        fires = score > threshold.squeeze(1)[feature]  # a threshold is exclusive
+        flat, feature, score = flat[fires], feature[fires], score[fires]
+        self._found.append(Matches(flat - feature * self._tokens, feature + first_feature, score))
 
     def settle(self) -> Matches:
         """Returns this rank's matches; one number a rank is exchanged, for the scores that are not finite."""

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
-from distsae.allocation.segments import just_below, largest_per_segment, ranked, true_indices
-from distsae.allocation.selector import Place, non_finite, refuse_non_finite, taken
+from distsae.allocation.scores import Scores
+from distsae.allocation.segments import largest_per_segment, ranked
+from distsae.allocation.selector import Place, refuse_non_finite
 
 __all__ = ["TokenSelector"]
 
@@ -41,17 +42,16 @@ class TokenSelector:
         self._score: list[Tensor] = []
         self._held = 0
 
-    def offer(self, first_feature: int, pre_acts: Tensor) -> None:
-        """Keeps each token's candidates among the pre-activations `[features, tokens]`."""
-        self._bad += non_finite(pre_acts)
-        if self._lower is None and pre_acts.shape[0] >= self.k:
-            kth = pre_acts.t().topk(self.k, dim=1, sorted=False).values.amin(1)
-            self._lower = kth.float()
-        flat = true_indices(pre_acts > (0 if self._lower is None else just_below(self._lower)))
+    def offer(self, first_feature: int, scores: Scores) -> None:
+        """Keeps each token's candidates."""
+        self._bad += scores.non_finite()
+        if self._lower is None and scores.shape[0] >= self.k:
+            self._lower = scores.leading(self.k)
+        flat, score = scores.above(torch.zeros(1, device=scores.device) if self._lower is None else self._lower)
         feature = flat // self._tokens
         self._token.append(flat - feature * self._tokens)
         self._feature.append(feature + first_feature)
-        self._score.append(taken(pre_acts, flat))
+        self._score.append(score)
         self._held += flat.numel()
         if self._held > 2 * self.k * self._tokens:
             self._trim()

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from distsae.allocation import Matches, Place, Selector
+from distsae.allocation import Matches, Place, Scores, Selector
 from distsae.parallel import GroupCollective, Mesh
 
 __all__ = ["SelectionCost", "watched"]
@@ -48,8 +46,8 @@ class _Watched:
         self._cost.passes += self._first
         self._selector.begin(place, tokens)
 
-    def offer(self, first_feature: int, pre_acts: Tensor) -> None:
-        self._selector.offer(first_feature, pre_acts)
+    def offer(self, first_feature: int, scores: Scores) -> None:
+        self._selector.offer(first_feature, scores)
 
     def settle(self) -> Matches | None:
         before = self._spent()

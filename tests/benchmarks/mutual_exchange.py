@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distsae.allocation import Matches, MutualSelector, Place, select
+from distsae.allocation import ExactScores, Matches, MutualSelector, Place, select
 from distsae.parallel import GroupCollective, Mesh
 from tests.benchmarks.score_batches import ScoreBatches
 from tests.distributed.processes import run_on_mesh
@@ -117,8 +117,8 @@ def measure(mesh: Mesh, setting: Setting) -> dict[str, list[Cost]]:
         selector.begin(place, setting.tokens)
         alone.begin(local_place, setting.tokens)
         for first, pre_acts in batches.chunks(step):
-            selector.offer(first, pre_acts)
-            alone.offer(first, pre_acts)
+            selector.offer(first, ExactScores(pre_acts))
+            alone.offer(first, ExactScores(pre_acts))
         held = alone.settle()
         assert held is not None
 

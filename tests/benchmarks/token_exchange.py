@@ -9,7 +9,7 @@ import argparse
 import statistics
 import time
 
-from distsae.allocation import TokenSelector
+from distsae.allocation import ExactScores, TokenSelector
 from distsae.parallel import GroupCollective, Mesh
 from tests.benchmarks.score_batches import ScoreBatches
 from tests.distributed.processes import run_on_mesh
@@ -24,7 +24,7 @@ def measure(mesh: Mesh, d_sae: int, d_in: int, tokens: int, k: int, steps: int) 
     for step in range(steps + 1):
         selector.begin(place, tokens)
         for first, pre_acts in batches.chunks(step):
-            selector.offer(first, pre_acts)
+            selector.offer(first, ExactScores(pre_acts))
         calls, received = (sum(getattr(group, name) for group in groups) for name in ("collectives", "bytes_received"))
         began = time.perf_counter()
         selector.settle()

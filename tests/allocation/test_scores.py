@@ -1,0 +1,49 @@
+"""A block of scores answers as its matrix says."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distsae.allocation import ExactScores
+
+from .samples import cases, modest
+
+
+@modest
+@given(cases(), st.sampled_from(["one", "token", "feature"]), st.data())
+def test_above(case, kind, data):
+    pre_acts = case.batches[0].t().contiguous()
+    rows = torch.tensor(data.draw(st.lists(st.booleans(), min_size=case.features, max_size=case.features))).nonzero()
+    rows = data.draw(st.sampled_from([None, rows.squeeze(1)]))
+    height = case.features if rows is None else len(rows)
+    shape = {"one": (1, 1), "token": (1, case.tokens), "feature": (height, 1)}[kind]
+    bound = torch.randn(shape, generator=torch.Generator().manual_seed(1)).clamp(min=0)
+    flat, score = ExactScores(pre_acts).above(bound, rows)
+    looked_at = torch.full_like(pre_acts, -1.0)
+    which = torch.arange(case.features) if rows is None else rows
+    looked_at[which] = torch.where(pre_acts[which] >= bound, pre_acts[which], -1.0)
+    assert torch.equal(flat, (looked_at.flatten() > 0).nonzero().squeeze(1))
+    assert torch.equal(score, pre_acts.flatten()[flat])
+
+
+def test_an_infinite_bound_wants_nothing():
+    flat, score = ExactScores(torch.full((2, 3), 3e38)).above(torch.full((2, 1), torch.inf))
+    assert flat.numel() == score.numel() == 0
+
+
+def test_half_precision_scores_are_widened():
+    assert ExactScores(torch.ones(2, 3, dtype=torch.bfloat16)).above(torch.zeros(1))[1].dtype == torch.float32
+    assert ExactScores(torch.ones(2, 3, dtype=torch.float64)).above(torch.zeros(1))[1].dtype == torch.float64
+
+
+def test_leading_and_sample():
+    pre_acts = torch.randn(20, 12, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(ExactScores(pre_acts).leading(3), pre_acts.sort(0, descending=True).values[2])
+    rows = torch.tensor([1, 7])
+    assert torch.equal(ExactScores(pre_acts).sample(rows, 4), pre_acts[rows, ::4])
+
+
+def test_non_finite_counts():
+    assert ExactScores(torch.zeros(3, 3)).non_finite() == 0
+    assert ExactScores(torch.full((10, 10), 3e38)).non_finite() == 0  # the sum overflows, the scores do not
+    assert ExactScores(torch.tensor([[float("inf"), float("-inf")], [float("nan"), 1.0]])).non_finite() == 3
