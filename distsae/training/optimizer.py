@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ _BASE_RATE, _BASE_WIDTH = 1.6e-3, 1 << 14
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Adam and its schedule: linear warm-up, constant, linear decay to zero.
+    """Adam and its schedule: linear warm-up, constant, decay.
 
     Args:
         lr: learning rate; `auto` is `1.6e-3 / sqrt(d_sae / 16384)`, good for runs of some hundred to a few thousand
@@ -25,6 +26,8 @@ class OptimizerConfig:
             rare feature's gradients are tiny.
         warmup_share: share of the steps that warm up.
         decay_share: share of the steps that decay.
+        decay: how they decay: along a line, or along half a cosine.
+        final_share: share of the peak rate that is left at the end.
         clip_norm: largest global norm of the gradients; none by default.
     """
 
@@ -34,6 +37,8 @@ class OptimizerConfig:
     eps: float = 1e-10
     warmup_share: float = 0.05
     decay_share: float = 0.2
+    decay: Literal["linear", "cosine"] = "linear"
+    final_share: float = 0.0
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
@@ -49,6 +54,8 @@ class OptimizerConfig:
                 f"`optimizer.warmup_share` (={self.warmup_share}) and `optimizer.decay_share` (={self.decay_share}) "
                 "must not be negative and sum to at most 1"
             )
+        if not 0 <= self.final_share <= 1:
+            raise WrongInput(f"`optimizer.final_share` (={self.final_share}) must be between 0 and 1")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise WrongInput(f"`optimizer.clip_norm` (={self.clip_norm}) must be positive")
 
@@ -59,5 +66,6 @@ class OptimizerConfig:
     def rate(self, step: int, steps: int, d_sae: int) -> float:
         """Returns the learning rate of step `step` (counted from 0) of `steps`."""
         warm = (step + 1) / max(round(self.warmup_share * steps), 1)
-        decay = (steps - step) / max(round(self.decay_share * steps), 1)
-        return self.peak_rate(d_sae) * min(1.0, warm, decay)
+        left = min((steps - step) / max(round(self.decay_share * steps), 1), 1.0)
+        shape = left if self.decay == "linear" else (1 - math.cos(math.pi * left)) / 2
+        return self.peak_rate(d_sae) * min(1.0, warm, self.final_share + (1 - self.final_share) * shape)

@@ -50,6 +50,7 @@ def _train(**changes):
         (lambda: OptimizerConfig(eps=-1e-8), r"`optimizer.eps` \(=-1e-08\)"),
         (lambda: OptimizerConfig(warmup_share=0.6, decay_share=0.5), r"`optimizer.warmup_share` \(=0.6\) and"),
         (lambda: OptimizerConfig(warmup_share=-0.1), r"`optimizer.warmup_share` \(=-0.1\)"),
+        (lambda: OptimizerConfig(final_share=1.5), r"`optimizer.final_share` \(=1.5\) must be between 0 and 1"),
         (lambda: OptimizerConfig(clip_norm=0.0), r"`optimizer.clip_norm` \(=0.0\)"),
         (lambda: MeshConfig(data=0), r"`mesh.data` \(=0\)"),
         (lambda: _train(steps=0), r"`steps` \(=0\)"),
