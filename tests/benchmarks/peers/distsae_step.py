@@ -1,0 +1,68 @@
+"""distsae's own step, with what the training loop does around it: the only module here that knows distsae's API."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import distsae
+from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, Selector, TokenSelector, zipf_quotas
+from distsae.losses import FiringStatistics
+from distsae.model import FeatureShard
+from distsae.parallel import MeshConfig, build_mesh
+from distsae.training import AuxiliaryConfig, OptimizerConfig, PlainEngine, training_step
+from distsae.training.thresholds import ThresholdTracker
+from tests.benchmarks.peers.contestant import Data
+from tests.benchmarks.peers.problem import Size
+
+__all__ = ["build"]
+
+_UNDERUSED = 0.1
+"""Share of the features that `aux_zipf` trains: given, since no statistics are known after so few steps."""
+
+
+class _Distsae:
+    version = distsae.__version__
+    warmup = 2  # the first step selects without a forecast of the cut
+
+    def __init__(self, size: Size, data: Data, rule: str, aux: str) -> None:
+        self._size, self._data, self._auxiliary = size, data, AuxiliaryConfig()
+        self._mesh = build_mesh(MeshConfig(), 1, "cpu")
+        self._shard = FeatureShard(size.d_in, range(size.d_sae), data.mean, seed=0)
+        self._engine = PlainEngine(self._shard, self._mesh, OptimizerConfig())
+        self._selector: Selector
+        self._credit: QuotaCredit | None = None
+        match rule:
+            case "token_choice":
+                self._selector = TokenSelector(size.k)
+            case "mutual_choice":
+                self._selector = MutualSelector(size.k)
+            case _:
+                self._selector = FeatureSelector(size.d_sae)
+                self._credit = QuotaCredit(zipf_quotas(size.d_sae, size.k, s=1.0, q=size.d_sae / 64), size.k)
+        self._selectors = [self._selector]
+        if aux:
+            allowed = torch.rand(size.d_sae, generator=torch.Generator().manual_seed(1)) < _UNDERUSED
+            self._selectors.append(MutualSelector(size.k * self._auxiliary.k_per_k, allowed))
+        config = self._auxiliary
+        self._statistics = FiringStatistics(size.d_sae, config.window_tokens, config.dead_after_tokens)
+        self._thresholds = ThresholdTracker(size.d_sae)
+
+    def step(self, x: Tensor) -> float:
+        """Does one step, as the loop does it."""
+        size, data = self._size, self._data
+        if self._credit is not None:
+            assert isinstance(self._selector, FeatureSelector)
+            self._selector.grant(self._credit.pay(size.tokens))
+        outcome = training_step(
+            self._shard, x, self._mesh, size.d_sae, self._selectors, data.mean, data.variance, self._auxiliary.alpha
+        )
+        self._engine.update(size.rate)
+        self._thresholds.update(self._selector)
+        self._statistics.update(outcome.matches.feature, size.tokens, self._mesh.data)
+        return outcome.loss
+
+
+def build(size: Size, data: Data, rule: str, aux: str = "") -> _Distsae:
+    """Returns the trainer of an allocation, with `aux_zipf` if `aux` is not empty."""
+    return _Distsae(size, data, rule, aux)
