@@ -113,6 +113,7 @@ class TrainConfig:
         seed: seed of the initial features and of the order of rows.
         steps: optimizer steps; by default one epoch.
         batch_tokens: token rows of a global batch, a multiple of 64.
+        init: SAE to begin from, the folder of it or of the run that trained it; by default features begin at random.
         normalise: what is done to activations as they are read: scale makes their mean norm sqrt(d_in); centre takes
             their mean away first. The finished SAE has it folded into its weights and works on raw activations.
         sae: size and sparsity.
@@ -146,6 +147,7 @@ class TrainConfig:
     seed: int = 0
     steps: int | None = None
     batch_tokens: int = 4096
+    init: str | None = None
     normalise: NormalisationName = "scale"
     sae: SizeConfig = SizeConfig()
     allocation: AllocationName = "mutual_choice"

@@ -21,6 +21,7 @@ from distsae.training.config import TrainConfig
 from distsae.training.deepspeed_engine import DeepSpeedEngine
 from distsae.training.engine import Engine
 from distsae.training.finish import frozen_sae
+from distsae.training.initial_weights import begin_from
 from distsae.training.metrics import Meter
 from distsae.training.phases import Phases
 from distsae.training.plain_engine import PlainEngine
@@ -69,6 +70,8 @@ class Run:
         shard = FeatureShard(store.d_in(self.hook), features, self.mean.cpu(), config.seed, config.selection_mb).to(
             self.device
         )
+        if config.init is not None and self._point is None:
+            begin_from(config.init, shard, d_sae, reader.normalisation)
         auxiliary = config.auxiliary
         self.state = TrainingState(
             shard=shard,
