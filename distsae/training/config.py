@@ -132,6 +132,8 @@ class TrainConfig:
         engine: plain keeps all of Adam's state of its features on every rank; deepspeed shards it over the data axis.
         deepspeed: how far the deepspeed engine shards, and where the state lies.
         optimizer: Adam and its schedule.
+        ema_decay: the finished SAE has a running average of the weights, of which each step leaves this share; by
+            default it has the last ones. A copy of the weights more.
         auxiliary: details of the auxiliary loss.
         alarms: when to warn of a collapse.
         checkpoint: when state is saved.
@@ -162,6 +164,7 @@ class TrainConfig:
     engine: Literal["plain", "deepspeed"] = "plain"
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    ema_decay: float | None = None
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
     alarms: AlarmConfig = AlarmConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -191,6 +194,8 @@ class TrainConfig:
                 f"features and the {tokens} tokens of a data rank; give more, use a smaller `batch_tokens`, or a "
                 "larger `mesh.data`"
             )
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise WrongInput(f"`ema_decay` (={self.ema_decay}) must be between 0 and 1; leave it out for no average")
         if self.zipf_s is not None and not self.zipf_s >= 0:
             raise WrongInput(f"`zipf_s` (={self.zipf_s}) must not be negative")
         if self.zipf_q is not None and not self.zipf_q > -1:

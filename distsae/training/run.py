@@ -32,6 +32,7 @@ from distsae.training.state import TrainingState
 from distsae.training.step import training_step
 from distsae.training.thresholds import ThresholdTracker
 from distsae.training.unit_release import UnitRelease
+from distsae.training.weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -83,6 +84,7 @@ class Run:
             thresholds=ThresholdTracker(len(features)),
             underused=Underused.none(len(features)),
             d_sae=d_sae,
+            average=WeightAverage(shard, config.ema_decay) if config.ema_decay is not None else None,
         )
         self.alarms = CollapseAlarms(config.alarms)
         self.aux_selector = MutualSelector(config.sae.k * auxiliary.k_per_k)
@@ -159,6 +161,8 @@ class Run:
             raise NonFiniteScores(f"step {step + 1}: {error}; lower `optimizer.lr` or check the store") from error
         rate = config.optimizer.rate(step, self.steps, state.d_sae)
         gradient_norm = state.engine.update(rate)
+        if state.average is not None:
+            state.average.update(step)
         state.thresholds.update(selector)
         state.statistics.update(outcome.matches.feature, config.batch_tokens, self.mesh.data)
         state.phases.observe(outcome.observed)
@@ -194,17 +198,18 @@ class Run:
     def finish(self) -> None:
         """Freezes the rule and writes the SAE."""
         state = self.state
-        sae, gap = frozen_sae(
-            self.config,
-            self.hook,
-            self.store,
-            state.shard,
-            self.mesh,
-            state.phases,
-            state.thresholds,
-            self.reader,
-            self.steps,
-        )
+        with state.final_weights():
+            sae, gap = frozen_sae(
+                self.config,
+                self.hook,
+                self.store,
+                state.shard,
+                self.mesh,
+                state.phases,
+                state.thresholds,
+                self.reader,
+                self.steps,
+            )
         if sae is not None:
             self.folder.write_frozen_rule(dataclasses.asdict(gap))
             sae.save(self.folder.sae)  # last: it says that the run is finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +14,11 @@ from distsae.model import FeatureShard
 from distsae.training.engine import Engine
 from distsae.training.phases import Phases
 from distsae.training.thresholds import ThresholdTracker
+from distsae.training.weight_average import WeightAverage
 
 __all__ = ["TrainingState"]
 
-_REPLICATED = ("b_dec", "adam.exp_avg.b_dec", "adam.exp_avg_sq.b_dec")
+_REPLICATED = ("b_dec", "adam.exp_avg.b_dec", "adam.exp_avg_sq.b_dec", "average.b_dec")
 
 
 @dataclass
@@ -31,6 +33,7 @@ class TrainingState:
         thresholds: the frozen rule.
         underused: the auxiliary loss's features, as last measured.
         d_sae: features over all ranks.
+        average: of the weights; None if the last weights are the ones that count.
     """
 
     shard: FeatureShard
@@ -40,6 +43,11 @@ class TrainingState:
     thresholds: ThresholdTracker
     underused: Underused
     d_sae: int
+    average: WeightAverage | None = None
+
+    def final_weights(self) -> AbstractContextManager[None]:
+        """Lets the shard have meanwhile the weights that the SAE would have if training ended now."""
+        return nullcontext() if self.average is None else self.average.applied()
 
     def tensors(self) -> State:
         """Returns the live tensors by name; filling them restores the run."""
@@ -48,6 +56,7 @@ class TrainingState:
         local |= self.thresholds.state()
         local |= {f"firing.{name}": tensor for name, tensor in self.statistics.state().items()}
         local |= self.phases.state()
+        local |= self.average.state() if self.average is not None else {}
         local["underused.members"] = self.underused.members.view(torch.uint8)
         state: State = {}
         for name, tensor in local.items():

@@ -53,6 +53,8 @@ def _train(**changes):
         (lambda: OptimizerConfig(final_share=1.5), r"`optimizer.final_share` \(=1.5\) must be between 0 and 1"),
         (lambda: OptimizerConfig(clip_norm=0.0), r"`optimizer.clip_norm` \(=0.0\)"),
         (lambda: MeshConfig(data=0), r"`mesh.data` \(=0\)"),
+        (lambda: _train(ema_decay=1.0), r"`ema_decay` \(=1.0\) must be between 0 and 1"),
+        (lambda: _train(ema_decay=0.0), r"`ema_decay` \(=0.0\)"),
         (lambda: _train(steps=0), r"`steps` \(=0\)"),
         (lambda: _train(log_every=0), r"`log_every` \(=0\)"),
         (

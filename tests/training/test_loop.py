@@ -27,6 +27,7 @@ METHODS = {
     "TC": {"allocation": "token_choice", "aux": "aux_k"},
     "TC, k falls": {"allocation": "token_choice", "sae": SizeConfig(d_sae=D_SAE, k=4, k_start=9, k_anneal_share=0.8)},
     "MC, k falls": {"sae": SizeConfig(d_sae=D_SAE, k=4, k_start=9, k_anneal_share=0.8)},
+    "MC, FC after the stop, averaged": {"finetune_fc_from": 0.7, "ema_decay": 0.95},
     "FC": {"allocation": "feature_choice", "aux": "none"},
 }
 EFFORT = ("seconds", "tokens_per_second", "second_passes", "selection_collectives", "selection_kilobytes")

@@ -1,0 +1,56 @@
+"""The average of the weights is that of one process on every mesh, with either engine, and disturbs neither."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from distsae.allocation import MutualSelector
+from distsae.parallel import Mesh
+from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training.deepspeed_config import DeepSpeedConfig
+from distsae.training.deepspeed_engine import DeepSpeedEngine
+from distsae.training.weight_average import WeightAverage
+from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
+
+from .processes import run_on_mesh
+
+
+def _train(mesh: Mesh, engine_name: str, look: bool) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Weights and averages after eight steps; with `look`, the shard has the averages in between for a moment."""
+    shard, config = shard_on(mesh, torch.float32), OptimizerConfig()
+    deep = engine_name == "deepspeed"
+    engine = DeepSpeedEngine(shard, mesh, config, DeepSpeedConfig()) if deep else PlainEngine(shard, mesh, config)
+    average, (mean, variance) = WeightAverage(shard, 0.7), mean_and_variance(torch.float32)
+    share = TOKENS // mesh.data.size
+    for step in range(8):
+        x = activations(step, torch.float32)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
+        training_step(shard, x, mesh, D_SAE, [MutualSelector(K)], mean, variance, 1 / 32)
+        engine.update(3e-3)
+        average.update(step)
+        if look:
+            with average.applied():
+                assert torch.equal(shard.b_dec, average.state()["average.b_dec"])
+    found = {name: parameter.detach() for name, parameter in shard.named_parameters()}, average.state()
+    for tensors in found:
+        for name, tensor in tensors.items():
+            tensors[name] = tensor.clone() if "b_dec" in name else torch.cat(mesh.feature.gather(tensor))
+    return found
+
+
+@pytest.mark.parametrize("engine", ["plain", "deepspeed"])
+def test_average_of_every_mesh_and_engine(engine):
+    if engine == "deepspeed" and importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("DeepSpeed is not installed")
+    ((_, expected),) = run_on_mesh(_train, (1, 1), "plain", False)
+    for shape in ((1, 2), (2, 2), (1, 3)):
+        ranks = run_on_mesh(_train, shape, engine, False)
+        for weights, averages in ranks:
+            assert not torch.equal(weights["W_enc"], averages["average.W_enc"])
+            for name, tensor in expected.items():
+                torch.testing.assert_close(averages[name], tensor, rtol=1e-4, atol=1e-5)
+        for before, after in zip(ranks, run_on_mesh(_train, shape, engine, True), strict=True):
+            for mine, theirs in zip(before, after, strict=True):
+                assert all(torch.equal(mine[name], theirs[name]) for name in mine)
