@@ -26,7 +26,7 @@ from tests.benchmarks.peers.problem import Size, activations
 from tests.benchmarks.peers.process import Failed, Worker
 
 _MOST_WARMUP = 2
-_SPARE_MIB = 1024
+_LEFT_MIB = 1024
 _HEAD = (
     "contestant",
     "version",
@@ -38,7 +38,7 @@ _HEAD = (
     "ratio",
     "FVU, first and last step",
 )
-Steps = list[dict[str, float]]
+Step = dict[str, float]
 
 
 def main() -> None:
@@ -70,57 +70,51 @@ def _print_table(size: Size, names: list[str], peers_python: str | None, batches
     )
     print("| " + " | ".join(_HEAD) + " |")
     print("|---" * len(_HEAD) + "|", flush=True)
-    all_ours: Steps = []
-    ours_version, ours_fvu = "", ""
+    all_ours: list[Step] = []
+    ours_version, ours_first = "", math.nan
     for name in names:
         python = peers_python if CONTESTANTS[name].peer else sys.executable
         if python is None:
             print(f"| {name} | not measured: needs `--peers_python` |")
             continue
-        memory = _available_mib() - _SPARE_MIB
         try:
-            with (
-                Worker(sys.executable, CONTESTANTS[OURS], size, batches, memory) as ours,
-                Worker(python, CONTESTANTS[name], size, batches, memory) as other,
-            ):
-                pairs, (ours_fvu, fvu) = _take_turns(ours, other, rounds)
-                all_ours += [pair[0] for pair in pairs]
-                ours_version = ours.version
-                _print_row(name, other.version, pairs, fvu)
+            with Worker(sys.executable, CONTESTANTS[OURS], size, batches, _spare_mib()) as ours:
+                ours_first = _warm_up(ours)
+                # Only now is it known what memory is left.
+                with Worker(python, CONTESTANTS[name], size, batches, _spare_mib()) as other:
+                    first = _warm_up(other)
+                    pairs = [(ours.step(), other.step()) for _ in range(rounds)]
+                    _print_row(name, other.version, pairs, first)
+            all_ours += [pair[0] for pair in pairs]
+            ours_version = ours.version
         except Failed as error:
             print(f"| {name} | failed: {str(error).replace('|', '/')} |", flush=True)
     if all_ours:
-        _print_row(f"**{OURS}**, all rounds", ours_version, [(step, step) for step in all_ours], ours_fvu)
+        _print_row(f"**{OURS}**, all rounds", ours_version, [(step, step) for step in all_ours], ours_first)
 
 
-def _take_turns(
-    ours: Worker, other: Worker, rounds: int
-) -> tuple[list[tuple[dict[str, float], dict[str, float]]], tuple[str, str]]:
-    """Returns the timed steps of both by round, and for each its FVU at the first and at the last step."""
-    warmup = [[worker.step() for _ in range(worker.warmup)] for worker in (ours, other)]
-    pairs = [(ours.step(), other.step()) for _ in range(rounds)]
-    last = pairs[-1]
-    ours_fvu, fvu = (
-        "" if math.isnan(last[side]["fvu"]) else f"{warmup[side][0]['fvu']:.4f} {last[side]['fvu']:.4f}"
-        for side in (0, 1)
-    )
-    return pairs, (ours_fvu, fvu)
+def _warm_up(worker: Worker) -> float:
+    """Does the steps that are not timed; returns the FVU of the first."""
+    first, *_ = [worker.step() for _ in range(worker.warmup)]
+    return first["fvu"]
 
 
-def _print_row(name: str, version: str, pairs: list[tuple[dict[str, float], dict[str, float]]], fvu: str) -> None:
+def _print_row(name: str, version: str, pairs: list[tuple[Step, Step]], first_fvu: float) -> None:
     cells = [name, version]
     for key, scale in (("seconds", 1000), ("cpu", 1000)):
         cells.append(f"{scale * statistics.median(other[key] for _, other in pairs):.0f}")
         cells.append(f"{statistics.median(other[key] / ours[key] for ours, other in pairs):.2f}")
     # The peak only grows: the last step knows that of all.
     peaks = [max(pair[side]["peak_mib"] for pair in pairs) for side in (0, 1)]
-    cells += [f"{peaks[1]:.0f}", f"{peaks[1] / peaks[0]:.2f}", fvu]
+    cells += [f"{peaks[1]:.0f}", f"{peaks[1] / peaks[0]:.2f}"]
+    cells.append("" if math.isnan(first_fvu) else f"{first_fvu:.4f} {pairs[-1][1]['fvu']:.4f}")
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def _available_mib() -> int:
+def _spare_mib() -> int:
+    """Returns the MiB that the next contestant may take."""
     lines = Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) // 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) // 1024 - _LEFT_MIB
 
 
 if __name__ == "__main__":
