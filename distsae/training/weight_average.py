@@ -18,6 +18,8 @@ from distsae.model import FeatureShard
 
 __all__ = ["WeightAverage"]
 
+_ROWS = 1 << 12
+
 
 class WeightAverage:
     """Averages of this rank's parameters, in their dtype and on their device.
@@ -44,17 +46,30 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Lets the shard have the averages for its weights meanwhile, with decoder rows of unit norm."""
-        weights = {name: parameter.data for name, parameter in self._shard.named_parameters()}
+        """Lets the shard have the averages for its weights meanwhile, with decoder rows of unit norm.
+
+        They change places, row by row and in their memory: the shard notices, and only decoder rows are held twice.
+        """
+        named = dict(self._shard.named_parameters())
+        averages = self._averages | {"W_dec": self._averages["W_dec"].clone()}
+        for name, parameter in named.items():
+            _exchange(parameter, averages[name])
+        self._shard.normalise_decoder()
         try:
-            for name, parameter in self._shard.named_parameters():
-                parameter.data = self._averages[name].clone() if name == "W_dec" else self._averages[name]
-            self._shard.normalise_decoder()
             yield
         finally:
-            for name, parameter in self._shard.named_parameters():
-                parameter.data = weights[name]
+            for name, parameter in named.items():
+                _exchange(parameter, averages[name])
 
     def state(self) -> dict[str, Tensor]:
         """Returns the live tensors as `average.PARAMETER`."""
         return {f"average.{name}": tensor for name, tensor in self._averages.items()}
+
+
+@torch.no_grad()
+def _exchange(one: Tensor, other: Tensor) -> None:
+    for first in range(0, one.shape[0], _ROWS):
+        rows = slice(first, first + _ROWS)
+        kept = one[rows].clone()
+        one[rows] = other[rows]
+        other[rows] = kept

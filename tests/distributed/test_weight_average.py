@@ -31,8 +31,9 @@ def _train(mesh: Mesh, engine_name: str, look: bool) -> tuple[dict[str, torch.Te
         engine.update(3e-3)
         average.update(step)
         if look:
+            kept = average.state()["average.b_dec"].clone()
             with average.applied():
-                assert torch.equal(shard.b_dec, average.state()["average.b_dec"])
+                assert torch.equal(shard.b_dec, kept)
     found = {name: parameter.detach() for name, parameter in shard.named_parameters()}, average.state()
     for tensors in found:
         for name, tensor in tensors.items():

@@ -11,7 +11,7 @@ from distsae import SAE
 from distsae.checkpoint import Shard, load
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.store import Store
-from distsae.training import CheckpointConfig, train
+from distsae.training import CheckpointConfig, train, weight_average
 from distsae.training.weight_average import WeightAverage
 
 from .samples import D_SAE, shard_on
@@ -30,7 +30,7 @@ def _moved(shard, step):
 
 def test_recent_weights_count_most_and_the_first_fade():
     shard = shard_on(MESH)
-    average, seen = WeightAverage(shard, 0.8), [dict(shard.named_parameters())]
+    average = WeightAverage(shard, 0.8)
     seen = [{name: parameter.detach().clone() for name, parameter in shard.named_parameters()}]
     for step in range(60):
         seen.append(_moved(shard, step))
@@ -48,14 +48,19 @@ def test_recent_weights_count_most_and_the_first_fade():
         torch.testing.assert_close(tensor, expected)
 
 
-def test_the_shard_has_the_average_meanwhile_and_its_weights_again_after():
+def test_the_shard_has_the_average_meanwhile_and_its_weights_again_after(monkeypatch):
     shard = shard_on(MESH)
     average = WeightAverage(shard, 0.5)
     for step in range(3):
         before = _moved(shard, step)
         average.update(step)
     kept = {name: tensor.clone() for name, tensor in average.state().items()}
+    monkeypatch.setattr(weight_average, "_ROWS", 7)
+    versions = [parameter._version for parameter in shard.parameters()]
     with average.applied():
+        # What the shard has derived from its weights is of others now, and must notice.
+        assert all(p._version > before for p, before in zip(shard.parameters(), versions, strict=True))
+        versions = [parameter._version for parameter in shard.parameters()]
         for name, parameter in shard.named_parameters():
             assert not torch.equal(parameter, before[name])
             if name != "W_dec":
@@ -64,6 +69,7 @@ def test_the_shard_has_the_average_meanwhile_and_its_weights_again_after():
         torch.testing.assert_close(
             shard.W_dec.detach(), torch.nn.functional.normalize(kept["average.W_dec"], dim=1), rtol=1e-12, atol=0
         )
+    assert all(p._version > before for p, before in zip(shard.parameters(), versions, strict=True))
     for name, parameter in shard.named_parameters():
         assert torch.equal(parameter, before[name])
         assert torch.equal(average.state()[f"average.{name}"], kept[f"average.{name}"])
