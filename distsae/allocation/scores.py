@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distsae.allocation.segments import just_below, true_indices
 
-__all__ = ["ExactScores", "Scores"]
+__all__ = ["ExactScores", "Scores", "in_block"]
 
 
 class Scores(Protocol):

@@ -1,7 +1,7 @@
 """The feature shard that is trained, and the frozen SAE that comes out."""
 
 from distsae.model.batch_rule import AllocationName, BatchSelector, batch_selector
-from distsae.model.feature_shard import SELECTION_MB, FeatureShard, least_selection_mb, score_chunks
+from distsae.model.feature_shard import SELECTION_MB, FeatureShard, least_selection_mb, project_out, score_chunks
 from distsae.model.sae import SAE, SAEConfig
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "SAEConfig",
     "batch_selector",
     "least_selection_mb",
+    "project_out",
     "score_chunks",
 ]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from distsae.allocation import ExactScores, Scores
+from distsae.kernels import CPU, Kernels, PrefilteredScores, PrefilterRows, prefilter_tokens
 from distsae.seeds import torch_generator
 
-__all__ = ["SELECTION_MB", "FeatureShard", "initial_rows", "least_selection_mb", "score_chunks"]
+__all__ = ["SELECTION_MB", "FeatureShard", "initial_rows", "least_selection_mb", "project_out", "score_chunks"]
 
 SELECTION_MB = 128
 """MiB that one chunk of scores and the work of selecting from it may take, unless a run says otherwise."""
@@ -22,6 +25,7 @@ _FEWEST = 8
 """Features in a chunk. Products of fewer take another path on CPU and differ in the last bit; from eight on every split
 gave the bits of the whole product in all shapes tried."""
 
+_REFRESH_ROWS = 1 << 10
 _SEED_BLOCK = 256
 
 
@@ -36,40 +40,89 @@ class FeatureShard(nn.Module):
         b_dec: initial decoder bias, fp32 `[d_in]`, usually the mean activation; the same on every rank.
         seed: seed of the initial rows. They depend on the global feature index alone, never on the mesh.
         selection_mb: MiB that one chunk of scores and the work of selecting from it may take.
+        kernels: the operations of a step; by default the fast ones of a CPU.
+        prefilter: find candidates by a bf16 product and score them in fp32, rather than everything in fp32.
     """
 
     def __init__(
-        self, d_in: int, features: range, b_dec: Tensor, seed: int, selection_mb: float = SELECTION_MB
+        self,
+        d_in: int,
+        features: range,
+        b_dec: Tensor,
+        seed: int,
+        selection_mb: float = SELECTION_MB,
+        kernels: Kernels = CPU,
+        prefilter: bool = False,
     ) -> None:
         super().__init__()
         rows = initial_rows(d_in, features, seed)
-        self.features, self._selection_mb = features, selection_mb
+        self.features, self.kernels, self._selection_mb = features, kernels, selection_mb
+        self._prefilter = prefilter
+        self._low: PrefilterRows | None = None
+        self._low_is_of = (-1, -1)
         self.W_enc = nn.Parameter(rows.clone())
         self.W_dec = nn.Parameter(rows)
         self.b_enc = nn.Parameter(torch.zeros(len(features)))
         self.b_dec = nn.Parameter(b_dec.detach().clone())
 
-    def encode_chunks(self, centred: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Yields `(first local feature, pre_acts)` with `pre_acts` fp32 `[features, tokens]`, chunk by chunk.
+    def encode_chunks(self, centred: Tensor) -> Iterator[tuple[int, Scores]]:
+        """Yields `(first local feature, scores)` block by block.
 
-        A chunk is overwritten by the next one.
+        A block is overwritten by the next one.
 
         Args:
             centred: `x - b_dec`, `[tokens, d_in]`.
         """
-        return score_chunks(self.W_enc.detach(), self.b_enc.detach(), centred, self._selection_mb)
+        if self._prefilter:
+            columns, low = prefilter_tokens(centred), self._low_precision()
+            if low.certifies(columns):
+                return self._bounded_chunks(low, columns, centred)
+        chunks = score_chunks(self.W_enc.detach(), self.b_enc.detach(), centred, self._selection_mb)
+        return ((first, ExactScores(pre_acts)) for first, pre_acts in chunks)
 
     @torch.no_grad()
-    def normalise_decoder(self) -> None:
-        """Brings every decoder row back to unit norm."""
-        self.W_dec.div_(torch.linalg.vector_norm(self.W_dec, dim=1, keepdim=True))
+    def refresh(self, first: int, last: int) -> None:
+        """Takes over the encoder rows `first` to `last`, which an update has just changed, into the prefilter's copy.
+
+        Whoever changes rows where autograd does not see it must call this; other changes are noticed.
+        """
+        if self._low is not None:
+            self._low.refresh(first, self.W_enc[first:last], self.b_enc[first:last])
+            self._low_is_of = self._versions()
+
+    def _low_precision(self) -> PrefilterRows:
+        if self._low is None or self._low.rows.device != self.W_enc.device:
+            self._low = PrefilterRows(self.W_enc.shape[0], self.W_enc.shape[1], self.W_enc.device)
+            self._low_is_of = (-1, -1)
+        if self._low_is_of != self._versions():
+            for first in range(0, len(self.features), _REFRESH_ROWS):
+                self.refresh(first, min(first + _REFRESH_ROWS, len(self.features)))
+        return self._low
+
+    def _versions(self) -> tuple[int, int]:
+        return self.W_enc._version, self.b_enc._version
+
+    def _bounded_chunks(
+        self, low: PrefilterRows, columns: Tensor, centred: Tensor
+    ) -> Iterator[tuple[int, PrefilteredScores]]:
+        W_enc, b_enc = self.W_enc.detach(), self.b_enc.detach()
+        bounds = _chunks(len(self.features), centred.shape[0], self._selection_mb)
+        buffer = columns.new_empty(max(last - first for first, last in bounds), centred.shape[0])
+        for first, last in bounds:
+            upper = buffer[: last - first]
+            self.kernels.upper_scores(low.rows[first:last], columns, upper)
+            yield first, PrefilteredScores(self.kernels, upper, W_enc[first:last], b_enc[first:last], centred)
 
     @torch.no_grad()
-    def project_decoder_gradient(self) -> None:
-        """Takes out of the decoder gradient what is parallel to each row: the norm is fixed, so it only misleads."""
-        assert self.W_dec.grad is not None
-        along = torch.linalg.vecdot(self.W_dec.grad, self.W_dec)[:, None]
-        self.W_dec.grad.addcmul_(along, self.W_dec, value=-1)
+    def normalise_decoder(self, first: int = 0, last: int | None = None) -> None:
+        """Brings the decoder rows `first` to `last`, by default all, back to unit norm."""
+        rows = self.W_dec[first:last]
+        rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True))
+
+
+def project_out(gradient: Tensor, rows: Tensor) -> None:
+    """Takes out of a gradient, in place, what is parallel to each unit row: its norm is fixed, so it only misleads."""
+    gradient.addcmul_(torch.linalg.vecdot(gradient, rows)[:, None], rows, value=-1)
 
 
 def score_chunks(
@@ -86,19 +139,21 @@ def score_chunks(
         selection_mb: MiB that a chunk and the work of selecting from it may take; `least_selection_mb` at least is
             taken.
     """
-    features, tokens = W_enc.shape[0], centred.shape[0]
-    affordable = int(selection_mb * (1 << 20)) // (_BYTES_PER_SCORE * max(tokens, 1))
-    size = max(affordable // _FEWEST * _FEWEST, _FEWEST)
-    buffer = centred.new_empty(min(size + _FEWEST - 1, features), tokens)
+    bounds = _chunks(W_enc.shape[0], centred.shape[0], selection_mb)
+    buffer = centred.new_empty(max(last - first for first, last in bounds), centred.shape[0])
     transposed = centred.t()
-    last = 0
-    while last < features:
-        first, last = last, last + size
-        if features - last < _FEWEST:
-            last = features
+    for first, last in bounds:
         chunk = buffer[: last - first]
         torch.addmm(b_enc[first:last, None], W_enc[first:last], transposed, out=chunk)
         yield first, chunk
+
+
+def _chunks(features: int, tokens: int, selection_mb: float) -> list[tuple[int, int]]:
+    """Returns the first feature of each chunk and of the next."""
+    affordable = int(selection_mb * (1 << 20)) // (_BYTES_PER_SCORE * max(tokens, 1))
+    size = max(affordable // _FEWEST * _FEWEST, _FEWEST)
+    firsts = list(range(0, max(features - _FEWEST, 0) + 1, size))
+    return list(pairwise([*firsts, features]))
 
 
 def least_selection_mb(tokens: int) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from distsae.allocation import FeatureSelector, Matches, Place, QuotaCredit, Selector, ThresholdSelector, select
 from distsae.errors import TornData, WrongInput
-from distsae.kernels import decode
+from distsae.kernels import kernels_for
 from distsae.model.batch_rule import AllocationName, batch_selector
 from distsae.model.feature_shard import score_chunks
 
@@ -177,7 +177,7 @@ class SAE(nn.Module):
     @torch.no_grad()
     def decode_matches(self, matches: Matches, tokens: int) -> Tensor:
         """Returns the reconstruction `[tokens, d_in]` from matches sorted by token."""
-        return decode(matches, self.W_dec.detach(), tokens) + self.b_dec
+        return kernels_for("auto", self.device).decode(matches, self.W_dec.detach(), tokens) + self.b_dec
 
     def save(self, folder: str | Path) -> None:
         """Writes `sae.safetensors` and then `config.json` into `folder`; a kill leaves no half-written file."""

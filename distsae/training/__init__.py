@@ -2,6 +2,7 @@
 
 from distsae.training.config import AuxiliaryConfig, CheckpointConfig, SizeConfig, TrainConfig
 from distsae.training.engine import Engine
+from distsae.training.gradients import Gradients
 from distsae.training.loop import train
 from distsae.training.optimizer import OptimizerConfig
 from distsae.training.plain_engine import PlainEngine
@@ -11,6 +12,7 @@ __all__ = [
     "AuxiliaryConfig",
     "CheckpointConfig",
     "Engine",
+    "Gradients",
     "OptimizerConfig",
     "PlainEngine",
     "SizeConfig",

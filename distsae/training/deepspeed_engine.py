@@ -16,9 +16,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from distsae.errors import WrongInput
-from distsae.model import FeatureShard
+from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
 from distsae.training.deepspeed_config import DeepSpeedConfig
+from distsae.training.gradients import Gradients
 from distsae.training.optimizer import OptimizerConfig
 
 __all__ = ["DeepSpeedEngine"]
@@ -97,28 +98,34 @@ class DeepSpeedEngine:
         self._engine = _initialize(shard, adam, _MeshUnit(mesh), settings)
 
     @torch.no_grad()
-    def update(self, learning_rate: float) -> float:
+    def update(self, gradients: Gradients, learning_rate: float) -> float:
         """Hands the gradients to DeepSpeed, which sums, clips and steps; renormalises and returns their norm."""
         shard, ranks = self._shard, self._mesh.data.size
-        shard.project_decoder_gradient()
-        gradients = {}
-        for name, parameter in shard.named_parameters():
-            assert parameter.grad is not None
-            gradients[name], parameter.grad = parameter.grad, None
+        found = self._dense(gradients)
         with torch.enable_grad():
             # DeepSpeed takes gradients from autograd, and averages where ours are parts of a sum.
-            surrogate = sum((p * gradients[name]).sum() * ranks for name, p in shard.named_parameters())
+            surrogate = sum((p * found[name]).sum() * ranks for name, p in shard.named_parameters())
             self._engine.backward(surrogate)
         for group in self._engine.optimizer.optimizer.param_groups:
             group["lr"] = learning_rate
         self._engine.step()
         norm = float(self._engine.get_global_grad_norm())
         shard.normalise_decoder()
+        shard.refresh(0, gradients.features)
         from deepspeed.utils import safe_set_full_fp32_param
 
         # DeepSpeed steps from a copy of its own, which must hear of the new norms.
         safe_set_full_fp32_param(shard.W_dec, shard.W_dec.detach().clone())
         return norm
+
+    def _dense(self, gradients: Gradients) -> dict[str, Tensor]:
+        """Returns the gradients of this data rank's tokens by parameter."""
+        shard = self._shard
+        ((_, _, W_enc, W_dec),) = gradients.row_blocks(gradients.features)
+        project_out(W_dec, shard.W_dec)
+        b_enc = gradients.b_enc()
+        b_dec = gradients.b_dec_as_decoder_bias() - self._mesh.feature.sum(b_enc @ shard.W_enc)
+        return {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec}
 
     def state(self) -> dict[str, Tensor]:
         """Returns Adam's moments and steps as `adam.NAME.PARAMETER`, gathered over the data axis; collective."""

@@ -6,14 +6,16 @@ from typing import Protocol
 
 from torch import Tensor
 
+from distsae.training.gradients import Gradients
+
 __all__ = ["Engine"]
 
 
 class Engine(Protocol):
     """Averages gradients over the data axis and updates this rank's parameters."""
 
-    def update(self, learning_rate: float) -> float:
-        """Applies the shard's gradients and returns their global norm, each parameter counted once."""
+    def update(self, gradients: Gradients, learning_rate: float) -> float:
+        """Applies a step's gradients and returns their global norm, each parameter counted once."""
         ...
 
     def state(self) -> dict[str, Tensor]:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import FeatureSelector, QuotaCredit, Selector, ThresholdSelector, select
-from distsae.kernels import decode
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 from distsae.training.config import TrainConfig
@@ -80,7 +79,7 @@ def frozen_gap(
             training.grant(credit.pay(tokens * mesh.data.size).to(device))
         chunks = partial(shard.encode_chunks, mine - shard.b_dec)
         for total, matches in zip(totals, select(selectors, chunks, mesh.place(d_sae, tokens), tokens), strict=True):
-            x_hat = mesh.feature.sum(decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
+            x_hat = mesh.feature.sum(shard.kernels.decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
             matched = mesh.feature.sum(torch.tensor(float(len(matches)), dtype=torch.float64, device=device))
             total += mesh.data.sum(torch.stack([matched, (x_hat - mine).double().square().sum()]))
     energy = float((x.double() - x.double().mean(0)).square().sum())

@@ -51,7 +51,7 @@ class TrainingState:
 
     def tensors(self) -> State:
         """Returns the live tensors by name; filling them restores the run."""
-        local: dict[str, Tensor] = {name: parameter.data for name, parameter in self.shard.named_parameters()}
+        local: dict[str, Tensor] = {name: parameter.detach() for name, parameter in self.shard.named_parameters()}
         local |= self.engine.state()
         local |= self.thresholds.state()
         local |= {f"firing.{name}": tensor for name, tensor in self.statistics.state().items()}

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import Matches, Selector, select
-from distsae.kernels import decode, match_dots, row_sums
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
+from distsae.training.gradients import Gradients, Term
 
 __all__ = ["StepOutcome", "training_step"]
 
@@ -32,6 +32,7 @@ class StepOutcome:
         aux_loss: share of the residual's energy that the auxiliary reconstruction leaves; 0 without one.
         squared_error: `sum ||x - x_hat||^2` over the batch.
         energy: `sum ||x - mean||^2` over the batch, with the store's mean.
+        gradients: with respect to this rank's features, of this data rank's tokens: its part of the batch's.
         observed: this rank's matches of each observer.
     """
 
@@ -40,6 +41,7 @@ class StepOutcome:
     aux_loss: float
     squared_error: float
     energy: float
+    gradients: Gradients
     observed: tuple[Matches, ...] = ()
 
 
@@ -55,9 +57,7 @@ def training_step(
     alpha_aux: float,
     observers: Sequence[Selector] = (),
 ) -> StepOutcome:
-    """Computes the losses of a global batch and writes this rank's gradients into the shard's `.grad`.
-
-    The gradients are those of this data rank's tokens; summed over the data axis they are the batch's.
+    """Computes the losses of a global batch and this rank's gradients.
 
     Args:
         shard: this rank's features.
@@ -71,7 +71,7 @@ def training_step(
         observers: further rules that select from the same scores; what they select trains nothing.
 
     Returns:
-        Losses and matches.
+        Losses, matches and gradients.
 
     Raises:
         NonFiniteScores: on every rank, if any score of the batch is not finite.
@@ -84,37 +84,26 @@ def training_step(
     matches, *auxiliary = selected[: len(selectors)]
     observed = tuple(selected[len(selectors) :])
 
-    x_hat = mesh.feature.sum(decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
+    kernels, W_dec = shard.kernels, shard.W_dec.detach()
+    x_hat = mesh.feature.sum(kernels.decode(matches.by_token(), W_dec, tokens)) + shard.b_dec
     error = x_hat - x
     energies = mesh.data.sum(torch.stack([error.square().sum(), (x - mean).square().sum()]))
-    g = error * (2 / (all_tokens * variance))
-    W_enc_grad, W_dec_grad, b_enc_grad = _row_gradients(shard, matches, g, centred)
+    terms = [_term(shard, matches, error * (2 / (all_tokens * variance)))]
 
     aux_loss = 0.0
     if auxiliary:
         # The residual is a constant here: the auxiliary features learn what the others leave, and b_dec has no part.
-        misfit = mesh.feature.sum(decode(auxiliary[0].by_token(), shard.W_dec, tokens)) + error
+        misfit = mesh.feature.sum(kernels.decode(auxiliary[0].by_token(), W_dec, tokens)) + error
         residual_energy = energies[0].clamp(min=torch.finfo(torch.float32).tiny)
         aux_loss = float(mesh.data.sum(misfit.square().sum()) / residual_energy)
-        g_aux = misfit * (2 * alpha_aux / residual_energy)
-        for total, part in zip(
-            (W_enc_grad, W_dec_grad, b_enc_grad), _row_gradients(shard, auxiliary[0], g_aux, centred), strict=True
-        ):
-            total += part
+        terms.append(_term(shard, auxiliary[0], misfit * (2 * alpha_aux / residual_energy)))
 
-    shard.W_enc.grad, shard.W_dec.grad, shard.b_enc.grad = W_enc_grad, W_dec_grad, b_enc_grad
-    shard.b_dec.grad = g.sum(0) - mesh.feature.sum(b_enc_grad @ shard.W_enc)
+    gradients = Gradients(tuple(terms), centred, len(shard.features), kernels)
     squared_error, energy = energies.tolist()
     loss = squared_error / (all_tokens * variance)
-    return StepOutcome(matches, loss, aux_loss, squared_error, energy, observed)
+    return StepOutcome(matches, loss, aux_loss, squared_error, energy, gradients, observed)
 
 
-def _row_gradients(shard: FeatureShard, matches: Matches, g: Tensor, centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the gradients of `W_enc`, `W_dec` and `b_enc` through matches sorted by feature; `g` is dloss/dx_hat."""
-    features = len(shard.features)
-    dots = match_dots(matches, shard.W_dec, g)
-    return (
-        row_sums(matches, dots, centred, features),
-        row_sums(matches, matches.score, g, features),
-        row_sums(matches, dots, centred.new_ones(centred.shape[0], 1), features).squeeze(1),
-    )
+def _term(shard: FeatureShard, matches: Matches, g: Tensor) -> Term:
+    """Returns the gradients through matches sorted by feature; `g` is dloss/dx_hat."""
+    return Term(matches, shard.kernels.match_dots(matches.feature, matches.token, shard.W_dec.detach(), g), g)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, select
+from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, Scores, select
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 
@@ -106,10 +106,38 @@ def calibrated(shard: FeatureShard, thresholds: Tensor, x: Tensor, k: int, mesh:
     """
     thresholds = thresholds.to(x.device, torch.float32).clamp(min=_LEAST_THRESHOLD)
 
-    def ratios() -> Iterator[tuple[int, Tensor]]:
-        for first, pre_acts in shard.encode_chunks(x - shard.b_dec):
-            yield first, pre_acts / thresholds[first : first + pre_acts.shape[0], None]
+    def ratios() -> Iterator[tuple[int, Scores]]:
+        for first, scores in shard.encode_chunks(x - shard.b_dec):
+            yield first, _Ratios(scores, thresholds[first : first + scores.shape[0], None])
 
     selector = MutualSelector(k)
     select([selector], ratios, mesh.place(d_sae, x.shape[0]), x.shape[0])
     return thresholds if selector.cut is None else thresholds * selector.cut
+
+
+class _Ratios:
+    """Scores over thresholds, which are scores to a selector."""
+
+    def __init__(self, scores: Scores, thresholds: Tensor) -> None:
+        self._scores, self._thresholds = scores, thresholds  # [features, 1]
+        self.shape, self.device = scores.shape, scores.device
+
+    def non_finite(self) -> int:
+        return self._scores.non_finite()
+
+    def above(self, bound: Tensor, rows: Tensor | None = None, most: int | None = None) -> tuple[Tensor, Tensor]:
+        thresholds = self._thresholds if rows is None else self._thresholds[rows]
+        least = torch.where(thresholds.isinf(), torch.inf, bound * thresholds * (1 - 2**-20))
+        # A quotient is rounded; the block is asked for a little more than is wanted. It cannot be told `most`, since
+        # its largest scores are not those with the largest ratios.
+        flat, score = self._scores.above(least, rows)
+        ratio = score / self._thresholds.squeeze(1)[flat // self.shape[1]]
+        assert bound.numel() == 1  # as Mutual Choice asks
+        kept = ratio >= bound.view(-1)
+        return flat[kept], ratio[kept]
+
+    def leading(self, k: int) -> Tensor:
+        return torch.zeros(self.shape[1], device=self.device)
+
+    def sample(self, rows: Tensor, stride: int) -> Tensor:
+        return self._scores.sample(rows, stride) / self._thresholds[rows]

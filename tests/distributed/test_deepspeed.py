@@ -27,7 +27,7 @@ def _steps(mesh: Mesh, shard, engine, first: int, last: int) -> list[tuple[float
     for step in range(first, last):
         x = activations(step, torch.float32)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
         outcome = training_step(shard, x, mesh, D_SAE, [selector], mean, variance, 1 / 32)
-        found.append((outcome.loss, engine.update(3e-3)))
+        found.append((outcome.loss, engine.update(outcome.gradients, 3e-3)))
     return found
 
 

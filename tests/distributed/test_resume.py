@@ -54,7 +54,7 @@ def _train(mesh: Mesh, allocation: str, folder: Path, first: int, last: int) -> 
         x = activations(step)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
         selectors = [state.phases.selector, auxiliary]
         outcome = training_step(state.shard, x, mesh, D_SAE, selectors, mean, variance, 1 / 32)
-        state.engine.update(3e-3)
+        state.engine.update(outcome.gradients, 3e-3)
         state.thresholds.update(state.phases.selector)
         state.statistics.update(outcome.matches.feature, TOKENS, mesh.data)
         if step % 3 == 2:

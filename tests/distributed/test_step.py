@@ -12,7 +12,7 @@ from distsae.allocation import FeatureSelector, Matches, MutualSelector
 from distsae.collective import Collective, Solo
 from distsae.losses import AuxName, FiringStatistics, Underused
 from distsae.parallel import Mesh, MeshConfig, build_mesh
-from distsae.training import training_step
+from distsae.training import StepOutcome, training_step
 from tests.training.dense_step import ALPHA, K_AUX, DenseStep, dense_step
 from tests.training.samples import (
     D_SAE,
@@ -20,6 +20,7 @@ from tests.training.samples import (
     TOKENS,
     activations,
     credit,
+    dense_gradients,
     mean_and_variance,
     moved_shard_on,
     selector_on,
@@ -67,17 +68,18 @@ def _step(mesh: Mesh, rule: str, aux: AuxName) -> Found:
     underused = _underused(features, mesh.feature, aux)
     auxiliary = [MutualSelector(K_AUX, underused.members)] if underused.share else []
 
-    def gradients() -> dict[str, Tensor]:
+    def gradients(outcome: StepOutcome) -> dict[str, Tensor]:
         """Sums over data ranks, all features."""
-        summed = {name: mesh.data.sum(parameter.grad.clone()) for name, parameter in shard.named_parameters()}
-        return {name: t if name == "b_dec" else torch.cat(mesh.feature.gather(t)) for name, t in summed.items()}
+        summed = {n: mesh.data.sum(t) for n, t in dense_gradients(outcome.gradients, shard, mesh).items()}
+        gathered = dense_gradients(outcome.gradients.gathered(mesh.data), shard, mesh)
+        _equal(gathered, summed)
+        return {n: t if n == "b_dec" else torch.cat(mesh.feature.gather(t)) for n, t in gathered.items()}
 
-    training_step(shard, x, mesh, D_SAE, [selector], mean, variance, ALPHA)
-    main = gradients()
+    main = training_step(shard, x, mesh, D_SAE, [selector], mean, variance, ALPHA)
     outcome = training_step(shard, x, mesh, D_SAE, [selector, *auxiliary], mean, variance, ALPHA)
     found = outcome.matches
     matches = Matches(found.token + first, found.feature + features.start, found.score)
-    return Found(matches, outcome.loss, outcome.aux_loss, gradients(), main)
+    return Found(matches, outcome.loss, outcome.aux_loss, gradients(outcome), gradients(main))
 
 
 def _expected(rule: str, aux: AuxName) -> tuple[DenseStep, Tensor]:

@@ -65,7 +65,7 @@ def _train(mesh: Mesh, method: str, steps: int, dtype: torch.dtype, wrong_axis: 
             trace.used_auxiliary += 1
         x = activations(step, dtype)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
         outcome = training_step(shard, x, mesh, D_SAE, selectors, mean, variance, 1 / 32)
-        trace.norms.append(engine.update(3e-3))
+        trace.norms.append(engine.update(outcome.gradients, 3e-3))
         trace.losses.append(outcome.loss)
         trace.aux_losses.append(outcome.aux_loss)
         statistics.update(outcome.matches.feature, TOKENS, mesh.data)

@@ -27,8 +27,8 @@ def _train(mesh: Mesh, engine_name: str, look: bool) -> tuple[dict[str, torch.Te
     share = TOKENS // mesh.data.size
     for step in range(8):
         x = activations(step, torch.float32)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
-        training_step(shard, x, mesh, D_SAE, [MutualSelector(K)], mean, variance, 1 / 32)
-        engine.update(3e-3)
+        outcome = training_step(shard, x, mesh, D_SAE, [MutualSelector(K)], mean, variance, 1 / 32)
+        engine.update(outcome.gradients, 3e-3)
         average.update(step)
         if look:
             kept = average.state()["average.b_dec"].clone()

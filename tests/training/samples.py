@@ -8,6 +8,7 @@ from torch import Tensor
 from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, Selector, TokenSelector, zipf_quotas
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
+from distsae.training import Gradients
 
 D_IN, D_SAE, K, TOKENS = 16, 64, 4, 96
 RULES = ("token_choice", "mutual_choice", "feature_choice")
@@ -63,3 +64,11 @@ def selector_on(mesh: Mesh, rule: str) -> Selector:
 def credit() -> QuotaCredit:
     """The purse of Feature Choice."""
     return QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=4.0), K)
+
+
+def dense_gradients(gradients: Gradients, shard: FeatureShard, mesh: Mesh) -> dict[str, Tensor]:
+    """The gradients of one data rank's tokens as matrices, by parameter."""
+    ((_, _, W_enc, W_dec),) = gradients.row_blocks(gradients.features)
+    b_enc = gradients.b_enc()
+    b_dec = gradients.b_dec_as_decoder_bias() - mesh.feature.sum(b_enc @ shard.W_enc.detach())
+    return {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec}

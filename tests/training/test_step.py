@@ -11,7 +11,17 @@ from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import training_step
 
 from .dense_step import ALPHA, K_AUX, dense_step
-from .samples import D_SAE, RULES, TOKENS, activations, credit, mean_and_variance, moved_shard_on, selector_on
+from .samples import (
+    D_SAE,
+    RULES,
+    TOKENS,
+    activations,
+    credit,
+    dense_gradients,
+    mean_and_variance,
+    moved_shard_on,
+    selector_on,
+)
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
 MEMBERS = torch.arange(D_SAE) % 3 == 0
@@ -27,6 +37,10 @@ def _selectors(rule, auxiliary):
 def _step(shard, x, rule="mutual_choice", auxiliary=True):
     mean, variance = mean_and_variance()
     return training_step(shard, x, MESH, D_SAE, _selectors(rule, auxiliary), mean, variance, ALPHA)
+
+
+def _gradients(shard, outcome):
+    return dense_gradients(outcome.gradients, shard, MESH)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -45,10 +59,8 @@ def test_energies_are_those_of_the_batch(rule):
 def test_the_gradient_predicts_small_changes_of_the_loss(rule, name):
     """No autograd at all: finite differences of the loss that the step reports, and of the auxiliary one."""
     shard, x, h = moved_shard_on(MESH), activations(0), 1e-6
-    _step(shard, x, rule, auxiliary=False)
-    main = getattr(shard, name).grad.clone()
-    _step(shard, x, rule)
-    gain = getattr(shard, name).grad - main
+    main = _gradients(shard, _step(shard, x, rule, auxiliary=False))[name]
+    gain = _gradients(shard, _step(shard, x, rule))[name] - main
     found = dense_step(shard, x, rule, MEMBERS)
     direction = torch.randn(main.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     losses, aux_losses = [], []
@@ -71,12 +83,11 @@ def test_the_gradient_predicts_small_changes_of_the_loss(rule, name):
 def test_the_residual_is_detached():
     """Otherwise the main reconstruction is pulled towards what makes the auxiliary loss small."""
     shard, x = moved_shard_on(MESH), activations(0)
-    _step(shard, x, auxiliary=False)
-    main = shard.W_dec.grad.clone()
-    _step(shard, x)
+    main = _gradients(shard, _step(shard, x, auxiliary=False))["W_dec"]
+    both = _gradients(shard, _step(shard, x))["W_dec"]
     trained = torch.bincount(dense_step(shard, x, "mutual_choice", MEMBERS).auxiliary.feature, minlength=D_SAE) > 0
-    assert torch.equal(shard.W_dec.grad[~trained], main[~trained])
-    assert (shard.W_dec.grad[trained] - main[trained]).abs().max() > 1e-4
+    assert torch.equal(both[~trained], main[~trained])
+    assert (both[trained] - main[trained]).abs().max() > 1e-4
 
 
 def test_a_perfect_reconstruction_has_no_loss_and_no_gradient():
@@ -86,8 +97,8 @@ def test_a_perfect_reconstruction_has_no_loss_and_no_gradient():
         shard.b_enc.fill_(-1.0)  # nothing fires, and b_dec alone is right
     outcome = _step(shard, perfect)
     assert (outcome.loss, outcome.aux_loss, len(outcome.matches)) == (0.0, 0.0, 0)
-    for parameter in shard.parameters():
-        assert (parameter.grad == 0).all()
+    for gradient in _gradients(shard, outcome).values():
+        assert (gradient == 0).all()
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -106,7 +117,7 @@ def test_an_observer_selects_and_changes_nothing():
         shard = moved_shard_on(MESH)
         selector = selector_on(MESH, rule)
         outcome = training_step(shard, x, MESH, D_SAE, [selector], mean, variance, ALPHA, observers)
-        return outcome, [parameter.grad for parameter in shard.parameters()]
+        return outcome, list(_gradients(shard, outcome).values())
 
     watched, gradients = step("token_choice", [selector_on(MESH, "mutual_choice")])
     alone, expected = step("token_choice")
@@ -123,9 +134,10 @@ def test_descending_these_gradients_lowers_the_loss():
     shard = moved_shard_on(MESH)
     losses = []
     for step in range(40):
-        losses.append(_step(shard, activations(step % 8)).loss)
+        outcome = _step(shard, activations(step % 8))
+        losses.append(outcome.loss)
         with torch.no_grad():
-            for parameter in shard.parameters():
-                parameter -= 0.3 * parameter.grad
+            for name, gradient in _gradients(shard, outcome).items():
+                getattr(shard, name).sub_(0.3 * gradient)
             shard.normalise_decoder()
     assert sum(losses[-8:]) < 0.7 * sum(losses[:8])

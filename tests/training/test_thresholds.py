@@ -97,10 +97,8 @@ def _calibrate(mesh, spread):
     before = torch.linspace(1, 1 + spread, D_SAE)[features.start : features.stop].clone()
     before[0] = torch.inf
     thresholds = calibrated(shard, before.double(), x, K, mesh, D_SAE)
-    fired = sum(
-        int((pre_acts > thresholds[first : first + len(pre_acts), None]).sum())
-        for first, pre_acts in shard.encode_chunks(x - shard.b_dec.detach())
-    )
+    pre_acts = (x - shard.b_dec.detach()) @ shard.W_enc.detach().t() + shard.b_enc.detach()
+    fired = int((pre_acts > thresholds).sum())
     ratio = thresholds[1:] / before[1:]
     torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))  # one factor for all
     return torch.cat(mesh.feature.gather(thresholds)), int(mesh.world.sum(torch.tensor(fired)))

@@ -57,7 +57,7 @@ class _Distsae:
         outcome = training_step(
             self._shard, x, self._mesh, size.d_sae, self._selectors, data.mean, data.variance, self._auxiliary.alpha
         )
-        self._engine.update(size.rate)
+        self._engine.update(outcome.gradients, size.rate)
         self._thresholds.update(self._selector)
         self._statistics.update(outcome.matches.feature, size.tokens, self._mesh.data)
         return outcome.loss

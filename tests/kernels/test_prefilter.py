@@ -1,0 +1,196 @@
+"""The prefilter never loses a score, and a selection through it is one from fp32 scores."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distsae.allocation import (
+    ExactScores,
+    FeatureSelector,
+    MutualSelector,
+    Place,
+    QuotaCredit,
+    TokenSelector,
+    select,
+    zipf_quotas,
+)
+from distsae.kernels import CPU, REFERENCE, PrefilteredScores, PrefilterRows, prefilter_tokens
+from distsae.model import FeatureShard
+from tests.allocation.samples import modest
+
+KINDS = ("normal", "tied", "skewed", "outlier", "tiny", "huge", "zeros", "bias")
+
+
+def _problem(kind, features, tokens, d_in, generator):
+    """Encoder rows, biases and centred tokens of one kind, fp32."""
+    W_enc, b_enc = torch.randn(features, d_in, generator=generator), torch.randn(features, generator=generator)
+    x = torch.randn(tokens, d_in, generator=generator)
+    match kind:
+        case "tied":
+            W_enc, b_enc, x = W_enc.round(), b_enc.round(), x.round()
+        case "skewed":
+            W_enc *= (torch.rand(features, 1, generator=generator) < 0.2) * 999.0 + 1
+            x *= (torch.rand(tokens, 1, generator=generator) < 0.2) * 99.0 + 1
+        case "outlier":  # as the massive dimensions of language models
+            x[:, 0] += 300
+        case "tiny":
+            x, b_enc = x * 1e-20, b_enc * 1e-20
+        case "huge":
+            x, b_enc = x * 1e14, b_enc * 1e14
+        case "zeros":
+            W_enc, b_enc = torch.zeros_like(W_enc), torch.zeros_like(b_enc)
+        case "bias":
+            b_enc *= 1000
+    return W_enc, b_enc, x
+
+
+def _block(W_enc, b_enc, x, kernels=CPU):
+    low = PrefilterRows(*W_enc.shape, W_enc.device)
+    low.refresh(0, W_enc, b_enc)
+    columns = prefilter_tokens(x)
+    assert low.certifies(columns)
+    upper = torch.empty(len(W_enc), len(x), dtype=torch.bfloat16)
+    kernels.upper_scores(low.rows, columns, upper)
+    return upper, PrefilteredScores(kernels, upper, W_enc, b_enc, x)
+
+
+@st.composite
+def _problems(draw):
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    shape = draw(st.integers(8, 40)), draw(st.integers(1, 40)), draw(st.integers(1, 70))
+    return _problem(draw(st.sampled_from(KINDS)), *shape, generator)
+
+
+@modest
+@given(_problems(), st.sampled_from([CPU, REFERENCE]))
+def test_bounds_are_not_under_the_scores(problem, kernels):
+    W_enc, b_enc, x = problem
+    upper, _ = _block(*problem, kernels)
+    truth = W_enc.double() @ x.double().t() + b_enc.double()[:, None]
+    single = torch.addmm(b_enc[:, None], W_enc, x.t()).double()
+    for scores in (truth, single):
+        assert (upper.double() >= torch.where(scores > 0, scores * (1 - 2**-8), -torch.inf)).all()
+
+
+@modest
+@given(_problems(), st.floats(0, 1), st.booleans(), st.sampled_from([CPU, REFERENCE]))
+def test_above_finds_what_the_same_scores_all_computed_hold(problem, share, some, kernels):
+    W_enc, b_enc, x = problem
+    _, block = _block(*problem, kernels)
+    every, score = block.above(torch.zeros(1))
+    pre_acts = torch.zeros(len(W_enc), len(x))
+    pre_acts.view(-1)[every] = score
+    torch.testing.assert_close(
+        pre_acts,
+        torch.addmm(b_enc[:, None], W_enc, x.t()).relu(),
+        rtol=1e-4,
+        atol=1e-4 * float(score.max()) if len(score) else 0,
+    )
+    exact = ExactScores(pre_acts)
+    rows = torch.arange(0, len(W_enc), 3) if some else None
+    for bound in (
+        torch.tensor([share * float(pre_acts.max())]),
+        (share * pre_acts.amax(0)),
+        (share * pre_acts.amax(1, keepdim=True)),
+    ):
+        asked = bound[rows] if some and bound.dim() == 2 else bound
+        for found, expected in zip(block.above(asked, rows), exact.above(asked, rows), strict=True):
+            assert torch.equal(found, expected)
+
+
+@modest
+@given(_problems(), st.integers(1, 30), st.booleans())
+def test_what_is_left_out_is_not_among_the_most_wanted(problem, most, some):
+    _, block = _block(*problem)
+    rows = torch.arange(0, block.shape[0], 3) if some else None
+    flat, score = block.above(torch.zeros(1), rows)
+    fewer, fewer_score = block.above(torch.zeros(1), rows, most)
+    left_out = ~torch.isin(flat, fewer)
+    assert torch.isin(fewer, flat).all()
+    if left_out.any():
+        assert (fewer_score > score[left_out].max()).sum() >= most or fewer_score.numel() >= most
+        assert score[left_out].max() <= fewer_score.topk(most).values.min()
+
+
+@modest
+@given(_problems(), st.integers(1, 8))
+def test_leading_is_a_lower_bound_that_k_scores_reach(problem, k):
+
+    _, block = _block(*problem)
+    flat, score = block.above(torch.zeros(1))
+    pre_acts = torch.zeros(block.shape)
+    pre_acts.view(-1)[flat] = score
+    assert ((pre_acts >= block.leading(k)).sum(0) >= k).all()
+
+
+def _shard(features, d_in, prefilter):
+    shard = FeatureShard(d_in, range(features), torch.zeros(d_in), seed=1, prefilter=prefilter)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        shard.W_enc += 0.3 * torch.randn(features, d_in, generator=generator) / d_in**0.5
+        shard.b_enc += 0.1 * torch.randn(features, generator=generator)
+    return shard
+
+
+@pytest.mark.parametrize("rule", ["token_choice", "mutual_choice", "mutual_choice of some", "feature_choice"])
+@pytest.mark.parametrize("selection_mb", [0.5, 1000])
+def test_selections_are_those_from_all_scores_in_fp32(rule, selection_mb):
+    """Batch after batch, the first without a history; the scores too, but for the order of their sums."""
+    features, d_in, tokens, k = 600, 48, 300, 8
+    credit = QuotaCredit(zipf_quotas(features, k), k)
+    quotas = [credit.pay(tokens) for _ in range(4)]
+    found = {}
+    for prefilter in (False, True):
+        shard = _shard(features, d_in, prefilter)
+        shard._selection_mb = selection_mb
+        selector = {
+            "token_choice": lambda: TokenSelector(k),
+            "mutual_choice": lambda: MutualSelector(k),
+            "mutual_choice of some": lambda: MutualSelector(k, torch.arange(features) % 3 == 0),
+            "feature_choice": lambda: FeatureSelector(features),
+        }[rule]()
+        generator = torch.Generator().manual_seed(2)
+        for batch in range(4):
+            x = torch.randn(tokens, d_in, generator=generator) * (1 + batch % 2)
+            if isinstance(selector, FeatureSelector):
+                selector.grant(quotas[batch])
+            (matches,) = select([selector], lambda x=x, s=shard: s.encode_chunks(x), Place.solo(features), tokens)
+            found[prefilter, batch] = matches
+            with torch.no_grad():  # noticed by the shard
+                shard.W_enc.mul_(1.01)
+                shard.b_enc.sub_(0.01)
+    for batch in range(4):
+        exact, bounded = found[False, batch], found[True, batch]
+        assert len(exact) > 0
+        assert torch.equal(exact.token, bounded.token)
+        assert torch.equal(exact.feature, bounded.feature)
+        torch.testing.assert_close(exact.score, bounded.score, rtol=1e-5, atol=1e-6)
+
+
+def test_scores_do_not_depend_on_the_blocks_or_the_other_tokens():
+    shard, x = _shard(200, 48, True), torch.randn(64, 48, generator=torch.Generator().manual_seed(3))
+
+    def scores(selection_mb, x):
+        shard._selection_mb = selection_mb
+        dense = torch.zeros(200, len(x))
+        for first, block in shard.encode_chunks(x):
+            flat, score = block.above(torch.zeros(1))
+            dense[first : first + block.shape[0]].view(-1)[flat] = score
+        return dense
+
+    whole = scores(1000, x)
+    assert torch.equal(scores(1e-9, x), whole)
+    assert torch.equal(torch.cat([scores(1000, x[:23]), scores(1000, x[23:])], 1), whole)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 3e38])
+def test_what_could_overflow_is_not_certified(bad):
+    W_enc, b_enc, x = _problem("normal", 20, 10, 16, torch.Generator().manual_seed(0))
+    for tensor in (W_enc, b_enc, x):
+        kept = tensor.flatten()[3].item()
+        tensor.view(-1)[3] = bad
+        low = PrefilterRows(20, 16, W_enc.device)
+        low.refresh(0, W_enc, b_enc)
+        assert not low.certifies(prefilter_tokens(x))
+        tensor.view(-1)[3] = kept
