@@ -18,7 +18,10 @@ from distsae.allocation.selector import Place, refuse_non_finite
 __all__ = ["FeatureSelector"]
 
 _SAFETY = 0.8
-"""A feature's next lower bound as a share of its last cut; a feature with too few candidates is read whole."""
+"""A feature's next lower bound as a share of its last cut."""
+
+_SECOND_LOOKS = (0.6, 0.5, 0.0)
+"""A feature with too few candidates is looked at again by this share of its bound; at last it is read whole."""
 
 _SAMPLE = 256
 """Tokens from which the lower bound of a feature without a last cut is guessed."""
@@ -59,10 +62,13 @@ class FeatureSelector:
         quotas = self._quotas[rows]
         bounds = _with_guesses(self._bounds[rows], quotas, scores)
         flat, score = scores.above(bounds.masked_fill(quotas == 0, torch.inf)[:, None])
-        held = torch.bincount(flat // self._tokens, minlength=quotas.numel())
-        poor = ((held < quotas) & (bounds > 0)).nonzero().squeeze(1)
-        if poor.numel():
-            flat, score = _with_whole_rows(flat, score, poor, scores)
+        for share in _SECOND_LOOKS:
+            held = torch.bincount(flat // self._tokens, minlength=quotas.numel())
+            poor = ((held < quotas) & (bounds > 0)).nonzero().squeeze(1)
+            if not poor.numel():
+                break
+            bounds = bounds.index_copy(0, poor, share * bounds[poor])
+            flat, score = _with_rows_again(flat, score, poor, bounds[poor], scores)
         feature = flat // self._tokens
         token = flat - feature * self._tokens
         keep = largest_per_segment(feature, score, quotas)
@@ -101,12 +107,14 @@ class FeatureSelector:
         self._bounds = torch.where(self._quotas > 0, bounds, self._bounds)
 
 
-def _with_whole_rows(flat: Tensor, score: Tensor, rows: Tensor, scores: Scores) -> tuple[Tensor, Tensor]:
-    """Returns the candidates with all positive scores of the features `rows` instead of what was found of them."""
+def _with_rows_again(
+    flat: Tensor, score: Tensor, rows: Tensor, bounds: Tensor, scores: Scores
+) -> tuple[Tensor, Tensor]:
+    """Returns the candidates with those of the features `rows` found anew, by other bounds."""
     tokens = scores.shape[1]
-    whole = torch.zeros(scores.shape[0], dtype=torch.bool, device=flat.device).index_fill(0, rows, True)
-    others = ~whole[flat // tokens]
-    more, more_score = scores.above(torch.zeros(1, device=flat.device), rows)
+    again = torch.zeros(scores.shape[0], dtype=torch.bool, device=flat.device).index_fill(0, rows, True)
+    others = ~again[flat // tokens]
+    more, more_score = scores.above(bounds[:, None], rows)
     flat, order = torch.cat([flat[others], more]).sort()
     return flat, torch.cat([score[others], more_score])[order]
 

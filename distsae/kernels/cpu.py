@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from distsae.allocation import Matches
-from distsae.allocation.segments import true_indices
 from distsae.kernels.operations import AdamStep, Kernels
 from distsae.kernels.reference import REFERENCE
 
@@ -37,8 +37,9 @@ def _upper_scores(rows: Tensor, columns: Tensor, out: Tensor) -> None:
 
 def _above(scores: Tensor, bound: Tensor) -> Tensor:
     # The bits of non-negative numbers order as they do and those of negative ones, the sign first, are below all of
-    # them: as integers the comparison takes two thirds of the time. A nan without a sign is above everything.
-    return true_indices(scores.view(torch.int16) > bound.view(torch.int16))
+    # them. NumPy compares integers, and finds what is true, several times as fast as torch does on one core.
+    mask = np.greater(scores.view(torch.int16).numpy(), bound.view(torch.int16).numpy())
+    return torch.from_numpy(np.flatnonzero(mask))
 
 
 def _decode(by_token: Matches, W_dec: Tensor, tokens: int) -> Tensor:
