@@ -3,7 +3,13 @@
 from distsae.kernels.choice import KernelsName, kernels_for
 from distsae.kernels.cpu import CPU, row_starts
 from distsae.kernels.operations import AdamRows, AdamStep, Kernels
-from distsae.kernels.prefilter import PrefilteredScores, PrefilterRows, prefilter_tokens
+from distsae.kernels.prefilter import (
+    PrefilteredScores,
+    PrefilterName,
+    PrefilterRows,
+    prefilter_tokens,
+    prefilter_wanted,
+)
 from distsae.kernels.reference import REFERENCE
 
 __all__ = [
@@ -13,9 +19,11 @@ __all__ = [
     "AdamStep",
     "Kernels",
     "KernelsName",
+    "PrefilterName",
     "PrefilterRows",
     "PrefilteredScores",
     "kernels_for",
     "prefilter_tokens",
+    "prefilter_wanted",
     "row_starts",
 ]

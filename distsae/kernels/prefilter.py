@@ -12,13 +12,17 @@ features are cut into blocks or the tokens over ranks.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from distsae.allocation.scores import in_block
 from distsae.kernels.operations import Kernels
 
-__all__ = ["PrefilterRows", "PrefilteredScores", "prefilter_tokens"]
+__all__ = ["PrefilterName", "PrefilterRows", "PrefilteredScores", "prefilter_tokens", "prefilter_wanted"]
+
+PrefilterName = Literal["auto", "bf16", "none"]
 
 _COLUMNS = 4
 _ALIGNMENT = 16
@@ -32,6 +36,13 @@ _TINY = 2.0**-100
 """Keeps bounds of positive scores from being flushed to zero."""
 
 _LARGEST = 2.0**120
+
+
+def prefilter_wanted(name: PrefilterName, device: torch.device) -> bool:
+    """Says whether scores are prefiltered on a device; `auto` does where it multiplies bf16 natively."""
+    if name != "auto" or device.type != "cpu":
+        return name != "none"
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _summation_error(d_in: int) -> float:

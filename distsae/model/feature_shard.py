@@ -42,6 +42,9 @@ class FeatureShard(nn.Module):
         selection_mb: MiB that one chunk of scores and the work of selecting from it may take.
         kernels: the operations of a step; by default the fast ones of a CPU.
         prefilter: find candidates by a bf16 product and score them in fp32, rather than everything in fp32.
+
+    Attributes:
+        rescored: scores that the prefilter could not rule out so far, and that were computed in fp32.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class FeatureShard(nn.Module):
         super().__init__()
         rows = initial_rows(d_in, features, seed)
         self.features, self.kernels, self._selection_mb = features, kernels, selection_mb
-        self._prefilter = prefilter
+        self._prefilter, self.rescored = prefilter, 0
         self._low: PrefilterRows | None = None
         self._low_is_of = (-1, -1)
         self.W_enc = nn.Parameter(rows.clone())
@@ -111,7 +114,9 @@ class FeatureShard(nn.Module):
         for first, last in bounds:
             upper = buffer[: last - first]
             self.kernels.upper_scores(low.rows[first:last], columns, upper)
-            yield first, PrefilteredScores(self.kernels, upper, W_enc[first:last], b_enc[first:last], centred)
+            scores = PrefilteredScores(self.kernels, upper, W_enc[first:last], b_enc[first:last], centred)
+            yield first, scores
+            self.rescored += scores.rescored
 
     @torch.no_grad()
     def normalise_decoder(self, first: int = 0, last: int | None = None) -> None:
