@@ -56,6 +56,7 @@ def training_step(
     variance: float,
     alpha_aux: float,
     observers: Sequence[Selector] = (),
+    share: float = 1.0,
 ) -> StepOutcome:
     """Computes the losses of a global batch and this rank's gradients.
 
@@ -69,6 +70,7 @@ def training_step(
         variance: the store's total variance, `E ||x - mean||^2`.
         alpha_aux: weight of the auxiliary loss.
         observers: further rules that select from the same scores; what they select trains nothing.
+        share: this batch's weight in the gradients of an optimizer step that takes several.
 
     Returns:
         Losses, matches and gradients.
@@ -85,18 +87,19 @@ def training_step(
     observed = tuple(selected[len(selectors) :])
 
     kernels, W_dec = shard.kernels, shard.W_dec.detach()
-    x_hat = mesh.feature.sum(kernels.decode(matches.by_token(), W_dec, tokens)) + shard.b_dec
-    error = x_hat - x
+    partial = [kernels.decode(found.by_token(), W_dec, tokens) for found in (matches, *auxiliary)]
+    reconstructions = mesh.feature.sum(torch.stack(partial))  # both in one message
+    error = reconstructions[0] + shard.b_dec - x
     energies = mesh.data.sum(torch.stack([error.square().sum(), (x - mean).square().sum()]))
-    terms = [_term(shard, matches, error * (2 / (all_tokens * variance)))]
+    terms = [_term(shard, matches, error * (2 * share / (all_tokens * variance)))]
 
     aux_loss = 0.0
     if auxiliary:
         # The residual is a constant here: the auxiliary features learn what the others leave, and b_dec has no part.
-        misfit = mesh.feature.sum(kernels.decode(auxiliary[0].by_token(), W_dec, tokens)) + error
+        misfit = reconstructions[1] + error
         residual_energy = energies[0].clamp(min=torch.finfo(torch.float32).tiny)
         aux_loss = float(mesh.data.sum(misfit.square().sum()) / residual_energy)
-        terms.append(_term(shard, auxiliary[0], misfit * (2 * alpha_aux / residual_energy)))
+        terms.append(_term(shard, auxiliary[0], misfit * (2 * share * alpha_aux / residual_energy)))
 
     gradients = Gradients(tuple(terms), centred, len(shard.features), kernels)
     squared_error, energy = energies.tolist()

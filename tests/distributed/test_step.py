@@ -132,7 +132,7 @@ def test_auxiliary_gradients_reach_encoder_and_decoder_rows_of_every_feature_tha
             for name in ("W_enc", "W_dec"):
                 rows = gain[name].norm(dim=1)
                 assert (rows[trained] > 1e-5).all(), (shape, name)
-                assert (rows[~trained] == 0).all(), (shape, name)
+                assert (rows[~trained] < 1e-14).all(), (shape, name)  # both reconstructions travel in one message
             assert (gain["b_enc"][trained].abs() > 1e-7).all(), shape
             torch.testing.assert_close(gain["b_dec"], expected.aux_gradients["b_dec"], rtol=1e-9, atol=1e-12)
             assert gain["b_dec"].norm() > 1e-5  # through the encoder; as a decoder bias it has no part in this loss
