@@ -7,6 +7,7 @@ from typing import Literal
 
 from distsae.batches import NormalisationName
 from distsae.errors import WrongInput
+from distsae.kernels import KernelsName, PrefilterName
 from distsae.losses import AlarmConfig, AuxName
 from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
 from distsae.parallel import MeshConfig
@@ -129,6 +130,10 @@ class TrainConfig:
         mesh: how the processes share the work.
         selection_mb: MiB that one chunk of scores and the work of selecting from it may take on a rank; the candidates
             kept for the batch's budget of matches come on top. It changes neither the matches nor, much, the speed.
+        kernels: which version of the step's operations: auto is the fast one of the device, reference the plain
+            statement of each, for comparison.
+        prefilter: bf16 finds candidates by a bf16 product with a certified margin and scores them in fp32; none
+            computes every score in fp32; auto is bf16 where the device multiplies it natively. Selections are the same.
         engine: plain keeps all of Adam's state of its features on every rank; deepspeed shards it over the data axis.
         deepspeed: how far the deepspeed engine shards, and where the state lies.
         optimizer: Adam and its schedule.
@@ -141,6 +146,7 @@ class TrainConfig:
             holds a run, a path names the checkpoint.
         wandb: tracking; `auto` is online when you are logged in to wandb and offline otherwise.
         log_every: steps between lines of metrics.jsonl.
+        evaluate_every: steps between two measurements on held-out rows, a multiple of `log_every`; never by default.
     """
 
     store: str
@@ -161,6 +167,8 @@ class TrainConfig:
     finetune_fc_from: float | None = None
     mesh: MeshConfig = MeshConfig()
     selection_mb: int = SELECTION_MB
+    kernels: KernelsName = "auto"
+    prefilter: PrefilterName = "auto"
     engine: Literal["plain", "deepspeed"] = "plain"
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -171,12 +179,18 @@ class TrainConfig:
     resume: str = "auto"
     wandb: Literal["auto", "off", "offline", "online"] = "auto"
     log_every: int = 10
+    evaluate_every: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise WrongInput(f"`steps` (={self.steps}) must be at least 1")
         if self.log_every < 1:
             raise WrongInput(f"`log_every` (={self.log_every}) must be at least 1")
+        if self.evaluate_every is not None and (self.evaluate_every < 1 or self.evaluate_every % self.log_every):
+            raise WrongInput(
+                f"`evaluate_every` (={self.evaluate_every}) must be a positive multiple of `log_every` "
+                f"(={self.log_every}): what is measured goes into logged lines"
+            )
         if self.sae.d_sae < self.mesh.feature:
             raise WrongInput(
                 f"`mesh.feature` (={self.mesh.feature}) must be at most `sae.d_sae` (={self.sae.d_sae}): every rank "

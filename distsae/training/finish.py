@@ -18,7 +18,7 @@ from distsae.training.heldout import CALIBRATION_TOKENS, heldout_rows, mesh_for
 from distsae.training.phases import Phases
 from distsae.training.thresholds import ThresholdTracker, calibrated, quota_thresholds
 
-__all__ = ["frozen_sae"]
+__all__ = ["frozen_sae", "without_gaps"]
 
 _SLICE_ROWS = 1 << 12
 
@@ -38,7 +38,7 @@ def frozen_sae(
 
     Training sees `scale * (x - shift)`. On raw activations the same features have `b_enc / scale`, `b_dec / scale +
     shift` and thresholds `/ scale`, with both matrices unchanged. A feature that fired too rarely to have a threshold
-    of its own takes the median of the others.
+    of its own takes one from the others.
 
     Returns:
         The SAE on the main process, None on the others; and what freezing the rule changes on held-out tokens that
@@ -54,9 +54,7 @@ def frozen_sae(
             per_feature = quota_thresholds(shard, quotas, config.sae.k, fresh, mesh, d_sae)
             per_feature = per_feature.double().cpu()  # where the tracked ones are
             tracked = torch.where(per_feature.isfinite(), per_feature, tracked)
-        everyone = torch.cat(mesh.feature.gather(tracked))
-        known = everyone[everyone.isfinite()]
-        tracked = torch.where(tracked.isfinite(), tracked, float(known.median()) if known.numel() else 1.0)
+        tracked = without_gaps(tracked, mesh)
         sharing = mesh_for(mesh, seen.shape[0])
         share = seen.shape[0] // sharing.data.size
         mine = seen[sharing.data.rank * share : (sharing.data.rank + 1) * share].to(shard.b_dec.device)
@@ -97,6 +95,13 @@ def frozen_sae(
         quota_per_token=quota_per_token,
     )
     return sae, gap
+
+
+def without_gaps(thresholds: Tensor, mesh: Mesh) -> Tensor:
+    """Gives each local feature without a finite threshold the median of all ranks' finite ones, or 1; collective."""
+    everyone = torch.cat(mesh.feature.gather(thresholds))
+    known = everyone[everyone.isfinite()]
+    return torch.where(thresholds.isfinite(), thresholds, float(known.median()) if known.numel() else 1.0)
 
 
 def _on_main(local: Tensor, mesh: Mesh, d_sae: int) -> Tensor:

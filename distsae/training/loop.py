@@ -11,7 +11,9 @@ from distsae.parallel import build_mesh
 from distsae.progress import Progress, say
 from distsae.store import Store
 from distsae.training.config import TrainConfig
+from distsae.training.heldout_check import HeldoutCheck
 from distsae.training.launch import check_processes, start_accelerator, start_tracking
+from distsae.training.metrics import TrainingClock
 from distsae.training.run import Run
 from distsae.training.run_folder import RunFolder
 from distsae.training.unit_release import UnitRelease
@@ -56,6 +58,10 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
         raise WrongInput(
             f"`hook` (={hook}) must have rows that differ; all of {store.path} are the same; choose another hook"
         )
+    if config.evaluate_every is not None and not store.heldout_rows:
+        raise WrongInput(
+            f"`evaluate_every` (={config.evaluate_every}) must be left out: {store.path} has no held-out rows"
+        )
     order = StreamOrder.of(store, config.batch_tokens, config.seed)
     config = dataclasses.replace(config, hook=hook, steps=config.steps or order.steps_per_epoch)
     assert config.steps is not None
@@ -71,7 +77,8 @@ def _train(config: TrainConfig, store: Store, accelerator: Accelerator) -> None:
         store, config.hook, config.batch_tokens, config.seed, mesh.data.rank, mesh.data.size, config.normalise
     )
     try:
-        run = Run(config, store, reader, mesh, accelerator)
+        heldout = HeldoutCheck(store, config.hook, reader.normalisation)
+        run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock())
         if run.nothing_left:
             run.end()
             say(f"{run.folder.path} is finished: nothing to do")

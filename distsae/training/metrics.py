@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from distsae.losses import Concentration, Underused
 from distsae.training.selection_cost import SelectionCost
 from distsae.training.step import StepOutcome
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "TrainingClock"]
 
 _SUMS = (
     "steps",
@@ -26,27 +28,48 @@ _SUMS = (
 )
 
 
+class TrainingClock:
+    """Seconds that training takes; what is not training stops it."""
+
+    def __init__(self) -> None:
+        self._elsewhere = 0.0
+
+    def now(self) -> float:
+        """Returns seconds from some moment on."""
+        return time.perf_counter() - self._elsewhere
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Leaves out the time that is spent meanwhile."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._elsewhere += time.perf_counter() - began
+
+
 class Meter:
     """Averages steps between two logged lines; everything is of global batches and counted in tokens.
 
     Args:
         batch_tokens: tokens of a global batch.
+        clock: that its seconds are taken from.
     """
 
-    def __init__(self, batch_tokens: int) -> None:
-        self._batch_tokens = batch_tokens
+    def __init__(self, batch_tokens: int, clock: TrainingClock) -> None:
+        self._batch_tokens, self._clock = batch_tokens, clock
         self._before = self._window_before = 0.0
-        self._started = self._window_started = time.perf_counter()
+        self._started = self._window_started = self._clock.now()
         self._clear()
 
     @property
     def seconds(self) -> float:
         """Training seconds of the run so far, those of earlier processes included."""
-        return self._before + time.perf_counter() - self._started
+        return self._before + self._clock.now() - self._started
 
     def state(self) -> dict[str, float]:
         """Returns the sums of the unfinished window and the seconds; with them a resumed run logs the same lines."""
-        window_seconds = self._window_before + time.perf_counter() - self._window_started
+        window_seconds = self._window_before + self._clock.now() - self._window_started
         return {name: getattr(self, f"_{name}") for name in _SUMS} | {
             "seconds": self.seconds,
             "window_seconds": window_seconds,
@@ -55,7 +78,7 @@ class Meter:
     def restore(self, state: dict[str, float]) -> None:
         """Goes on from what `state` returned."""
         self._before, self._window_before = state["seconds"], state["window_seconds"]
-        self._started = self._window_started = time.perf_counter()
+        self._started = self._window_started = self._clock.now()
         for name in _SUMS:
             setattr(self, f"_{name}", state[name])
 
@@ -94,7 +117,7 @@ class Meter:
             allocation: the rule of the last step.
             k: mean matches per token that the last step's budget was for.
         """
-        now = time.perf_counter()
+        now = self._clock.now()
         tokens = self._steps * self._batch_tokens
         values = {
             "step": step,

@@ -39,6 +39,7 @@ class Phases:
         device: where scores are.
 
     Attributes:
+        rule: in force.
         k: mean matches per token of the step last prepared.
     """
 
@@ -48,7 +49,7 @@ class Phases:
         self.switch_step = round(config.finetune_fc_from * steps) if config.finetune_fc_from is not None else None
         self.credit: QuotaCredit | None = None
         self.rehearsal: Rehearsal | None = None
-        self._rule: AllocationName = config.allocation
+        self.rule: AllocationName = config.allocation
         self.k: float = config.sae.k
         self.selector = self.fresh_selector()
 
@@ -60,7 +61,7 @@ class Phases:
 
     def fresh_selector(self) -> BatchSelector:
         """Returns a selector of the rule now in force, without a history."""
-        selector = batch_selector(self._rule, self._config.sae.k, len(self._features))
+        selector = batch_selector(self.rule, self._config.sae.k, len(self._features))
         self._set_budget(selector)
         return selector
 
@@ -125,7 +126,7 @@ class Phases:
     def _begin_feature_choice(self, statistics: FiringStatistics) -> None:
         """Gives every feature an empty purse."""
         k = self._config.sae.k
-        self._rule = "feature_choice"
+        self.rule = "feature_choice"
         self.selector = self.fresh_selector()
         nothing = torch.zeros(len(self._features), dtype=torch.float64, device=self._device)
         self.credit = QuotaCredit(nothing, k, self._mesh.feature)

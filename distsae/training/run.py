@@ -12,6 +12,7 @@ from distsae.allocation import MutualSelector, Selector
 from distsae.batches import BatchReader
 from distsae.checkpoint import JSON, Shard, abandon_after, load, prune, save
 from distsae.errors import NonFiniteScores
+from distsae.kernels import kernels_for, prefilter_wanted
 from distsae.losses import CollapseAlarms, Concentration, FiringStatistics, Underused
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
@@ -21,8 +22,10 @@ from distsae.training.config import TrainConfig
 from distsae.training.deepspeed_engine import DeepSpeedEngine
 from distsae.training.engine import Engine
 from distsae.training.finish import frozen_sae
+from distsae.training.frozen_gap import FrozenGap
+from distsae.training.heldout_check import HeldoutCheck, heldout_values
 from distsae.training.initial_weights import begin_from
-from distsae.training.metrics import Meter
+from distsae.training.metrics import Meter, TrainingClock
 from distsae.training.phases import Phases
 from distsae.training.plain_engine import PlainEngine
 from distsae.training.resume import ResumePoint, find_resume_point
@@ -49,13 +52,22 @@ class Run:
         reader: of its batches.
         mesh: this process's place.
         accelerator: device and tracking.
+        heldout: measures on held-out rows.
+        clock: of training.
 
     Attributes:
         done: steps done.
     """
 
     def __init__(
-        self, config: TrainConfig, store: Store, reader: BatchReader, mesh: Mesh, accelerator: Accelerator
+        self,
+        config: TrainConfig,
+        store: Store,
+        reader: BatchReader,
+        mesh: Mesh,
+        accelerator: Accelerator,
+        heldout: HeldoutCheck,
+        clock: TrainingClock,
     ) -> None:
         assert config.hook is not None
         assert config.steps is not None
@@ -68,9 +80,15 @@ class Run:
         sealed = store.statistics(self.hook)
         self.mean = reader.normalisation.apply(sealed.mean.clone()).to(self.device)
         self.variance = sealed.variance * reader.normalisation.scale**2
-        shard = FeatureShard(store.d_in(self.hook), features, self.mean.cpu(), config.seed, config.selection_mb).to(
-            self.device
-        )
+        shard = FeatureShard(
+            store.d_in(self.hook),
+            features,
+            self.mean.cpu(),
+            config.seed,
+            config.selection_mb,
+            kernels_for(config.kernels, self.device),
+            prefilter_wanted(config.prefilter, self.device),
+        ).to(self.device)
         if config.init is not None and self._point is None:
             begin_from(config.init, shard, d_sae, reader.normalisation)
         auxiliary = config.auxiliary
@@ -88,7 +106,8 @@ class Run:
         )
         self.alarms = CollapseAlarms(config.alarms)
         self.aux_selector = MutualSelector(config.sae.k * auxiliary.k_per_k)
-        self.meter = Meter(config.batch_tokens)
+        self.clock, self.heldout = clock, heldout
+        self.meter = Meter(config.batch_tokens, clock)
 
     def _engine(self, shard: FeatureShard) -> Engine:
         if self.config.engine == "plain":
@@ -160,7 +179,7 @@ class Run:
         except NonFiniteScores as error:
             raise NonFiniteScores(f"step {step + 1}: {error}; lower `optimizer.lr` or check the store") from error
         rate = config.optimizer.rate(step, self.steps, state.d_sae)
-        gradient_norm = state.engine.update(rate)
+        gradient_norm = state.engine.update(outcome.gradients, rate)
         if state.average is not None:
             state.average.update(step)
         state.thresholds.update(selector)
@@ -172,6 +191,7 @@ class Run:
             state.underused = Underused.measure(state.statistics, config.aux, config.auxiliary.rho, self.mesh.feature)
         shown: dict[str, float | str] = {}
         if done % config.log_every == 0 or done == self.steps:
+            gap = self._evaluate()
             found = Concentration.measure(state.statistics, self.mesh.feature)
             values = meter.line(
                 done,
@@ -182,6 +202,7 @@ class Run:
                 state.phases.allocation(step),
                 state.phases.k,
             )
+            values |= heldout_values(gap)
             self._log(values)
             for warning in self.alarms.check(done, found):
                 say(warning)
@@ -222,6 +243,14 @@ class Run:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             self.units.finished()
+
+    def _evaluate(self) -> FrozenGap | None:
+        """Measures on held-out rows if that is due after the last step."""
+        every, state = self.config.evaluate_every, self.state
+        if every is None or (self.done % every and self.done < self.steps):
+            return None
+        with self.clock.stopped(), state.final_weights():
+            return self.heldout.measure(state.shard, self.config, state.phases, state.thresholds, self.mesh)
 
     def _log(self, values: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:

@@ -21,12 +21,15 @@ _MAY_CHANGE = (
     "resume",
     "wandb",
     "log_every",
+    "evaluate_every",
     "alarms",
     "checkpoint",
     "mesh",
     "engine",
     "deepspeed",
     "selection_mb",
+    "kernels",
+    "prefilter",
 )
 """Keys that a resumed run may give another value; the store is compared by its fingerprint instead."""
 

@@ -56,6 +56,11 @@ def _train(**changes):
         (lambda: _train(ema_decay=1.0), r"`ema_decay` \(=1.0\) must be between 0 and 1"),
         (lambda: _train(ema_decay=0.0), r"`ema_decay` \(=0.0\)"),
         (lambda: _train(steps=0), r"`steps` \(=0\)"),
+        (
+            lambda: _train(evaluate_every=15),
+            r"`evaluate_every` \(=15\) must be a positive multiple .*log_every.* \(=10\)",
+        ),
+        (lambda: _train(evaluate_every=0), r"`evaluate_every` \(=0\)"),
         (lambda: _train(log_every=0), r"`log_every` \(=0\)"),
         (
             lambda: _train(sae=SizeConfig(d_sae=10, k=2), mesh=MeshConfig(feature=11)),

@@ -1,12 +1,15 @@
 """The numbers of a logged line, from steps of which the right answer is known."""
 
+import time
+
 import pytest
 import torch
 
 from distsae.allocation import Matches
+from distsae.kernels import CPU
 from distsae.losses import Concentration, Underused
-from distsae.training import StepOutcome
-from distsae.training.metrics import Meter
+from distsae.training import Gradients, StepOutcome
+from distsae.training.metrics import Meter, TrainingClock
 from distsae.training.selection_cost import SelectionCost
 
 NOTHING = Matches(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0))
@@ -15,11 +18,11 @@ CONCENTRATION = Concentration(0.3, 0.05)
 
 
 def _outcome(loss, squared_error, energy):
-    return StepOutcome(NOTHING, loss, loss / 10, squared_error, energy)
+    return StepOutcome(NOTHING, loss, loss / 10, squared_error, energy, Gradients((), torch.zeros(1, 1), 1, CPU))
 
 
 def test_a_line_averages_the_steps_since_the_last():
-    meter = Meter(batch_tokens=100)
+    meter = Meter(100, TrainingClock())
     meter.add(_outcome(0.5, 10.0, 20.0), budget=400, shortfall=0, gradient_norm=1.0, cost=SelectionCost(1, 2, 3000))
     meter.add(_outcome(0.3, 2.0, 40.0), budget=400, shortfall=50, gradient_norm=3.0, cost=SelectionCost(2, 5, 4000))
     line = meter.line(12, 1e-3, 0.7, UNDERUSED, CONCENTRATION, "mutual_choice", 4.5)
@@ -44,10 +47,10 @@ def test_a_line_averages_the_steps_since_the_last():
 
 
 def test_a_restored_meter_finishes_the_window():
-    straight, stopped = Meter(100), Meter(100)
+    straight, stopped = Meter(100, TrainingClock()), Meter(100, TrainingClock())
     for meter in (straight, stopped):
         meter.add(_outcome(0.5, 10.0, 20.0), 400, 7, 1.0, SelectionCost(3, 4, 5))
-    resumed = Meter(100)
+    resumed = Meter(100, TrainingClock())
     resumed.restore(stopped.state())
     assert resumed.seconds >= stopped.state()["seconds"] - 1e-3
     for meter in (straight, resumed):
@@ -59,6 +62,20 @@ def test_a_restored_meter_finishes_the_window():
 
 
 def test_seconds_go_on_from_the_earlier_process():
-    meter = Meter(100)
-    meter.restore(Meter(100).state() | {"seconds": 3600.0})
+    meter = Meter(100, TrainingClock())
+    meter.restore(Meter(100, TrainingClock()).state() | {"seconds": 3600.0})
     assert 3600 <= meter.seconds < 3700
+
+
+def test_what_is_not_training_takes_no_time(monkeypatch):
+    moments = iter([10.0, 11.0, 13.0, 18.0, 20.0, 20.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(moments))
+    clock = TrainingClock()
+    meter = Meter(100, clock)  # at 10
+    meter.add(_outcome(0.5, 10.0, 20.0), 400, 0, 1.0, SelectionCost(1))
+    assert meter.seconds == 1.0
+    with clock.stopped():  # from 13 to 18
+        pass
+    line = meter.line(1, 1e-3, None, UNDERUSED, CONCENTRATION, "token_choice", 4)  # at 20
+    assert line["tokens_per_second"] == pytest.approx(100 / 5)
+    assert line["seconds"] == 5.0
