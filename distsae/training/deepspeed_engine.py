@@ -74,10 +74,15 @@ class DeepSpeedEngine:
         zero: stage and offload.
 
     Raises:
-        WrongInput: DeepSpeed is not installed, or there is one process only.
+        WrongInput: DeepSpeed is not installed, there is one process only, or the moments are not to be in fp32.
     """
 
     def __init__(self, shard: FeatureShard, mesh: Mesh, config: OptimizerConfig, zero: DeepSpeedConfig) -> None:
+        if config.state != "fp32":
+            raise WrongInput(
+                f"`optimizer.state` (={config.state}) must be fp32 with `engine` deepspeed, which keeps Adam's state "
+                "itself; leave it out, or use the plain engine"
+            )
         if mesh.device_mesh is None:
             raise WrongInput("`engine` (=deepspeed) must have at least two processes to share state; use plain")
         self._shard, self._mesh = shard, mesh

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from distsae.errors import WrongInput
+from distsae.training.moments import MomentsName
 
 __all__ = ["OptimizerConfig"]
 
@@ -29,6 +30,8 @@ class OptimizerConfig:
         decay: how they decay: along a line, or along half a cosine.
         final_share: share of the peak rate that is left at the end.
         clip_norm: largest global norm of the gradients; none by default.
+        state: how Adam's moments of both matrices are kept between steps; bf16 takes half the memory of fp32, int8 a
+            quarter.
     """
 
     lr: Literal["auto"] | float = "auto"
@@ -40,6 +43,7 @@ class OptimizerConfig:
     decay: Literal["linear", "cosine"] = "linear"
     final_share: float = 0.0
     clip_norm: float | None = None
+    state: MomentsName = "fp32"
 
     def __post_init__(self) -> None:
         if self.lr != "auto" and not self.lr > 0:
@@ -58,6 +62,8 @@ class OptimizerConfig:
             raise WrongInput(f"`optimizer.final_share` (={self.final_share}) must be between 0 and 1")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise WrongInput(f"`optimizer.clip_norm` (={self.clip_norm}) must be positive")
+        if self.state not in get_args(MomentsName):
+            raise WrongInput(f"`optimizer.state` (={self.state}) must be fp32, bf16 or int8")
 
     def peak_rate(self, d_sae: int) -> float:
         """Returns the learning rate of the constant part for an SAE of `d_sae` features."""

@@ -13,6 +13,7 @@ from distsae.kernels import AdamStep
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
 from distsae.training.gradients import Gradients
+from distsae.training.moments import moments_of
 from distsae.training.optimizer import OptimizerConfig
 
 __all__ = ["PlainEngine"]
@@ -29,13 +30,16 @@ class PlainEngine:
         shard: the parameters.
         mesh: this process's place.
         config: the optimizer.
+        seed: of the run; rounds moments that are not in fp32.
     """
 
-    def __init__(self, shard: FeatureShard, mesh: Mesh, config: OptimizerConfig) -> None:
+    def __init__(self, shard: FeatureShard, mesh: Mesh, config: OptimizerConfig, seed: int = 0) -> None:
         self._shard, self._mesh, self._config = shard, mesh, config
         self._named = {name: parameter.detach() for name, parameter in shard.named_parameters()}
-        self._mean = {name: torch.zeros_like(parameter) for name, parameter in self._named.items()}
-        self._square = {name: torch.zeros_like(parameter) for name, parameter in self._named.items()}
+        self._moments = {
+            name: moments_of(name, parameter, config.state, shard.features.start, seed)
+            for name, parameter in self._named.items()
+        }
         self._steps = {name: torch.zeros(()) for name in self._named}
         row_bytes = shard.W_enc[:1].numel() * shard.W_enc.element_size()
         self._block = max(1, _BLOCK_BYTES.get(shard.W_enc.device.type, 1 << 26) // row_bytes)
@@ -87,19 +91,20 @@ class PlainEngine:
         return float((squares + b_dec.double().square().sum()).sqrt()), b_dec
 
     def _adam(self, names: tuple[str, ...], rows: slice, gradients: tuple[Tensor, ...], numbers: AdamStep) -> None:
-        parameters, means, squares = (
-            [tensors[name][rows] for name in names] for tensors in (self._named, self._mean, self._square)
-        )
+        parameters = [self._named[name][rows] for name in names]
+        moments = [self._moments[name].read(rows) for name in names]
+        means, squares = (list(parts) for parts in zip(*moments, strict=True))
         self._shard.kernels.adam(parameters, list(gradients), means, squares, numbers)
+        for name, moment in zip(names, moments, strict=True):
+            self._moments[name].write(rows, *moment, numbers.step)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Does nothing: `state` gave the live tensors, and whoever filled them has restored the engine."""
 
     def state(self) -> dict[str, Tensor]:
-        """Returns Adam's moments and steps as `adam.NAME.PARAMETER`."""
+        """Returns Adam's steps and moments, as they are kept, as `adam.NAME.PARAMETER`."""
         state: dict[str, Tensor] = {}
-        for name in self._named:
+        for name, moments in self._moments.items():
             state[f"adam.step.{name}"] = self._steps[name]
-            state[f"adam.exp_avg.{name}"] = self._mean[name]
-            state[f"adam.exp_avg_sq.{name}"] = self._square[name]
+            state |= {f"adam.{part}.{name}": tensor for part, tensor in moments.state().items()}
         return state

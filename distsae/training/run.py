@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import MutualSelector, Selector
-from distsae.batches import BatchReader
+from distsae.batches import STREAMS, BatchReader
 from distsae.checkpoint import JSON, Shard, abandon_after, load, prune, save
 from distsae.errors import NonFiniteScores
 from distsae.kernels import kernels_for, prefilter_wanted
@@ -18,6 +18,7 @@ from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 from distsae.progress import say
 from distsae.store import Store
+from distsae.training.accumulation import joined, micro_batches
 from distsae.training.config import TrainConfig
 from distsae.training.deepspeed_engine import DeepSpeedEngine
 from distsae.training.engine import Engine
@@ -111,7 +112,7 @@ class Run:
 
     def _engine(self, shard: FeatureShard) -> Engine:
         if self.config.engine == "plain":
-            return PlainEngine(shard, self.mesh, self.config.optimizer)
+            return PlainEngine(shard, self.mesh, self.config.optimizer, self.config.seed)
         return DeepSpeedEngine(shard, self.mesh, self.config.optimizer, self.config.deepspeed)
 
     @property
@@ -162,30 +163,36 @@ class Run:
         if state.underused.share > 0:
             self.aux_selector.allowed = state.underused.members.to(self.device)
             selectors.append(self.aux_selector)
-        cost = SelectionCost()
+        cost, outcomes, shortfall = SelectionCost(), [], 0
         every = watched([*selectors, *state.phases.observers], self.mesh, cost)
-        try:
-            outcome = training_step(
-                state.shard,
-                x,
-                self.mesh,
-                state.d_sae,
-                every[: len(selectors)],
-                self.mean,
-                self.variance,
-                config.auxiliary.alpha,
-                every[len(selectors) :],
-            )
-        except NonFiniteScores as error:
-            raise NonFiniteScores(f"step {step + 1}: {error}; lower `optimizer.lr` or check the store") from error
+        for part in micro_batches(x, STREAMS // self.mesh.data.size, config.accumulation):
+            state.phases.grant(config.batch_tokens // config.accumulation)
+            try:
+                outcome = training_step(
+                    state.shard,
+                    part,
+                    self.mesh,
+                    state.d_sae,
+                    every[: len(selectors)],
+                    self.mean,
+                    self.variance,
+                    config.auxiliary.alpha,
+                    every[len(selectors) :],
+                    1 / config.accumulation,
+                )
+            except NonFiniteScores as error:
+                raise NonFiniteScores(f"step {step + 1}: {error}; lower `optimizer.lr` or check the store") from error
+            outcomes.append(outcome)
+            shortfall += selector.shortfall
+            state.thresholds.update(selector)
+        outcome = joined(outcomes)
         rate = config.optimizer.rate(step, self.steps, state.d_sae)
         gradient_norm = state.engine.update(outcome.gradients, rate)
         if state.average is not None:
             state.average.update(step)
-        state.thresholds.update(selector)
         state.statistics.update(outcome.matches.feature, config.batch_tokens, self.mesh.data)
         state.phases.observe(outcome.observed)
-        meter.add(outcome, state.phases.budget, selector.shortfall, gradient_norm, cost)
+        meter.add(outcome, state.phases.budget, shortfall, gradient_norm, cost)
         self.done = done = step + 1
         if done % config.auxiliary.refresh_steps == 0 or done == self.steps:
             state.underused = Underused.measure(state.statistics, config.aux, config.auxiliary.rho, self.mesh.feature)

@@ -32,6 +32,7 @@ def folder(config):
         ({"seed": 1}, r"`seed` \(=1\) must stay .* got 0 there"),
         ({"sae": SizeConfig(d_sae=8192)}, r"`sae.d_sae` \(=8192\) .* got 4096 there"),
         ({"optimizer": OptimizerConfig(lr=0.1)}, r"`optimizer.lr` \(=0.1\) .* got auto there"),
+        ({"optimizer": OptimizerConfig(state="bf16")}, r"`optimizer.state` \(=bf16\) .* got fp32 there"),
         ({"auxiliary": AuxiliaryConfig(rho=0.2)}, r"`auxiliary.rho` \(=0.2\) .* got 0.1 there"),
         ({"allocation": "token_choice"}, r"`allocation` \(=token_choice\) .* got mutual_choice there"),
         ({"hook": "other"}, r"`hook` \(=other\) .* got h there"),

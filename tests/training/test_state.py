@@ -24,12 +24,12 @@ WHOLE = {
 }
 
 
-def _state(**changes):
+def _state(optimizer=None, **changes):
     config = TrainConfig(store="s", out="o", sae=SizeConfig(d_sae=D_SAE, k=4), batch_tokens=64, **changes)
     shard = shard_on(MESH, torch.float32)
     return TrainingState(
         shard=shard,
-        engine=PlainEngine(shard, MESH, OptimizerConfig()),
+        engine=PlainEngine(shard, MESH, optimizer or OptimizerConfig()),
         phases=Phases(config, 10, MESH, torch.device("cpu")),
         statistics=FiringStatistics(D_SAE, 100, 100),
         thresholds=ThresholdTracker(D_SAE),
@@ -44,6 +44,13 @@ def test_every_tensor_has_its_place():
     assert {name for name, value in tensors.items() if not isinstance(value, Shard)} == WHOLE
     for name in SHARDED:
         assert (tensors[name].offset, tensors[name].total, len(tensors[name].local)) == (0, D_SAE, D_SAE)
+
+
+def test_moments_in_8_bits_have_scales():
+    tensors = _state(OptimizerConfig(state="int8")).tensors()
+    scales = {f"adam.{part}_scale.{name}" for part in ("exp_avg", "exp_avg_sq") for name in ("W_enc", "W_dec")}
+    assert {name for name, value in tensors.items() if isinstance(value, Shard)} == SHARDED | scales
+    assert tensors["adam.exp_avg.W_enc"].local.dtype == torch.uint8
 
 
 def test_feature_choice_adds_quotas_credit_and_the_rehearsal():
