@@ -1,0 +1,110 @@
+"""The cost model: its bytes and calls are those of real ranks, its times follow from rates, its memory from sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.benchmarks.cost_model import (
+    H100,
+    Job,
+    bytes_received,
+    calls,
+    cost,
+    dense_bytes,
+    memory,
+    most_selection_bytes,
+    work,
+)
+from tests.benchmarks.measured_step import PARTS, Summary, measure_steps, summary
+from tests.benchmarks.predictions import best_mesh, efficiency, meshes
+from tests.benchmarks.reading import synthetic_store
+from tests.benchmarks.scaling import expected_parts, fit
+from tests.distributed.processes import run_on_mesh
+
+D_IN = 24
+WIDE = Job(d_in=4096, d_sae=1 << 21, tokens=65536, k=32, data=8, feature=8)
+
+
+@pytest.fixture(scope="module")
+def store_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store of random rows."""
+    root = tmp_path_factory.mktemp("scaling")
+    synthetic_store(root, 8192, D_IN)
+    return str(root)
+
+
+@pytest.mark.parametrize(("data", "feature", "k_aux"), [(2, 1, 0), (1, 2, 0), (2, 1, 3), (1, 2, 3), (2, 2, 3)])
+def test_bytes_and_calls_are_those_of_real_ranks(store_path: str, data: int, feature: int, k_aux: int) -> None:
+    job = Job(d_in=D_IN, d_sae=300, tokens=128, k=8, data=data, feature=feature, k_aux=k_aux)
+    found = run_on_mesh(measure_steps, (data, feature), job, store_path, "random", 1, 2)
+    for row in range(feature):  # the data ranks of the same features
+        column = [found[data_rank * feature + row] for data_rank in range(data)]
+        one = summary(job, column)
+        formula = bytes_received(job, one.matches)
+        least = formula.pop("selection")
+        assert {kind: one.received[kind] for kind in formula} == formula
+        assert least <= one.received["selection"] <= job.reconstructions * most_selection_bytes(job)
+        assert one.calls == calls(job)
+        assert all(one.parts[part] > 0 for part in PARTS)
+
+
+def test_one_rank_receives_nothing_and_is_efficient() -> None:
+    alone = dataclasses.replace(WIDE, data=1, feature=1)
+    assert set(bytes_received(alone).values()) == set(calls(alone).values()) == {0}
+    assert efficiency(alone, H100) == 1
+    assert 0 < efficiency(WIDE, H100) < 1
+
+
+def test_factors_win_until_the_batch_has_twice_as_many_tokens_as_a_rank_has_features() -> None:
+    def sent(tokens: int) -> tuple[float, float]:
+        job = Job(d_in=4096, d_sae=8192, tokens=tokens, k=0, data=4)
+        return bytes_received(job)["factors"], dense_bytes(job)
+
+    assert sent(2 * 8192)[0] == pytest.approx(sent(2 * 8192)[1], rel=1e-5)
+    assert sent(8192)[0] < sent(8192)[1]
+    assert sent(4 * 8192)[0] > sent(4 * 8192)[1]
+
+
+def test_times_are_work_and_bytes_over_rates() -> None:
+    found = cost(WIDE, dataclasses.replace(H100, latency_inside=0, latency_between=0))
+    assert found.update == pytest.approx(2 * (1 << 18) * 4096 * 48 / 2.5e12)
+    assert found.exchanges["factors"] == pytest.approx(bytes_received(WIDE)["factors"] / 4e10)  # one link a rank
+    assert found.exchanges["reconstruction"] == pytest.approx(bytes_received(WIDE)["reconstruction"] / 2.5e11)
+    slow = cost(WIDE, dataclasses.replace(H100, reading=1.0))
+    assert slow.total == slow.reading == 2 * 8192 * 4096
+
+
+def test_a_group_enters_a_machine_by_the_links_of_all_its_ranks_there() -> None:
+    assert H100.link(8, 1)[0] == H100.inside
+    assert H100.link(64, 8)[0] == H100.between
+    assert H100.link(16, 4)[0] == 2 * H100.between
+    assert H100.link(64, 1)[0] == H100.inside  # all eight links together bring more
+
+
+def test_memory_counts_weights_twice_and_two_moments_of_each() -> None:
+    assert memory(WIDE)["weights and Adam"] == (1 << 18) * 4096 * 2 * 12
+    assert memory(WIDE, moment_bytes=1)["weights and Adam"] == (1 << 18) * 4096 * 2 * 6
+
+
+def test_the_best_mesh_is_the_fastest_that_fits() -> None:
+    times = {on: cost(on).total for on in meshes(WIDE, 64)}
+    assert best_mesh(WIDE, 64, H100, 80) == min(times, key=lambda on: times[on])
+    assert best_mesh(WIDE, 8, H100, 1) is None
+
+
+def test_the_fit_finds_the_rates() -> None:
+    rates = {
+        "encode": {"product": 1e-11, "matched": 2e-11},
+        "rows": {"matched": 7e-11},
+        "update": {"weights": 3e-9, "summed": 1e-10},
+    }
+
+    def timed(job: Job) -> Summary:
+        return Summary(job, expected_parts(job, rates), {}, {}, {}, 0, 0, 0, 0)
+
+    jobs = [Job(d_in=64, d_sae=d_sae, tokens=tokens, k=8) for d_sae, tokens in ((4096, 512), (1024, 512), (4096, 128))]
+    found = fit([timed(job) for job in jobs])
+    assert {part: pytest.approx(of, rel=1e-6) for part, of in rates.items()} == found
+    assert work(jobs[0])["product"] == 512 * 4096 * 64
