@@ -150,9 +150,7 @@ class TimedSelectors:
     """
 
     def __init__(self, selectors: Sequence[Selector], ledger: Ledger) -> None:
-        self.wrapped: list[Selector] = [
-            _Timed(selector, self, number == 0) for number, selector in enumerate(selectors)
-        ]
+        self.wrapped: list[Selector] = [_Timed(one, self, first=one is selectors[0]) for one in selectors]
         self.clock, self.seconds, self.passes = Clock(ledger), 0.0, 0
 
 
