@@ -27,6 +27,7 @@ class Entry:
 
 CONTESTANTS = {
     OURS: Entry("distsae_step", ("mutual_choice",)),
+    "mutual_choice, every score in fp32": Entry("distsae_step", ("mutual_choice", "", "none")),
     "token_choice": Entry("distsae_step", ("token_choice",)),
     "feature_choice": Entry("distsae_step", ("feature_choice",)),
     "mutual_choice with aux_zipf": Entry("distsae_step", ("mutual_choice", "aux_zipf")),

@@ -7,6 +7,7 @@ from torch import Tensor
 
 import distsae
 from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, Selector, TokenSelector, zipf_quotas
+from distsae.kernels import PrefilterName, kernels_for, prefilter_wanted
 from distsae.losses import FiringStatistics
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
@@ -25,10 +26,18 @@ class _Distsae:
     version = distsae.__version__
     warmup = 2  # the first step selects without a forecast of the cut
 
-    def __init__(self, size: Size, data: Data, rule: str, aux: str) -> None:
+    def __init__(self, size: Size, data: Data, rule: str, aux: str, prefilter: PrefilterName) -> None:
         self._size, self._data, self._auxiliary = size, data, AuxiliaryConfig()
         self._mesh = build_mesh(MeshConfig(), 1, "cpu")
-        self._shard = FeatureShard(size.d_in, range(size.d_sae), data.mean, seed=0)
+        device = data.mean.device
+        self._shard = FeatureShard(
+            size.d_in,
+            range(size.d_sae),
+            data.mean,
+            seed=0,
+            kernels=kernels_for("auto", device),
+            prefilter=prefilter_wanted(prefilter, device),
+        )
         self._engine = PlainEngine(self._shard, self._mesh, OptimizerConfig())
         self._selector: Selector
         self._credit: QuotaCredit | None = None
@@ -63,6 +72,6 @@ class _Distsae:
         return outcome.loss
 
 
-def build(size: Size, data: Data, rule: str, aux: str = "") -> _Distsae:
+def build(size: Size, data: Data, rule: str, aux: str = "", prefilter: PrefilterName = "auto") -> _Distsae:
     """Returns the trainer of an allocation, with `aux_zipf` if `aux` is not empty."""
-    return _Distsae(size, data, rule, aux)
+    return _Distsae(size, data, rule, aux, prefilter)
