@@ -68,7 +68,8 @@ class Phases:
     @property
     def budget(self) -> int:
         """Matches that the global batch of the step last prepared may have."""
-        return round(self.k * self._config.batch_tokens)
+        parts = self._config.accumulation
+        return parts * round(self.k * self._config.batch_tokens / parts)
 
     @property
     def observers(self) -> Sequence[Selector]:
@@ -89,10 +90,13 @@ class Phases:
             line = f"step {step + 1}: Feature Choice begins with {self._set_quotas(statistics)}"
         elif self.rehearsal is not None and self._refresh_is_due(step):
             line = f"step {step + 1}: features ranked again, {self._set_quotas(self.rehearsal.statistics)}"
-        assert self.credit is not None
-        assert isinstance(self.selector, FeatureSelector)
-        self.selector.grant(self.credit.pay(self._config.batch_tokens))
         return line
+
+    def grant(self, tokens: int) -> None:
+        """Pays the quotas of the next `tokens` tokens of the global batch, under Feature Choice. Collective."""
+        if isinstance(self.selector, FeatureSelector):
+            assert self.credit is not None
+            self.selector.grant(self.credit.pay(tokens))
 
     def observe(self, observed: Sequence[Matches]) -> None:
         """Counts what the observers selected, in their order."""

@@ -1,15 +1,19 @@
 """Micro-batches: cut from the streams, and together one step."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from distsae.allocation import MutualSelector
+from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training import training_step
+from distsae.training import train, training_step
 from distsae.training.accumulation import joined, micro_batches
 
 from .dense_step import ALPHA, K_AUX
 from .samples import D_SAE, TOKENS, K, activations, dense_gradients, mean_and_variance, moved_shard_on, selector_on
+from .test_loop import config_of, metrics
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
 STREAMS = 8
@@ -52,3 +56,27 @@ def test_a_step_of_micro_batches_is_their_average():
 def test_one_part_is_the_whole():
     outcome = _outcome(moved_shard_on(MESH), activations(0))
     assert joined([outcome]) is outcome
+
+
+def test_token_choice_does_not_care_how_a_batch_is_cut(tiny_store, tmp_path):
+    """Each token is selected for on its own, so a run is the same but for the order of sums."""
+    whole = config_of(tiny_store, tmp_path / "whole", allocation="token_choice", aux="none")
+    train(whole)
+    train(dataclasses.replace(whole, out=str(tmp_path / "parts"), accumulation=4))
+    for line, other in zip(metrics(tmp_path / "whole"), metrics(tmp_path / "parts"), strict=True):
+        assert other["l0"] == line["l0"] == 4
+        for name in ("loss", "fvu", "grad_norm"):
+            assert other[name] == pytest.approx(line[name], rel=1e-3)
+
+
+@pytest.mark.parametrize("method", [{}, {"finetune_fc_from": 0.5}], ids=["MC", "MC, FC"])
+def test_every_part_spends_its_budget(method, tiny_store, tmp_path):
+    train(config_of(tiny_store, tmp_path / "run", accumulation=2, **method))
+    lines = metrics(tmp_path / "run")
+    assert all(line["l0"] == 4 and line["shortfall"] == 0 for line in lines)
+    assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+
+
+def test_parts_must_cut_every_stream(tiny_store, tmp_path):
+    with pytest.raises(WrongInput, match=r"`accumulation` \(=3\) must be at least 1 and, times 64, divide"):
+        config_of(tiny_store, tmp_path / "run", accumulation=3)

@@ -93,6 +93,7 @@ def test_every_batch_is_granted_its_whole_budget():
     phases = _phases(finetune_fc_from=0.5)
     for step in range(10, 20):
         phases.prepare(step, _statistics())
+        phases.grant(BATCH)
         assert int(phases.selector._quotas.sum()) == K * BATCH
 
 
@@ -104,6 +105,7 @@ def test_restored_phases_go_on_with_the_same_quotas(stop):
         if step == stop:
             state = {name: tensor.clone() for name, tensor in straight.state().items()}
         straight.prepare(step, _statistics())
+        straight.grant(BATCH)
         grants.append(getattr(straight.selector, "_quotas", None))
     resumed = _phases(finetune_fc_from=0.5)
     resumed.restore(stop, 10, _statistics())
@@ -113,6 +115,7 @@ def test_restored_phases_go_on_with_the_same_quotas(stop):
         live[name].copy_(tensor)
     for step in range(stop, 20):
         resumed.prepare(step, _statistics())
+        resumed.grant(BATCH)
         if step >= 10:
             assert torch.equal(resumed.selector._quotas, grants[step])
 
@@ -134,6 +137,7 @@ def test_ranks_follow_what_mutual_choice_would_do_now(given):
     lines, quotas, credits = {}, {}, {}
     for step in range(40):
         line = phases.prepare(step, FiringStatistics(D_SAE, 60, 1000))
+        phases.grant(BATCH)
         if line:
             lines[step], quotas[step] = line, phases.credit.quota_per_token.clone()
         credits[step] = phases.credit.credit.clone()
@@ -223,6 +227,7 @@ def test_feature_choice_keeps_k_even_if_more_steps_would_still_anneal_it():
     phases = _phases(steps=100, sae=SizeConfig(d_sae=D_SAE, k=K, k_start=8, k_anneal_share=0.5), finetune_fc_from=0.5)
     phases.restore(8, 7, _statistics())  # of a run of 14 steps, which has begun with Feature Choice
     phases.prepare(8, _statistics())
+    phases.grant(BATCH)
     assert (phases.k, phases.budget, int(phases.selector._quotas.sum())) == (K, K * BATCH, K * BATCH)
 
 

@@ -35,8 +35,8 @@ def watched(tiny_store, tmp_path_factory):
     steps, ends = [], []
     step, end = run.training_step, run.frozen_sae
 
-    def watch_step(shard, x, mesh, d_sae, selectors, mean, variance, alpha_aux, observers=()):
-        outcome = step(shard, x, mesh, d_sae, selectors, mean, variance, alpha_aux, observers)
+    def watch_step(shard, x, mesh, d_sae, selectors, mean, variance, alpha_aux, observers, share):
+        outcome = step(shard, x, mesh, d_sae, selectors, mean, variance, alpha_aux, observers, share)
         inner = [selector._selector for selector in selectors]
         allowed = inner[1].allowed.clone() if len(inner) > 1 and inner[1].allowed is not None else None
         steps.append((alpha_aux, inner, allowed, outcome))
