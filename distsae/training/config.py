@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from distsae.batches import NormalisationName
+from distsae.batches import STREAMS, NormalisationName
 from distsae.errors import WrongInput
 from distsae.kernels import KernelsName, PrefilterName
 from distsae.losses import AlarmConfig, AuxName
@@ -13,6 +14,7 @@ from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
 from distsae.parallel import MeshConfig
 from distsae.training.deepspeed_config import DeepSpeedConfig
 from distsae.training.optimizer import OptimizerConfig
+from distsae.training.sweep import SweepConfig
 
 __all__ = ["AuxiliaryConfig", "CheckpointConfig", "SizeConfig", "TrainConfig"]
 
@@ -111,9 +113,12 @@ class TrainConfig:
         store: sealed activation store to read: a folder, or a URL of an object store.
         out: run folder to write.
         hook: hook to train on; may be left out if the store holds one only.
-        seed: seed of the initial features and of the order of rows.
+        seed: seed of the initial features.
+        order_seed: seed of the order of rows; by default `seed`.
         steps: optimizer steps; by default one epoch.
         batch_tokens: token rows of a global batch, a multiple of 64.
+        accumulation: micro-batches that a step's batch is cut into. Each is selected from on its own, so that Mutual
+            Choice has as many smaller budgets; their gradients make one update. Memory hardly depends on it.
         init: SAE to begin from, the folder of it or of the run that trained it; by default features begin at random.
         normalise: what is done to activations as they are read: scale makes their mean norm sqrt(d_in); centre takes
             their mean away first. The finished SAE has it folded into its weights and works on raw activations.
@@ -147,14 +152,17 @@ class TrainConfig:
         wandb: tracking; `auto` is online when you are logged in to wandb and offline otherwise.
         log_every: steps between lines of metrics.jsonl.
         evaluate_every: steps between two measurements on held-out rows, a multiple of `log_every`; never by default.
+        sweep: values of keys, for each combination of which an SAE is trained, all side by side.
     """
 
     store: str
     out: str
     hook: str | None = None
     seed: int = 0
+    order_seed: int | None = None
     steps: int | None = None
     batch_tokens: int = 4096
+    accumulation: int = 1
     init: str | None = None
     normalise: NormalisationName = "scale"
     sae: SizeConfig = SizeConfig()
@@ -180,6 +188,18 @@ class TrainConfig:
     wandb: Literal["auto", "off", "offline", "online"] = "auto"
     log_every: int = 10
     evaluate_every: int | None = None
+    sweep: SweepConfig = SweepConfig()
+
+    @property
+    def seed_of_order(self) -> int:
+        """Seed of the order of rows."""
+        return self.seed if self.order_seed is None else self.order_seed
+
+    def stored(self) -> dict[str, Any]:
+        """Returns the nested config as a run keeps it: without `sweep`, since each member is a run of its own."""
+        values = dataclasses.asdict(self)
+        del values["sweep"]
+        return values
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -200,7 +220,12 @@ class TrainConfig:
             raise WrongInput(
                 f"`batch_tokens` (={self.batch_tokens}) must be divisible by `mesh.data` (={self.mesh.data})"
             )
-        tokens = self.batch_tokens // self.mesh.data
+        if self.accumulation < 1 or (self.accumulation > 1 and self.batch_tokens % (STREAMS * self.accumulation)):
+            raise WrongInput(
+                f"`accumulation` (={self.accumulation}) must be at least 1 and, times {STREAMS}, divide `batch_tokens` "
+                f"(={self.batch_tokens})"
+            )
+        tokens = self.batch_tokens // self.mesh.data // self.accumulation
         least = max(least_selection_mb(tokens), 1)
         if self.selection_mb < least:
             raise WrongInput(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig
 from distsae.training.config import TrainConfig
+from distsae.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["check_processes", "start_accelerator"]
+__all__ = ["Tracking", "check_processes", "start_accelerator", "start_tracking"]
+
+Tracking = Callable[[dict[str, Any], int], None]
 
 
 def check_processes(mesh: MeshConfig) -> None:
@@ -55,18 +58,38 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def start_tracking(accelerator: Accelerator, config: TrainConfig) -> None:
-    """Opens the wandb run, online when the user is logged in and `wandb` is auto."""
+def start_tracking(accelerator: Accelerator, config: TrainConfig, member: str = "") -> Tracking:
+    """Opens a wandb run, online when the user is logged in and `wandb` is auto.
+
+    Args:
+        accelerator: closes it at the end.
+        config: the run.
+        member: name of the run in a sweep, whose members have a wandb run each, in one group.
+
+    Returns:
+        What logs to it, given values and their step.
+    """
     if config.wandb == "off":
-        return
+        return _nowhere
     mode = config.wandb if config.wandb != "auto" else os.environ.get("WANDB_MODE", "auto")
     if accelerator.is_main_process and mode == "auto":
         mode = "online" if _logged_in() else "offline"
-    accelerator.init_trackers(
-        "distsae",
-        config=dataclasses.asdict(config),
-        init_kwargs={"wandb": {"mode": mode, "dir": config.out, "settings": {"silent": True}}},
-    )
+    wanted: dict[str, Any] = {"mode": mode, "dir": config.out, "settings": {"silent": True}}
+    if not member:
+        accelerator.init_trackers("distsae", config=config.stored(), init_kwargs={"wandb": wanted})
+        return cast("Tracking", accelerator.log)
+    from accelerate.tracking import WandBTracker
+
+    group = str(RunFolder(config.out).path.resolve().parent)
+    wanted |= {"config": config.stored(), "name": member, "group": group, "reinit": "create_new"}
+    tracker = WandBTracker("distsae", **wanted)  # accelerate itself has one of a kind
+    tracker.start()
+    accelerator.trackers.append(tracker)
+    return cast("Tracking", tracker.log)
+
+
+def _nowhere(values: dict[str, Any], step: int) -> None:
+    """Tracking that is off."""
 
 
 def _logged_in() -> bool:

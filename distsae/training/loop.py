@@ -1,4 +1,4 @@
-"""The training loop: batches in, one step of the run each."""
+"""A training job: one run, or those of a sweep, set up and trained."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 from distsae.batches import BatchReader, StreamOrder
 from distsae.errors import WrongInput
 from distsae.parallel import build_mesh
-from distsae.progress import Progress, say
+from distsae.progress import say
 from distsae.store import Store
 from distsae.training.config import TrainConfig
 from distsae.training.heldout_check import HeldoutCheck
-from distsae.training.launch import check_processes, start_accelerator, start_tracking
-from distsae.training.metrics import TrainingClock
+from distsae.training.launch import check_processes, start_accelerator
+from distsae.training.metrics import TrainingClock, all_stopped
 from distsae.training.run import Run
 from distsae.training.run_folder import RunFolder
+from distsae.training.side_by_side import step_together
+from distsae.training.sweep import members, naming
 from distsae.training.unit_release import UnitRelease
 
 if TYPE_CHECKING:
@@ -28,19 +30,22 @@ _ROUNDING = 1e-12
 
 
 def train(config: TrainConfig) -> None:
-    """Trains one SAE, feature-parallel over the processes of the job; every process calls it.
+    """Trains one SAE, or those of a sweep, feature-parallel over the processes of the job; every process calls it.
 
     Raises:
         WrongInput: the configuration does not fit the store, the processes or the run folder; nothing was written.
-        NonFiniteScores: a score was not finite; the step is named.
+        NonFiniteScores: a score was not finite; the step is named. The other members of a sweep were trained before.
     """
     check_processes(config.mesh)
     store = Store.open(config.store)
     config = _resolved(config, store)
-    RunFolder(config.out).check(config)
+    configs = members(config)
+    for name, member in configs.items():
+        with naming(name):
+            RunFolder(member.out).check(member)
     accelerator = start_accelerator(config)
     try:
-        _train(config, store, accelerator)
+        _train(configs, store, accelerator)
     finally:
         accelerator.end_training()
 
@@ -62,35 +67,43 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
         raise WrongInput(
             f"`evaluate_every` (={config.evaluate_every}) must be left out: {store.path} has no held-out rows"
         )
-    order = StreamOrder.of(store, config.batch_tokens, config.seed)
+    order = StreamOrder.of(store, config.batch_tokens, config.seed_of_order)
+    if config.sweep.given() and store.attributes.keep_units is not None:
+        raise WrongInput(
+            f"`sweep` must be left out with the bounded store {store.path}, which has one reader; train one run on it, "
+            "or produce a store that keeps all units"
+        )
     config = dataclasses.replace(config, hook=hook, steps=config.steps or order.steps_per_epoch)
     assert config.steps is not None
     UnitRelease(store, order, config.steps, RunFolder(config.out).name)  # refuses what cannot be
     return config
 
 
-def _train(config: TrainConfig, store: Store, accelerator: Accelerator) -> None:
-    assert config.hook is not None
-    assert config.steps is not None
-    mesh = build_mesh(config.mesh, accelerator.num_processes, accelerator.device.type)
+def _train(configs: dict[str, TrainConfig], store: Store, accelerator: Accelerator) -> None:
+    shared = next(iter(configs.values()))  # members differ in nothing that reading depends on
+    assert shared.hook is not None
+    mesh = build_mesh(shared.mesh, accelerator.num_processes, accelerator.device.type)
     reader = BatchReader(
-        store, config.hook, config.batch_tokens, config.seed, mesh.data.rank, mesh.data.size, config.normalise
+        store,
+        shared.hook,
+        shared.batch_tokens,
+        shared.seed_of_order,
+        mesh.data.rank,
+        mesh.data.size,
+        shared.normalise,
     )
     try:
-        heldout = HeldoutCheck(store, config.hook, reader.normalisation)
-        run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock())
-        if run.nothing_left:
-            run.end()
-            say(f"{run.folder.path} is finished: nothing to do")
-            return
-        run.begin()
-        accelerator.wait_for_everyone()  # else a rank might look for units that still count as released
-        start_tracking(accelerator, config)
-        run.introduce()
-        with Progress(config.steps, "train", "steps", done=run.done) as progress:
-            for step in range(run.done, config.steps):
-                progress.advance(0, **run.step(reader.batch(step).to(accelerator.device)))
-                progress.advance(1)
-        run.finish()
+        heldout = HeldoutCheck(store, shared.hook, reader.normalisation)
+        runs: list[Run] = []
+        for name, config in configs.items():
+            with naming(name), all_stopped(run.clock for run in runs):
+                run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock(), name)
+            if run.nothing_left:
+                run.end()
+                say(f"{run.folder.path} is finished: nothing to do")
+            else:
+                runs.append(run)
+        if runs:
+            step_together(runs, reader, accelerator)
     finally:
         reader.close()  # else a thread that waits for rows would keep the process alive

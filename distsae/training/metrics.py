@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from distsae.losses import Concentration, Underused
 from distsae.training.selection_cost import SelectionCost
 from distsae.training.step import StepOutcome
 
-__all__ = ["Meter", "TrainingClock"]
+__all__ = ["Meter", "TrainingClock", "all_stopped"]
 
 _SUMS = (
     "steps",
@@ -46,6 +46,15 @@ class TrainingClock:
             yield
         finally:
             self._elsewhere += time.perf_counter() - began
+
+
+@contextmanager
+def all_stopped(clocks: Iterable[TrainingClock]) -> Iterator[None]:
+    """Stops several clocks."""
+    with ExitStack() as stack:
+        for clock in clocks:
+            stack.enter_context(clock.stopped())
+        yield
 
 
 class Meter:

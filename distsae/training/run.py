@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from distsae.allocation import MutualSelector, Selector
@@ -26,6 +25,7 @@ from distsae.training.finish import frozen_sae
 from distsae.training.frozen_gap import FrozenGap
 from distsae.training.heldout_check import HeldoutCheck, heldout_values
 from distsae.training.initial_weights import begin_from
+from distsae.training.launch import Tracking
 from distsae.training.metrics import Meter, TrainingClock
 from distsae.training.phases import Phases
 from distsae.training.plain_engine import PlainEngine
@@ -55,9 +55,11 @@ class Run:
         accelerator: device and tracking.
         heldout: measures on held-out rows.
         clock: of training.
+        name: of the run among those of a sweep; what it says begins with it.
 
     Attributes:
         done: steps done.
+        track: takes the values of a logged line and its step, beside the folder.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class Run:
         accelerator: Accelerator,
         heldout: HeldoutCheck,
         clock: TrainingClock,
+        name: str = "",
     ) -> None:
         assert config.hook is not None
         assert config.steps is not None
         self.config, self.store, self.reader, self.mesh, self.accelerator = config, store, reader, mesh, accelerator
         self.steps, self.hook, self.device = config.steps, config.hook, accelerator.device
-        self.folder, self.done = RunFolder(config.out), 0
+        self.folder, self.done, self.name = RunFolder(config.out), 0, name
+        self.track: Tracking = accelerator.log
         d_sae, features = config.sae.d_sae, mesh.features(config.sae.d_sae)
         self.units = UnitRelease(store, reader.order, self.steps, self.folder.name)
         self._point = find_resume_point(config, self.folder, store)
@@ -134,9 +138,8 @@ class Run:
 
     def introduce(self) -> None:
         """Says what is about to be trained."""
-        config = self.config
-        rate = config.optimizer.peak_rate(config.sae.d_sae)
-        say(
+        config, rate = self.config, self.config.optimizer.peak_rate(self.config.sae.d_sae)
+        self._say(
             f"training d_sae {config.sae.d_sae}, k {config.sae.k}, {config.allocation}, aux {config.aux} on "
             f"{self.store.rows:,} rows of {self.hook}; "
             f"mesh {config.mesh.data} x {config.mesh.feature} (data x feature), {self.device.type}; "
@@ -155,7 +158,7 @@ class Run:
         config, state, step, meter = self.config, self.state, self.done, self.meter
         line = state.phases.prepare(step, state.statistics)
         if line:
-            say(line)
+            self._say(line)
         if step and state.phases.allocation(step) != state.phases.allocation(step - 1):
             state.thresholds.restart()
         selector = state.phases.selector
@@ -200,19 +203,14 @@ class Run:
         if done % config.log_every == 0 or done == self.steps:
             gap = self._evaluate()
             found = Concentration.measure(state.statistics, self.mesh.feature)
+            threshold = state.thresholds.mean(self.mesh, self.device)
             values = meter.line(
-                done,
-                rate,
-                self._mean_threshold(),
-                state.underused,
-                found,
-                state.phases.allocation(step),
-                state.phases.k,
+                done, rate, threshold, state.underused, found, state.phases.allocation(step), state.phases.k
             )
             values |= heldout_values(gap)
             self._log(values)
             for warning in self.alarms.check(done, found):
-                say(warning)
+                self._say(warning)
             shown = {
                 "loss": values["loss"],
                 "L0": values["l0"],
@@ -241,9 +239,12 @@ class Run:
         if sae is not None:
             self.folder.write_frozen_rule(dataclasses.asdict(gap))
             sae.save(self.folder.sae)  # last: it says that the run is finished
-            say(gap.sentence())
-            say(f"wrote {self.folder.sae}")
+            self._say(gap.sentence())
+            self._say(f"wrote {self.folder.sae}")
         self.end()
+
+    def _say(self, line: str) -> None:
+        say(f"{self.name}: {line}" if self.name else line)
 
     def end(self) -> None:
         """Says that the run needs its rows no more."""
@@ -263,15 +264,7 @@ class Run:
         if self.accelerator.is_main_process:
             self.folder.log(values)
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-        self.accelerator.log(numbers, step=values["step"])
-
-    def _mean_threshold(self) -> float | None:
-        """Returns the mean tracked threshold, on the scale of normalised activations."""
-        tracked = self.state.thresholds.thresholds()
-        known = tracked.isfinite()
-        sums = torch.stack([torch.where(known, tracked, 0.0).sum(), known.sum().double()])
-        total, count = self.mesh.feature.sum(sums.to(self.device)).tolist()
-        return total / count if count else None
+        self.track(numbers, values["step"])
 
     def _resume(self, point: ResumePoint) -> None:
         """Restores the checkpoint to go on from."""
@@ -282,10 +275,10 @@ class Run:
         self.state.underused = dataclasses.replace(self.state.underused, **point.facts["underused"])
         self.meter.restore(point.facts["meter"])
         self.alarms.restore(point.facts.get("alarms", []))  # older checkpoints have none
-        say(f"resumed from {point.path}, step {point.step}")
+        self._say(f"resumed from {point.path}, step {point.step}")
         if self.accelerator.is_main_process:
             for path in abandon_after(self.folder.checkpoints, point.step):
-                say(f"set aside a checkpoint of a later step as {path}")
+                self._say(f"set aside a checkpoint of a later step as {path}")
         self.done = point.step
 
     def _save(self) -> None:
@@ -296,7 +289,7 @@ class Run:
             "meter": {**self.meter.state()},
             "alarms": [*self.alarms.state()],
             "switch_step": self.state.phases.switch_step,
-            "config": dataclasses.asdict(self.config),
+            "config": self.config.stored(),
         }
         save(self.folder.checkpoints, done, self.state.tensors(), facts, self.mesh.device_mesh)
         if self.accelerator.is_main_process:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -76,10 +75,10 @@ class RunFolder:
         return bool(seen == tokens) and (self.sae / "sae.safetensors").is_file()
 
     def write_config(self, config: TrainConfig) -> None:
-        """Writes every key, defaults included; a kill leaves the old file or the new one."""
+        """Writes every key but `sweep`, defaults included; a kill leaves the old file or the new one."""
         self.path.mkdir(parents=True, exist_ok=True)
         fresh = self._config.with_suffix(".tmp")
-        fresh.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+        fresh.write_text(yaml.safe_dump(config.stored(), sort_keys=False))
         fresh.replace(self._config)
 
     def write_frozen_rule(self, values: dict[str, Any]) -> None:
@@ -115,10 +114,13 @@ def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where:
     Raises:
         WrongInput: a key differs that may not; both values are shown.
     """
-    new = _flat(dataclasses.asdict(config))
+    new = _flat(config.stored())
     # Keys that are younger than the run had no other value than their default then.
-    old = {key: value for key, value in _flat(dataclasses.asdict(TrainConfig(store="", out=""))).items() if key in new}
+    old = {key: value for key, value in _flat(TrainConfig(store="", out="").stored()).items() if key in new}
     old |= _flat(before)
+    for values, other in ((old, new), (new, old)):
+        if values["order_seed"] is None and other["order_seed"] is not None:
+            values["order_seed"] = values["seed"]  # as a member of a sweep keeps it
     for key in sorted(old.keys() | new.keys()):
         if key.split(".")[0] not in _MAY_CHANGE and old.get(key) != new.get(key):
             raise WrongInput(

@@ -56,6 +56,14 @@ class ThresholdTracker:
         """Returns the averages, fp64 `[features]`; infinite for a feature that was never selected."""
         return torch.where(self.weight > 0, self.total / self.weight, torch.inf)
 
+    def mean(self, mesh: Mesh, device: torch.device) -> float | None:
+        """Returns the mean of all ranks' finite averages, None if there are none; collective."""
+        tracked = self.thresholds()
+        known = tracked.isfinite()
+        sums = torch.stack([torch.where(known, tracked, 0.0).sum(), known.sum().double()])
+        total, count = mesh.feature.sum(sums.to(device)).tolist()
+        return total / count if count else None
+
     def state(self) -> dict[str, Tensor]:
         """Returns the live tensors, one row a local feature."""
         return {"threshold.total": self.total, "threshold.weight": self.weight}

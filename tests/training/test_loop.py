@@ -176,7 +176,7 @@ def test_the_config_on_disk_is_complete(mutual):
     import yaml
 
     written = yaml.safe_load((Path(mutual.out) / "config.yaml").read_text())
-    assert written == dataclasses.asdict(mutual)
+    assert written == mutual.stored()
 
 
 def test_defaults_come_from_the_store(tiny_store, tmp_path, capsys):

@@ -131,7 +131,7 @@ def test_the_sae_of_the_end_of_a_run(folder, config):
 
 
 def test_keys_that_are_younger_than_the_run_had_their_default_then(config):
-    before = dataclasses.asdict(config)
+    before = config.stored()
     del before["normalise"]
     refuse_other_mathematics(before, config, "there")
     with pytest.raises(WrongInput, match=r"`normalise` \(=centre\) must stay .* got scale there"):

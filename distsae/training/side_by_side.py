@@ -1,0 +1,93 @@
+"""The training loop: each batch is read once and given to every run, be it one or the members of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from distsae.batches import BatchReader
+from distsae.errors import NonFiniteScores
+from distsae.progress import Progress, say
+from distsae.training.launch import start_tracking
+from distsae.training.metrics import all_stopped
+from distsae.training.run import Run
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["step_together"]
+
+Shown = dict[str, float | str]
+Result = TypeVar("Result")
+
+
+def step_together(runs: list[Run], reader: BatchReader, accelerator: Accelerator) -> None:
+    """Trains runs to their end. They may have stopped at different steps: each takes part from its own on. Collective.
+
+    Args:
+        runs: of as many steps and of the same order of rows, not yet begun; one that stops is taken out and forgotten.
+        reader: of their batches.
+        accelerator: device and tracking.
+
+    Raises:
+        NonFiniteScores: of the only run, at once; of members of a sweep, which are named, after the others have ended.
+    """
+    company = _Company(runs)
+    for run in runs:
+        company.attempt(run, run.begin)
+    accelerator.wait_for_everyone()  # else a rank might look for units that still count as released
+    for run in runs:
+        run.track = start_tracking(accelerator, run.config, run.name)
+        run.introduce()
+    steps, done = runs[0].steps, min(run.done for run in runs)
+    with Progress(steps, "train", "steps", done=done) as progress:
+        for step in range(done, steps):
+            if not company.going:
+                break
+            due = [run for run in company.going if run.done == step]
+            with all_stopped(run.clock for run in company.going if run not in due):
+                x = reader.batch(step).to(accelerator.device)
+            shown = {run.name: company.attempt(run, run.step, x) for run in due}
+            progress.advance(0, **_summary(shown))
+            progress.advance(1)
+    for run in [*company.going]:
+        company.attempt(run, run.finish)
+    company.tell()
+
+
+class _Company:
+    """Runs of which one may fail without the others, and whose clocks go by turns."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.going, self._size = runs, len(runs)
+        self._failures: dict[str, str] = {}
+
+    def attempt(self, run: Run, action: Callable[..., Result], *arguments: object) -> Result | None:
+        """Lets a run act; a member of a sweep whose scores are not finite leaves, and None is returned."""
+        try:
+            with all_stopped(other.clock for other in self.going if other is not run):
+                return action(*arguments)
+        except NonFiniteScores as error:
+            if not run.name:
+                raise
+            say(f"{run.name}: stopped: {error}; it keeps its checkpoints, the other members go on")
+            self._failures[run.name] = str(error)
+            self.going.remove(run)
+            return None
+
+    def tell(self) -> None:
+        """Raises if somebody failed."""
+        if self._failures:
+            which = "; ".join(f"{name}: {reason}" for name, reason in self._failures.items())
+            raise NonFiniteScores(f"{len(self._failures)} of {self._size} members of the sweep stopped: {which}")
+
+
+def _summary(shown: dict[str, Shown | None]) -> Shown:
+    """Returns what the bar shows: a run's values, or the best and the worst loss of a sweep."""
+    if "" in shown:
+        return shown[""] or {}
+    losses = {name: float(values["loss"]) for name, values in shown.items() if values}
+    if not losses:
+        return {}
+    best, worst = min(losses, key=losses.__getitem__), max(losses, key=losses.__getitem__)
+    return {"loss": f"{losses[best]:.4g} ({best}) to {losses[worst]:.4g} ({worst})"}
