@@ -1,0 +1,61 @@
+"""A training run whose steps are taken one at a time, so that several runs of one process can take turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from distsae.batches import BatchReader
+from distsae.parallel import build_mesh
+from distsae.store import Store
+from distsae.training import TrainConfig
+from distsae.training.heldout_check import HeldoutCheck
+from distsae.training.launch import start_accelerator, start_tracking
+from distsae.training.metrics import TrainingClock
+from distsae.training.run import Run
+
+__all__ = ["Taken", "stepped"]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a step took.
+
+    Args:
+        processor: processor seconds of all threads of this process, those of reading the next batch included.
+        wall: seconds.
+    """
+
+    processor: float
+    wall: float
+
+
+@contextmanager
+def stepped(config: TrainConfig) -> Iterator[Callable[[], Taken]]:
+    """Gives a function that does the next step of a run, and settles the reading that it has begun.
+
+    Args:
+        config: with `hook` and `steps`.
+    """
+    assert config.hook is not None
+    accelerator = start_accelerator(config)
+    store, mesh = Store.open(config.store), build_mesh(config.mesh, 1, accelerator.device.type)
+    reader = BatchReader(store, config.hook, config.batch_tokens, config.seed, 0, 1, config.normalise)
+    try:
+        heldout = HeldoutCheck(store, config.hook, reader.normalisation)
+        run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock())
+        run.begin()
+        start_tracking(accelerator, config)
+
+        def step() -> Taken:
+            wall, processor = time.perf_counter(), time.process_time()
+            run.step(reader.batch(run.done).to(accelerator.device))
+            reader.settle()
+            return Taken(time.process_time() - processor, time.perf_counter() - wall)
+
+        yield step
+    finally:
+        reader.close()
+        accelerator.end_training()
