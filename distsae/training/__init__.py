@@ -7,6 +7,7 @@ from distsae.training.loop import train
 from distsae.training.optimizer import OptimizerConfig
 from distsae.training.plain_engine import PlainEngine
 from distsae.training.step import StepOutcome, training_step
+from distsae.training.sweep import SweepConfig
 
 __all__ = [
     "AuxiliaryConfig",
@@ -17,6 +18,7 @@ __all__ = [
     "PlainEngine",
     "SizeConfig",
     "StepOutcome",
+    "SweepConfig",
     "TrainConfig",
     "train",
     "training_step",

@@ -68,7 +68,7 @@ def _choose(config: TrainConfig, folder: RunFolder, store: Store) -> ResumePoint
     if config.resume == "auto":
         path, refused = newest(folder.checkpoints)
         for reason in refused:
-            say(f"not resumed from {reason}")
+            say(f"not resumed from {folder.checkpoints}/{reason}")
         if path is None:
             return None
     else:

@@ -9,7 +9,7 @@ from distsae.allocation import Matches
 from distsae.kernels import CPU
 from distsae.losses import Concentration, Underused
 from distsae.training import Gradients, StepOutcome
-from distsae.training.metrics import Meter, TrainingClock
+from distsae.training.metrics import Meter, TrainingClock, all_stopped
 from distsae.training.selection_cost import SelectionCost
 
 NOTHING = Matches(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0))
@@ -79,3 +79,16 @@ def test_what_is_not_training_takes_no_time(monkeypatch):
     line = meter.line(1, 1e-3, None, UNDERUSED, CONCENTRATION, "token_choice", 4)  # at 20
     assert line["tokens_per_second"] == pytest.approx(100 / 5)
     assert line["seconds"] == 5.0
+
+
+def test_clocks_that_go_by_turns(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    mine, other = TrainingClock(), TrainingClock()
+    meters = [Meter(100, mine), Meter(100, other)]
+    with all_stopped([other]):
+        now[0] += 5
+    with all_stopped([mine, other]):
+        now[0] += 50
+    now[0] += 2
+    assert [meter.seconds for meter in meters] == [7, 2]

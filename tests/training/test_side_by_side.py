@@ -1,0 +1,144 @@
+"""A sweep's members are the runs that they would be alone, whatever happens to the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from distsae.cli.main import main
+from distsae.training import OptimizerConfig, SweepConfig, run, side_by_side, train
+
+from .test_loop import STEPS, STOP, config_of, metrics, state
+
+SWEEP = SweepConfig(k=(4, 6), allocation=("token_choice", "feature_choice"), seed=(3,))
+NAMES = [f"k-{k}_allocation-{rule}_seed-3" for k in (4, 6) for rule in ("token_choice", "feature_choice")]
+LAST = f"checkpoints/step-{STEPS:08d}"
+
+
+@pytest.fixture(scope="module")
+def swept(tiny_store, tmp_path_factory):
+    """A sweep that has ended, and the steps whose batches were read for it."""
+    config = config_of(tiny_store, tmp_path_factory.mktemp("sweeps") / "swept", seed=1, sweep=SWEEP)
+    read, batch = [], side_by_side.BatchReader.batch
+
+    def watched(reader, step):
+        read.append(step)
+        return batch(reader, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(side_by_side.BatchReader, "batch", watched)
+        train(config)
+    return config, read
+
+
+def _assert_equal(first: Path, second: Path) -> None:
+    assert metrics(first) == metrics(second)
+    for folder in (LAST, "sae"):
+        assert state(first / folder)
+        assert state(first / folder) == state(second / folder)
+    assert (first / "frozen_rule.json").read_text() == (second / "frozen_rule.json").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_member_is_the_run_made_alone_with_its_config(swept, name, tmp_path):
+    member = Path(swept[0].out) / name
+    assert main(["train", "--config", str(member / "config.yaml"), "--out", str(tmp_path / "alone")]) == 0
+    _assert_equal(member, tmp_path / "alone")
+    effort = [
+        [{key: line[key] for key in ("second_passes", "selection_collectives")} for line in _lines(out)]
+        for out in (member, tmp_path / "alone")
+    ]
+    assert effort[0] == effort[1]
+
+
+def _lines(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_every_batch_is_read_once(swept):
+    """Feature Choice ends with a look at the batches that would have come next."""
+    config, read = swept
+    assert read[:STEPS] == list(range(STEPS))
+    assert min(read[STEPS:]) == STEPS
+    assert sorted(path.name for path in Path(config.out).iterdir()) == sorted(NAMES)
+    assert len({json.dumps(metrics(Path(config.out) / name)) for name in NAMES}) == len(NAMES)
+
+
+def test_a_sweep_that_was_interrupted_goes_on(swept, tmp_path, monkeypatch, capsys):
+    """Two members have saved step 15, the others nothing; a fifth has ended before, a sixth is new."""
+    straight, out = Path(swept[0].out), tmp_path / "sweep"
+    config = dataclasses.replace(swept[0], out=str(out))
+    saves, save = [], run.save
+
+    def dies(folder, *arguments):
+        saves.append(folder)
+        if len(saves) == 3:
+            raise KeyboardInterrupt
+        return save(folder, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "save", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    steps = [len(list((out / name / "checkpoints").glob("step-*"))) for name in NAMES]
+    assert steps == [1, 1, 0, 0]
+    shutil.rmtree(out / NAMES[1])
+    shutil.copytree(straight / NAMES[1], out / NAMES[1])  # ended
+    capsys.readouterr()
+    train(config)
+    said = capsys.readouterr().err
+    assert f"{NAMES[0]}: resumed from {out / NAMES[0]}/checkpoints/step-{STOP:08d}, step {STOP}" in said
+    assert f"{NAMES[1]}: resumed from" in said
+    assert said.count("resumed from") == 2
+    for name in NAMES:
+        _assert_equal(straight / name, out / name)
+
+
+def test_all_members_ahead_of_a_lost_one_wait_for_it(swept, tmp_path):
+    straight, out = Path(swept[0].out), tmp_path / "sweep"
+    shutil.copytree(straight, out)
+    shutil.rmtree(out / NAMES[3] / LAST)
+    shutil.rmtree(out / NAMES[3] / "sae")
+    before = [_lines(out / name) for name in NAMES[:3]]
+    train(dataclasses.replace(swept[0], out=str(out)))
+    assert [_lines(out / name) for name in NAMES[:3]] == before
+    for name in NAMES:
+        _assert_equal(straight / name, out / name)
+
+
+def test_a_member_that_diverges_stops_alone(tiny_store, tmp_path, capsys):
+    base = config_of(tiny_store, tmp_path / "config", optimizer=OptimizerConfig(warmup_share=0.0))
+    arguments = ["train", "--store", str(tiny_store), "--hook", "blocks.1.resid_post", "--batch_tokens", "256"]
+    arguments += ["--steps", "6", "--sae.d_sae", "64", "--sae.k", "4", "--wandb", "off", "--checkpoint.every", "1"]
+    arguments += ["--optimizer.warmup_share", str(base.optimizer.warmup_share), "--log_every", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "sweep"), "--sweep.lr", "[1e38,2e-3]"]) == 1
+    said = capsys.readouterr().err
+    assert "lr-1e+38: stopped: step" in said
+    assert "distsae: error: 1 of 2 members of the sweep stopped: lr-1e+38: step" in said
+    assert main([*arguments, "--out", str(tmp_path / "alone"), "--optimizer.lr", "2e-3"]) == 0
+    failed, went_on = tmp_path / "sweep" / "lr-1e+38", tmp_path / "sweep" / "lr-0.002"
+    assert state(went_on / "sae") == state(tmp_path / "alone" / "sae")
+    assert metrics(went_on) == metrics(tmp_path / "alone")
+    assert list((failed / "checkpoints").glob("step-*"))
+    assert not (failed / "sae").exists()
+
+
+def test_a_sweep_of_which_nobody_is_left_ends(tiny_store, tmp_path, capsys):
+    config = config_of(tiny_store, tmp_path / "sweep", optimizer=OptimizerConfig(warmup_share=0.0))
+    with pytest.raises(side_by_side.NonFiniteScores, match=r"2 of 2 members .*: lr-1e\+37: step .*; lr-1e\+38: step"):
+        train(dataclasses.replace(config, sweep=SweepConfig(lr=(1e37, 1e38))))
+
+
+def test_report_and_evaluation_of_members(swept, tiny_store, tiny_model_dir, tiny_corpus, tmp_path, capsys):
+    out = tmp_path / "sweep"
+    shutil.copytree(swept[0].out, out)
+    assert main(["evaluate", str(out / NAMES[0]), "--store", str(tiny_store)]) == 0
+    assert (out / NAMES[0] / "evaluation.json").is_file()
+    assert main(["report", *map(str, sorted(out.iterdir()))]) == 0
+    pages = list(tmp_path.rglob("index.html"))
+    assert len(pages) == 1
+    assert all(name in pages[0].read_text() for name in NAMES)
