@@ -28,7 +28,7 @@ MomentsName = Literal["fp32", "bf16", "int8"]
 
 _LARGEST_BLOCK = 256
 _TINY = 1e-37
-"""Of the largest in a block, so that a block of zeros can be divided by it."""
+"""No scale is smaller, so that a block of zeros can be divided by it."""
 
 _MEAN_DROPS, _ROOT_DROPS = 20, 19
 """Of the 23 bits of fp32's mantissa, and no others: 3 are left for the mean, 4 for the root."""
@@ -139,7 +139,7 @@ class Int8Moments:
         sign = (mean.view(torch.int32) >> 24) & 128
         bits = _shortened(mean.abs_(), _MEAN_DROPS, one).sub_(_MEAN_SHIFT).clamp_(min=0).bitwise_or_(sign)
         self._mean[rows] = bits
-        root = square.sqrt_()
+        root = square.clamp_(min=_TINY).sqrt_()  # the root of zero is a slow one
         self._scale(root, root, self._root_scale[rows])
         self._root[rows] = _shortened(root, _ROOT_DROPS, other).sub_(_ROOT_SHIFT).clamp_(min=0)
 
