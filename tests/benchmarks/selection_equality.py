@@ -3,7 +3,7 @@
     python -m tests.benchmarks.selection_equality --store STORE --hook blocks.3.resid_post --steps 200
 
 The run trains with the prefilter on. Before each step the same weights and batch are also scored by one fp32 product of
-everything, and selected from by the plain statement of the rule. Two fp32 sums of the same terms differ in their last
+everything, and selected from in full, without a history. Two fp32 sums of the same terms differ in their last
 bits, so a pair of scores within rounding of the cut may change places: the table counts such matches, and says how far
 from the cut, in units of the fp32 spacing there, the furthest of them lay.
 """
@@ -16,14 +16,12 @@ import torch
 
 from distsae.allocation import (
     FeatureSelector,
-    Matches,
     MutualSelector,
+    Place,
     QuotaCredit,
     Selector,
     TokenSelector,
-    feature_choice,
-    mutual_choice,
-    token_choice,
+    select,
     zipf_quotas,
 )
 from distsae.batches import BatchReader
@@ -35,14 +33,14 @@ from distsae.training import OptimizerConfig, PlainEngine, training_step
 RULES = ("token_choice", "mutual_choice", "feature_choice")
 
 
-def _dense(rule: str, scores: torch.Tensor, k: int, quotas: torch.Tensor) -> Matches:
+def _selector(rule: str, k: int, d_sae: int) -> Selector:
     match rule:
         case "token_choice":
-            return token_choice(scores, k)
+            return TokenSelector(k)
         case "mutual_choice":
-            return mutual_choice(scores, k * len(scores))
+            return MutualSelector(k)
         case _:
-            return feature_choice(scores, quotas)
+            return FeatureSelector(d_sae)
 
 
 def _compare(rule: str, arguments: argparse.Namespace) -> str:
@@ -54,22 +52,21 @@ def _compare(rule: str, arguments: argparse.Namespace) -> str:
     shard = FeatureShard(store.d_in(arguments.hook), range(d_sae), mean, seed=0, prefilter=True)
     optimizer = OptimizerConfig()
     mesh, engine = build_mesh(MeshConfig(), 1, "cpu"), PlainEngine(shard, build_mesh(MeshConfig(), 1, "cpu"), optimizer)
-    selector: Selector = {
-        "token_choice": lambda: TokenSelector(k),
-        "mutual_choice": lambda: MutualSelector(k),
-        "feature_choice": lambda: FeatureSelector(d_sae),
-    }[rule]()
-    credit, quotas = QuotaCredit(zipf_quotas(d_sae, k, s=1.0, q=d_sae / 64), k), torch.zeros(0)
+    selector = _selector(rule, k, d_sae)
+    credit = QuotaCredit(zipf_quotas(d_sae, k, s=1.0, q=d_sae / 64), k)
     differing = steps_differing = matches = 0
     furthest = loss = 0.0
     for step in range(arguments.steps):
         x = reader.batch(step)
-        if isinstance(selector, FeatureSelector):
+        plain = _selector(rule, k, d_sae)
+        if isinstance(selector, FeatureSelector) and isinstance(plain, FeatureSelector):
             quotas = credit.pay(tokens)
             selector.grant(quotas)
+            plain.grant(quotas)
         with torch.no_grad():
-            scores = torch.addmm(shard.b_enc, x - shard.b_dec, shard.W_enc.t())
-        expected = _dense(rule, scores, k, quotas)
+            scores = torch.addmm(shard.b_enc[:, None], shard.W_enc, (x - shard.b_dec).t())
+        (expected,) = select([plain], lambda scores=scores: [(0, scores)], Place.solo(d_sae), tokens)
+        expected = expected.by_token()
         outcome = training_step(shard, x, mesh, d_sae, [selector], mean, variance, 1 / 32)
         found = outcome.matches.by_token()
         matches += len(found)
@@ -86,7 +83,7 @@ def _compare(rule: str, arguments: argparse.Namespace) -> str:
             )
             cuts = torch.full((size,), torch.inf).scatter_reduce(0, place, expected.score, "amin")[group]
             spacing = torch.nextafter(cuts, torch.full_like(cuts, torch.inf)) - cuts
-            furthest = max(furthest, float(((scores[token, feature] - cuts).abs() / spacing).max()))
+            furthest = max(furthest, float(((scores[feature, token] - cuts).abs() / spacing).max()))
         loss = outcome.loss
         engine.update(outcome.gradients, optimizer.rate(step, arguments.steps, d_sae))
     reader.close()
