@@ -142,3 +142,15 @@ def test_report_and_evaluation_of_members(swept, tiny_store, tiny_model_dir, tin
     pages = list(tmp_path.rglob("index.html"))
     assert len(pages) == 1
     assert all(name in pages[0].read_text() for name in NAMES)
+
+
+def test_every_member_has_a_wandb_run_of_its_own(tiny_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    out = tmp_path / "sweep"
+    train(config_of(tiny_store, out, steps=4, wandb="auto", sweep=SweepConfig(seed=(0, 1))))
+    losses = {name: repr(metrics(out / name)[-1]["loss"]).encode() for name in ("seed-0", "seed-1")}
+    for name, other in (("seed-0", "seed-1"), ("seed-1", "seed-0")):
+        (log,) = (out / name).glob("wandb/offline-run-*/*.wandb")
+        assert losses[name] in log.read_bytes()
+        assert losses[other] not in log.read_bytes()
+        assert name.encode() in log.read_bytes()
