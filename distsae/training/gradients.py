@@ -89,20 +89,26 @@ class Gradients:
         """
         if data.size == 1:
             return self
-        centred = list(data.stack(self.centred))
-        terms = [_gathered(term, data) for term in self.terms]
-        ranks = [
-            replace(self, terms=parts, centred=x) for parts, x in zip(zip(*terms, strict=True), centred, strict=True)
-        ]
-        return Gradients.joined(ranks)
+        sizes = [self.centred.shape[0]] * data.size
+        terms = tuple(
+            Term(*_merged(_everyones(term, data), sizes, self.features), _everyone(term.g, data)) for term in self.terms
+        )
+        return replace(self, terms=terms, centred=_everyone(self.centred, data))
 
     @staticmethod
     def joined(batches: Sequence[Gradients]) -> Gradients:
         """Returns the gradients of several batches of tokens, in their order, as of one."""
         if len(batches) == 1:
             return batches[0]
-        terms = [_joined(terms, batches) for terms in zip(*(batch.terms for batch in batches), strict=True)]
-        return replace(batches[0], terms=tuple(terms), centred=torch.cat([batch.centred for batch in batches]))
+        sizes = [batch.centred.shape[0] for batch in batches]
+        terms = tuple(
+            Term(
+                *_merged([(term.matches, term.dots) for term in parts], sizes, batches[0].features),
+                torch.cat([term.g for term in parts]),
+            )
+            for parts in zip(*(batch.terms for batch in batches), strict=True)
+        )
+        return replace(batches[0], terms=terms, centred=torch.cat([batch.centred for batch in batches]))
 
     @cached_property
     def _starts(self) -> list[Tensor]:
@@ -118,35 +124,42 @@ class Gradients:
         )
 
 
-def _gathered(term: Term, data: Collective) -> list[Term]:
-    """Returns every data rank's term, in rank order."""
+def _everyone(vectors: Tensor, data: Collective) -> Tensor:
+    """Returns all data ranks' vectors, `[tokens of all, d_in]`."""
+    return data.stack(vectors).flatten(0, 1)
+
+
+def _everyones(term: Term, data: Collective) -> list[tuple[Matches, Tensor]]:
+    """Returns every data rank's matches and dots, in rank order, in one gather of whole numbers."""
     floats = torch.stack([term.matches.score, term.dots], 1)
     whole = torch.int32 if floats.dtype.itemsize == 4 else torch.long
     pairs = torch.stack([term.matches.feature, term.matches.token], 1).to(whole)
-    parts = data.gather(torch.cat([pairs, floats.view(whole)], 1))
-    terms = []
-    for part, g in zip(parts, data.stack(term.g), strict=True):
+    found = []
+    for part in data.gather(torch.cat([pairs, floats.view(whole)], 1)):
         feature, token = part[:, 0].long(), part[:, 1].long()
         score, dots = part[:, 2:].contiguous().view(floats.dtype).unbind(1)
-        terms.append(Term(Matches(token, feature, score), dots, g))
-    return terms
+        found.append((Matches(token, feature, score), dots))
+    return found
 
 
-def _joined(terms: Sequence[Term], batches: Sequence[Gradients]) -> Term:
-    """Merges terms by feature, then by batch, then by token, without a sort."""
-    features = batches[0].features
-    counts = torch.stack([torch.bincount(term.matches.feature, minlength=features) for term in terms])
-    # Where the first match of each batch's feature goes: after all earlier features, and earlier batches' of its own.
-    before = counts.sum(0).cumsum(0) - counts.sum(0) + counts.cumsum(0) - counts
-    within = counts.cumsum(1) - counts
-    total = sum(len(term.matches) for term in terms)
-    first = terms[0].matches
+def _merged(parts: Sequence[tuple[Matches, Tensor]], sizes: Sequence[int], features: int) -> tuple[Matches, Tensor]:
+    """Merges matches, each part sorted by feature, by feature, then by part, without a sort.
+
+    Args:
+        parts: matches and their dots; the tokens of each part are counted on from the part before it.
+        sizes: tokens of each part.
+        features: number of features.
+    """
+    counts = torch.stack([torch.bincount(matches.feature, minlength=features) for matches, _ in parts])
+    # Where the first match of each part's feature goes: after all earlier features, and earlier parts' of its own.
+    start = counts.sum(0).cumsum(0) - counts.sum(0) + counts.cumsum(0) - counts
+    shift = start - (counts.cumsum(1) - counts)
+    total, (first, _) = sum(len(matches) for matches, _ in parts), parts[0]
     token, feature = first.token.new_empty(total), first.feature.new_empty(total)
     score, dots, tokens = first.score.new_empty(total), first.score.new_empty(total), 0
-    for term, start, own, batch in zip(terms, before, within, batches, strict=True):
-        matches = term.matches
-        place = torch.arange(len(matches), device=matches.token.device) + (start - own)[matches.feature]
+    for (matches, these), by, size in zip(parts, shift, sizes, strict=True):
+        place = torch.arange(len(matches), device=matches.token.device) + by[matches.feature]
         token[place], feature[place] = matches.token + tokens, matches.feature
-        score[place], dots[place] = matches.score, term.dots
-        tokens += batch.centred.shape[0]
-    return Term(Matches(token, feature, score), dots, torch.cat([term.g for term in terms]))
+        score[place], dots[place] = matches.score, these
+        tokens += size
+    return Matches(token, feature, score), dots

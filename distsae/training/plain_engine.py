@@ -78,7 +78,7 @@ class PlainEngine:
             rows = slice(first, last)
             project_out(W_dec, self._named["W_dec"][rows])
             through += b_enc[rows] @ self._named["W_enc"][rows]
-            squares += torch.linalg.vector_norm(W_enc).double() ** 2 + torch.linalg.vector_norm(W_dec).double() ** 2
+            squares += sum(part.view(-1).dot(part.view(-1)).double() for part in (W_enc, W_dec))
             if numbers is not None:
                 parts = (W_enc, W_dec, b_enc[rows])
                 self._adam(_ROWS, rows, parts if scale == 1 else tuple(part * scale for part in parts), numbers)

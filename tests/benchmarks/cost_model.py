@@ -250,7 +250,7 @@ def memory(job: Job, selection_mb: float = 128, moment_bytes: float = 4) -> dict
         selection_mb: what a chunk of scores may take.
         moment_bytes: bytes of one of Adam's two moments of a weight.
     """
-    gathered = 1 if job.data == 1 else 2 * job.data  # as they came, and joined
+    gathered = job.data
     vectors = 4 * job.own_tokens * job.d_in
     return {
         "weights and Adam": job.own_features * job.d_in * 2 * (4 + 2 * moment_bytes),
