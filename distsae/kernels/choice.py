@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -10,6 +12,7 @@ from distsae.errors import WrongInput
 from distsae.kernels.cpu import CPU
 from distsae.kernels.operations import Kernels
 from distsae.kernels.reference import REFERENCE
+from distsae.kernels.self_check import refuse_if_wrong
 
 __all__ = ["KernelsName", "kernels_for"]
 
@@ -19,15 +22,19 @@ KernelsName = Literal["auto", "reference", "cpu", "triton"]
 def kernels_for(name: KernelsName, device: torch.device) -> Kernels:
     """Returns the kernels of a run.
 
+    The Triton version is tried out on the device the first time, on numbers of which the result is known.
+
     Args:
         name: `auto` is the fast version for the device: cpu, or triton on a GPU if it is installed.
         device: where the scores are.
 
     Raises:
-        WrongInput: they do not run there.
+        WrongInput: they do not run there, or compute something else there.
     """
     if name == "auto":
-        return CPU if device.type == "cpu" else _triton(device)
+        if device.type == "cpu":
+            return CPU
+        return _triton(device) if device.type == "cuda" and find_spec("triton") is not None else REFERENCE
     if name == "reference":
         return REFERENCE
     if name == "cpu":
@@ -37,5 +44,15 @@ def kernels_for(name: KernelsName, device: torch.device) -> Kernels:
     return _triton(device)
 
 
+@cache
 def _triton(device: torch.device) -> Kernels:
-    raise WrongInput(f"`kernels` (=triton) must be used on a GPU; got {device.type}; use auto")
+    if find_spec("triton") is None:
+        raise WrongInput("`kernels` (=triton) must be installed; got no package triton; install it, or use auto")
+    import triton
+
+    if device.type != "cuda" and not triton.knobs.runtime.interpret:
+        raise WrongInput(f"`kernels` (=triton) must be used on a GPU; got {device.type}; use auto")
+    from distsae.kernels.triton_gpu import TRITON
+
+    refuse_if_wrong(TRITON, device)
+    return TRITON

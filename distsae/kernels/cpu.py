@@ -26,6 +26,8 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta 
 
 def row_starts(sorted_index: Tensor, rows: int) -> Tensor:
     """Returns the CSR row pointer of a sorted index, int64 `[rows + 1]`."""
+    if sorted_index.is_cuda:  # where counting would wait for the device, and searching costs nothing
+        return torch.searchsorted(sorted_index, torch.arange(rows + 1, device=sorted_index.device))
     starts = torch.zeros(rows + 1, dtype=torch.long, device=sorted_index.device)
     torch.cumsum(torch.bincount(sorted_index, minlength=rows), 0, out=starts[1:])
     return starts
@@ -78,7 +80,7 @@ def _adam(
     exp_avg_sqs: list[Tensor],
     numbers: AdamStep,
 ) -> None:
-    steps = [torch.tensor(float(numbers.step))] * len(parameters)
+    steps = [torch.full((), float(numbers.step), device=parameters[0].device)] * len(parameters)
     torch._fused_adam_(
         parameters,
         gradients,

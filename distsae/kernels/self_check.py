@@ -1,0 +1,95 @@
+"""Kernels prove themselves on the device that they are to run on: a driver or a compiler may be at fault as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from distsae.allocation import Matches
+from distsae.errors import WrongInput
+from distsae.kernels.cpu import row_starts
+from distsae.kernels.operations import AdamStep, Kernels
+from distsae.kernels.reference import REFERENCE
+
+__all__ = ["refuse_if_wrong"]
+
+_TOKENS, _FEATURES, _D_IN = 9, 13, 300
+_MATCHES = 40
+_DEEP = 4096
+"""Width of a product that a library is tempted to split along it."""
+
+
+def refuse_if_wrong(kernels: Kernels, device: torch.device) -> None:
+    """Compares every operation with its plain statement, on a few numbers with ties and empty rows.
+
+    Raises:
+        WrongInput: an operation differs, or fails; it is named.
+    """
+    for name, is_right in _checks(kernels, device):
+        found = "another result"
+        try:
+            if is_right():
+                continue
+        except Exception as error:  # whatever a compiler or a driver says
+            found = " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+        raise WrongInput(
+            f"`kernels` (={kernels.name}) must compute on {device} what the reference computes; {name} gave {found}; "
+            "use `kernels` reference"
+        )
+
+
+def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Callable[[], bool]]]:
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device)
+
+    pair = torch.randperm(_TOKENS * _FEATURES, generator=generator)[:_MATCHES]
+    token, feature = pair // _FEATURES, pair % _FEATURES
+    inner = (token > 0) & (feature % 5 > 0)  # rows without matches at either end and in between
+    matches = Matches(token[inner].to(device), feature[inner].to(device), normal(int(inner.sum())).abs())
+    by_token, by_feature = matches.by_token(), matches.by_feature()
+    rows, vectors = normal(_FEATURES, _D_IN), normal(_TOKENS, _D_IN)
+    starts = row_starts(by_feature.feature, _FEATURES)
+    left, right = normal(16, _DEEP).bfloat16(), normal(16, _DEEP).bfloat16()
+    scores = (2 * normal(24, 17)).round().bfloat16()
+    scores[0, 0] = torch.nan
+
+    def decode() -> bool:
+        return _near(kernels.decode(by_token, rows, _TOKENS), REFERENCE.decode(by_token, rows, _TOKENS))
+
+    def match_dots() -> bool:
+        found = kernels.match_dots(by_feature.feature, by_feature.token, rows, vectors)
+        some = kernels.match_dots(by_feature.feature[1::3], by_feature.token[1::3], rows, vectors)
+        expected = REFERENCE.match_dots(by_feature.feature, by_feature.token, rows, vectors)
+        return _near(found, expected) and torch.equal(some, found[1::3])
+
+    def row_sums() -> bool:
+        numbers = (by_feature.token, by_feature.score, vectors)
+        found, again = kernels.row_sums(starts, *numbers), kernels.row_sums(starts, *numbers)
+        return _near(found, REFERENCE.row_sums(starts, *numbers)) and torch.equal(found, again)
+
+    def upper_scores() -> bool:
+        out = torch.empty(16, 16, dtype=torch.bfloat16, device=device)
+        kernels.upper_scores(left, right, out)
+        exact = left.double() @ right.double().t()
+        return bool(((out.double() - exact).abs() <= exact.abs() * 2**-8 + 1e-3).all())
+
+    def above() -> bool:
+        bounds = [torch.ones(shape, device=device).bfloat16() for shape in ((1,), (17,), (24, 1))]
+        return all(torch.equal(kernels.above(scores, at), REFERENCE.above(scores, at)) for at in bounds)
+
+    def adam() -> bool:
+        found, expected = ([rows.clone(), rows.abs(), rows.abs()] for _ in range(2))
+        for version, (parameter, mean, square) in ((kernels, found), (REFERENCE, expected)):
+            version.adam([parameter], [rows.flip(0)], [mean], [square], AdamStep(3, 0.01, 0.9, 0.99, 1e-8))
+        return all(_near(one, other) for one, other in zip(found, expected, strict=True))
+
+    for check in (decode, match_dots, row_sums, upper_scores, above, adam):
+        yield check.__name__, check
+
+
+def _near(found: Tensor, expected: Tensor) -> bool:
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,66 @@
+"""The check that kernels pass before a run uses them: it passes the right ones, and names what is wrong."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distsae.errors import WrongInput
+from distsae.kernels import CPU, REFERENCE
+from distsae.kernels.self_check import refuse_if_wrong
+
+HERE = torch.device("cpu")
+
+
+@pytest.mark.parametrize("kernels", [CPU, REFERENCE], ids=lambda kernels: kernels.name)
+def test_what_is_right_passes(kernels):
+    refuse_if_wrong(kernels, HERE)
+
+
+def _parts_in_bf16(rows, columns, out):
+    half = rows.shape[1] // 2
+    out.copy_(rows[:, :half] @ columns[:, :half].t())
+    out.add_(rows[:, half:] @ columns[:, half:].t())
+
+
+def _of_all_pairs(feature, token, rows, vectors):
+    return REFERENCE.match_dots(feature, token, rows, vectors) * (1 + 1e-6 * feature.numel())
+
+
+def _forgetful(starts, index, weight, vectors):
+    sums = REFERENCE.row_sums(starts, index, weight, vectors)
+    sums[starts.diff() == 0] = torch.nan  # a row without matches is left as it was
+    return sums
+
+
+def _without_correction(parameters, gradients, means, squares, numbers):
+    REFERENCE.adam(parameters, gradients, means, squares, replace(numbers, step=numbers.step + 1))
+
+
+def _failing(*operands):
+    raise RuntimeError("ptxas fatal\nand much more")
+
+
+WRONG = {
+    "decode": lambda by_token, W_dec, tokens: REFERENCE.decode(by_token, W_dec, tokens) * 1.01,
+    "match_dots": _of_all_pairs,
+    "row_sums": _forgetful,
+    "upper_scores": _parts_in_bf16,
+    "above": lambda scores, bound: (scores >= bound).view(-1).nonzero().squeeze(1),
+    "adam": _without_correction,
+}
+
+
+@pytest.mark.parametrize("operation", WRONG)
+def test_what_is_wrong_is_named(operation):
+    kernels = replace(REFERENCE, name="new", **{operation: WRONG[operation]})
+    message = rf"`kernels` \(=new\) must .* on cpu .*; {operation} gave another result; use `kernels` reference"
+    with pytest.raises(WrongInput, match=message):
+        refuse_if_wrong(kernels, HERE)
+
+
+def test_what_fails_is_named_in_one_line():
+    with pytest.raises(WrongInput, match=r"decode gave RuntimeError ptxas fatal; use") as caught:
+        refuse_if_wrong(replace(REFERENCE, decode=_failing), HERE)
+    assert "\n" not in str(caught.value)
+    assert "much more" not in str(caught.value)

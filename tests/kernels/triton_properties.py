@@ -1,0 +1,168 @@
+"""The Triton version against dense products: on a GPU, or with `TRITON_INTERPRET=1` on a CPU.
+
+`test_triton_gpu.py` runs it in a process of its own: what Triton is imported as, it stays.
+"""
+
+from functools import partial
+
+import pytest
+import torch
+
+from distsae.allocation import FeatureSelector, Matches, MutualSelector, QuotaCredit, TokenSelector, zipf_quotas
+from distsae.kernels import CPU, REFERENCE, AdamStep, kernels_for, row_starts
+from distsae.model import FeatureShard
+from distsae.parallel import MeshConfig, build_mesh
+from distsae.training import OptimizerConfig, PlainEngine, training_step
+from tests.training.dense_step import ALPHA
+from tests.training.samples import D_IN, RULES, activations, mean_and_variance
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+TRITON = kernels_for("triton", DEVICE)  # which checks itself
+MESH = build_mesh(MeshConfig(), 1, DEVICE.type)
+FEATURES, TOKENS, K = 16, 10, 2
+close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
+
+# Tokens, features, width, share of the pairs that match: widths under, at and over a block and its multiples.
+SHAPES = [(5, 7, 1, 0.5), (4, 9, 3, 0.3), (6, 5, 64, 1.0), (3, 4, 256, 0.5), (4, 3, 257, 0.7), (2, 5, 515, 0.3)]
+problems = pytest.mark.parametrize("shape", [*SHAPES, (4, 6, 5, 0.0), (1, 1, 1, 1.0), (1, 8, 20, 0.2)], ids=str)
+precise = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+
+
+def _problem(shape, dtype):
+    """Matches in no order, the same as a matrix, features and tokens."""
+    tokens, features, width, share = shape
+    generator = torch.Generator().manual_seed(tokens * features + width)
+    mask = torch.rand(tokens, features, generator=generator) < share
+    scores = torch.rand(tokens, features, generator=generator, dtype=dtype)
+    token, feature = mask.nonzero()[torch.randperm(int(mask.sum()), generator=generator)].unbind(1)
+    matches = Matches(token.to(DEVICE), feature.to(DEVICE), scores[token, feature].to(DEVICE))
+    rows = torch.randn(features, width, generator=generator, dtype=dtype)
+    vectors = torch.randn(tokens, width, generator=generator, dtype=dtype)
+    return matches, (scores * mask).to(DEVICE), rows.to(DEVICE), vectors.to(DEVICE)
+
+
+@problems
+@precise
+def test_decode(shape, dtype):
+    matches, acts, rows, vectors = _problem(shape, dtype)
+    found = TRITON.decode(matches.by_token(), rows, len(vectors))
+    assert found.dtype == dtype
+    close(found, acts @ rows)
+
+
+@problems
+@precise
+def test_match_dots_are_those_of_each_pair_alone(shape, dtype):
+    matches, _, rows, vectors = _problem(shape, dtype)
+    feature, token = matches.by_feature().feature, matches.by_feature().token
+    found = TRITON.match_dots(feature, token, rows, vectors)
+    assert found.dtype == dtype
+    close(found, (rows @ vectors.t())[feature, token])
+    assert torch.equal(TRITON.match_dots(feature[1::2], token[1::2], rows, vectors), found[1::2])
+    if len(matches):
+        first = int(feature[0])  # a block of features that begins elsewhere in memory
+        assert torch.equal(TRITON.match_dots(feature - first, token, rows[first:], vectors), found)
+
+
+@problems
+@precise
+def test_row_sums(shape, dtype):
+    matches, acts, rows, vectors = _problem(shape, dtype)
+    matches = matches.by_feature()
+    starts = row_starts(matches.feature, len(rows))
+    found = TRITON.row_sums(starts, matches.token, matches.score, vectors)
+    assert found.shape == rows.shape
+    close(found, acts.t() @ vectors)
+    first = len(rows) // 2  # and of some rows alone
+    here = slice(int(starts[first]), None)
+    some = TRITON.row_sums(starts[first:] - starts[first], matches.token[here], matches.score[here], vectors)
+    assert torch.equal(some, found[first:])
+    strided = torch.stack([matches.score, matches.score], 1)[:, 1]  # as they come out of a message
+    assert torch.equal(TRITON.row_sums(starts, matches.token, strided, vectors), found)
+
+
+@pytest.mark.parametrize("number", [1, 7, 8, 9, 25])
+def test_a_row_is_summed_in_its_order(number):
+    """As many matches as are asked for at once, one more and one fewer: the bits are those of a plain loop."""
+    generator = torch.Generator().manual_seed(number)
+    weight, vectors = torch.randn(number, generator=generator), torch.randn(30, 5, generator=generator)
+    weight, vectors = weight.round(decimals=1).double(), vectors.double()
+    index, total = torch.randint(30, (number,), generator=generator), torch.zeros(5, dtype=torch.double)
+    for i in range(number):
+        total += weight[i] * vectors[index[i]]
+    starts = torch.tensor([0, 0, number, number])
+    found = TRITON.row_sums(starts.to(DEVICE), index.to(DEVICE), weight.to(DEVICE), vectors.to(DEVICE)).cpu()
+    torch.testing.assert_close(found[1], total, rtol=1e-14, atol=1e-14)
+    assert not found[[0, 2]].any()
+
+
+@pytest.mark.parametrize("bound", [0.0, 1.0])
+def test_above(bound):
+    scores = (2 * torch.randn(20, 30, generator=torch.Generator().manual_seed(0))).round().bfloat16()
+    scores[0, 0] = torch.nan
+    scores = scores.to(DEVICE)
+    for shape in ((1,), (30,), (20, 1)):
+        at = torch.full(shape, bound, device=DEVICE).bfloat16()
+        expected = ((scores > at) | scores.isnan()).view(-1).nonzero().squeeze(1)
+        assert torch.equal(TRITON.above(scores, at), expected)
+
+
+@pytest.mark.parametrize("width", [96, 8192])
+def test_upper_scores_are_rounded_once(width):
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = (torch.randn(n, width, generator=generator).bfloat16().to(DEVICE) for n in (40, 30))
+    out = torch.empty(40, 30, dtype=torch.bfloat16, device=DEVICE)
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
+    TRITON.upper_scores(rows, columns, out)
+    assert torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction  # as it was
+    exact = rows.double() @ columns.double().t()
+    assert ((out.double() - exact).abs() <= exact.abs() * 2**-8 + 1e-2).all()
+
+
+def test_adam():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = [], []
+    for shape in ((5, 3), (5,)):
+        ours.append(torch.randn(shape, generator=generator).to(DEVICE))
+        theirs.append(ours[-1].clone())
+    moments = [[torch.zeros_like(t) for t in ours] for _ in range(4)]
+    for step in range(1, 5):
+        gradients = [torch.randn(t.shape, generator=generator).to(DEVICE) for t in ours]
+        TRITON.adam(ours, gradients, *moments[:2], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
+        REFERENCE.adam(theirs, gradients, *moments[2:], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
+    close(ours, theirs)
+
+
+def _trained(kernels, device, rule):
+    """What two steps with the auxiliary loss and the prefilter make; small, since the interpreter takes its time."""
+    mean, variance = mean_and_variance(torch.float32)
+    shard = FeatureShard(D_IN, range(FEATURES), mean, seed=3, kernels=kernels, prefilter=True).to(device)
+    # Without a large `eps` Adam makes a whole step of a gradient that is nothing but rounding.
+    engine = PlainEngine(shard, MESH, OptimizerConfig(clip_norm=0.1, eps=1e-4))
+    selector = {"token_choice": TokenSelector, "mutual_choice": MutualSelector, "feature_choice": FeatureSelector}[
+        rule
+    ](FEATURES if rule == "feature_choice" else K)
+    purse = QuotaCredit(zipf_quotas(FEATURES, K), K)
+    auxiliary = MutualSelector(K, (torch.arange(FEATURES) % 3 == 0).to(device))
+    found = []
+    for step in range(2):
+        if isinstance(selector, FeatureSelector):
+            selector.grant(purse.pay(TOKENS).to(device))
+        x = activations(step, torch.float32)[:TOKENS].to(device)
+        outcome = training_step(shard, x, MESH, FEATURES, [selector, auxiliary], mean.to(device), variance, ALPHA)
+        assert all(len(term.matches) > 0 for term in outcome.gradients.terms)
+        norm = engine.update(outcome.gradients, 0.01)
+        found.append((outcome.matches, torch.tensor([outcome.loss, outcome.aux_loss, norm])))
+    return found, [parameter.detach().cpu() for parameter in shard.parameters()]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_step_and_its_update_are_those_of_the_cpu(rule):
+    found, parameters = _trained(TRITON, DEVICE, rule)
+    expected, theirs = _trained(CPU, torch.device("cpu"), rule)
+    for (matches, numbers), (others, their_numbers) in zip(found, expected, strict=True):
+        assert torch.equal(matches.token.cpu(), others.token)
+        assert torch.equal(matches.feature.cpu(), others.feature)
+        close(matches.score.cpu(), others.score)
+        close(numbers, their_numbers)
+    close(parameters, theirs)

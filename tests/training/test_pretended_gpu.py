@@ -1,0 +1,63 @@
+"""A step and its update on a GPU that is none: every tensor is where the others are that it meets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, zipf_quotas
+from distsae.kernels import REFERENCE
+from distsae.losses import FiringStatistics, Underused
+from distsae.model import FeatureShard
+from distsae.parallel import MeshConfig, build_mesh
+from distsae.training import Gradients, OptimizerConfig, PlainEngine, training_step
+from distsae.training.thresholds import ThresholdTracker
+
+from .dense_step import ALPHA, K_AUX
+from .pretended_gpu import GPU, PretendedGpu
+from .samples import D_IN, D_SAE, RULES, TOKENS, K, activations, mean_and_variance, selector_on
+
+MESH = build_mesh(MeshConfig(), 1, "cpu")
+STEPS = 3
+
+
+def _trained(device, rule, prefilter, state):
+    """Numbers, thresholds and parameters after a few steps of two micro-batches, with what a run counts in them."""
+    single = torch.float32
+    mean, variance = mean_and_variance(single)
+    shard = FeatureShard(D_IN, range(D_SAE), mean, seed=3, kernels=REFERENCE, prefilter=prefilter)
+    for name, parameter in shard.named_parameters():
+        setattr(shard, name, torch.nn.Parameter(parameter.detach().to(device)))
+    engine = PlainEngine(shard, MESH, OptimizerConfig(clip_norm=0.1, state=state))
+    statistics, tracker = FiringStatistics(D_SAE, 1000, 2 * TOKENS, device), ThresholdTracker(D_SAE)
+    selector, auxiliary = selector_on(MESH, rule), MutualSelector(K_AUX)
+    purse = QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=4.0).to(device), K)
+    auxiliary.allowed = (torch.arange(D_SAE) % 3 == 0).to(device)
+    numbers = []
+    for step in range(STEPS):
+        outcomes = []
+        for part in range(2):
+            if isinstance(selector, FeatureSelector):
+                selector.grant(purse.pay(TOKENS))
+            x = activations(2 * step + part, single).to(device)
+            selectors = [selector, auxiliary]
+            outcomes.append(training_step(shard, x, MESH, D_SAE, selectors, mean.to(device), variance, ALPHA))
+            tracker.update(selector)
+        numbers += [engine.update(Gradients.joined([found.gradients for found in outcomes]), 0.01)]
+        numbers += [found.loss + found.aux_loss for found in outcomes]
+        statistics.update(outcomes[-1].matches.feature, TOKENS, MESH.data)
+        underused = Underused.measure(statistics, "aux_zipf", 0.5, MESH.feature)
+        auxiliary.allowed = underused.members if underused.share else None
+    return numbers, tracker.thresholds(), [parameter.detach().to("cpu") for parameter in shard.parameters()]
+
+
+@pytest.mark.parametrize(("prefilter", "state"), [(False, "fp32"), (True, "bf16"), (True, "int8")])
+@pytest.mark.parametrize("rule", RULES)
+def test_steps_on_a_gpu_are_those_on_the_cpu(rule, prefilter, state):
+    numbers, thresholds, parameters = _trained(torch.device("cpu"), rule, prefilter, state)
+    with PretendedGpu():
+        found = _trained(GPU, rule, prefilter, state)
+    assert found[0] == numbers
+    assert torch.equal(found[1], thresholds)
+    for one, other in zip(found[2], parameters, strict=True):
+        assert torch.equal(one, other)
