@@ -1,0 +1,63 @@
+"""Compiles the Triton kernels, called as in a step, for GPUs that are not there; nothing is launched.
+
+The interpreter takes much that the compiler refuses. `test_triton_gpu.py` runs this in a process of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.driver import DriverBase
+from triton.runtime.jit import JITFunction
+
+from distsae.kernels import row_starts
+from distsae.kernels.triton_gpu import TRITON
+
+TARGETS = [GPUTarget("cuda", 80, 32), GPUTarget("cuda", 90, 32), GPUTarget("hip", "gfx942", 64)]
+
+
+class _Absent(DriverBase):
+    """The driver of a device that only compilers need to know of."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def get_current_device(self) -> int:
+        return self.number
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return TARGETS[self.number]
+
+
+_Absent.__abstractmethods__ = frozenset()
+_run, _compiled = JITFunction.run, []
+
+
+def _compile(kernel, *operands, grid, warmup, **options):
+    _compiled.append(_run(kernel, *operands, grid=grid, warmup=True, **options))
+
+
+def main() -> None:
+    """Compiles, and prints how many kernels there are for each device."""
+    JITFunction.run = _compile
+    feature, token = torch.arange(6) // 2, torch.arange(6) % 3
+    for number, target in enumerate(TARGETS):
+        triton.runtime.driver.set_active(_Absent(number))
+        _compiled.clear()
+        for dtype in (torch.float32, torch.float64):
+            for width in (1, 50, 768):
+                rows, vectors, score = (torch.ones(shape, dtype=dtype) for shape in ((3, width), (3, width), 6))
+                TRITON.match_dots(feature, token, rows, vectors)
+                # The same kernel wherever a slice begins: its sum has one order.
+                TRITON.match_dots(feature[2:] - 1, token[2:], rows[1:], vectors)
+                TRITON.row_sums(row_starts(feature, 3), token, score, vectors)
+        assert all("cubin" in found.asm or "hsaco" in found.asm for found in _compiled)
+        print(target.arch, len({found.hash for found in _compiled}))
+
+
+if __name__ == "__main__":
+    main()
