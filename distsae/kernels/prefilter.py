@@ -37,6 +37,9 @@ _TINY = 2.0**-100
 
 _LARGEST = 2.0**120
 
+_FLUSHED = 2.0**-63
+"""The square of a smaller number may be flushed to zero, and what it adds to a norm be lost."""
+
 
 def prefilter_wanted(name: PrefilterName, device: torch.device) -> bool:
     """Says whether scores are prefiltered on a device; `auto` does where it multiplies bf16 natively."""
@@ -78,8 +81,8 @@ class PrefilterRows:
         rows, error = self.rows[first : first + W_enc.shape[0]], _summation_error(self.d_in, self.rows.device)
         low = rows[:, : self.d_in]
         low.copy_(W_enc)
-        norm = torch.linalg.vector_norm(W_enc, dim=1)
-        off = torch.linalg.vector_norm(low.to(W_enc.dtype).sub_(W_enc), dim=1)
+        norm = _norms(W_enc)
+        off = _norms(low.to(W_enc.dtype).sub_(W_enc))
         coarse = b_enc.bfloat16()
         rest = b_enc - coarse.to(b_enc.dtype) + (2**-13 + 2 * error) * b_enc.abs() + _TINY
         # The products behind both margins, and their sums, are rounded as well: 1% covers it.
@@ -101,11 +104,16 @@ def prefilter_tokens(centred: Tensor) -> Tensor:
     low = columns[:, :d_in]
     low.copy_(centred)
     widened = low.to(centred.dtype)
-    norm = torch.maximum(torch.linalg.vector_norm(centred, dim=1), torch.linalg.vector_norm(widened, dim=1))
-    off = torch.linalg.vector_norm(widened.sub_(centred), dim=1)
+    norm = torch.maximum(_norms(centred), _norms(widened))
+    off = _norms(widened.sub_(centred))
     columns[:, d_in : d_in + 2] = 1
     columns[:, d_in + 2 : d_in + _COLUMNS] = (torch.stack([off, norm], 1) * _ROUND_UP).bfloat16()
     return columns
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Returns what the norms of some rows are not over, but for rounding."""
+    return torch.linalg.vector_norm(rows, dim=1) + _FLUSHED * rows.shape[1] ** 0.5
 
 
 class PrefilteredScores:

@@ -15,7 +15,8 @@ from distsae.allocation import (
     select,
     zipf_quotas,
 )
-from distsae.kernels import CPU, REFERENCE, PrefilteredScores, PrefilterRows, prefilter_tokens
+from distsae.kernels import CPU, REFERENCE, PrefilteredScores, PrefilterRows, prefilter_tokens, prefilter_wanted
+from distsae.kernels.prefilter import _summation_error
 from distsae.model import FeatureShard
 from tests.allocation.samples import modest
 
@@ -53,6 +54,14 @@ def _block(W_enc, b_enc, x, kernels=CPU):
     upper = torch.empty(len(W_enc), len(x), dtype=torch.bfloat16)
     kernels.upper_scores(low.rows, columns, upper)
     return upper, PrefilteredScores(kernels, upper, W_enc, b_enc, x)
+
+
+def test_the_margin_does_not_vanish_with_the_squares_it_is_made_of():
+    """The error of a number around 1e-20 has a square that fp32 does not hold."""
+    W_enc, b_enc = torch.tensor([[-0.3414, 1.8530]]), torch.tensor([1.4565e-20])
+    x = torch.tensor([[-2.0879e-22, -7.1848e-21]])
+    upper, _ = _block(W_enc, b_enc, x)
+    assert upper.double() >= (1 - 2**-8) * (W_enc.double() @ x.double().t() + b_enc.double())
 
 
 @st.composite
@@ -194,3 +203,34 @@ def test_what_could_overflow_is_not_certified(bad):
         low.refresh(0, W_enc, b_enc)
         assert not low.certifies(prefilter_tokens(x))
         tensor.view(-1)[3] = kept
+
+
+def _cut_off(terms):
+    """Sums as a matrix unit may: four terms at a time are lined up with the largest, and what sticks out is dropped."""
+    total = torch.zeros((), dtype=torch.double)
+    for part in terms.double().split(4):
+        part = torch.cat([total[None], part])
+        unit = 2.0 ** (part.abs().max().log2().floor() - 23)
+        total = (part / unit).trunc().sum() * unit
+        total = (total / (unit := 2.0 ** (total.abs().log2().floor() - 23))).trunc() * unit
+    return total
+
+
+@pytest.mark.parametrize("kind", ["normal", "positive", "as much as possible is cut off"])
+def test_the_margin_covers_sums_of_matrix_units(kind):
+    terms = torch.randn(768, generator=torch.Generator().manual_seed(0))
+    if kind == "positive":
+        terms = terms.abs()
+    elif kind != "normal":
+        terms = torch.full((768,), 2.0**-23 * (1 - 2**-20))
+        terms[0] = 1.0
+    error = (terms.double().sum() - _cut_off(terms)).abs() / terms.double().abs().sum()
+    assert 0 < error <= _summation_error(768, torch.device("cuda"))
+    if kind.startswith("as much"):  # what rounds makes no such error
+        assert error > _summation_error(768, torch.device("cpu"))
+
+
+def test_the_choice_to_prefilter_is_the_users():
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        assert prefilter_wanted("bf16", device)
+        assert not prefilter_wanted("none", device)
