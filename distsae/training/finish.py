@@ -45,24 +45,10 @@ def frozen_sae(
         the calibration has not seen. Collective.
     """
     allocation, normalisation, d_sae = phases.allocation(steps - 1), reader.normalisation, config.sae.d_sae
-    seen, unseen = heldout_rows(store, hook)
-    threshold: Tensor | None = None
-    if allocation != "token_choice":
-        tracked = thresholds.thresholds()
-        if phases.credit is not None:
-            quotas, fresh = phases.credit.quota_per_token, _fresh_rows(reader, steps)
-            per_feature = quota_thresholds(shard, quotas, config.sae.k, fresh, mesh, d_sae)
-            per_feature = per_feature.double().cpu()  # where the tracked ones are
-            tracked = torch.where(per_feature.isfinite(), per_feature, tracked)
-        tracked = without_gaps(tracked, mesh)
-        sharing = mesh_for(mesh, seen.shape[0])
-        share = seen.shape[0] // sharing.data.size
-        mine = seen[sharing.data.rank * share : (sharing.data.rank + 1) * share].to(shard.b_dec.device)
-        mine = normalisation.apply(mine.to(torch.float32, copy=True))
-        threshold = calibrated(shard, tracked, mine, config.sae.k, sharing, d_sae)
-    gap = frozen_gap(shard, config, phases, threshold, normalisation.apply(unseen.to(torch.float32, copy=True)), mesh)
+    threshold, gap = _frozen_rule(config, hook, store, shard, mesh, phases, thresholds, reader, steps)
 
-    W_enc, W_dec, b_enc = (_on_main(rows, mesh, d_sae) for rows in (shard.W_enc, shard.W_dec, shard.b_enc))
+    W_enc = _on_main(shard.W_enc, mesh, d_sae, transposed=True)
+    W_dec, b_enc = _on_main(shard.W_dec, mesh, d_sae), _on_main(shard.b_enc, mesh, d_sae)
     threshold = _on_main(threshold, mesh, d_sae) if threshold is not None else None
     quota_per_token = _on_main(phases.credit.quota_per_token, mesh, d_sae) if phases.credit is not None else None
     if mesh.world.rank:
@@ -70,7 +56,7 @@ def frozen_sae(
     attributes = store.attributes
     layer = re.search(r"\.(\d+)(?:\.|$)", hook)
     cfg = SAEConfig(
-        d_in=W_enc.shape[1],
+        d_in=W_dec.shape[1],
         d_sae=d_sae,
         k=config.sae.k,
         allocation=allocation,
@@ -87,7 +73,7 @@ def frozen_sae(
     )
     sae = SAE(
         cfg,
-        W_enc=W_enc.t().contiguous(),
+        W_enc=W_enc,
         W_dec=W_dec,
         b_enc=b_enc / normalisation.scale,
         b_dec=normalisation.undo(shard.b_dec.detach().cpu()),
@@ -97,6 +83,39 @@ def frozen_sae(
     return sae, gap
 
 
+def _frozen_rule(
+    config: TrainConfig,
+    hook: str,
+    store: Store,
+    shard: FeatureShard,
+    mesh: Mesh,
+    phases: Phases,
+    thresholds: ThresholdTracker,
+    reader: BatchReader,
+    steps: int,
+) -> tuple[Tensor | None, FrozenGap]:
+    """Returns this rank's thresholds, None for Token Choice, and what they change; the rows are gone afterwards."""
+    normalisation, d_sae = reader.normalisation, config.sae.d_sae
+    threshold: Tensor | None = None
+    tracked = thresholds.thresholds()
+    if phases.credit is not None:
+        quotas = phases.credit.quota_per_token
+        per_feature = quota_thresholds(shard, quotas, config.sae.k, _fresh_rows(reader, steps), mesh, d_sae)
+        per_feature = per_feature.double().cpu()  # where the tracked ones are
+        tracked = torch.where(per_feature.isfinite(), per_feature, tracked)
+    seen, unseen = heldout_rows(store, hook)
+    if phases.allocation(steps - 1) != "token_choice":
+        tracked = without_gaps(tracked, mesh)
+        sharing = mesh_for(mesh, seen.shape[0])
+        share = seen.shape[0] // sharing.data.size
+        mine = seen[sharing.data.rank * share : (sharing.data.rank + 1) * share].to(shard.b_dec.device)
+        mine = normalisation.apply(mine.to(torch.float32, copy=True))
+        threshold = calibrated(shard, tracked, mine, config.sae.k, sharing, d_sae)
+        del mine
+    gap = frozen_gap(shard, config, phases, threshold, normalisation.apply(unseen.to(torch.float32, copy=True)), mesh)
+    return threshold, gap
+
+
 def without_gaps(thresholds: Tensor, mesh: Mesh) -> Tensor:
     """Gives each local feature without a finite threshold the median of all ranks' finite ones, or 1; collective."""
     everyone = torch.cat(mesh.feature.gather(thresholds))
@@ -104,18 +123,20 @@ def without_gaps(thresholds: Tensor, mesh: Mesh) -> Tensor:
     return torch.where(thresholds.isfinite(), thresholds, float(known.median()) if known.numel() else 1.0)
 
 
-def _on_main(local: Tensor, mesh: Mesh, d_sae: int) -> Tensor:
+def _on_main(local: Tensor, mesh: Mesh, d_sae: int, *, transposed: bool = False) -> Tensor:
     """Returns the tensor of all features on the main process's CPU, and an empty one elsewhere; collective.
 
     A slice at a time: no process holds more than its shard, a slice of the others', and on the main one the result.
     """
     main, ranges = mesh.world.rank == 0, mesh.feature_ranges(d_sae)
-    whole = torch.empty((d_sae, *local.shape[1:]) if main else (0,), dtype=local.dtype)
+    shape = (d_sae, *local.shape[1:]) if main else (0,)
+    whole = torch.empty(shape[::-1] if transposed else shape, dtype=local.dtype)
+    by_feature = whole.t() if transposed else whole
     for first in range(0, max(map(len, ranges)), _SLICE_ROWS):
         parts = mesh.feature.gather(local.detach()[first : first + _SLICE_ROWS])
         if main:
             for features, part in zip(ranges, parts, strict=True):
-                whole[features.start + first : features.start + first + part.shape[0]] = part.cpu()
+                by_feature[features.start + first : features.start + first + part.shape[0]] = part.cpu()
     return whole
 
 

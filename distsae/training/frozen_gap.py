@@ -82,7 +82,8 @@ def frozen_gap(
             x_hat = mesh.feature.sum(shard.kernels.decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
             matched = mesh.feature.sum(torch.tensor(float(len(matches)), dtype=torch.float64, device=device))
             total += mesh.data.sum(torch.stack([matched, (x_hat - mine).double().square().sum()]))
-    energy = float((x.double() - x.double().mean(0)).square().sum())
+    mean = x.mean(0, dtype=torch.float64)
+    energy = sum(float((block.double() - mean).square().sum()) for block in torch.split(x, config.batch_tokens))
     numbers = [(matches / rows, error / energy if energy > 0 else None) for matches, error in totals.tolist()]
     (l0_training, fvu_training), (l0, fvu) = numbers[0], numbers[-1]
     return FrozenGap(rows, l0, l0_training, fvu, fvu_training)
