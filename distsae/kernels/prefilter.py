@@ -113,7 +113,8 @@ def prefilter_tokens(centred: Tensor) -> Tensor:
 
 def _norms(rows: Tensor) -> Tensor:
     """Returns what the norms of some rows are not over, but for rounding."""
-    return torch.linalg.vector_norm(rows, dim=1) + _FLUSHED * rows.shape[1] ** 0.5
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return norms.add_(_FLUSHED * rows.shape[1] ** 0.5)
 
 
 class PrefilteredScores:

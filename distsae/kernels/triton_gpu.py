@@ -4,7 +4,8 @@ Torch's own gather-and-add on a GPU is either atomic, and then sums in another o
 row. Here a program owns one row of the result and walks over the row's matches; a dot product is one program's. Nothing
 depends on the other rows or pairs of a call, nor on where a slice begins: the bits are those of the operands.
 
-Product, comparison and Adam are torch's: it has the best kernels there are for them, in one launch each.
+Product, comparison and Adam are torch's own: its fused Adam moves all tensors of a block in one launch, as a kernel of
+ours would.
 
 Import this module only where Triton is installed. With `TRITON_INTERPRET=1` it computes on a CPU, slowly.
 """
@@ -87,13 +88,9 @@ def _dots(
 
 def _upper_scores(rows: Tensor, columns: Tensor, out: Tensor) -> None:
     matmul = torch.backends.cuda.matmul
-    # A product that is split along the width may otherwise add up bf16 parts.
-    setting = matmul.allow_bf16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction_split_k
-    matmul.allow_bf16_reduced_precision_reduction = False
-    try:
-        torch.mm(rows, columns.t(), out=out)
-    finally:
-        matmul.allow_bf16_reduced_precision_reduction = setting
+    if matmul.allow_bf16_reduced_precision_reduction:  # a product split along its width would add up bf16 parts
+        matmul.allow_bf16_reduced_precision_reduction = False
+    torch.mm(rows, columns.t(), out=out)
 
 
 def _decode(by_token: Matches, W_dec: Tensor, tokens: int) -> Tensor:

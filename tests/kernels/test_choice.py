@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import pytest
 import torch
 
 from distsae.errors import WrongInput
 from distsae.kernels import CPU, REFERENCE, kernels_for
+
+from .test_triton_gpu import VERSION, installed
 
 HERE, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -37,20 +38,22 @@ def _child(program, **variables):
 _ASK = "try: print(kernels_for('triton', torch.device('cpu')).name)\nexcept WrongInput as error: print(error)"
 
 
-def test_triton_is_not_imported_unless_it_is_chosen():
-    assert _child("kernels_for('auto', torch.device('cpu')); print('triton' in sys.modules)") == "False"
-
-
 def test_without_triton_a_gpu_gets_the_reference_and_who_asks_for_it_a_refusal():
-    hide = "sys.modules['triton'] = None; import importlib.util; find = importlib.util.find_spec\n"
-    hide += "from distsae.kernels import choice; choice.find_spec = lambda name: None\n"
-    assert _child(hide + "print(kernels_for('auto', torch.device('cuda')).name)") == "reference"
-    assert _child(hide + _ASK) == (
-        "`kernels` (=triton) must be installed; got no package triton; install it, or use auto"
-    )
+    hide = "from distsae.kernels import choice\nchoice.find_spec = lambda name: None\n"
+    assert _child(hide + "print(kernels_for('auto', torch.device('cuda')).name)\n" + _ASK).splitlines() == [
+        "reference",
+        "`kernels` (=triton) must be installed; got no package triton; install it, or use auto",
+    ]
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
-def test_triton_wants_a_gpu_or_its_interpreter():
-    assert _child(_ASK) == "`kernels` (=triton) must be used on a GPU; got cpu; use auto"
+@installed
+def test_triton_wants_a_gpu_and_is_not_imported_before():
+    before = "kernels_for('auto', torch.device('cpu'))\nprint('triton' in sys.modules)\n"
+    refusal = "`kernels` (=triton) must be used on a GPU; got cpu; use auto"
+    assert _child(before + _ASK).splitlines() == ["False", refusal]
+
+
+@installed
+@pytest.mark.skipif(VERSION < (3, 7), reason="this Triton's interpreter does not know NumPy 2.4")
+def test_triton_runs_in_its_interpreter_if_asked_to():
     assert _child(_ASK, TRITON_INTERPRET="1") == "triton"
