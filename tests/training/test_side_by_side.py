@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,10 @@ def test_every_member_has_a_wandb_run_of_its_own(tiny_store, tmp_path, monkeypat
     losses = {name: repr(metrics(out / name)[-1]["loss"]).encode() for name in ("seed-0", "seed-1")}
     for name, other in (("seed-0", "seed-1"), ("seed-1", "seed-0")):
         (log,) = (out / name).glob("wandb/offline-run-*/*.wandb")
+        for _ in range(300):  # wandb's own process may still be writing when a run has ended
+            if losses[name] in log.read_bytes():
+                break
+            time.sleep(0.1)
         assert losses[name] in log.read_bytes()
         assert losses[other] not in log.read_bytes()
         assert name.encode() in log.read_bytes()
