@@ -1,7 +1,14 @@
 """The feature shard that is trained, and the frozen SAE that comes out."""
 
 from distsae.model.batch_rule import AllocationName, BatchSelector, batch_selector
-from distsae.model.feature_shard import SELECTION_MB, FeatureShard, least_selection_mb, project_out, score_chunks
+from distsae.model.feature_shard import (
+    SELECTION_MB,
+    FeatureShard,
+    chunk_size,
+    least_selection_mb,
+    project_out,
+    score_chunks,
+)
 from distsae.model.sae import SAE, SAEConfig
 
 __all__ = [
@@ -12,6 +19,7 @@ __all__ = [
     "FeatureShard",
     "SAEConfig",
     "batch_selector",
+    "chunk_size",
     "least_selection_mb",
     "project_out",
     "score_chunks",

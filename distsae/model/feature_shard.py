@@ -12,14 +12,25 @@ from distsae.allocation import ExactScores, Scores
 from distsae.kernels import CPU, Kernels, PrefilteredScores, PrefilterRows, prefilter_tokens
 from distsae.seeds import torch_generator
 
-__all__ = ["SELECTION_MB", "FeatureShard", "initial_rows", "least_selection_mb", "project_out", "score_chunks"]
+__all__ = [
+    "SELECTION_MB",
+    "FeatureShard",
+    "chunk_size",
+    "initial_rows",
+    "least_selection_mb",
+    "project_out",
+    "score_chunks",
+]
 
 SELECTION_MB = 128
 """MiB that one chunk of scores and the work of selecting from it may take, unless a run says otherwise."""
 
-_BYTES_PER_SCORE = 48
-"""What a score costs at worst: 4 bytes itself, 1 in the mask, and without a lower bound half of all scores are picked
-and pass through their indices. Measured with `python -m tests.benchmarks.selection_memory`."""
+_BYTES_PER_SCORE, _BYTES_PER_BOUND = 48, 24
+"""What a score costs at worst, computed in fp32 or only bounded in bf16: 4 or 2 bytes itself, 1 in the mask, and
+without a lower bound all positive scores are picked and pass through their indices. Measured with
+`python -m tests.benchmarks.selection_memory`: 32 and 15 bytes if half of the scores are positive, 43 and 20 if two
+thirds are; with a lower bound 5 to 7 and 3 to 4. More once only: 40 bytes a bf16 score in the first step of Feature Choice
+if it has too few tokens, under 1024 on a rank, to guess bounds from a sample."""
 
 _FEWEST = 8
 """Features in a chunk. Products of fewer take another path on CPU and differ in the last bit; from eight on every split
@@ -109,7 +120,7 @@ class FeatureShard(nn.Module):
         self, low: PrefilterRows, columns: Tensor, centred: Tensor
     ) -> Iterator[tuple[int, PrefilteredScores]]:
         W_enc, b_enc = self.W_enc.detach(), self.b_enc.detach()
-        bounds = _chunks(len(self.features), centred.shape[0], self._selection_mb)
+        bounds = _chunks(len(self.features), centred.shape[0], self._selection_mb, _BYTES_PER_BOUND)
         buffer = columns.new_empty(max(last - first for first, last in bounds), centred.shape[0])
         for first, last in bounds:
             upper = buffer[: last - first]
@@ -144,7 +155,7 @@ def score_chunks(
         selection_mb: MiB that a chunk and the work of selecting from it may take; `least_selection_mb` at least is
             taken.
     """
-    bounds = _chunks(W_enc.shape[0], centred.shape[0], selection_mb)
+    bounds = _chunks(W_enc.shape[0], centred.shape[0], selection_mb, _BYTES_PER_SCORE)
     buffer = centred.new_empty(max(last - first for first, last in bounds), centred.shape[0])
     transposed = centred.t()
     for first, last in bounds:
@@ -153,12 +164,22 @@ def score_chunks(
         yield first, chunk
 
 
-def _chunks(features: int, tokens: int, selection_mb: float) -> list[tuple[int, int]]:
+def _chunks(features: int, tokens: int, selection_mb: float, score_bytes: int) -> list[tuple[int, int]]:
     """Returns the first feature of each chunk and of the next."""
-    affordable = int(selection_mb * (1 << 20)) // (_BYTES_PER_SCORE * max(tokens, 1))
-    size = max(affordable // _FEWEST * _FEWEST, _FEWEST)
+    size = _chunk_size(tokens, selection_mb, score_bytes)
     firsts = list(range(0, max(features - _FEWEST, 0) + 1, size))
     return list(pairwise([*firsts, features]))
+
+
+def _chunk_size(tokens: int, selection_mb: float, score_bytes: int) -> int:
+    affordable = int(selection_mb * (1 << 20)) // (score_bytes * max(tokens, 1))
+    return max(affordable // _FEWEST * _FEWEST, _FEWEST)
+
+
+def chunk_size(features: int, tokens: int, selection_mb: float, prefilter: bool) -> int:
+    """Returns how many of a shard's `features` features a chunk of scores of `tokens` tokens has, at most."""
+    size = _chunk_size(tokens, selection_mb, _BYTES_PER_BOUND if prefilter else _BYTES_PER_SCORE)
+    return min(size + _FEWEST - 1, features)
 
 
 def least_selection_mb(tokens: int) -> int:

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.selection_memory
 
 Every width is measured in a process of its own: the peak of resident memory during a selection less what was resident
-before it, parameters included. Linux only.
+before it, parameters included. A pair of figures is the first step, which has no lower bounds yet, and the third. Linux
+only.
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from distsae.model import SELECTION_MB, FeatureShard
 
 WIDTHS = (16384, 65536, 262144)
 TOKENS, K, D_IN = 2048, 32, 64
+RULES = ("TC", "MC", "MC + aux", "FC")
 # Otherwise the allocator keeps what was freed, and the next measurement does not see it.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
-def measured_in_a_process(d_sae: int, tokens: int, k: int, d_in: int, selection_mb: float) -> dict[str, float]:
+def measured_in_a_process(
+    d_sae: int, tokens: int, k: int, d_in: int, selection_mb: float, prefilter: bool = False
+) -> dict[str, float]:
     """Returns MiB by `RULE, STEP`: the first step has no lower bounds yet, the third is as all that follow."""
     command = [
         sys.executable,
         "-m",
         "tests.benchmarks.selection_memory",
         "--one",
-        json.dumps([d_sae, tokens, k, d_in, selection_mb]),
+        json.dumps([d_sae, tokens, k, d_in, selection_mb, prefilter]),
     ]
     done = subprocess.run(
         command, env=os.environ | _ENVIRONMENT, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, check=True
@@ -41,9 +45,10 @@ def measured_in_a_process(d_sae: int, tokens: int, k: int, d_in: int, selection_
     return json.loads(done.stdout)
 
 
-def _measure(d_sae: int, tokens: int, k: int, d_in: int, selection_mb: float) -> dict[str, float]:
+def _measure(d_sae: int, tokens: int, k: int, d_in: int, selection_mb: float, prefilter: bool) -> dict[str, float]:
     torch.set_num_threads(1)
-    shard = FeatureShard(d_in, range(d_sae), torch.zeros(d_in), 0, selection_mb)
+    shard = FeatureShard(d_in, range(d_sae), torch.zeros(d_in), 0, selection_mb, prefilter=prefilter)
+    list(shard.encode_chunks(torch.zeros(8, d_in)))  # so that the prefilter has its copy of the rows
     quotas = torch.full((d_sae,), k * tokens // d_sae)
     quotas[: k * tokens % d_sae] += 1
     by_feature = FeatureSelector(d_sae)
@@ -81,16 +86,15 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(_measure(*arguments.one)))
         return
-    print(f"{TOKENS} tokens, k {K}, selection_mb {arguments.selection_mb:g}; MiB over what was resident before\n")
-    heads: list[str] | None = None
+    print(f"{TOKENS} tokens, k {K}, selection_mb {arguments.selection_mb:g}; MiB over what was resident before")
+    print("| d_sae | tokens x d_sae in fp32 | scores |" + "|".join(f" {rule} " for rule in RULES) + "|")
+    print("|---" * (3 + len(RULES)) + "|")
     for d_sae in arguments.widths:
-        found = measured_in_a_process(d_sae, TOKENS, K, D_IN, arguments.selection_mb)
-        if heads is None:
-            heads = [name for name in found if not name.endswith("second")]
-            print("| d_sae | tokens x d_sae in fp32 |" + "|".join(f" {name} step " for name in heads) + "|")
-            print("|---" * (2 + len(heads)) + "|")
-        whole = d_sae * TOKENS * 4 / (1 << 20)
-        print(f"| {d_sae} | {whole:.0f} |" + "|".join(f" {found[name]:.0f} " for name in heads) + "|", flush=True)
+        for prefilter in (False, True):
+            found = measured_in_a_process(d_sae, TOKENS, K, D_IN, arguments.selection_mb, prefilter)
+            whole = f"{d_sae * TOKENS * 4 / (1 << 20):.0f}"
+            peaks = "|".join(f" {found[f'{rule}, first']:.0f} / {found[f'{rule}, third']:.0f} " for rule in RULES)
+            print(f"| {d_sae} | {whole} | {'bf16' if prefilter else 'fp32'} |{peaks}|", flush=True)
 
 
 if __name__ == "__main__":
