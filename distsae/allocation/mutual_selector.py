@@ -68,7 +68,7 @@ class MutualSelector:
         self._bad += scores.non_finite()
         if not self._budget:  # nothing is held then
             return
-        bound = torch.tensor([[self._lower]], device=scores.device)
+        bound = torch.full((1, 1), self._lower, device=scores.device)
         flat, score = scores.above(bound, rows, self._budget)
         self._scores.append(score)
         self._keys.append(flat + first_feature * self._tokens)

@@ -49,10 +49,11 @@ def _triton(device: torch.device) -> Kernels:
     if find_spec("triton") is None:
         raise WrongInput("`kernels` (=triton) must be installed; got no package triton; install it, or use auto")
     import triton
+    from triton.errors import TritonError
 
     if device.type != "cuda" and not triton.knobs.runtime.interpret:
         raise WrongInput(f"`kernels` (=triton) must be used on a GPU; got {device.type}; use auto")
     from distsae.kernels.triton_gpu import TRITON
 
-    refuse_if_wrong(TRITON, device)
+    refuse_if_wrong(TRITON, device, (RuntimeError, OSError, ValueError, TritonError))
     return TRITON

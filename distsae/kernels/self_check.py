@@ -21,8 +21,15 @@ _DEEP = 4096
 """Width of a product that a library is tempted to split along it."""
 
 
-def refuse_if_wrong(kernels: Kernels, device: torch.device) -> None:
+def refuse_if_wrong(
+    kernels: Kernels, device: torch.device, failures: tuple[type[Exception], ...] = (RuntimeError,)
+) -> None:
     """Compares every operation with its plain statement, on a few numbers with ties and empty rows.
+
+    Args:
+        kernels: to be compared.
+        device: to compare on.
+        failures: what a compiler or a driver raises.
 
     Raises:
         WrongInput: an operation differs, or fails; it is named.
@@ -32,7 +39,7 @@ def refuse_if_wrong(kernels: Kernels, device: torch.device) -> None:
         try:
             if is_right():
                 continue
-        except Exception as error:  # whatever a compiler or a driver says
+        except failures as error:
             found = " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
         raise WrongInput(
             f"`kernels` (={kernels.name}) must compute on {device} what the reference computes; {name} gave {found}; "

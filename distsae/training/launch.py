@@ -48,6 +48,8 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(), log_with=None if config.wandb == "off" else "wandb", project_dir=config.out
     )
+    # Accelerate may turn it on with a compiler configured; scores and gradients are fp32 here.
+    torch.backends.cuda.matmul.allow_tf32 = False
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != launched:
         raise WrongInput(
