@@ -29,8 +29,8 @@ _BYTES_PER_SCORE, _BYTES_PER_BOUND = 48, 24
 """What a score costs at worst, computed in fp32 or only bounded in bf16: 4 or 2 bytes itself, 1 in the mask, and
 without a lower bound all positive scores are picked and pass through their indices. Measured with
 `python -m tests.benchmarks.selection_memory`: 32 and 15 bytes if half of the scores are positive, 43 and 20 if two
-thirds are; with a lower bound 5 to 7 and 3 to 4. More once only: 40 bytes a bf16 score in the first step of Feature Choice
-if it has too few tokens, under 1024 on a rank, to guess bounds from a sample."""
+thirds are; with a lower bound 5 to 7 and 3 to 4. Once it is more, 40 bytes a bf16 score: in the first step of Feature
+Choice if there are too few tokens, under 1024 on a rank, to guess bounds from a sample."""
 
 _FEWEST = 8
 """Features in a chunk. Products of fewer take another path on CPU and differ in the last bit; from eight on every split
