@@ -2,7 +2,7 @@
 
 DeepSpeed knows nothing of our mesh: it learns the data and feature groups through an `mpu`, and sharded parameters
 carry the tag that makes it count their gradients on every feature rank. Without either, its results are wrong and it
-says nothing.
+says nothing: so both are checked at the start, and their effect at the first update.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from distsae.errors import WrongInput
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
+from distsae.training.deepspeed_checks import global_norm, refuse_misunderstood_mesh, refuse_other_norm
 from distsae.training.deepspeed_config import DeepSpeedConfig
 from distsae.training.gradients import Gradients
 from distsae.training.optimizer import OptimizerConfig
@@ -74,7 +75,8 @@ class DeepSpeedEngine:
         zero: stage and offload.
 
     Raises:
-        WrongInput: DeepSpeed is not installed, there is one process only, or the moments are not to be in fp32.
+        WrongInput: DeepSpeed is not installed or does not see the mesh as it is, there is one process only, or the
+            moments are not to be in fp32.
     """
 
     def __init__(self, shard: FeatureShard, mesh: Mesh, config: OptimizerConfig, zero: DeepSpeedConfig) -> None:
@@ -101,12 +103,19 @@ class DeepSpeedEngine:
         if zero.offload_optimizer != "none":
             settings["zero_optimization"]["offload_optimizer"] = {"device": zero.offload_optimizer}
         self._engine = _initialize(shard, adam, _MeshUnit(mesh), settings)
+        refuse_misunderstood_mesh(self._engine, shard, mesh)
+        self._compared = False
 
     @torch.no_grad()
     def update(self, gradients: Gradients, learning_rate: float) -> float:
-        """Hands the gradients to DeepSpeed, which sums, clips and steps; renormalises and returns their norm."""
+        """Hands the gradients to DeepSpeed, which sums, clips and steps; renormalises and returns their norm.
+
+        Raises:
+            CannotContinue: at the first update, if DeepSpeed's gradient norm is not ours.
+        """
         shard, ranks = self._shard, self._mesh.data.size
         found = self._dense(gradients)
+        expected = None if self._compared else global_norm(found, self._mesh)
         with torch.enable_grad():
             # DeepSpeed takes gradients from autograd, and averages where ours are parts of a sum.
             surrogate = sum((p * found[name]).sum() * ranks for name, p in shard.named_parameters())
@@ -115,6 +124,9 @@ class DeepSpeedEngine:
             group["lr"] = learning_rate
         self._engine.step()
         norm = float(self._engine.get_global_grad_norm())
+        if expected is not None:
+            refuse_other_norm(norm, expected)
+            self._compared = True
         shard.normalise_decoder()
         shard.refresh(0, gradients.features)
         from deepspeed.utils import safe_set_full_fp32_param

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
 
 from distsae.allocation import MutualSelector
-from distsae.errors import WrongInput
+from distsae.errors import DistsaeError, WrongInput
 from distsae.parallel import Mesh
 from distsae.training import OptimizerConfig, PlainEngine, training_step
 from distsae.training.deepspeed_config import DeepSpeedConfig
 from distsae.training.deepspeed_engine import DeepSpeedEngine
 from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
 
+from .faults import CHECKS
 from .processes import run_on_mesh
+from .traced_runs import RunOf, traced
 
 pytest.importorskip("deepspeed")
 
@@ -82,3 +86,46 @@ def test_one_process_is_refused():
 
     with pytest.raises(WrongInput, match=r"`engine` \(=deepspeed\) must have at least two processes"):
         run_on_mesh(build, (1, 1))
+
+
+def _refusal(mesh: Mesh, run: RunOf) -> str:
+    try:
+        traced(mesh, run)
+    except DistsaeError as error:
+        return f"{type(error).__name__}: {error}"
+    return "none"
+
+
+@pytest.mark.parametrize(
+    ("fault", "shape", "found"),
+    [
+        ("untagged shard", (1, 2), "W_enc as replicated"),
+        ("tagged b_dec", (1, 2), "b_dec as sharded"),
+        ("no mpu", (1, 2), r"ranks \[0, 1\] as the data axis instead of \[0\]"),
+        ("no mpu", (2, 2), r"ranks \[0, 1, 2, 3\] as the data axis instead of \[0, 2\]"),
+        ("wrong axis", (2, 2), r"ranks \[0, 1\] as the data axis instead of \[0, 2\]"),
+        ("no data axis", (2, 1), "1 x 1 for 2 processes"),
+    ],
+)
+def test_a_mesh_that_deepspeed_misunderstands_is_refused_at_the_start(fault, shape, found):
+    run = RunOf("mutual_choice", 1, torch.float32, zero=DeepSpeedConfig(), fault=fault, unchecked=())
+    message = rf"WrongInput: `engine` \(=deepspeed\) must see the mesh of {shape[0]} x {shape[1]} .* got ({found}) "
+    for refusal in run_on_mesh(_refusal, shape, run):
+        assert re.match(message, refusal), refusal
+
+
+@pytest.mark.parametrize(
+    ("fault", "shape"),
+    [("untagged shard", (1, 2)), ("tagged b_dec", (1, 2)), ("no mpu", (1, 2)), ("no data axis", (2, 1))],
+)
+@pytest.mark.parametrize("stage", [1, 2])
+def test_what_only_a_gradient_shows_is_refused_at_the_first_update(fault, shape, stage):
+    zero = DeepSpeedConfig(zero_stage=stage)
+    run = RunOf("mutual_choice", 1, torch.float32, zero=zero, fault=fault, unchecked=CHECKS[:1])
+    (alone,) = run_on_mesh(traced, (1, 1), RunOf("mutual_choice", 1, torch.float32))
+    for refusal in run_on_mesh(_refusal, shape, run):
+        assert re.match(r"CannotContinue: at the first update DeepSpeed found a global gradient norm of ", refusal)
+        theirs, ours = (float(number) for number in re.findall(r"\d\.\d+", refusal))
+        if fault != "no mpu":  # without it DeepSpeed has begun with the weights of rank 0 everywhere
+            assert ours == pytest.approx(alone.norms[0], rel=1e-5)
+        assert theirs != pytest.approx(ours, rel=1e-3)

@@ -54,10 +54,14 @@ def alone(tiny_store, tmp_path_factory):
     [
         pytest.param({"mesh.feature": 2}, 2, id="1x2"),
         pytest.param({"mesh.data": 2}, 2, id="2x1", marks=pytest.mark.heavy),
+        pytest.param({"mesh.data": 2, "engine": "deepspeed", "deepspeed.zero_stage": 2}, 2, id="2x1 deepspeed"),
+        pytest.param({"mesh.feature": 2, "engine": "deepspeed"}, 2, id="1x2 deepspeed", marks=pytest.mark.heavy),
         pytest.param({"mesh.feature": 3}, 3, id="1x3", marks=pytest.mark.heavy),  # shards of 43, 43 and 42 features
     ],
 )
 def test_several_processes_train_what_one_does(mesh, processes, alone, tiny_store, tmp_path):
+    if mesh.get("engine") == "deepspeed":
+        pytest.importorskip("deepspeed")
     done = launch(_arguments(tiny_store, tmp_path / "run", **mesh), processes)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("training d_sae 128") == 1  # one process speaks for both

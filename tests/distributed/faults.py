@@ -1,0 +1,86 @@
+"""Faults of a distributed step, really made: each trains something else and says nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+
+from distsae.collective import Collective
+from distsae.parallel import Mesh
+from distsae.training import Gradients, deepspeed_engine, plain_engine
+
+__all__ = ["CHECKS", "Fault", "planted"]
+
+Fault = Literal[
+    "none", "wrong axis", "a rank gathers nothing", "untagged shard", "tagged b_dec", "no mpu", "no data axis"
+]
+CHECKS = ("refuse_misunderstood_mesh", "refuse_other_norm")
+"""What the deepspeed engine would find a fault with, by name."""
+
+
+@contextmanager
+def planted(fault: Fault, unchecked: Sequence[str]) -> Iterator[None]:
+    """Makes the engines of this process faulty, and the deepspeed engine blind to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if fault != "none":
+            for check in unchecked:
+                patch.setattr(deepspeed_engine, check, lambda *_: None)
+        match fault:
+            case "wrong axis":
+                _exchange_axes(patch)
+            case "a rank gathers nothing":
+                _gather_nothing(patch)
+            case "untagged shard":
+                patch.setattr(deepspeed_engine, "_SHARDED", ())
+            case "tagged b_dec":
+                patch.setattr(deepspeed_engine, "_SHARDED", ("W_enc", "W_dec", "b_enc", "b_dec"))
+            case "no mpu":
+                _drop_mpu(patch)
+            case "no data axis":
+                patch.setattr(deepspeed_engine._MeshUnit, "get_data_parallel_group", lambda unit: unit._feature)
+                patch.setattr(deepspeed_engine._MeshUnit, "get_data_parallel_world_size", lambda unit: 1)
+        yield
+
+
+def _exchange_axes(patch: pytest.MonkeyPatch) -> None:
+    """Every engine takes the feature axis for the data axis."""
+
+    class Exchanged(deepspeed_engine._MeshUnit):
+        def __init__(self, mesh: Mesh) -> None:
+            super().__init__(mesh)
+            self._data, self._feature = self._feature, self._data
+
+    build = plain_engine.PlainEngine.__init__
+
+    def build_exchanged(engine, shard, mesh, *rest):
+        build(engine, shard, replace(mesh, data=mesh.feature, feature=mesh.data), *rest)
+
+    patch.setattr(deepspeed_engine, "_MeshUnit", Exchanged)
+    patch.setattr(plain_engine.PlainEngine, "__init__", build_exchanged)
+
+
+def _gather_nothing(patch: pytest.MonkeyPatch) -> None:
+    """The last data rank takes part in the exchange and goes on with its own gradients."""
+    gathered = Gradients.gathered
+
+    def own_only(gradients: Gradients, data: Collective) -> Gradients:
+        whole = gathered(gradients, data)
+        return gradients if data.rank == data.size - 1 else whole
+
+    patch.setattr(Gradients, "gathered", own_only)
+
+
+def _drop_mpu(patch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed is not told of the mesh: it sees data ranks only."""
+    import deepspeed
+    from deepspeed.utils import groups
+
+    initialize = deepspeed.initialize
+    patch.setattr(deepspeed, "initialize", lambda mpu, **rest: initialize(**rest))
+    # It remembers the mpu of the engine before, and groups of a world that has ended.
+    patch.setattr(groups, "mpu", None)
+    patch.setattr(groups, "_WORLD_GROUP", None)
