@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distsae.cli.parsing import parse
+from distsae.errors import WrongInput
 
 __all__ = ["EXAMPLES", "HELP", "run"]
 
@@ -12,13 +13,23 @@ EXAMPLES = """
   accelerate launch --config_file cluster_configs/cpu_2.yaml -m distsae train \\
       --store store --out runs/mc --sae.d_sae 4096 --mesh.feature 2
   distsae train --config run.yaml --finetune_fc_from 0.7 --quotas zipf
+  distsae train --config run.yaml --mesh.feature 8 --dry_run
   distsae train --store store --out runs/sweep --sweep.k '[16,32,64]' --sweep.seed '[0,1]'
 """
 
 
 def run(argv: list[str]) -> int:
-    """Parses `argv` and trains."""
-    from distsae.training import TrainConfig, train
+    """Parses `argv` and trains, or says what memory that would take."""
+    from distsae.cli.train_arguments import TrainArguments
+    from distsae.training import train
 
-    train(parse(TrainConfig, argv, prog="distsae train", examples=EXAMPLES, help=HELP))
+    arguments = parse(TrainArguments, argv, prog="distsae train", examples=EXAMPLES, help=HELP)
+    if arguments.dry_run:
+        from distsae.planning import dry_run
+
+        print(dry_run(arguments.config(), arguments.memory_gb))
+        return 0
+    if arguments.memory_gb is not None:
+        raise WrongInput(f"`memory_gb` (={arguments.memory_gb}) must be given with `dry_run`; add --dry_run")
+    train(arguments.config())
     return 0

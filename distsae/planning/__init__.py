@@ -1,0 +1,8 @@
+"""What a run will need, before it is started."""
+
+from distsae.planning.dry_run import dry_run, facts_of
+from distsae.planning.items import Facts, Item, peak
+from distsae.planning.largest import Memory, largest_d_sae
+from distsae.planning.memory import memory_items
+
+__all__ = ["Facts", "Item", "Memory", "dry_run", "facts_of", "largest_d_sae", "memory_items", "peak"]

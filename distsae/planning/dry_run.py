@@ -1,0 +1,97 @@
+"""`distsae train --dry_run`: everything that training checks first, and the plan instead of the training."""
+
+from __future__ import annotations
+
+import torch
+
+from distsae.batches import BatchReader
+from distsae.errors import WrongInput
+from distsae.kernels import prefilter_wanted
+from distsae.planning.items import Facts, peak
+from distsae.planning.largest import Memory, fits, largest_d_sae
+from distsae.planning.machine import memory_here, process_bytes
+from distsae.planning.memory import memory_items
+from distsae.planning.wording import gib, memory_table
+from distsae.store import Store
+from distsae.store.layout import DTYPES
+from distsae.training import TrainConfig
+from distsae.training.loop import _resolved
+from distsae.training.run_folder import RunFolder
+from distsae.training.sweep import members, naming
+
+__all__ = ["dry_run", "facts_of"]
+
+
+def dry_run(config: TrainConfig, memory_gb: float | None = None) -> str:
+    """Returns the memory plan of a run in words. Starts no process, and writes nothing.
+
+    Args:
+        config: the run; `mesh` may be any, whatever processes there are.
+        memory_gb: GiB that each process has, on its GPU if there is one; by default what is free here.
+
+    Raises:
+        WrongInput: training would refuse the config.
+    """
+    if memory_gb is not None and not memory_gb > 0:
+        raise WrongInput(f"`memory_gb` (={memory_gb}) must be positive")
+    store, runs = _checked(config)
+    facts = facts_of(store, runs[0])
+    items = memory_items(runs, facts)
+    mesh = config.mesh
+    processes = mesh.data * mesh.feature
+    memory = memory_here(processes) if memory_gb is None else _given(memory_gb, processes, facts)
+    lines = [
+        f"memory of the first rank; d_sae {' '.join(str(run.sae.d_sae) for run in runs)}, d_in {facts.d_in}, mesh "
+        f"{mesh.data} x {mesh.feature} (data x feature), engine {config.engine}",
+        "",
+    ]
+    if facts.gpu:
+        lines += ["on the GPU", *memory_table(items, "device"), "", "in the host's memory"]
+    lines += [*memory_table(items, "host"), ""]
+    need = gib(peak(items, "host"))
+    lines.append(f"peak: {gib(peak(items, 'device'))} on the GPU, {need} on the host" if facts.gpu else f"peak: {need}")
+    there = f"{gib(memory.device)} on the GPU" if memory.device is not None else ""
+    if not facts.gpu or memory_gb is None:
+        share = f"{gib(memory.host)} for {memory.processes} process{'es' if memory.processes > 1 else ''} on the host"
+        there = f"{there}, {share}" if there else share
+    lines.append(f"there is: {there}: {'it fits' if fits(items, memory) else 'it does not fit'}")
+    if not config.sweep.d_sae:
+        lines.append(f"largest sae.d_sae that fits, all else as given: {largest_d_sae(runs, facts, memory):,}")
+    return "\n".join(lines)
+
+
+def _checked(config: TrainConfig) -> tuple[Store, list[TrainConfig]]:
+    """Returns the store and the runs, once training would have begun with them."""
+    store = Store.open(config.store)
+    found = members(_resolved(config, store))
+    for name, member in found.items():
+        with naming(name):
+            RunFolder(member.out).check(member)
+    return store, list(found.values())
+
+
+def facts_of(store: Store, config: TrainConfig) -> Facts:
+    """Returns what the store and this machine say about a run, whose hook is known."""
+    assert config.hook is not None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    reader = BatchReader(
+        store, config.hook, config.batch_tokens, config.seed_of_order, 0, config.mesh.data, config.normalise
+    )
+    try:
+        reader_bytes = reader.memory_bytes
+    finally:
+        reader.close()
+    return Facts(
+        d_in=store.d_in(config.hook),
+        storage_bytes=DTYPES[store.attributes.dtype].torch.itemsize,
+        heldout_rows=store.heldout_rows,
+        reader_bytes=reader_bytes,
+        process_bytes=process_bytes(config, device),
+        gpu=device.type == "cuda",
+        prefilter=prefilter_wanted(config.prefilter, device),
+    )
+
+
+def _given(memory_gb: float, processes: int, facts: Facts) -> Memory:
+    each = round(memory_gb * 2**30)
+    return Memory(1 << 62, processes, each) if facts.gpu else Memory(each * processes, processes)

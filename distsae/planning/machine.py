@@ -1,0 +1,63 @@
+"""What this machine has, and what a process of a run takes before it does anything."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+import torch
+
+from distsae.allocation import MutualSelector
+from distsae.errors import WrongInput
+from distsae.kernels import kernels_for
+from distsae.model import FeatureShard
+from distsae.parallel import MeshConfig, build_mesh
+from distsae.planning.largest import Memory
+from distsae.training import OptimizerConfig, PlainEngine, TrainConfig, training_step
+
+__all__ = ["memory_here", "process_bytes"]
+
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def memory_here(processes: int) -> Memory:
+    """Returns the memory that is free on this machine, with what this process itself holds.
+
+    Args:
+        processes: of the run. On a machine without GPUs all of them are taken to run here, else one a GPU.
+
+    Raises:
+        WrongInput: the system does not say.
+    """
+    try:
+        line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    except (OSError, StopIteration) as error:
+        raise WrongInput("`memory_gb` must be given on this system, which has no /proc/meminfo") from error
+    host = int(line.split()[1]) * 1024 + _resident()
+    limit = _CGROUP.read_text().strip() if _CGROUP.is_file() else "max"
+    if limit != "max":
+        host = min(host, int(limit))
+    if not torch.cuda.is_available():
+        return Memory(host, processes)
+    return Memory(host, min(processes, torch.cuda.device_count()), torch.cuda.mem_get_info()[0])
+
+
+def process_bytes(config: TrainConfig, device: torch.device) -> int:
+    """Loads what a run would load, takes a step of a tiny SAE, and returns what this process holds now."""
+    importlib.import_module("accelerate")
+    if config.wandb != "off":
+        importlib.import_module("wandb")
+    shard = FeatureShard(
+        32, range(64), torch.zeros(32), 0, kernels=kernels_for(config.kernels, device), prefilter=True
+    ).to(device)
+    mesh = build_mesh(MeshConfig(), 1, device.type)
+    x = torch.randn(64, 32, device=device)
+    outcome = training_step(shard, x, mesh, 64, [MutualSelector(4)], shard.b_dec, 1.0, 0.0)
+    PlainEngine(shard, mesh, OptimizerConfig()).update(outcome.gradients, 1e-3)
+    return _resident()
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

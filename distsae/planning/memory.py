@@ -1,0 +1,107 @@
+"""The memory of a rank, item by item, as a function of the run's config and a few facts.
+
+What is kept from step to step is computed from the shapes that the run will make. What a step works with is derived
+from its code, and the bytes that selecting costs for each score are measured. Where a rank's need depends on chance,
+as the number of candidates does, the plan takes the most; `python -m tests.benchmarks.memory_plan` compares it with
+what processes really used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from distsae.kernels import PrefilterRows
+from distsae.planning.items import ALWAYS, TRAINING, Facts, Item, Moment, Place, at
+from distsae.planning.work import end_items, step_items
+from distsae.training import TrainConfig
+from distsae.training.moments import moments_of
+
+__all__ = ["memory_items"]
+
+
+def memory_items(members: Sequence[TrainConfig], facts: Facts) -> list[Item]:
+    """Returns what the first rank, which has most features, and the main process need together.
+
+    Args:
+        members: the run, or those of a sweep: their state is there at the same time, their work by turns.
+        facts: of the store and the machine.
+    """
+    items = [
+        Item("Python, torch and libraries, measured now", facts.process_bytes, ALWAYS),
+        Item("reader: rows read ahead, batches", facts.reader_bytes, ALWAYS),
+    ]
+    items += _together([item for config in members for item in kept_items(config, facts)])
+    works = [_work(config, facts) for config in members]
+    items += max(works, key=lambda work: sum(item.bytes for item in work))
+    return items
+
+
+def kept_items(config: TrainConfig, facts: Facts) -> Iterator[Item]:
+    """Yields what a run keeps from step to step on its first rank."""
+    features, device = local_features(config), _device(facts)
+    matrix = 4 * features * facts.d_in
+    average = 1 if config.ema_decay is not None else 0
+    yield Item("encoder and decoder rows", 2 * matrix, ALWAYS, device)
+    yield Item("biases", 4 * (features + facts.d_in), ALWAYS, device)
+    yield from _optimizer(config, features, facts)
+    if facts.prefilter:
+        rows = PrefilterRows(features, facts.d_in, torch.device("meta")).rows
+        yield Item("the prefilter's bf16 copy of the encoder", rows.nbytes, TRAINING, device)
+    if average:
+        yield Item("running average of the weights", 2 * matrix + 4 * features, ALWAYS, device)
+    yield Item("firing statistics, quotas", _statistics_bytes(config) * features, TRAINING, device)
+    yield Item("thresholds", 16 * features, ALWAYS)
+
+
+def local_features(config: TrainConfig) -> int:
+    """Returns the features of the first rank."""
+    return -(-config.sae.d_sae // config.mesh.feature)
+
+
+def _optimizer(config: TrainConfig, features: int, facts: Facts) -> Iterator[Item]:
+    device, kind = _device(facts), config.optimizer.state
+    if config.engine == "deepspeed":
+        part = 4 * (2 * features * facts.d_in + features + facts.d_in) // config.mesh.data
+        where: Place = "host" if config.deepspeed.offload_optimizer == "cpu" else device
+        yield Item("DeepSpeed's part of the weights", part, TRAINING, where)
+        yield Item("Adam's moments, this rank's part", 2 * part, TRAINING, where)
+        return
+    row = torch.empty(features, facts.d_in, device="meta")
+    state = moments_of("W_enc", row, kind, 0, 0).state().values()
+    noise = 0 if kind == "fp32" else 24 * features  # of the global rows, for stochastic rounding
+    size = 2 * (sum(tensor.nbytes for tensor in state) + noise) + 8 * (features + facts.d_in)
+    yield Item(f"Adam's moments, {kind}", size, TRAINING, device)
+
+
+def _statistics_bytes(config: TrainConfig) -> int:
+    """Returns bytes a feature: counts, ages and the last batch's counts; for Feature Choice quotas, credit, bounds."""
+    size = 25
+    if config.allocation == "feature_choice" or config.finetune_fc_from is not None:
+        size += 32 + (24 if config.quota_refresh is not None else 0)
+    return size
+
+
+def _work(config: TrainConfig, facts: Facts) -> list[Item]:
+    step = list(step_items(config, facts, local_features(config)))
+    items = step + list(end_items(config, facts, local_features(config)))
+    if not facts.gpu:
+        after: tuple[Moment, ...] = ("save", "freeze", "write")
+        small = [item for item in step if not item.name.startswith("DeepSpeed")]  # whole matrices are given back
+        size = max(at(small, "select", "host"), at(small, "update", "host"))
+        items.append(Item("freed memory of a step, kept by malloc", size, after))
+    return items
+
+
+def _together(items: Sequence[Item]) -> list[Item]:
+    """Adds up items of the same name."""
+    found: dict[tuple[str, tuple[Moment, ...], Place], int] = {}
+    for item in items:
+        key = item.name, item.when, item.where
+        found[key] = found.get(key, 0) + item.bytes
+    return [Item(name, size, when, where) for (name, when, where), size in found.items()]
+
+
+def _device(facts: Facts) -> Place:
+    return "device" if facts.gpu else "host"

@@ -1,0 +1,139 @@
+"""What a step, a checkpoint and the end of a run work with beside what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distsae.model import chunk_size
+from distsae.planning.items import TRAINING, Facts, Item, Place
+from distsae.training import TrainConfig
+from distsae.training.heldout import CALIBRATION_TOKENS, JUDGING_TOKENS
+
+__all__ = ["end_items", "step_items"]
+
+_SCORE_BYTES = {"token_choice": (5.5, 3.7), "mutual_choice": (32.1, 15.3), "feature_choice": (6.1, 4.1)}
+"""What a score of a chunk costs in the first step, when half of the scores are positive and no bound is known, computed
+in fp32 or bounded in bf16; measured with `python -m tests.benchmarks.selection_memory`."""
+
+_RATIO_BYTES = (48, 40)
+"""The same when thresholds are calibrated: all positive scores become candidates."""
+
+_FEW_TOKENS = 1024
+"""Feature Choice with fewer guesses no bounds: all positive scores become candidates."""
+
+_CANDIDATE_BYTES = 2 * 32
+"""Candidates are held up to twice the budget, 12 bytes each, and once more while they are joined and looked at."""
+
+_MATCH_BYTES = 72
+"""A match of the step: token, feature, score and dot product; sorted by token; sent and merged."""
+
+_MEASURED_BYTES = 100
+"""A number a feature, times those that are there together when densities and matches are counted."""
+
+_ROW_BLOCK = {False: 6 * (3 << 18), True: 6 << 26}
+"""The rows that are being updated, on CPU and on a GPU: gradients, squares, moments widened."""
+
+_WRITTEN_AT_ONCE = 64 << 20
+
+
+def step_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item]:
+    """Yields what a step and a checkpoint of it work with on a rank of `features` features."""
+    device: Place = "device" if facts.gpu else "host"
+    parts, ranks = config.accumulation, config.mesh.data
+    tokens = config.batch_tokens // ranks
+    micro = tokens // parts
+    yield Item("a chunk of scores and selecting from it", _chunk(config, facts, features, micro), ("select",), device)
+    most = config.sae.k if config.sae.k_start is None else config.sae.k_start
+    budget = most * micro * ranks * (1 + (config.quota_refresh is not None) + _aux(config) * config.auxiliary.k_per_k)
+    yield Item("candidates for the matches", round(_CANDIDATE_BYTES * budget), ("select",), device)
+    yield Item("the batch: centred, in bf16", _columns(config, facts), ("select",), device)
+    matches = most * config.batch_tokens * (1 + _aux(config) * config.auxiliary.k_per_k) / config.mesh.feature
+    yield Item("matches with their gradients", round(_MATCH_BYTES * matches), ("update",), device)
+    yield Item("the batch: centred, reconstructed, gradients", _vectors(config, facts), ("update",), device)
+    yield Item("rows being updated, counts", _ROW_BLOCK[facts.gpu] + _MEASURED_BYTES * features, ("update",), device)
+    matrices = 8 * features * facts.d_in
+    if config.engine == "deepspeed":
+        yield Item("DeepSpeed: dense gradients, three times", 3 * matrices, ("update",), device)
+        yield Item("DeepSpeed: moments gathered for the checkpoint", 2 * matrices, ("save",), device)
+    if config.evaluate_every is not None:
+        yield from _heldout_check(config, facts, matrices // 2, device)
+    if facts.gpu:
+        yield Item("blocks of rows on their way to a file", _WRITTEN_AT_ONCE, ("save",))
+        yield Item("rows as they are made", matrices, ("start",))
+
+
+def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item]:
+    """Yields what the end of a run works with."""
+    device: Place = "device" if facts.gpu else "host"
+    ranks, d_in = config.mesh.data, facts.d_in
+    rows = min(facts.heldout_rows, CALIBRATION_TOKENS + JUDGING_TOKENS)
+    judging = min(rows, JUDGING_TOKENS)
+    calibrating = min(max(rows - judging, rows // 2), CALIBRATION_TOKENS) // ranks
+    stored = rows * d_in * facts.storage_bytes
+    vectors = 4 + 4 + 2 * facts.prefilter
+    if config.allocation == "token_choice":
+        device_bytes, candidates = 0, 0
+    else:
+        device_bytes = calibrating * d_in * vectors
+        candidates = _CANDIDATE_BYTES * config.sae.k * calibrating * ranks
+        size = chunk_size(features, calibrating, config.selection_mb, facts.prefilter)
+        candidates += _RATIO_BYTES[facts.prefilter] * size * calibrating
+    if config.allocation == "feature_choice" or config.finetune_fc_from is not None:
+        fresh = max(CALIBRATION_TOKENS // config.batch_tokens, 1) * config.batch_tokens // ranks
+        device_bytes = max(device_bytes, fresh * d_in * max(vectors, 8))
+    yield Item("held-out rows as they are stored", max(stored, 0), ("freeze",))
+    yield Item("held-out rows that calibrate", max(device_bytes, stored), ("freeze",), device)
+    yield Item(
+        "candidates of the calibration", min(candidates, _all_positive(features, calibrating)), ("freeze",), device
+    )
+    if config.ema_decay is not None:
+        yield Item("decoder rows that the average replaces", 4 * features * d_in, ("freeze", "write"), device)
+    whole = 8 * config.sae.d_sae * d_in + 16 * config.sae.d_sae
+    yield Item("the SAE of all features, on the main process", whole, ("write",), "host", main_only=True)
+
+
+def _all_positive(features: int, tokens: int) -> int:
+    """Returns what the candidates cost if every second score is one."""
+    return 40 * features * tokens
+
+
+def _aux(config: TrainConfig) -> bool:
+    return config.aux != "none"
+
+
+def _chunk(config: TrainConfig, facts: Facts, features: int, tokens: int) -> int:
+    rules = {config.allocation}
+    rules |= {"feature_choice"} if config.finetune_fc_from is not None else set()
+    rules |= {"mutual_choice"} if _aux(config) or config.quota_refresh is not None else set()
+    size = max(_SCORE_BYTES[rule][facts.prefilter] for rule in rules)
+    if "feature_choice" in rules and tokens < _FEW_TOKENS:
+        size = max(size, _RATIO_BYTES[facts.prefilter])
+    scores = chunk_size(features, tokens, config.selection_mb, facts.prefilter) * tokens
+    return round(size * scores)
+
+
+def _columns(config: TrainConfig, facts: Facts) -> int:
+    """Returns what is as wide as an activation while a micro-batch is selected from."""
+    batch = config.batch_tokens // config.mesh.data * facts.d_in * 4
+    several = batch + (3 if _aux(config) else 2) * batch if config.accumulation > 1 else 0
+    now = batch // config.accumulation * (3 if facts.prefilter else 2) // 2
+    return several + now + (batch if facts.gpu else 0)
+
+
+def _vectors(config: TrainConfig, facts: Facts) -> int:
+    """Returns what is as wide as an activation: in the step of a micro-batch, or when gradients are gathered."""
+    ranks, parts, aux = config.mesh.data, config.accumulation, _aux(config)
+    batch = config.batch_tokens // ranks * facts.d_in * 4
+    left = (3 if aux else 2) * batch  # `x - b_dec` and the gradients of the reconstructions
+    several = batch + left if parts > 1 else 0
+    in_step = several + (9 if aux else 6) * batch // parts
+    gathered = (several + left) + (left * ranks if ranks > 1 else 0)
+    return max(in_step, gathered) + (batch if facts.gpu else 0)
+
+
+def _heldout_check(config: TrainConfig, facts: Facts, matrix: int, device: Place) -> Iterator[Item]:
+    rows = min(facts.heldout_rows, JUDGING_TOKENS)
+    yield Item("held-out rows, kept", rows * facts.d_in * facts.storage_bytes, TRAINING)
+    yield Item("held-out rows, normalised", rows * facts.d_in * 4, ("update",))
+    if config.ema_decay is not None:
+        yield Item("decoder rows that the average replaces meanwhile", matrix, ("update",), device)

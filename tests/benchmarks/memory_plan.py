@@ -1,0 +1,195 @@
+"""What `distsae train --dry_run` says a run will take, and what it takes.
+
+    python -m tests.benchmarks.memory_plan
+
+Every line is a run of its own from the first step to the written SAE, on a synthetic store in a temporary folder: six
+steps, the auxiliary loss in use from the second on, checkpoints, calibration on 65,536 held-out rows. Measured is the
+peak of resident memory of the process of rank 0 (VmHWM): until training is done, and in all. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from distsae.parallel import MeshConfig
+from distsae.planning import facts_of, memory_items, peak
+from distsae.store import (
+    Store,
+    StoreAttributes,
+    UnitData,
+    begin_store,
+    commit_unit,
+    row_order,
+    seal_store,
+    unit_contexts,
+    unit_split,
+    write_attempt,
+)
+from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
+from distsae.training.run import Run
+
+ROOT = Path(__file__).parents[2]
+TOKENS, D_IN, STEPS = 2048, 768, 6
+HELDOUT = (1 << 16) + (1 << 14)
+_HOOK, _CONTEXT = "random", 128
+
+
+def synthetic_store(root: Path, d_in: int, train_rows: int, heldout_rows: int) -> Store:
+    """Writes random fp16 activations in the files of a produced store."""
+    contexts, heldout = -(-(train_rows + heldout_rows) // _CONTEXT), -(-heldout_rows // _CONTEXT)
+    attributes = StoreAttributes(
+        **dict.fromkeys(("model", "model_digest", "tokenizer_digest", "corpus", "corpus_fingerprint"), "random"),
+        model_revision="local",
+        hooks=(_HOOK,),
+        d_in={_HOOK: d_in},
+        dtype="fp16",
+        context_length=_CONTEXT,
+        prepend_bos=False,
+        excluded_positions=0,
+        unit_rows=1 << 15,
+        contexts=contexts,
+        heldout_contexts=heldout,
+        seed=0,
+    )
+    begin_store(root, attributes)
+    units = unit_contexts(attributes)
+    for unit, ids in enumerate(units):
+        size = len(ids) * _CONTEXT
+        numbers = torch.from_numpy(row_order(attributes, unit, size))
+        data = UnitData(
+            acts={_HOOK: torch.randn(size, d_in, generator=torch.Generator().manual_seed(unit)).half()},
+            rows=dict.fromkeys(("token_id", "position", "document_id", "context_id"), numbers),
+            context_token_ids=torch.zeros(len(ids), _CONTEXT, dtype=torch.int32),
+        )
+        assert commit_unit(root, write_attempt(root, attributes, unit, unit_split(attributes, unit, len(units)), data))
+    seal_store(root, attributes)
+    return Store.open(root)
+
+
+def config_of(store: Path, out: Path, d_sae: int, **changes: object) -> TrainConfig:
+    """Returns a run of a few steps with everything in it."""
+    config = TrainConfig(
+        store=str(store),
+        out=str(out),
+        hook=_HOOK,
+        steps=STEPS,
+        batch_tokens=TOKENS,
+        sae=SizeConfig(d_sae=d_sae),
+        auxiliary=AuxiliaryConfig(dead_after_tokens=TOKENS, refresh_steps=1),
+        checkpoint=CheckpointConfig(every=4),
+        wandb="off",
+        log_every=1,
+    )
+    return replace(config, **changes)
+
+
+def estimated(config: TrainConfig) -> tuple[float, float]:
+    """Returns MiB until training is done and in all; run it in a process that has done nothing else."""
+    items = memory_items([config], facts_of(Store.open(config.store), config))
+    return peak(items, moments=("start", "select", "update", "save")) / 2**20, peak(items) / 2**20
+
+
+def measured(arguments: list[str], processes: int, folder: Path) -> dict[str, list[float]]:
+    """Plans and runs a config in processes of their own; returns rank 0's MiB, estimated and measured."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
+    environment["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable]
+    if processes > 1:
+        launcher = ROOT / "cluster_configs" / "cpu_2.yaml"
+        command += ["-m", "accelerate.commands.launch", "--config_file", str(launcher)]
+        command += ["--num_processes", str(processes)]
+    result = folder / "result.json"
+    found = {}
+    for what, start in (("estimated", [sys.executable]), ("measured", command)):
+        one = [*start, "-m", "tests.benchmarks.memory_plan", "--one", what, "--result", str(result), *arguments]
+        done = subprocess.run(one, env=environment, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        found[what] = json.loads(result.read_text())
+    return found
+
+
+def _run(config: TrainConfig) -> tuple[float, float]:
+    from distsae.training import train
+
+    before_the_end = []
+    finish = Run.finish
+
+    def and_note(run: Run) -> None:
+        before_the_end.append(_peak())
+        finish(run)
+
+    Run.finish = and_note  # type: ignore[method-assign]
+    train(config)
+    return before_the_end[0], _peak()
+
+
+def _peak() -> float:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def _one(what: str, result: Path, options: dict[str, object]) -> None:
+    changes = dict(options)
+    data, feature = changes.pop("mesh", (1, 1))
+    changes["mesh"] = MeshConfig(data=data, feature=feature)
+    if "state" in changes:
+        changes["optimizer"] = OptimizerConfig(state=changes.pop("state"))
+    out = result.parent / "run"
+    config = config_of(result.parent.parent / "store", out, changes.pop("d_sae"), **changes)
+    numbers = estimated(config) if what == "estimated" else _run(config)
+    if os.environ.get("RANK", "0") == "0":
+        result.write_text(json.dumps(numbers))
+
+
+CASES: dict[str, dict[str, object]] = {
+    "16384": {"d_sae": 16384},
+    "65536": {"d_sae": 65536},
+    "131072": {"d_sae": 131072},
+    "65536, mesh 1 x 2": {"d_sae": 65536, "mesh": [1, 2]},
+    "65536, mesh 2 x 1": {"d_sae": 65536, "mesh": [2, 1]},
+    "65536, no prefilter, average": {"d_sae": 65536, "prefilter": "none", "ema_decay": 0.99},
+    "65536, moments in int8": {"d_sae": 65536, "state": "int8"},
+    "65536, Feature Choice": {"d_sae": 65536, "allocation": "feature_choice"},
+    "65536, Token Choice, no aux": {"d_sae": 65536, "allocation": "token_choice", "aux": "none"},
+    "32768, 2 x 1, deepspeed": {"d_sae": 32768, "mesh": [2, 1], "engine": "deepspeed"},
+}
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="+", default=list(CASES))
+    parser.add_argument("--one")
+    parser.add_argument("--result", type=Path)
+    parser.add_argument("options", nargs="?", type=json.loads)
+    arguments = parser.parse_args()
+    if arguments.one:
+        _one(arguments.one, arguments.result, arguments.options)
+        return
+    print(f"{TOKENS} tokens, d_in {D_IN}; MiB of rank 0: estimated, measured, ratio\n")
+    print("| d_sae | until training is done | | | in all | | |\n" + "|---" * 7 + "|")
+    with tempfile.TemporaryDirectory() as folder:
+        synthetic_store(Path(folder) / "store", D_IN, 2 * STEPS * TOKENS, HELDOUT)
+        for number, name in enumerate(arguments.only):
+            options = CASES[name]
+            data, feature = options.get("mesh", (1, 1))
+            place = Path(folder) / f"{number}"
+            place.mkdir()
+            found = measured([json.dumps(options)], data * feature, place)
+            pairs = zip(found["estimated"], found["measured"], strict=True)
+            cells = " | ".join(f"{guess:.0f} | {real:.0f} | {guess / real:.3f}" for guess, real in pairs)
+            print(f"| {name} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
