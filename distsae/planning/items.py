@@ -9,8 +9,8 @@ from typing import Literal, get_args
 __all__ = ["ALWAYS", "MOMENTS", "TRAINING", "Facts", "Item", "Moment", "Place", "at", "peak"]
 
 Moment = Literal["start", "select", "update", "save", "freeze", "write"]
-"""Rows are made; a step selects, then reconstructs and updates; a checkpoint is saved; the frozen rule is calibrated; the
-SAE is written."""
+"""Rows are made; a step selects, and then updates; a checkpoint is saved; the frozen rule is calibrated; the SAE is
+written."""
 
 Place = Literal["host", "device"]
 

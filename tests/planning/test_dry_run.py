@@ -1,0 +1,66 @@
+"""A dry run says what training would take, refuses what training refuses, and leaves nothing behind."""
+
+import re
+
+import pytest
+import torch.distributed as dist
+
+from distsae.errors import WrongInput
+from distsae.parallel import MeshConfig
+from distsae.planning import dry_run
+from distsae.training import SizeConfig, TrainConfig
+from distsae.training.run_folder import RunFolder
+from distsae.training.sweep import SweepConfig
+
+
+@pytest.fixture
+def config(tiny_store, tmp_path):
+    def of(**changes):
+        values = {
+            "store": str(tiny_store),
+            "out": str(tmp_path / "run"),
+            "hook": "blocks.0.resid_post",
+            "batch_tokens": 256,
+            "sae": SizeConfig(d_sae=512, k=8),
+            "wandb": "off",
+        }
+        return TrainConfig(**(values | changes))
+
+    return of
+
+
+def test_any_mesh_is_planned_from_one_process(config, tmp_path):
+    text = dry_run(config(mesh=MeshConfig(data=2, feature=4)), memory_gb=2)
+    assert "mesh 2 x 4" in text
+    assert "there is: 16.00 GiB for 8 processes on the host: it fits" in text
+    assert int(re.search(r"largest sae.d_sae .*: ([\d,]+)$", text)[1].replace(",", "")) > 512
+    assert not (tmp_path / "run").exists()
+    assert not dist.is_initialized()
+
+
+def test_what_does_not_fit_is_said(config):
+    assert "it does not fit" in dry_run(config(), memory_gb=0.01)
+
+
+def test_what_training_refuses(config, tmp_path):
+    for changes, words in [
+        ({"hook": "blocks.7.resid_post"}, "blocks.7.resid_post"),
+        ({"mesh": MeshConfig(data=3), "batch_tokens": 192}, "must divide 64"),
+        ({"store": str(tmp_path / "nowhere")}, "nowhere"),
+    ]:
+        with pytest.raises(WrongInput, match=words):
+            dry_run(config(**changes))
+    with pytest.raises(WrongInput, match="memory_gb"):
+        dry_run(config(), memory_gb=0)
+
+
+def test_a_folder_with_another_run_is_refused(config, tmp_path):
+    RunFolder(str(tmp_path / "run")).write_config(config(steps=3))
+    with pytest.raises(WrongInput, match=r"sae.k"):
+        dry_run(config(steps=3, sae=SizeConfig(d_sae=512, k=4)))
+
+
+def test_a_sweep_over_widths_has_no_largest(config):
+    text = dry_run(config(sweep=SweepConfig(d_sae=(256, 512))), memory_gb=2)
+    assert "d_sae 256 512" in text
+    assert "largest" not in text

@@ -1,0 +1,23 @@
+"""What is there at a moment, and on whom."""
+
+from distsae.planning import Item, peak
+from distsae.planning.items import at
+
+ITEMS = [
+    Item("always", 10, ("select", "update")),
+    Item("later", 5, ("update",)),
+    Item("elsewhere", 100, ("update",), "device"),
+    Item("main", 1, ("select",), main_only=True),
+]
+
+
+def test_what_is_there_at_a_moment():
+    assert at(ITEMS, "select", "host") == 11
+    assert at(ITEMS, "select", "host", main=False) == 10
+    assert at(ITEMS, "update", "device") == 100
+
+
+def test_the_peak_is_that_of_the_worst_moment():
+    assert peak(ITEMS) == 15
+    assert peak(ITEMS, moments=("select",)) == 11
+    assert peak(ITEMS, "device") == 100
