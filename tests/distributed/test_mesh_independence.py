@@ -2,8 +2,9 @@
 
 A score is then a dot product of its own, whatever the batch and the features are cut into. So nothing but the order of
 a few sums is left to tell meshes apart: on a data axis the plain engine has none and is equal bit for bit. Elsewhere a
-last bit may differ, and two scores that are equal but for it may change places at the cut. With these seeds none do in
-50 steps; the first did at step 1871 of Feature Choice, one match of 384, and none in 2000 steps of the other rules.
+last bit may differ, and two scores that are equal but for it may change places at the cut: seen once in a few thousand
+steps of 384 matches, two scores 1e-7 apart. From then on runs are as far apart as such a match makes them, 1e-2 after
+a hundred steps. With these seeds there is none in 50 steps.
 
     pytest tests/distributed/test_mesh_independence.py -m heavy -s
 
@@ -35,7 +36,7 @@ ENGINES = {
 SHAPES = ((1, 2), (2, 1), (1, 4), (2, 2), (4, 1))
 STEPS, CLIP = 50, 0.2
 LOSS, NORM, WEIGHTS = 2e-6, 1e-6, 5e-6
-"""Relative; some five times what was measured: 3.5e-7, 1.6e-7, 7e-7."""
+"""Relative; some six times what was measured: 3e-7, 1.4e-7, 8e-7."""
 
 
 def _run(rule: str, clip_norm: float | None = CLIP) -> RunOf:
@@ -65,11 +66,12 @@ def _within_tolerance(shape, run, alone) -> Distance:
     return most
 
 
+@pytest.mark.parametrize("shape", [(2, 1), pytest.param((4, 1), marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("rule", RULES)
-def test_on_a_data_axis_weights_are_equal_bit_for_bit(rule):
+def test_on_a_data_axis_weights_are_equal_bit_for_bit(rule, shape):
     run = replace(_run(rule), rho=None)
     (alone,) = run_on_mesh(traced, (1, 1), run)
-    for rank in run_on_mesh(traced, (2, 1), run):
+    for rank in run_on_mesh(traced, shape, run):
         assert rank.norms == alone.norms
         assert all(torch.equal(rank.weights[name], tensor) for name, tensor in alone.weights.items())
 
