@@ -17,6 +17,7 @@ TESTED_ELSEWHERE = {
     "distsae/checkpoint/failures.py": "one exception class, raised by the tests of saving",
     "distsae/reporting/page.py": "the templates; tests/reporting/test_report.py parses what they render",
     "distsae/reporting/table.py": "two records, one comparison: tests/reporting/test_setup_table.py tries both answers",
+    "distsae/training/deepspeed_checks.py": "tests/distributed/test_deepspeed.py, with planted faults",
     "distsae/training/deepspeed_engine.py": "tests/distributed/test_deepspeed.py, on real processes",
 }
 
