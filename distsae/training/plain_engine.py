@@ -20,8 +20,8 @@ __all__ = ["PlainEngine"]
 
 _ROWS = ("W_enc", "W_dec", "b_enc")
 _BLOCK_BYTES = {"cpu": 3 << 19, "cuda": 1 << 26}
-"""Of one matrix in a block. On CPU small blocks stay in the cache and large ones spend less on calls: of 768 numbers, 512
-rows were best or near it on one thread and on two."""
+"""Of one matrix in a block. On CPU small blocks stay in the cache and large ones spend less on calls: of 768 numbers,
+512 rows were best or near it on one thread and on two."""
 
 
 class PlainEngine:
