@@ -90,7 +90,7 @@ def training_step(
     partial = [kernels.decode(found.by_token(), W_dec, tokens) for found in (matches, *auxiliary)]
     reconstructions = mesh.feature.sum(torch.stack(partial))  # both in one message
     error = reconstructions[0] + shard.b_dec - x
-    energies = mesh.data.sum(torch.stack([error.square().sum(), (x - mean).square().sum()]))
+    energies = mesh.data.sum(torch.stack([_energy(error), _energy(x - mean)]))
     terms = [_term(shard, matches, error * (2 * share / (all_tokens * variance)))]
 
     aux_loss = 0.0
@@ -98,13 +98,18 @@ def training_step(
         # The residual is a constant here: the auxiliary features learn what the others leave, and b_dec has no part.
         misfit = reconstructions[1] + error
         residual_energy = energies[0].clamp(min=torch.finfo(torch.float32).tiny)
-        aux_loss = float(mesh.data.sum(misfit.square().sum()) / residual_energy)
+        aux_loss = float(mesh.data.sum(_energy(misfit)) / residual_energy)
         terms.append(_term(shard, auxiliary[0], misfit * (2 * share * alpha_aux / residual_energy)))
 
     gradients = Gradients(tuple(terms), centred, len(shard.features), kernels)
     squared_error, energy = energies.tolist()
     loss = squared_error / (all_tokens * variance)
     return StepOutcome(matches, loss, aux_loss, squared_error, energy, gradients, observed)
+
+
+def _energy(rows: Tensor) -> Tensor:
+    """Returns the squared norm of all rows: summed in fp64, what tokens lie on which rank does not show in fp32."""
+    return rows.square().sum(1).double().sum()
 
 
 def _term(shard: FeatureShard, matches: Matches, g: Tensor) -> Term:
