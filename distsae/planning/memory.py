@@ -87,7 +87,7 @@ def _work(config: TrainConfig, facts: Facts) -> list[Item]:
     step = list(step_items(config, facts, local_features(config)))
     items = step + list(end_items(config, facts, local_features(config)))
     if not facts.gpu:
-        after: tuple[Moment, ...] = ("save", "freeze", "write")
+        after: tuple[Moment, ...] = ("save", "write")  # calibrating uses it again
         small = [item for item in step if not item.name.startswith("DeepSpeed")]  # whole matrices are given back
         size = max(at(small, "select", "host"), at(small, "update", "host"))
         items.append(Item("freed memory of a step, kept by malloc", size, after))

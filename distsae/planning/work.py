@@ -30,7 +30,7 @@ _MATCH_BYTES = 72
 _MEASURED_BYTES = 100
 """A number a feature, times those that are there together when densities and matches are counted."""
 
-_ROW_BLOCK = {False: 6 * (3 << 18), True: 6 << 26}
+_ROW_BLOCK = {False: 6 * (3 << 19), True: 6 << 26}
 """The rows that are being updated, on CPU and on a GPU: gradients, squares, moments widened."""
 
 _WRITTEN_AT_ONCE = 64 << 20

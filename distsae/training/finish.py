@@ -20,7 +20,8 @@ from distsae.training.thresholds import ThresholdTracker, calibrated, quota_thre
 
 __all__ = ["frozen_sae", "without_gaps"]
 
-_SLICE_ROWS = 1 << 12
+_SLICE_BYTES = 1 << 22
+"""Of all ranks' rows, which every rank gets; what is freed of larger ones stays with the threads of gloo."""
 
 
 def frozen_sae(
@@ -132,8 +133,9 @@ def _on_main(local: Tensor, mesh: Mesh, d_sae: int, *, transposed: bool = False)
     shape = (d_sae, *local.shape[1:]) if main else (0,)
     whole = torch.empty(shape[::-1] if transposed else shape, dtype=local.dtype)
     by_feature = whole.t() if transposed else whole
-    for first in range(0, max(map(len, ranges)), _SLICE_ROWS):
-        parts = mesh.feature.gather(local.detach()[first : first + _SLICE_ROWS])
+    rows = max(_SLICE_BYTES // (local[:1].nbytes * len(ranges)), 1)
+    for first in range(0, max(map(len, ranges)), rows):
+        parts = mesh.feature.gather(local.detach()[first : first + rows])
         if main:
             for features, part in zip(ranges, parts, strict=True):
                 by_feature[features.start + first : features.start + first + part.shape[0]] = part.cpu()
