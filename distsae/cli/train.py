@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distsae.cli.parsing import parse
 from distsae.errors import WrongInput
+from distsae.progress import is_main_process
 
 __all__ = ["EXAMPLES", "HELP", "run"]
 
@@ -27,7 +28,9 @@ def run(argv: list[str]) -> int:
     if arguments.dry_run:
         from distsae.planning import dry_run
 
-        print(dry_run(arguments.config(), arguments.memory_gb))
+        plan = dry_run(arguments.config(), arguments.memory_gb)
+        if is_main_process():
+            print(plan)
         return 0
     if arguments.memory_gb is not None:
         raise WrongInput(f"`memory_gb` (={arguments.memory_gb}) must be given with `dry_run`; add --dry_run")
