@@ -79,7 +79,8 @@ class PlainEngine:
             rows = slice(first, last)
             project_out(W_dec, self._named["W_dec"][rows])
             through += b_enc[rows] @ self._named["W_enc"][rows]
-            squares += sum(part.view(-1).dot(part.view(-1)).double() for part in (W_enc, W_dec))
+            # Not `dot`: BLAS sums in an order that depends on where in memory the numbers are.
+            squares += sum(torch.linalg.vector_norm(part).double() ** 2 for part in (W_enc, W_dec))
             if numbers is not None:
                 parts = (W_enc, W_dec, b_enc[rows])
                 self._adam(_ROWS, rows, parts if scale == 1 else tuple(part * scale for part in parts), numbers)

@@ -50,6 +50,7 @@ def _train(mesh: Mesh, allocation: str, folder: Path, first: int, last: int) -> 
         state.engine.restore({name: t.local if isinstance(t, Shard) else t for name, t in tensors.items()})
     for step in range(first, last):
         state.phases.prepare(step, state.statistics)
+        state.phases.grant(TOKENS)
         auxiliary.allowed = state.underused.members
         x = activations(step)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
         selectors = [state.phases.selector, auxiliary]
