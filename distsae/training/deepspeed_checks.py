@@ -21,6 +21,7 @@ __all__ = ["global_norm", "refuse_misunderstood_mesh", "refuse_other_norm"]
 
 _REPLICATED = "b_dec"
 _TOLERANCE = 1e-3
+_ROWS = 1 << 10
 
 
 def refuse_misunderstood_mesh(engine: Any, shard: FeatureShard, mesh: Mesh) -> None:  # noqa: ANN401  (DeepSpeed is untyped)
@@ -73,11 +74,15 @@ def global_norm(gradients: dict[str, Tensor], mesh: Mesh) -> float:
         gradients: of this data rank's tokens, by parameter; they are left as they are.
         mesh: this process's place.
     """
-    squares = {
-        name: torch.linalg.vector_norm(mesh.data.sum(part.clone())).double() ** 2 for name, part in gradients.items()
-    }
+    squares = {name: _square_sum(mesh.data.sum(part.clone())) for name, part in gradients.items()}
     replicated = squares.pop(_REPLICATED)
     return math.sqrt(float(mesh.feature.sum(torch.stack(list(squares.values())).sum()) + replicated))
+
+
+def _square_sum(gradient: Tensor) -> Tensor:
+    """Returns the sum of squares in fp64, some rows at a time; in fp32 it is off by 0.3% at 25 million numbers."""
+    parts = [rows.double().square().sum() for rows in torch.split(gradient, _ROWS)]
+    return torch.stack(parts).sum()
 
 
 def refuse_other_norm(theirs: float, ours: float) -> None:

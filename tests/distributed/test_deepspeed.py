@@ -10,8 +10,9 @@ from torch import Tensor
 
 from distsae.allocation import MutualSelector
 from distsae.errors import DistsaeError, WrongInput
-from distsae.parallel import Mesh
+from distsae.parallel import Mesh, MeshConfig, build_mesh
 from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training.deepspeed_checks import global_norm
 from distsae.training.deepspeed_config import DeepSpeedConfig
 from distsae.training.deepspeed_engine import DeepSpeedEngine
 from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
@@ -129,3 +130,12 @@ def test_what_only_a_gradient_shows_is_refused_at_the_first_update(fault, shape,
         if fault != "no mpu":  # without it DeepSpeed has begun with the weights of rank 0 everywhere
             assert ours == pytest.approx(alone.norms[0], rel=1e-5)
         assert theirs != pytest.approx(ours, rel=1e-3)
+
+
+def test_the_norm_of_wide_gradients_is_exact():
+    """Summed in fp32 it was off by more than the check allows, and a sound run was refused."""
+    alone = build_mesh(MeshConfig(), 1, "cpu")
+    rows = torch.randn(32768, 256, generator=torch.Generator().manual_seed(0)) * 1e-5
+    gradients = {"W_enc": rows, "W_dec": rows, "b_enc": rows[:, 0], "b_dec": rows[0]}
+    expected = sum(float(part.double().square().sum()) for part in gradients.values()) ** 0.5
+    assert global_norm(gradients, alone) == pytest.approx(expected, rel=1e-9)
