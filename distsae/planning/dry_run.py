@@ -15,9 +15,7 @@ from distsae.planning.wording import gib, memory_table
 from distsae.store import Store
 from distsae.store.layout import DTYPES
 from distsae.training import TrainConfig
-from distsae.training.loop import _resolved
-from distsae.training.run_folder import RunFolder
-from distsae.training.sweep import members, naming
+from distsae.training.loop import checked
 
 __all__ = ["dry_run", "facts_of"]
 
@@ -34,7 +32,8 @@ def dry_run(config: TrainConfig, memory_gb: float | None = None) -> str:
     """
     if memory_gb is not None and not memory_gb > 0:
         raise WrongInput(f"`memory_gb` (={memory_gb}) must be positive")
-    store, runs = _checked(config)
+    store, configs = checked(config)
+    runs = list(configs.values())
     facts = facts_of(store, runs[0])
     items = memory_items(runs, facts)
     mesh = config.mesh
@@ -58,16 +57,6 @@ def dry_run(config: TrainConfig, memory_gb: float | None = None) -> str:
     if not config.sweep.d_sae:
         lines.append(f"largest sae.d_sae that fits, all else as given: {largest_d_sae(runs, facts, memory):,}")
     return "\n".join(lines)
-
-
-def _checked(config: TrainConfig) -> tuple[Store, list[TrainConfig]]:
-    """Returns the store and the runs, once training would have begun with them."""
-    store = Store.open(config.store)
-    found = members(_resolved(config, store))
-    for name, member in found.items():
-        with naming(name):
-            RunFolder(member.out).check(member)
-    return store, list(found.values())
 
 
 def facts_of(store: Store, config: TrainConfig) -> Facts:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["ALWAYS", "MOMENTS", "TRAINING", "Facts", "Item", "Moment", "Place", "at", "peak"]
+__all__ = ["ALWAYS", "MOMENTS", "STEPPING", "TRAINING", "Facts", "Item", "Moment", "Place", "at", "peak"]
 
 Moment = Literal["start", "select", "update", "save", "freeze", "write"]
 """Rows are made; a step selects, and then updates; a checkpoint is saved; the frozen rule is calibrated; the SAE is
@@ -17,6 +17,7 @@ Place = Literal["host", "device"]
 MOMENTS: tuple[Moment, ...] = get_args(Moment)
 ALWAYS = MOMENTS
 TRAINING: tuple[Moment, ...] = ("select", "update", "save", "freeze", "write")
+STEPPING: tuple[Moment, ...] = ("select", "update", "save")
 
 
 @dataclass(frozen=True, kw_only=True)

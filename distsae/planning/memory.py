@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from distsae.kernels import PrefilterRows
-from distsae.planning.items import ALWAYS, TRAINING, Facts, Item, Moment, Place, at
+from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, Moment, Place, at
 from distsae.planning.work import end_items, step_items
 from distsae.training import TrainConfig
 from distsae.training.moments import moments_of
@@ -72,7 +72,7 @@ def _optimizer(config: TrainConfig, features: int, facts: Facts) -> Iterator[Ite
     state = moments_of("W_enc", row, kind, 0, 0).state().values()
     noise = 0 if kind == "fp32" else 24 * features  # of the global rows, for stochastic rounding
     size = 2 * (sum(tensor.nbytes for tensor in state) + noise) + 8 * (features + facts.d_in)
-    yield Item(f"Adam's moments, {kind}", size, TRAINING, device)
+    yield Item(f"Adam's moments, {kind}", size, STEPPING, device)
 
 
 def _statistics_bytes(config: TrainConfig) -> int:

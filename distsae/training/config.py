@@ -211,6 +211,14 @@ class TrainConfig:
                 f"`evaluate_every` (={self.evaluate_every}) must be a positive multiple of `log_every` "
                 f"(={self.log_every}): what is measured goes into logged lines"
             )
+        if self.engine == "deepspeed":
+            if self.optimizer.state != "fp32":
+                raise WrongInput(
+                    f"`optimizer.state` (={self.optimizer.state}) must be fp32 with `engine` deepspeed, which keeps "
+                    "Adam's state itself; leave it out, or use the plain engine"
+                )
+            if self.mesh.data * self.mesh.feature == 1:
+                raise WrongInput("`engine` (=deepspeed) must have at least two processes to share state; use plain")
         if self.sae.d_sae < self.mesh.feature:
             raise WrongInput(
                 f"`mesh.feature` (={self.mesh.feature}) must be at most `sae.d_sae` (={self.sae.d_sae}): every rank "

@@ -71,22 +71,14 @@ class DeepSpeedEngine:
     Args:
         shard: the parameters.
         mesh: this process's place, of two processes or more.
-        config: the optimizer.
+        config: the optimizer; its state is DeepSpeed's own, in fp32.
         zero: stage and offload.
 
     Raises:
-        WrongInput: DeepSpeed is not installed or does not see the mesh as it is, there is one process only, or the
-            moments are not to be in fp32.
+        WrongInput: DeepSpeed is not installed, or does not see the mesh as it is.
     """
 
     def __init__(self, shard: FeatureShard, mesh: Mesh, config: OptimizerConfig, zero: DeepSpeedConfig) -> None:
-        if config.state != "fp32":
-            raise WrongInput(
-                f"`optimizer.state` (={config.state}) must be fp32 with `engine` deepspeed, which keeps Adam's state "
-                "itself; leave it out, or use the plain engine"
-            )
-        if mesh.device_mesh is None:
-            raise WrongInput("`engine` (=deepspeed) must have at least two processes to share state; use plain")
         self._shard, self._mesh = shard, mesh
         for name in _SHARDED:
             getattr(shard, name).tensor_model_parallel = True

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from distsae import __version__
 from distsae.batches import BatchReader
-from distsae.model import SAE, FeatureShard, SAEConfig
+from distsae.model import SAE, SAEConfig
 from distsae.parallel import Mesh
 from distsae.store import Store
 from distsae.training.config import TrainConfig
 from distsae.training.frozen_gap import FrozenGap, frozen_gap
 from distsae.training.heldout import CALIBRATION_TOKENS, heldout_rows, mesh_for
-from distsae.training.phases import Phases
-from distsae.training.thresholds import ThresholdTracker, calibrated, quota_thresholds
+from distsae.training.state import TrainingState
+from distsae.training.thresholds import calibrated, quota_thresholds
 
 __all__ = ["frozen_sae", "without_gaps"]
 
@@ -25,15 +25,7 @@ _SLICE_BYTES = 1 << 22
 
 
 def frozen_sae(
-    config: TrainConfig,
-    hook: str,
-    store: Store,
-    shard: FeatureShard,
-    mesh: Mesh,
-    phases: Phases,
-    thresholds: ThresholdTracker,
-    reader: BatchReader,
-    steps: int,
+    config: TrainConfig, store: Store, state: TrainingState, mesh: Mesh, reader: BatchReader
 ) -> tuple[SAE | None, FrozenGap]:
     """Calibrates the frozen rule on held-out tokens, folds the normalisation and gathers the features.
 
@@ -45,8 +37,10 @@ def frozen_sae(
         The SAE on the main process, None on the others; and what freezing the rule changes on held-out tokens that
         the calibration has not seen. Collective.
     """
-    allocation, normalisation, d_sae = phases.allocation(steps - 1), reader.normalisation, config.sae.d_sae
-    threshold, gap = _frozen_rule(config, hook, store, shard, mesh, phases, thresholds, reader, steps)
+    assert config.hook is not None
+    assert config.steps is not None
+    shard, phases, normalisation, d_sae = state.shard, state.phases, reader.normalisation, config.sae.d_sae
+    threshold, gap = _frozen_rule(config, store, state, mesh, reader)
 
     W_enc = _on_main(shard.W_enc, mesh, d_sae, transposed=True)
     W_dec, b_enc = _on_main(shard.W_dec, mesh, d_sae), _on_main(shard.b_enc, mesh, d_sae)
@@ -55,19 +49,19 @@ def frozen_sae(
     if mesh.world.rank:
         return None, gap
     attributes = store.attributes
-    layer = re.search(r"\.(\d+)(?:\.|$)", hook)
+    layer = re.search(r"\.(\d+)(?:\.|$)", config.hook)
     cfg = SAEConfig(
         d_in=W_dec.shape[1],
         d_sae=d_sae,
         k=config.sae.k,
-        allocation=allocation,
-        hook_name=hook,
+        allocation=phases.allocation(config.steps - 1),
+        hook_name=config.hook,
         hook_layer=int(layer[1]) if layer else None,
         model_name=attributes.model,
         context_size=attributes.context_length,
         prepend_bos=attributes.prepend_bos,
         store_fingerprint=store.fingerprint,
-        tokens_seen=steps * config.batch_tokens,
+        tokens_seen=config.steps * config.batch_tokens,
         normalise=config.normalise,
         normalisation_scale=normalisation.scale,
         distsae_version=__version__,
@@ -85,27 +79,21 @@ def frozen_sae(
 
 
 def _frozen_rule(
-    config: TrainConfig,
-    hook: str,
-    store: Store,
-    shard: FeatureShard,
-    mesh: Mesh,
-    phases: Phases,
-    thresholds: ThresholdTracker,
-    reader: BatchReader,
-    steps: int,
+    config: TrainConfig, store: Store, state: TrainingState, mesh: Mesh, reader: BatchReader
 ) -> tuple[Tensor | None, FrozenGap]:
     """Returns this rank's thresholds, None for Token Choice, and what they change; the rows are gone afterwards."""
-    normalisation, d_sae = reader.normalisation, config.sae.d_sae
+    assert config.hook is not None
+    assert config.steps is not None
+    shard, phases, normalisation, d_sae = state.shard, state.phases, reader.normalisation, config.sae.d_sae
     threshold: Tensor | None = None
-    tracked = thresholds.thresholds()
+    tracked = state.thresholds.thresholds()
     if phases.credit is not None:
         quotas = phases.credit.quota_per_token
-        per_feature = quota_thresholds(shard, quotas, config.sae.k, _fresh_rows(reader, steps), mesh, d_sae)
+        per_feature = quota_thresholds(shard, quotas, config.sae.k, _fresh_rows(reader, config.steps), mesh, d_sae)
         per_feature = per_feature.double().cpu()  # where the tracked ones are
         tracked = torch.where(per_feature.isfinite(), per_feature, tracked)
-    seen, unseen = heldout_rows(store, hook)
-    if phases.allocation(steps - 1) != "token_choice":
+    seen, unseen = heldout_rows(store, config.hook)
+    if phases.allocation(config.steps - 1) != "token_choice":
         tracked = without_gaps(tracked, mesh)
         sharing = mesh_for(mesh, seen.shape[0])
         share = seen.shape[0] // sharing.data.size

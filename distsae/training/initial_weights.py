@@ -13,7 +13,7 @@ from distsae.batches import Normalisation
 from distsae.errors import WrongInput
 from distsae.model import SAE, FeatureShard
 
-__all__ = ["begin_from"]
+__all__ = ["begin_from", "sae_to_begin_from"]
 
 _ROWS = 1 << 12
 
@@ -35,12 +35,7 @@ def begin_from(path: str, shard: FeatureShard, d_sae: int, normalisation: Normal
         WrongInput: there is no SAE at `path`, its shape is another, or a decoder row has no direction.
         TornData: a file is damaged.
     """
-    sae, d_in = SAE.load(path), shard.W_enc.shape[1]
-    if (sae.cfg.d_in, sae.cfg.d_sae) != (d_in, d_sae):
-        raise WrongInput(
-            f"`init` (={path}) must be an SAE of d_in {d_in} and d_sae {d_sae}; got d_in {sae.cfg.d_in} and d_sae "
-            f"{sae.cfg.d_sae}; choose another SAE, or change `hook` or `sae.d_sae`"
-        )
+    sae = sae_to_begin_from(path, shard.W_enc.shape[1], d_sae)
     for first in range(0, len(shard.features), _ROWS):
         features = shard.features[first : first + _ROWS]
         theirs = slice(features.start, features.stop)
@@ -56,3 +51,19 @@ def begin_from(path: str, shard: FeatureShard, d_sae: int, normalisation: Normal
         for name, values in ours.items():
             getattr(shard, name)[first : first + len(features)] = values.to(shard.b_dec.device)
     shard.b_dec.copy_(normalisation.apply(sae.b_dec.to(torch.float32, copy=True)))
+
+
+def sae_to_begin_from(path: str, d_in: int, d_sae: int) -> SAE:
+    """Returns the SAE at `path`, whose weights are mapped and not read.
+
+    Raises:
+        WrongInput: there is none, or its shape is another.
+        TornData: a file is damaged.
+    """
+    sae = SAE.load(path)
+    if (sae.cfg.d_in, sae.cfg.d_sae) != (d_in, d_sae):
+        raise WrongInput(
+            f"`init` (={path}) must be an SAE of d_in {d_in} and d_sae {d_sae}; got d_in {sae.cfg.d_in} and d_sae "
+            f"{sae.cfg.d_sae}; choose another SAE, or change `hook` or `sae.d_sae`"
+        )
+    return sae

@@ -12,6 +12,7 @@ from distsae.progress import say
 from distsae.store import Store
 from distsae.training.config import TrainConfig
 from distsae.training.heldout_check import HeldoutCheck
+from distsae.training.initial_weights import sae_to_begin_from
 from distsae.training.launch import check_processes, start_accelerator
 from distsae.training.metrics import TrainingClock, all_stopped
 from distsae.training.run import Run
@@ -23,7 +24,7 @@ from distsae.training.unit_release import UnitRelease
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["train"]
+__all__ = ["checked", "train"]
 
 _ROUNDING = 1e-12
 """Variance of rows that are all the same, relative to their squared norm: sums in fp64 leave 1e-16 or so."""
@@ -37,17 +38,34 @@ def train(config: TrainConfig) -> None:
         NonFiniteScores: a score was not finite; the step is named. The other members of a sweep were trained before.
     """
     check_processes(config.mesh)
-    store = Store.open(config.store)
-    config = _resolved(config, store)
-    configs = members(config)
-    for name, member in configs.items():
-        with naming(name):
-            RunFolder(member.out).check(member)
+    store, configs = checked(config)
     accelerator = start_accelerator(config)
     try:
         _train(configs, store, accelerator)
     finally:
         accelerator.end_training()
+
+
+def checked(config: TrainConfig) -> tuple[Store, dict[str, TrainConfig]]:
+    """Checks everything that needs no other process, and nothing is written yet.
+
+    Returns:
+        The store; and each run by its name in a sweep, or the only one by an empty name, with its hook and steps.
+
+    Raises:
+        WrongInput: the configuration does not fit the store or the run folder, or `init` does not fit the run.
+    """
+    store = Store.open(config.store)
+    config = _resolved(config, store)
+    configs = members(config)
+    for name, member in configs.items():
+        with naming(name):
+            folder = RunFolder(member.out)
+            folder.check(member)
+            if member.init is not None and not folder.begun:  # afterwards it is not needed any more
+                assert member.hook is not None
+                sae_to_begin_from(member.init, store.d_in(member.hook), member.sae.d_sae)
+    return store, configs
 
 
 def _resolved(config: TrainConfig, store: Store) -> TrainConfig:

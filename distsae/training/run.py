@@ -222,20 +222,11 @@ class Run:
         return shown
 
     def finish(self) -> None:
-        """Freezes the rule and writes the SAE."""
+        """Freezes the rule and writes the SAE; the run cannot be stepped afterwards."""
         state = self.state
+        del state.engine  # Adam's moments: twice the memory of the weights, which the end has a use for
         with state.final_weights():
-            sae, gap = frozen_sae(
-                self.config,
-                self.hook,
-                self.store,
-                state.shard,
-                self.mesh,
-                state.phases,
-                state.thresholds,
-                self.reader,
-                self.steps,
-            )
+            sae, gap = frozen_sae(self.config, self.store, state, self.mesh, self.reader)
         if sae is not None:
             self.folder.write_frozen_rule(dataclasses.asdict(gap))
             sae.save(self.folder.sae)  # last: it says that the run is finished

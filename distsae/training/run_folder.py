@@ -49,6 +49,11 @@ class RunFolder:
         self._metrics = self.path / "metrics.jsonl"
         self._frozen_rule = self.path / "frozen_rule.json"
 
+    @property
+    def begun(self) -> bool:
+        """Whether the folder holds a run."""
+        return self._config.is_file()
+
     def check(self, config: TrainConfig) -> None:
         """Refuses to go on in a folder whose run has another mathematics, or at all when `resume` is none.
 
@@ -57,7 +62,7 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise WrongInput(f"`out` (={self.path}) must be a folder; got a file; choose another `out`")
-        if not self._config.is_file():
+        if not self.begun:
             return
         if config.resume == "none":
             raise WrongInput(

@@ -22,11 +22,13 @@ def store(tmp_path):
     return Store.open(tmp_path)
 
 
-def test_what_is_there_is_not_waited_for(store, tmp_path):
+def test_what_is_there_is_not_waited_for(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(arrival, "_SILENCE", 0.0)  # who waits says so at once
     Arrivals(store).wait_for(1)
     whole = write_store(tmp_path / "whole")
     for unit in range(len(whole.units)):
         Arrivals(whole).wait_for(unit)
+    assert capsys.readouterr().err == ""
 
 
 def test_waits_and_says_so(store, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import MutualSelector
-from distsae.errors import DistsaeError, WrongInput
+from distsae.errors import DistsaeError
 from distsae.parallel import Mesh, MeshConfig, build_mesh
 from distsae.training import OptimizerConfig, PlainEngine, training_step
 from distsae.training.deepspeed_checks import global_norm
@@ -79,14 +79,6 @@ def test_equals_the_plain_engine_on_one_process(shape, engines):
         torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-4, atol=1e-6)
         for name, tensor in weights.items():
             torch.testing.assert_close(others[name], tensor, rtol=1e-4, atol=1e-5)
-
-
-def test_one_process_is_refused():
-    def build(mesh):
-        DeepSpeedEngine(shard_on(mesh), mesh, OPTIMIZER, DeepSpeedConfig())
-
-    with pytest.raises(WrongInput, match=r"`engine` \(=deepspeed\) must have at least two processes"):
-        run_on_mesh(build, (1, 1))
 
 
 def _refusal(mesh: Mesh, run: RunOf) -> str:

@@ -26,6 +26,11 @@ def _train(**changes):
         (lambda: SizeConfig(d_sae=8, k=4, k_start=9), r"`sae.k_start` \(=9\) .* `sae.d_sae` \(=8\)"),
         (lambda: SizeConfig(k_start=64, k_anneal_share=0.0), r"`sae.k_anneal_share` \(=0.0\) must be above 0"),
         (lambda: SizeConfig(k_start=64, k_anneal_share=1.1), r"`sae.k_anneal_share` \(=1.1\)"),
+        (lambda: _train(engine="deepspeed"), r"`engine` \(=deepspeed\) must have at least two processes"),
+        (
+            lambda: _train(engine="deepspeed", mesh=MeshConfig(feature=2), optimizer=OptimizerConfig(state="bf16")),
+            r"`optimizer.state` \(=bf16\) must be fp32 with `engine` deepspeed",
+        ),
         (
             lambda: _train(sae=SizeConfig(k_start=64), allocation="feature_choice"),
             r"`sae.k_start` \(=64\) must be given with .* \(=0.2\) of the steps; got Feature Choice from 0 on",

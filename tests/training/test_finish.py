@@ -9,13 +9,14 @@ import torch
 
 from distsae.allocation import FeatureSelector, MutualSelector
 from distsae.batches import BatchReader, Normalisation
-from distsae.losses import FiringStatistics
+from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.store import Store
-from distsae.training import SizeConfig, TrainConfig, finish
+from distsae.training import OptimizerConfig, PlainEngine, SizeConfig, TrainConfig, finish
 from distsae.training.finish import frozen_sae
 from distsae.training.phases import Phases
+from distsae.training.state import TrainingState
 from distsae.training.thresholds import ThresholdTracker
 from tests.distributed.processes import run_on_mesh
 
@@ -43,7 +44,13 @@ def _moved_shard(mesh, store):
 def _finish(mesh, store_path, rule, device="cpu", shifted=False):
     store, device = Store.open(store_path), torch.device(device)
     config = TrainConfig(
-        store=str(store_path), out="o", sae=SizeConfig(d_sae=D_SAE, k=K), batch_tokens=128, allocation=rule, steps=STEPS
+        store=str(store_path),
+        out="o",
+        hook=HOOK,
+        sae=SizeConfig(d_sae=D_SAE, k=K),
+        batch_tokens=128,
+        allocation=rule,
+        steps=STEPS,
     )
     features = mesh.features(D_SAE)
     statistics = FiringStatistics(len(features), 1000, 1000, device)
@@ -63,10 +70,19 @@ def _finish(mesh, store_path, rule, device="cpu", shifted=False):
     shard = _moved_shard(mesh, store)
     for name, parameter in shard.named_parameters():
         setattr(shard, name, torch.nn.Parameter(parameter.detach().to(device)))
+    state = TrainingState(
+        shard=shard,
+        engine=PlainEngine(shard, mesh, OptimizerConfig()),
+        phases=phases,
+        statistics=statistics,
+        thresholds=tracker,
+        underused=Underused.none(len(features)),
+        d_sae=D_SAE,
+    )
     reader = BatchReader(store, HOOK, 128, config.seed, mesh.data.rank, mesh.data.size)
     reader.normalisation = Normalisation(SCALE, SHIFT if shifted else None)
     try:
-        return shard, *frozen_sae(config, HOOK, store, shard, mesh, phases, tracker, reader, STEPS)
+        return shard, *frozen_sae(config, store, state, mesh, reader)
     finally:
         reader.close()
 

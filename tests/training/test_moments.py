@@ -9,8 +9,6 @@ from distsae.allocation import MutualSelector
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import OptimizerConfig, PlainEngine, training_step
-from distsae.training.deepspeed_config import DeepSpeedConfig
-from distsae.training.deepspeed_engine import DeepSpeedEngine
 from distsae.training.moments import moments_of
 
 from .samples import D_SAE, K, activations, mean_and_variance, shard_on
@@ -183,11 +181,6 @@ def test_resumes_bit_for_bit(state):
     _, (_, resumed, again) = _trained(state, 20, resumed_from)
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
     assert all(torch.equal(moments[name], again[name]) for name in moments)
-
-
-def test_deepspeed_refuses_what_it_cannot_keep():
-    with pytest.raises(WrongInput, match=r"`optimizer.state` \(=bf16\) must be fp32 with `engine` deepspeed"):
-        DeepSpeedEngine(shard_on(MESH), MESH, OptimizerConfig(state="bf16"), DeepSpeedConfig())
 
 
 def test_other_states_are_refused():

@@ -42,9 +42,9 @@ def watched(tiny_store, tmp_path_factory):
         steps.append((alpha_aux, inner, allowed, outcome))
         return outcome
 
-    def watch_end(*arguments):
-        ends.append(arguments)
-        return end(*arguments)
+    def watch_end(config, store, state, mesh, reader):
+        ends.append(state)
+        return end(config, store, state, mesh, reader)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "training_step", watch_step)
@@ -73,13 +73,13 @@ def test_the_auxiliary_loss_gets_its_weight_budget_and_features(watched):
 
 
 def test_thresholds_begin_anew_with_feature_choice(watched):
-    *_, thresholds, _, _ = watched[2]
+    thresholds = watched[2].thresholds
     after = 1 - 0.99 ** (STEPS - SWITCH)
     assert float(thresholds.weight.max()) == pytest.approx(after, rel=1e-9)
 
 
 def test_the_rehearsal_counts_every_step(watched):
-    statistics = watched[2][5].rehearsal.statistics
+    statistics = watched[2].phases.rehearsal.statistics
     assert statistics.last_tokens == BATCH
     assert int(statistics.last_counts.sum()) == K * BATCH
     assert not (statistics.last_counts == watched[1][-1][3].matches.feature.bincount(minlength=256)).all()
