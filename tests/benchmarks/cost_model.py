@@ -93,7 +93,7 @@ def bytes_received(job: Job, matches: float | None = None) -> dict[str, float]:
         "reconstruction": some * _reduced(job.own_tokens * vector, job.feature),
         "factors": (job.data - 1) * factors,
         "firings": _reduced(8 * job.own_features, job.data),
-        "numbers": _reduced(8 * (job.d_in + 1), job.feature) + _reduced(8 + 4 * (some - 1), job.data),
+        "numbers": _reduced(8 * (job.d_in + 1), job.feature) + _reduced(16 + 8 * (some - 1), job.data),
     }
 
 

@@ -19,61 +19,17 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from distsae.parallel import MeshConfig
 from distsae.planning import facts_of, memory_items, peak
-from distsae.store import (
-    Store,
-    StoreAttributes,
-    UnitData,
-    begin_store,
-    commit_unit,
-    row_order,
-    seal_store,
-    unit_contexts,
-    unit_split,
-    write_attempt,
-)
+from distsae.store import Store
 from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
 from distsae.training.run import Run
+from tests.benchmarks.random_store import synthetic_store
 
 ROOT = Path(__file__).parents[2]
 TOKENS, D_IN, STEPS = 2048, 768, 6
 HELDOUT = 1 << 14
-_HOOK, _CONTEXT = "random", 128
-
-
-def synthetic_store(root: Path, d_in: int, train_rows: int, heldout_rows: int) -> Store:
-    """Writes random fp16 activations in the files of a produced store."""
-    contexts, heldout = -(-(train_rows + heldout_rows) // _CONTEXT), -(-heldout_rows // _CONTEXT)
-    attributes = StoreAttributes(
-        **dict.fromkeys(("model", "model_digest", "tokenizer_digest", "corpus", "corpus_fingerprint"), "random"),
-        model_revision="local",
-        hooks=(_HOOK,),
-        d_in={_HOOK: d_in},
-        dtype="fp16",
-        context_length=_CONTEXT,
-        prepend_bos=False,
-        excluded_positions=0,
-        unit_rows=1 << 15,
-        contexts=contexts,
-        heldout_contexts=heldout,
-        seed=0,
-    )
-    begin_store(root, attributes)
-    units = unit_contexts(attributes)
-    for unit, ids in enumerate(units):
-        size = len(ids) * _CONTEXT
-        numbers = torch.from_numpy(row_order(attributes, unit, size))
-        data = UnitData(
-            acts={_HOOK: torch.randn(size, d_in, generator=torch.Generator().manual_seed(unit)).half()},
-            rows=dict.fromkeys(("token_id", "position", "document_id", "context_id"), numbers),
-            context_token_ids=torch.zeros(len(ids), _CONTEXT, dtype=torch.int32),
-        )
-        assert commit_unit(root, write_attempt(root, attributes, unit, unit_split(attributes, unit, len(units)), data))
-    seal_store(root, attributes)
-    return Store.open(root)
+_UNIT_ROWS = 1 << 15
 
 
 def config_of(store: Path, out: Path, d_sae: int, **changes: object) -> TrainConfig:
@@ -81,7 +37,7 @@ def config_of(store: Path, out: Path, d_sae: int, **changes: object) -> TrainCon
     config = TrainConfig(
         store=str(store),
         out=str(out),
-        hook=_HOOK,
+        hook="random",
         steps=STEPS,
         batch_tokens=TOKENS,
         sae=SizeConfig(d_sae=d_sae),
@@ -183,7 +139,8 @@ def main() -> None:
     )
     print("| d_sae | until training is done | | | in all | | |\n" + "|---" * 7 + "|")
     with tempfile.TemporaryDirectory() as folder:
-        synthetic_store(Path(folder) / "store", D_IN, 2 * STEPS * TOKENS, arguments.heldout)
+        rows = 2 * STEPS * TOKENS + arguments.heldout
+        synthetic_store(Path(folder) / "store", rows, D_IN, _UNIT_ROWS, arguments.heldout)
         for number, name in enumerate(arguments.only):
             options = CASES[name]
             data, feature = options.get("mesh", (1, 1))

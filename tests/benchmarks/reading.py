@@ -24,57 +24,11 @@ import torch
 
 from distsae.batches import BatchReader, StreamOrder
 from distsae.batches.rows import RowReader
-from distsae.store import (
-    Store,
-    StoreAttributes,
-    UnitData,
-    begin_store,
-    commit_unit,
-    row_order,
-    seal_store,
-    unit_contexts,
-    unit_split,
-    write_attempt,
-)
+from distsae.store import Store
 from distsae.store.buffers import page_aligned
+from tests.benchmarks.random_store import synthetic_store
 
 _EPOCHS = 4
-
-
-def synthetic_store(root: Path, rows: int, d_in: int, unit_rows: int = 200_000) -> Store:
-    """Writes random fp16 activations in the order and the files of a produced store."""
-    contexts = rows // 127
-    attributes = StoreAttributes(
-        model="random",
-        model_revision="local",
-        model_digest="random",
-        tokenizer_digest="random",
-        corpus="random",
-        corpus_fingerprint="random",
-        hooks=("random",),
-        d_in={"random": d_in},
-        dtype="fp16",
-        context_length=128,
-        prepend_bos=True,
-        excluded_positions=1,
-        unit_rows=unit_rows,
-        contexts=contexts,
-        heldout_contexts=1,
-        seed=0,
-    )
-    begin_store(root, attributes)
-    units = unit_contexts(attributes)
-    for unit, ids in enumerate(units):
-        size = len(ids) * 127
-        numbers = torch.from_numpy(row_order(attributes, unit, size))
-        data = UnitData(
-            acts={"random": torch.randn(size, d_in, generator=torch.Generator().manual_seed(unit)).half()},
-            rows=dict.fromkeys(("token_id", "position", "document_id", "context_id"), numbers),
-            context_token_ids=torch.zeros(len(ids), 128, dtype=torch.int32),
-        )
-        assert commit_unit(root, write_attempt(root, attributes, unit, unit_split(attributes, unit, len(units)), data))
-    seal_store(root, attributes)
-    return Store.open(root)
 
 
 class Ways:

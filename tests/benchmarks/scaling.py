@@ -28,7 +28,7 @@ from tests.benchmarks.data_exchange import print_data_exchange
 from tests.benchmarks.measured_step import PARTS, Summary, measure_steps, summary
 from tests.benchmarks.metered_mesh import EXCHANGES
 from tests.benchmarks.predictions import print_predictions
-from tests.benchmarks.reading import synthetic_store
+from tests.benchmarks.random_store import synthetic_store
 from tests.distributed.processes import run_on_mesh
 
 _TERMS = {"encode": ("product", "matched"), "rows": ("matched",), "update": ("weights", "summed")}

@@ -26,7 +26,7 @@ from distsae.batches import BatchReader
 from distsae.batches.rows import RowReader
 from distsae.parallel import Mesh
 from distsae.store import Store
-from tests.benchmarks.reading import synthetic_store
+from tests.benchmarks.random_store import synthetic_store
 from tests.distributed.processes import run_on_mesh
 
 WAYS = ("every rank reads", "one reads, fp32 is broadcast", "one reads, rows as stored are broadcast")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from distsae.training import CheckpointConfig, SizeConfig, SweepConfig, TrainConfig, train
 from distsae.training.sweep import members
-from tests.benchmarks.reading import synthetic_store
+from tests.benchmarks.random_store import synthetic_store
 
 
 def _measure(config: TrainConfig) -> tuple[float, float, float]:

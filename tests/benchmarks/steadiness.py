@@ -29,7 +29,7 @@ from distsae.losses import Concentration, FiringStatistics, Underused
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import CheckpointConfig, SizeConfig, TrainConfig
 from distsae.training.thresholds import ThresholdTracker
-from tests.benchmarks.reading import synthetic_store
+from tests.benchmarks.random_store import synthetic_store
 from tests.benchmarks.stepped_run import Taken, stepped
 
 _UNITS = (4, 40, 400)

@@ -19,7 +19,7 @@ from tests.benchmarks.cost_model import (
 )
 from tests.benchmarks.measured_step import PARTS, Summary, measure_steps, summary
 from tests.benchmarks.predictions import best_mesh, efficiency, meshes
-from tests.benchmarks.reading import synthetic_store
+from tests.benchmarks.random_store import synthetic_store
 from tests.benchmarks.scaling import expected_parts, fit
 from tests.distributed.processes import run_on_mesh
 

@@ -47,6 +47,7 @@ def test_what_training_refuses(config, tmp_path):
         ({"hook": "blocks.7.resid_post"}, "blocks.7.resid_post"),
         ({"mesh": MeshConfig(data=3), "batch_tokens": 192}, "must divide 64"),
         ({"store": str(tmp_path / "nowhere")}, "nowhere"),
+        ({"init": str(tmp_path / "no_sae")}, "no_sae"),
     ]:
         with pytest.raises(WrongInput, match=words):
             dry_run(config(**changes))
