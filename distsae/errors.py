@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CannotContinue", "DistsaeError", "NonFiniteScores", "TornData", "WrongInput", "nearest"]
+__all__ = ["CannotContinue", "DistsaeError", "Diverged", "NonFiniteScores", "TornData", "WrongInput", "nearest"]
 
 
 class DistsaeError(Exception):
@@ -34,7 +34,11 @@ class TornData(DistsaeError):
     """A file on disk is not what its commit record promised; the text names the file."""
 
 
-class NonFiniteScores(DistsaeError):
+class Diverged(DistsaeError):
+    """Training has left the finite numbers: exit code 3, since the same steps would end the same."""
+
+
+class NonFiniteScores(Diverged):
     """The encoder produced infinities or NaNs; the text names how many and where."""
 
 

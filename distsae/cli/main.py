@@ -5,52 +5,52 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import signal
 import sys
 from collections.abc import Sequence
 
-from distsae.errors import DistsaeError, WrongInput, nearest
+from distsae.errors import DistsaeError, Diverged, WrongInput, nearest
+from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, WRONG_INPUT
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = ("demo", "produce", "store", "train", "evaluate", "report")
 
-_OK, _FAILED, _WRONG_INPUT = 0, 1, 2
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0 when the work is done, 2 for wrong input, 1 otherwise."""
+    """Runs one command and returns its exit code, one of `distsae.exit_codes`."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(_overview())
-        return _OK if argv else _WRONG_INPUT
+        return DONE if argv else WRONG_INPUT
     if argv[0] == "--version":
         from distsae import __version__
 
         print(f"distsae {__version__}")
-        return _OK
+        return DONE
     name, *rest = argv
     if name not in COMMANDS:
-        return _refuse(f"unknown command `{name}`{nearest(name, COMMANDS)}; known: {', '.join(COMMANDS)}", _WRONG_INPUT)
+        return _refuse(f"unknown command `{name}`{nearest(name, COMMANDS)}; known: {', '.join(COMMANDS)}", WRONG_INPUT)
     try:
         result = importlib.import_module(f"distsae.cli.{name}").run(rest)
         assert isinstance(result, int)
         return result
     except WrongInput as error:
-        return _refuse(str(error), _WRONG_INPUT)
+        return _refuse(str(error), WRONG_INPUT)
+    except Diverged as error:
+        return _refuse(str(error), DIVERGED)
     except DistsaeError as error:
-        return _refuse(str(error), _FAILED)
+        return _refuse(str(error), FAILED)
     except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
-        return _refuse(f"{error.strerror}: {error.filename}", _FAILED)
+        return _refuse(f"{error.strerror}: {error.filename}", FAILED)
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        return INTERRUPTED
     except SystemExit as request:  # argparse's --help
-        return request.code if isinstance(request.code, int) else _OK
+        return request.code if isinstance(request.code, int) else DONE
 
 
 def _refuse(message: str, code: int) -> int:
     # All ranks of a machine find the same fault, and one of them says so; another machine may see other files.
-    if os.environ.get("LOCAL_RANK", "0") == "0" or code == _FAILED:
+    if os.environ.get("LOCAL_RANK", "0") == "0" or code == FAILED:
         here = "" if os.environ.get("RANK", "0") == "0" else f" (rank {os.environ['RANK']} on {platform.node()})"
         print(f"distsae: error{here}: {' '.join(message.split())}", file=sys.stderr)
     return code
