@@ -10,14 +10,19 @@ from distsae.checkpoint.failures import CheckpointFailed
 from distsae.checkpoint.keeping import abandon_after, newest, prune, verify
 from distsae.checkpoint.loading import load
 from distsae.checkpoint.manifest import facts_of
+from distsae.checkpoint.ranks import Ranks
+from distsae.checkpoint.saver import Saver
 from distsae.checkpoint.saving import save
-from distsae.checkpoint.state import JSON, Shard, State
+from distsae.checkpoint.state import JSON, Shard, State, Streamed
 
 __all__ = [
     "JSON",
     "CheckpointFailed",
+    "Ranks",
+    "Saver",
     "Shard",
     "State",
+    "Streamed",
     "abandon_after",
     "facts_of",
     "load",

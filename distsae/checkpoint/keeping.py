@@ -8,25 +8,29 @@ from pathlib import Path
 from distsae.checkpoint.disk import FileRecord
 from distsae.checkpoint.manifest import read_manifest
 from distsae.checkpoint.names import LATEST, checkpoints, set_aside, step_of
+from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.verifying import verify
 from distsae.errors import DistsaeError
 
 __all__ = ["abandon_after", "newest", "prune", "verify"]
 
 
-def newest(folder: Path) -> tuple[Path | None, list[str]]:
+def newest(folder: Path, ranks: Ranks | None = None) -> tuple[Path | None, list[str]]:
     """Finds the sound checkpoint with the highest step, reading every byte of it.
 
     Args:
         folder: `RUN/checkpoints`; need not exist.
+        ranks: that share the reading, and all get the same answer: on a shared file system two ranks may not see the
+            same newest checkpoint, and a mixture of two steps would load without a word. None for this process alone.
 
     Returns:
         The checkpoint, None if there is none, and a line for each later one that was refused, with its name and the
         reason.
     """
+    ranks = ranks if ranks is not None else Ranks(None)
     refused: list[str] = []
-    for path in reversed(checkpoints(folder)):
-        problems = verify(path)
+    for path in reversed(ranks.only_first(lambda: checkpoints(folder)) or []):
+        problems = verify(path, ranks)
         if not problems:
             return path, refused
         refused.append(f"{path.name} is refused: {'; '.join(problems)}")

@@ -1,7 +1,8 @@
 """Loading: whatever slice each rank asks for, from whatever mesh wrote it.
 
 The rows that a rank wants are intersected with the rows that each file holds; only the intersections are copied. Every
-file that any rank reads is checked against its digest first, before the first tensor is touched.
+file that any rank reads is checked against its digest first, before the first tensor is touched, unless `newest` has
+just done that.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from distsae.checkpoint.manifest import Manifest, TensorRecord, read_manifest
 from distsae.checkpoint.ranks import Ranks
-from distsae.checkpoint.state import JSON, Shard, TensorFacts, describe
+from distsae.checkpoint.state import JSON, Shard, Streamed, TensorFacts, Value, describe
 from distsae.checkpoint.tensorfile import read_rows
 from distsae.checkpoint.verifying import check_files
 from distsae.errors import WrongInput, nearest
@@ -23,7 +23,9 @@ from distsae.errors import WrongInput, nearest
 __all__ = ["load"]
 
 
-def load(path: Path, tensors: Mapping[str, Tensor | Shard], mesh: DeviceMesh | None = None) -> dict[str, JSON]:
+def load(
+    path: Path, tensors: Mapping[str, Value], mesh: DeviceMesh | None = None, *, checked: bool = False
+) -> dict[str, JSON]:
     """Fills `tensors` in place and returns the facts saved beside them; a collective.
 
     A tensor may be asked for whole or as a `Shard`, however it was saved, on any device. Tensors of the checkpoint
@@ -33,6 +35,7 @@ def load(path: Path, tensors: Mapping[str, Tensor | Shard], mesh: DeviceMesh | N
         path: a checkpoint's folder.
         tensors: what to fill; dtypes and global shapes must be those that were saved.
         mesh: mesh of all processes with the dims `data` and `feature`, None for one process.
+        checked: the files have just been found sound, by `newest` or `verify`: they are not read twice.
 
     Raises:
         WrongInput: there is no checkpoint, or it lacks a tensor, or has it in another shape or dtype.
@@ -48,7 +51,8 @@ def load(path: Path, tensors: Mapping[str, Tensor | Shard], mesh: DeviceMesh | N
 
     needed = set().union(*ranks.together(needs))
     manifest = manifests[0]
-    check_files(path, {name: manifest.files[name] for name in needed}, ranks)
+    if not checked:
+        check_files(path, {name: manifest.files[name] for name in needed}, ranks)
     ranks.together(lambda: _fill(path, manifest, tensors, wanted))
     return manifest.facts
 
@@ -86,11 +90,12 @@ def _overlaps(record: TensorRecord, rows: tuple[int, int]) -> Iterator[tuple[str
 
 
 @torch.no_grad()
-def _fill(
-    path: Path, manifest: Manifest, tensors: Mapping[str, Tensor | Shard], wanted: Mapping[str, TensorFacts]
-) -> None:
+def _fill(path: Path, manifest: Manifest, tensors: Mapping[str, Value], wanted: Mapping[str, TensorFacts]) -> None:
     for name, view in wanted.items():
         value = tensors[name]
         target = value.local if isinstance(value, Shard) else value
+        filled = torch.empty(target.shape, dtype=target.dtype) if isinstance(target, Streamed) else target
         for file, first, start, stop in _overlaps(manifest.tensors[name], view.rows):
-            read_rows(path / file, name, first, target[start:stop] if target.dim() else target)
+            read_rows(path / file, name, first, filled[start:stop] if filled.dim() else filled)
+        if isinstance(target, Streamed):
+            target.write(filled)

@@ -1,7 +1,7 @@
 """Who writes which rows into which file: one plan, worked out alike on every rank from what all of them hold.
 
-Replicated tensors are written once, by rank 0. A feature rank's rows are written by its first data rank. A plan that
-does not cover every row of every tensor exactly once is refused before a byte is written.
+Replicated tensors are written once, by rank 0. Data ranks hold the same rows of a feature rank and share the work of
+writing them. A plan that does not cover every row of every tensor exactly once is refused before a byte is written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from distsae.checkpoint.manifest import Piece, TensorRecord
 from distsae.checkpoint.state import DTYPES, TensorFacts
 from distsae.errors import WrongInput
 
-__all__ = ["REPLICATED", "Holding", "plan_tensors", "shard_file"]
+__all__ = ["REPLICATED", "Holding", "plan_tensors", "shard_file", "share"]
 
 REPLICATED = "replicated.safetensors"
 
@@ -26,13 +26,25 @@ class Holding:
     tensors: dict[str, TensorFacts]
 
 
-def shard_file(feature: int, features: int) -> str:
-    """Returns the name of the file with the rows of one feature rank."""
-    return f"feature-{feature:05d}-of-{features:05d}.safetensors"
+def shard_file(feature: int, features: int, data: int, datas: int) -> str:
+    """Returns the name of the file with the rows that data rank `data` of a feature rank writes."""
+    part = f".data-{data:05d}-of-{datas:05d}" if datas > 1 else ""
+    return f"feature-{feature:05d}-of-{features:05d}{part}.safetensors"
 
 
-def plan_tensors(holdings: Sequence[Holding], features: int) -> dict[str, TensorRecord]:
+def share(rows: tuple[int, int], data: int, datas: int) -> tuple[int, int]:
+    """Returns which of the rows `[start, stop)` of a feature rank its data rank `data` of `datas` writes."""
+    start, stop = rows
+    return start + (stop - start) * data // datas, start + (stop - start) * (data + 1) // datas
+
+
+def plan_tensors(holdings: Sequence[Holding], features: int, datas: int) -> dict[str, TensorRecord]:
     """Returns where every row goes.
+
+    Args:
+        holdings: what each rank holds.
+        features: number of feature ranks.
+        datas: number of data ranks of each.
 
     Raises:
         WrongInput: ranks disagree on a tensor, its shards leave a gap or overlap, or its dtype cannot be stored.
@@ -54,7 +66,11 @@ def plan_tensors(holdings: Sequence[Holding], features: int) -> dict[str, Tensor
         if first.sharded:
             ranges = _ranges(name, [holding.feature for holding in holdings], views)
             _check_cover(name, first.shape[0], sorted(ranges.values()))
-            pieces = [Piece(shard_file(feature, features), *rows) for feature, rows in ranges.items()]
+            pieces = [
+                Piece(shard_file(feature, features, data, datas), *share(rows, data, datas))
+                for feature, rows in ranges.items()
+                for data in range(datas)
+            ]
             pieces = sorted((p for p in pieces if p.start < p.stop), key=lambda piece: piece.start)
         else:
             pieces = [Piece(REPLICATED, *first.rows)]

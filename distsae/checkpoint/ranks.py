@@ -29,16 +29,19 @@ class Ranks:
     Args:
         mesh: mesh with the dims `data` and `feature` that spans all processes; None for one process without
             torch.distributed.
+        group: of all processes, to talk in; by default the world's. A thread needs one of its own, since the order of
+            messages in a group must be the same on all ranks.
     """
 
-    def __init__(self, mesh: DeviceMesh | None) -> None:
+    def __init__(self, mesh: DeviceMesh | None, group: dist.ProcessGroup | None = None) -> None:
+        self._group = group
         if mesh is None:
-            self.rank, self.size, self.data, self.feature, self.features = 0, 1, 0, 0, 1
+            self.rank, self.size, self.data, self.feature, self.datas, self.features = 0, 1, 0, 0, 1, 1
             return
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         assert mesh.size() == self.size, f"a mesh of {mesh.size()} ranks in a world of {self.size}"
         self.data, self.feature = mesh.get_local_rank("data"), mesh.get_local_rank("feature")
-        self.features = mesh.size(tuple(mesh.mesh_dim_names or ()).index("feature"))
+        self.datas, self.features = mesh["data"].size(), mesh["feature"].size()
 
     @property
     def first(self) -> bool:
@@ -50,7 +53,7 @@ class Ranks:
         if self.size == 1:
             return [item]
         gathered: list[T] = [item] * self.size
-        dist.all_gather_object(gathered, item)
+        dist.all_gather_object(gathered, item, group=self._group)
         return gathered
 
     def together(self, work: Callable[[], T]) -> list[T]:

@@ -11,31 +11,32 @@ safetensors reader takes whatever files it finds), it has no digests, and its sp
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from distsae.checkpoint.disk import FileRecord, replace_text, sync_folder
 from distsae.checkpoint.failures import CheckpointFailed
-from distsae.checkpoint.manifest import Manifest, write_manifest
+from distsae.checkpoint.manifest import Manifest, TensorRecord, write_manifest
 from distsae.checkpoint.names import LATEST, set_aside, settle, step_name, temporary_name
-from distsae.checkpoint.plan import REPLICATED, Holding, plan_tensors, shard_file
+from distsae.checkpoint.plan import plan_tensors
 from distsae.checkpoint.ranks import Ranks
-from distsae.checkpoint.state import JSON, Shard, describe
+from distsae.checkpoint.snapshot import Snapshot
+from distsae.checkpoint.state import DTYPES, JSON, Value
 from distsae.checkpoint.tensorfile import write_tensors
 from distsae.checkpoint.verifying import check_files
 from distsae.errors import DistsaeError, WrongInput
 
-__all__ = ["save"]
+__all__ = ["save", "save_snapshot"]
 
 
 def save(
     folder: Path,
     step: int,
-    tensors: Mapping[str, Tensor | Shard],
+    tensors: Mapping[str, Value],
     facts: Mapping[str, JSON],
     mesh: DeviceMesh | None = None,
 ) -> Path:
@@ -60,60 +61,71 @@ def save(
             the temporary folder removed and earlier checkpoints untouched.
     """
     ranks = Ranks(mesh)
-    plan = plan_tensors(_everyones(ranks, tensors, facts), ranks.features)
+    return save_snapshot(folder, step, Snapshot.take(tensors, ranks, None), facts, ranks)
+
+
+def save_snapshot(folder: Path, step: int, snapshot: Snapshot, facts: Mapping[str, JSON], ranks: Ranks) -> Path:
+    """Saves a checkpoint of what `Snapshot.take` took; see `save`."""
+    plan = plan_tensors(ranks.together(lambda: _checked(snapshot, facts).holding), ranks.features, ranks.datas)
     temporary = folder / str(ranks.only_first(lambda: temporary_name(step)))
+    needed = _bytes(plan)
     try:
-        ranks.only_first(lambda: _open_attempt(temporary))
+        ranks.only_first(lambda: _open_attempt(temporary, needed))
         files: dict[str, FileRecord] = {}
-        for written in ranks.together(lambda: _write_own(temporary, ranks, tensors)):
+        for written in ranks.together(lambda: _write_own(temporary, snapshot)):
             files |= written
         manifest = Manifest(step, dict(sorted(files.items())), plan, dict(facts))
         ranks.only_first(lambda: write_manifest(temporary, manifest))
         check_files(temporary, manifest.files, ranks)
         ranks.only_first(lambda: _publish(temporary, folder / step_name(step)))
     except DistsaeError as error:
-        if ranks.first:
-            # The disk may be too broken to delete from; the error worth telling is the first one, and the next save
-            # tries again.
-            shutil.rmtree(temporary, ignore_errors=True)
-        ranks.exchange("removed")
+        free = ranks.only_first(lambda: _give_up(temporary))
         raise CheckpointFailed(
-            f"the checkpoint of step {step} could not be completed ({error}); earlier checkpoints in {folder} are "
-            f"untouched; make room or mend the disk and resume from the newest one"
+            f"the checkpoint of step {step} could not be completed ({error}); it needs {needed:,} bytes in {folder}, "
+            f"where {free:,} are free; earlier checkpoints are untouched; make room or mend the disk"
         ) from error
     return folder / step_name(step)
 
 
-def _everyones(ranks: Ranks, tensors: Mapping[str, Tensor | Shard], facts: Mapping[str, JSON]) -> list[Holding]:
-    """What each rank holds, with `facts` checked on the way."""
-
-    def own() -> Holding:
-        try:
-            json.dumps(facts, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise WrongInput(f"`facts` must be plain JSON; got {error}; do convert it before saving") from error
-        return Holding(ranks.feature, describe(tensors))
-
-    return ranks.together(own)
+def _checked(snapshot: Snapshot, facts: Mapping[str, JSON]) -> Snapshot:
+    """Refuses facts that the manifest could not hold."""
+    try:
+        json.dumps(facts, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise WrongInput(f"`facts` must be plain JSON; got {error}; do convert it before saving") from error
+    return snapshot
 
 
-def _open_attempt(temporary: Path) -> None:
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    settle(temporary.parent)
+def _bytes(plan: Mapping[str, TensorRecord]) -> int:
+    return sum(math.prod(record.shape) * DTYPES[record.dtype].itemsize for record in plan.values())
+
+
+def _open_attempt(temporary: Path, needed: int) -> None:
+    folder = temporary.parent
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+    settle(folder)
+    # To fill the last of the disk before failing would take it from everyone else who writes there.
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise CheckpointFailed(f"{folder} is on a disk that is too full: {free:,} bytes are free")
     temporary.mkdir()
 
 
-def _write_own(temporary: Path, ranks: Ranks, tensors: Mapping[str, Tensor | Shard]) -> dict[str, FileRecord]:
+def _write_own(temporary: Path, snapshot: Snapshot) -> dict[str, FileRecord]:
     """Writes what this rank has to write and returns the records of its files."""
-    written = {}
-    replicated = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
-    if ranks.first and replicated:
-        written[REPLICATED] = write_tensors(temporary / REPLICATED, replicated)
-    rows = {name: value.local for name, value in tensors.items() if isinstance(value, Shard) and len(value.local)}
-    if ranks.data == 0 and rows:
-        name = shard_file(ranks.feature, ranks.features)
-        written[name] = write_tensors(temporary / name, rows)
-    return written
+    return {name: write_tensors(temporary / name, tensors) for name, tensors in snapshot.files.items()}
+
+
+def _give_up(temporary: Path) -> int:
+    """Removes what was written, and returns the bytes that are free then, 0 if nobody can say."""
+    # The disk may be too broken to delete from; the error worth telling is the first one, and the next save tries
+    # again.
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        return shutil.disk_usage(temporary.parent).free
+    except OSError:
+        return 0
 
 
 def _publish(temporary: Path, published: Path) -> None:

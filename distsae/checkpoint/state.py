@@ -1,19 +1,20 @@
 """What goes into a checkpoint: tensors, whole or as a range of rows, and what a rank says about its own.
 
 `Shard` does not mention a mesh. It says which rows of a global tensor this rank holds, for any split, even or not;
-that is all that saving and loading need.
+that is all that saving and loading need. `Streamed` stands for a tensor that would have to be put together first, as
+ZeRO's moments have to be: saving and loading have one of them in memory at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-__all__ = ["DTYPES", "JSON", "Shard", "State", "TensorFacts", "describe", "dtype_name"]
+__all__ = ["DTYPES", "JSON", "Shard", "State", "Streamed", "TensorFacts", "Value", "describe", "dtype_name"]
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -35,24 +36,45 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
+class Streamed:
+    """A tensor that is kept in some other form, on this rank or on several.
+
+    Args:
+        shape: of the tensor.
+        dtype: of the tensor.
+        read: puts it together and returns it; may be a collective of the data ranks, which all save and load the same
+            tensors in the same order.
+        write: takes its new content, and may be a collective likewise.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+    write: Callable[[Tensor], None]
+
+
+@dataclass(frozen=True)
 class Shard:
     """Rows `[offset, offset + len(local))` of a global tensor whose first dimension is `total`.
 
     The split is over the feature axis; data ranks with the same feature rank hold the same rows.
 
     Args:
-        local: this rank's rows, `[rows, ...]`; `rows` may be 0 and may differ between ranks.
+        local: this rank's rows, `[rows, ...]`; `rows` may be 0 and may differ between feature ranks.
         offset: global index of the first row.
         total: rows of the global tensor.
     """
 
-    local: Tensor
+    local: Tensor | Streamed
     offset: int
     total: int
 
 
-State: TypeAlias = dict[str, Tensor | Shard]
-"""Tensors by name; a plain `Tensor` is replicated, equal on every rank."""
+Value: TypeAlias = Tensor | Streamed | Shard
+"""A tensor of a state; one that is not a `Shard` is replicated, equal on every rank."""
+
+State: TypeAlias = dict[str, Value]
+"""Tensors by name."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +99,15 @@ def dtype_name(dtype: torch.dtype) -> str:
     return _NAMES.get(dtype, str(dtype))
 
 
-def describe(tensors: Mapping[str, Tensor | Shard]) -> dict[str, TensorFacts]:
+def describe(tensors: Mapping[str, Value]) -> dict[str, TensorFacts]:
     """Says what this rank holds, sorted by name."""
     return {name: _facts(tensors[name]) for name in sorted(tensors)}
 
 
-def _facts(value: Tensor | Shard) -> TensorFacts:
+def _facts(value: Value) -> TensorFacts:
     if isinstance(value, Shard):
-        shape = (value.total, *value.local.shape[1:])
-        rows = (value.offset, value.offset + len(value.local))
-        return TensorFacts(dtype_name(value.local.dtype), shape, True, rows)
-    rows = (0, value.shape[0]) if value.dim() else (0, 1)
+        local = value.local
+        shape, rows = (value.total, *local.shape[1:]), (value.offset, value.offset + local.shape[0])
+        return TensorFacts(dtype_name(local.dtype), shape, True, rows)
+    rows = (0, value.shape[0]) if len(value.shape) else (0, 1)
     return TensorFacts(dtype_name(value.dtype), tuple(value.shape), False, rows)

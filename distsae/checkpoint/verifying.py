@@ -30,14 +30,24 @@ def check_files(folder: Path, files: Mapping[str, FileRecord], ranks: Ranks) -> 
     ranks.together(own)
 
 
-def verify(path: Path) -> list[str]:
+def verify(path: Path, ranks: Ranks | None = None) -> list[str]:
     """Reads every file of a checkpoint and returns what is wrong with it, one line a problem; empty when it is sound.
 
     Files that the manifest does not list are not looked at.
+
+    Args:
+        path: the checkpoint's folder.
+        ranks: that share the work, and all get the same answer; None for this process alone.
     """
-    try:
-        manifest = read_manifest(path)
-        problems = [compare(path / name, record) for name, record in manifest.files.items()]
-    except (DistsaeError, OSError) as error:
-        return [str(error)]
-    return [problem for problem in problems if problem]
+    ranks = ranks if ranks is not None else Ranks(None)
+
+    def own() -> list[str]:
+        try:
+            files = read_manifest(path).files
+            mine = sorted(files)[ranks.rank :: ranks.size]
+            problems = [compare(path / name, files[name]) for name in mine]
+        except (DistsaeError, OSError) as error:
+            return [str(error)]
+        return [problem for problem in problems if problem]
+
+    return list(dict.fromkeys(problem for problems in ranks.together(own) for problem in problems))

@@ -72,6 +72,10 @@ class Mesh:
             d_sae=d_sae,
         )
 
+    def aside(self) -> dist.ProcessGroup | None:
+        """Returns a new CPU group of all processes, to talk in beside training; None for one process. Collective."""
+        return dist.new_group(backend="gloo") if self.device_mesh is not None else None
+
 
 def build_mesh(config: MeshConfig, processes: int, device_type: str) -> Mesh:
     """Lays the processes of the job out on the mesh; feature ranks are neighbours.

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
-from typing import Any
+from types import TracebackType
 
 from distsae.errors import DistsaeError
 from distsae.progress import say
+from distsae.signals import listening
 
 __all__ = ["Stop"]
 
@@ -36,21 +35,18 @@ class Stop:
         self._standing = standing
         self._asked: signal.Signals | None = None
         self._deferred = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._heard: list[signal.Signals] = []
+        self._listening = contextlib.ExitStack()
 
     def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-            self._before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
-            for number in self._before:
-                signal.signal(number, self._listen)
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._heard = self._listening.enter_context(listening(heeded, self._listen))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._listening.close()
         if self._asked is not None and isinstance(error, SystemExit | KeyboardInterrupt):
             standing = ""
             with contextlib.suppress(OSError, DistsaeError):  # a store out of reach must not change how this ends
@@ -78,9 +74,9 @@ class Stop:
         if self._asked is not None:
             raise SystemExit(128 + self._asked)
 
-    def _listen(self, number: int, _: FrameType | None) -> None:
-        self._asked = signal.Signals(number)
-        for other in self._before:
+    def _listen(self, number: signal.Signals) -> None:
+        self._asked = number
+        for other in self._heard:
             signal.signal(other, signal.SIG_DFL)
         if not self._deferred:
             self.check()

@@ -93,11 +93,14 @@ class CheckpointConfig:
         every: steps between checkpoints.
         keep_last: newest checkpoints that are kept.
         keep_every: also keep each checkpoint whose step is a multiple of this.
+        asynchronous: copy the state and write it while training goes on. Without it training waits, and no memory is
+            needed for the copy.
     """
 
     every: int = 1000
     keep_last: int = 2
     keep_every: int | None = None
+    asynchronous: bool = True
 
     def __post_init__(self) -> None:
         for name in ("every", "keep_last", "keep_every"):

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from distsae.checkpoint import Streamed
 from distsae.errors import WrongInput
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
@@ -136,37 +139,62 @@ class DeepSpeedEngine:
         b_dec = gradients.b_dec_as_decoder_bias() - self._mesh.feature.sum(b_enc @ shard.W_enc)
         return {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec}
 
-    def state(self) -> dict[str, Tensor]:
-        """Returns Adam's moments and steps as `adam.NAME.PARAMETER`, gathered over the data axis; collective."""
+    def state(self) -> dict[str, Tensor | Streamed]:
+        """Returns Adam's steps and moments as `adam.NAME.PARAMETER`; a moment is gathered when it is read."""
+        inner = self._engine.optimizer.optimizer.state
+        steps = [state["step"] for state in inner.values() if "step" in state]
+        step = steps[0].detach().clone() if steps else torch.zeros((), dtype=torch.float32)
+        state: dict[str, Tensor | Streamed] = {}
+        for name, parameter in self._shard.named_parameters():
+            state[f"adam.step.{name}"] = step.clone()
+            for moment in _MOMENTS:
+                state[f"adam.{moment}.{name}"] = Streamed(
+                    tuple(parameter.shape),
+                    parameter.dtype,
+                    partial(self._gathered, parameter, moment),
+                    partial(self._scatter, parameter, moment),
+                )
+        return state
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Puts a checkpoint's steps and parameters into DeepSpeed's own partitions, where its moments are already."""
+        from deepspeed.utils import safe_set_full_fp32_param
+
+        self._make_room()
+        step = state["adam.step.W_enc"]
+        assert isinstance(step, Tensor)
+        for moments in self._engine.optimizer.optimizer.state.values():
+            moments["step"] = step.clone()  # without it the run would part from the other, and say nothing
+        for _, parameter in self._shard.named_parameters():
+            safe_set_full_fp32_param(parameter, parameter.detach().clone())
+
+    def _gathered(self, parameter: torch.nn.Parameter, moment: str) -> Tensor:
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        steps = [state["step"] for state in self._engine.optimizer.optimizer.state.values() if "step" in state]
-        step = steps[0].detach().clone() if steps else torch.zeros((), dtype=torch.float32)
-        tensors: dict[str, Tensor] = {}
-        for name, parameter in self._shard.named_parameters():
-            tensors[f"adam.step.{name}"] = step.clone()
-            for moment in _MOMENTS:
-                value = safe_get_full_optimizer_state(parameter, moment) if steps else None
-                tensors[f"adam.{moment}.{name}"] = torch.zeros_like(parameter) if value is None else value
-        return tensors
+        if not self._engine.optimizer.optimizer.state:
+            return torch.zeros_like(parameter)
+        whole: Tensor = safe_get_full_optimizer_state(parameter, moment)
+        return whole
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Puts a checkpoint's moments, steps and parameters into DeepSpeed's own partitions."""
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+    def _scatter(self, parameter: torch.nn.Parameter, moment: str, value: Tensor) -> None:
+        from deepspeed.utils import safe_set_full_optimizer_state
 
+        self._make_room()
+        safe_set_full_optimizer_state(parameter, value.to(parameter.device), moment)
+
+    def _make_room(self) -> None:
+        """Gives DeepSpeed the moments that it would make in its first step."""
         optimizer = self._engine.optimizer
         inner = optimizer.optimizer
+        if inner.state:
+            return
         for group in inner.param_groups:
             for partition in group["params"]:
                 inner.state[partition] = {
-                    "step": state["adam.step.W_enc"].clone(),
+                    "step": torch.zeros((), dtype=torch.float32),
                     **{moment: torch.zeros_like(partition) for moment in _MOMENTS},
                 }
         optimizer._lazy_init_hp_params_optimizer_state()
-        for name, parameter in self._shard.named_parameters():
-            safe_set_full_fp32_param(parameter, parameter.detach().clone())
-            for moment in _MOMENTS:
-                safe_set_full_optimizer_state(parameter, state[f"adam.{moment}.{name}"], moment)
 
 
 def _initialize(shard: FeatureShard, adam: torch.optim.Optimizer, unit: _MeshUnit, settings: dict[str, Any]) -> Any:  # noqa: ANN401  (DeepSpeed is untyped)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from torch import Tensor
 
+from distsae.checkpoint import Streamed
 from distsae.training.gradients import Gradients
 
 __all__ = ["Engine"]
@@ -18,13 +20,13 @@ class Engine(Protocol):
         """Applies a step's gradients and returns their global norm, each parameter counted once."""
         ...
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor | Streamed]:
         """Returns the optimizer's tensors by name; those of a sharded parameter have its shape.
 
         Names and shapes are the same for every engine, so that a checkpoint of one is read by the other.
         """
         ...
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes over what a checkpoint has put into the tensors that `state` returned."""
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Takes over what a checkpoint has put into the parameters and into the tensors that `state` returned."""
         ...

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from distsae.batches import BatchReader, StreamOrder
+from distsae.checkpoint import Ranks, Saver
 from distsae.errors import WrongInput
 from distsae.parallel import build_mesh
 from distsae.progress import say
@@ -18,6 +20,7 @@ from distsae.training.metrics import TrainingClock, all_stopped
 from distsae.training.run import Run
 from distsae.training.run_folder import RunFolder
 from distsae.training.side_by_side import step_together
+from distsae.training.stopping import StopVote
 from distsae.training.sweep import members, naming
 from distsae.training.unit_release import UnitRelease
 
@@ -36,14 +39,18 @@ def train(config: TrainConfig) -> None:
     Raises:
         WrongInput: the configuration does not fit the store, the processes or the run folder; nothing was written.
         NonFiniteScores: a score was not finite; the step is named. The other members of a sweep were trained before.
+        CheckpointFailed: the last checkpoint could not be saved; the SAE was written.
+        SystemExit: with `STOPPED` after SIGTERM or SIGUSR1, behind a checkpoint.
+        KeyboardInterrupt: after Ctrl-C, behind a checkpoint.
     """
     check_processes(config.mesh)
     store, configs = checked(config)
-    accelerator = start_accelerator(config)
-    try:
-        _train(configs, store, accelerator)
-    finally:
-        accelerator.end_training()
+    with StopVote() as stop:
+        accelerator = start_accelerator(config)
+        try:
+            _train(configs, store, accelerator, stop)
+        finally:
+            accelerator.end_training()
 
 
 def checked(config: TrainConfig) -> tuple[Store, dict[str, TrainConfig]]:
@@ -97,31 +104,34 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
     return config
 
 
-def _train(configs: dict[str, TrainConfig], store: Store, accelerator: Accelerator) -> None:
+def _train(configs: dict[str, TrainConfig], store: Store, accelerator: Accelerator, stop: StopVote) -> None:
     shared = next(iter(configs.values()))  # members differ in nothing that reading depends on
     assert shared.hook is not None
     mesh = build_mesh(shared.mesh, accelerator.num_processes, accelerator.device.type)
-    reader = BatchReader(
-        store,
-        shared.hook,
-        shared.batch_tokens,
-        shared.seed_of_order,
-        mesh.data.rank,
-        mesh.data.size,
-        shared.normalise,
-    )
-    try:
+    stop.group = mesh.aside()
+    with ExitStack() as stack:
+        reader = BatchReader(
+            store,
+            shared.hook,
+            shared.batch_tokens,
+            shared.seed_of_order,
+            mesh.data.rank,
+            mesh.data.size,
+            shared.normalise,
+        )
+        stack.callback(reader.close)  # else a thread that waits for rows would keep the process alive
         heldout = HeldoutCheck(store, shared.hook, reader.normalisation)
+        saver = stack.enter_context(
+            closing(Saver(Ranks(mesh.device_mesh, mesh.aside()), shared.checkpoint.asynchronous))
+        )
         runs: list[Run] = []
         for name, config in configs.items():
             with naming(name), all_stopped(run.clock for run in runs):
-                run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock(), name)
+                run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock(), saver, name)
             if run.nothing_left:
                 run.end()
                 say(f"{run.folder.path} is finished: nothing to do")
             else:
                 runs.append(run)
         if runs:
-            step_together(runs, reader, accelerator)
-    finally:
-        reader.close()  # else a thread that waits for rows would keep the process alive
+            step_together(runs, reader, accelerator, stop)

@@ -6,9 +6,12 @@ are measured, Adam moves the rows, the decoder's return to the unit sphere, and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from distsae.checkpoint import Streamed
 from distsae.kernels import AdamStep
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
@@ -100,12 +103,12 @@ class PlainEngine:
         for name, moment in zip(names, moments, strict=True):
             self._moments[name].write(rows, *moment, numbers.step)
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, object]) -> None:
         """Does nothing: `state` gave the live tensors, and whoever filled them has restored the engine."""
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor | Streamed]:
         """Returns Adam's steps and moments, as they are kept, as `adam.NAME.PARAMETER`."""
-        state: dict[str, Tensor] = {}
+        state: dict[str, Tensor | Streamed] = {}
         for name, moments in self._moments.items():
             state[f"adam.step.{name}"] = self._steps[name]
             state |= {f"adam.{part}.{name}": tensor for part, tensor in moments.state().items()}

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
-from distsae.checkpoint import facts_of, newest
-from distsae.errors import DistsaeError, TornData, WrongInput
+from distsae.checkpoint import JSON, Ranks, facts_of, newest, verify
+from distsae.errors import TornData, WrongInput
 from distsae.progress import say
 from distsae.store import Store
 from distsae.training.config import TrainConfig
@@ -27,59 +25,34 @@ class ResumePoint:
         step: steps done.
         facts: what was saved beside the tensors.
         finished: it is the end of the run, and the SAE of that end is there.
+        changes: what the config has now and had not then, in words.
     """
 
     path: Path
     step: int
     facts: dict[str, Any]
     finished: bool
+    changes: tuple[str, ...]
 
 
-def find_resume_point(config: TrainConfig, folder: RunFolder, store: Store) -> ResumePoint | None:
-    """Chooses the checkpoint to go on from; None starts from the beginning.
+def find_resume_point(config: TrainConfig, folder: RunFolder, store: Store, ranks: Ranks) -> ResumePoint | None:
+    """Chooses the checkpoint to go on from, the same on all ranks; None starts from the beginning. Collective.
 
-    Rank 0 chooses and tells the others: on a shared file system two ranks may not see the same newest checkpoint, and
-    a mixture of two steps would load without a word. Collective.
+    Every byte of it is read, each rank reading its part.
 
     Raises:
         WrongInput: on every rank: there is no checkpoint where `resume` says, it has another mathematics or another
             store, or `steps` is fewer than it has done.
-        TornData: on every rank: the checkpoint that `resume` names is damaged.
+        TornData: on every rank: the checkpoint that `resume` names is damaged, or for `auto` all are.
     """
-    if not dist.is_initialized():
-        return _choose(config, folder, store)
-    message: list[tuple[str, Any]] = [("", None)]
-    if dist.get_rank() == 0:
-        try:
-            message = [("found", _choose(config, folder, store))]
-        except DistsaeError as error:
-            message = [(type(error).__name__, str(error))]
-    dist.broadcast_object_list(message, src=0)
-    kind, content = message[0]
-    if kind != "found":
-        raise {"WrongInput": WrongInput, "TornData": TornData}.get(kind, DistsaeError)(content)
-    assert content is None or isinstance(content, ResumePoint)
-    return content
-
-
-def _choose(config: TrainConfig, folder: RunFolder, store: Store) -> ResumePoint | None:
     if config.resume == "none":
         return None
-    if config.resume == "auto":
-        path, refused = newest(folder.checkpoints)
-        for reason in refused:
-            say(f"not resumed from {folder.checkpoints}/{reason}")
-        if path is None:
-            return None
-    else:
-        path = Path(config.resume).expanduser()
-        if not path.is_dir():
-            raise WrongInput(
-                f"`resume` (={path}) must be auto, none or a checkpoint folder that exists; got nothing there"
-            )
-    step, saved = facts_of(path)
+    path = _newest(folder, ranks) if config.resume == "auto" else _named(config.resume, ranks)
+    if path is None:
+        return None
+    step, saved = _facts_of(path, ranks)
     facts: dict[str, Any] = dict(saved)
-    refuse_other_mathematics(facts["config"], config, str(path))
+    changes = refuse_other_mathematics(facts["config"], config, str(path))
     if facts["store_fingerprint"] != store.fingerprint:
         raise WrongInput(
             f"`store` (={store.path}) must be the one the run began with, {facts['store_fingerprint']}; got "
@@ -91,4 +64,32 @@ def _choose(config: TrainConfig, folder: RunFolder, store: Store) -> ResumePoint
             "earlier checkpoint into another `out`"
         )
     finished = step == config.steps and folder.holds_sae_of(step * config.batch_tokens)
-    return ResumePoint(path, step, facts, finished)
+    return ResumePoint(path, step, facts, finished, tuple(changes))
+
+
+def _newest(folder: RunFolder, ranks: Ranks) -> Path | None:
+    path, refused = newest(folder.checkpoints, ranks)
+    for reason in refused:
+        say(f"not resumed from {folder.checkpoints}/{reason}")
+    if path is None and refused:
+        # To begin anew would write over what days of training have left, and a person may be able to mend.
+        raise TornData(
+            f"none of the {len(refused)} checkpoints in {folder.checkpoints} is whole, see above; mend one, or remove "
+            "them to begin from step 0"
+        )
+    return path
+
+
+def _named(name: str, ranks: Ranks) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        raise WrongInput(f"`resume` (={path}) must be auto, none or a checkpoint folder that exists; got nothing there")
+    if problems := verify(path, ranks):
+        raise TornData(f"`resume` (={path}) must be a whole checkpoint; got a damaged one: {'; '.join(problems)}")
+    return path
+
+
+def _facts_of(path: Path, ranks: Ranks) -> tuple[int, dict[str, JSON]]:
+    found = ranks.only_first(lambda: facts_of(path))
+    assert found is not None
+    return found

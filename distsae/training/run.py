@@ -7,36 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from distsae import __version__
 from distsae.allocation import MutualSelector, Selector
 from distsae.batches import STREAMS, BatchReader
-from distsae.checkpoint import JSON, Shard, abandon_after, load, prune, save
+from distsae.checkpoint import JSON, Ranks, Saver, abandon_after, load
 from distsae.errors import NonFiniteScores
-from distsae.kernels import kernels_for, prefilter_wanted
-from distsae.losses import CollapseAlarms, Concentration, FiringStatistics, Underused
-from distsae.model import FeatureShard
+from distsae.losses import CollapseAlarms, Concentration, Underused
 from distsae.parallel import Mesh
 from distsae.progress import say
 from distsae.store import Store
 from distsae.training.accumulation import joined, micro_batches
 from distsae.training.config import TrainConfig
-from distsae.training.deepspeed_engine import DeepSpeedEngine
-from distsae.training.engine import Engine
 from distsae.training.finish import frozen_sae
 from distsae.training.frozen_gap import FrozenGap
 from distsae.training.heldout_check import HeldoutCheck, heldout_values
+from distsae.training.initial_state import initial_shard, initial_state
 from distsae.training.initial_weights import begin_from
 from distsae.training.launch import Tracking
 from distsae.training.metrics import Meter, TrainingClock
-from distsae.training.phases import Phases
-from distsae.training.plain_engine import PlainEngine
 from distsae.training.resume import ResumePoint, find_resume_point
+from distsae.training.run_checkpoints import RunCheckpoints
 from distsae.training.run_folder import RunFolder
 from distsae.training.selection_cost import SelectionCost, watched
-from distsae.training.state import TrainingState
 from distsae.training.step import training_step
-from distsae.training.thresholds import ThresholdTracker
 from distsae.training.unit_release import UnitRelease
-from distsae.training.weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -55,6 +49,7 @@ class Run:
         accelerator: device and tracking.
         heldout: measures on held-out rows.
         clock: of training.
+        saver: of checkpoints.
         name: of the run among those of a sweep; what it says begins with it.
 
     Attributes:
@@ -71,6 +66,7 @@ class Run:
         accelerator: Accelerator,
         heldout: HeldoutCheck,
         clock: TrainingClock,
+        saver: Saver,
         name: str = "",
     ) -> None:
         assert config.hook is not None
@@ -79,45 +75,21 @@ class Run:
         self.steps, self.hook, self.device = config.steps, config.hook, accelerator.device
         self.folder, self.done, self.name = RunFolder(config.out), 0, name
         self.track: Tracking = accelerator.log
-        d_sae, features = config.sae.d_sae, mesh.features(config.sae.d_sae)
         self.units = UnitRelease(store, reader.order, self.steps, self.folder.name)
-        self._point = find_resume_point(config, self.folder, store)
+        main = accelerator.is_main_process
+        self.checkpoints = RunCheckpoints(config.checkpoint, self.folder, self.units, saver, self._say, tidies=main)
+        self._point = find_resume_point(config, self.folder, store, Ranks(mesh.device_mesh))
         sealed = store.statistics(self.hook)
         self.mean = reader.normalisation.apply(sealed.mean.clone()).to(self.device)
         self.variance = sealed.variance * reader.normalisation.scale**2
-        shard = FeatureShard(
-            store.d_in(self.hook),
-            features,
-            self.mean.cpu(),
-            config.seed,
-            config.selection_mb,
-            kernels_for(config.kernels, self.device),
-            prefilter_wanted(config.prefilter, self.device),
-        ).to(self.device)
+        shard = initial_shard(config, self.mean, mesh, self.device)
         if config.init is not None and self._point is None:
-            begin_from(config.init, shard, d_sae, reader.normalisation)
-        auxiliary = config.auxiliary
-        self.state = TrainingState(
-            shard=shard,
-            engine=self._engine(shard),
-            phases=Phases(config, self.steps, self.mesh, self.device),
-            statistics=FiringStatistics(
-                len(features), auxiliary.window_tokens, auxiliary.dead_after_tokens, self.device
-            ),
-            thresholds=ThresholdTracker(len(features)),
-            underused=Underused.none(len(features)),
-            d_sae=d_sae,
-            average=WeightAverage(shard, config.ema_decay) if config.ema_decay is not None else None,
-        )
+            begin_from(config.init, shard, config.sae.d_sae, reader.normalisation)
+        self.state = initial_state(config, shard, mesh)
         self.alarms = CollapseAlarms(config.alarms)
-        self.aux_selector = MutualSelector(config.sae.k * auxiliary.k_per_k)
+        self.aux_selector = MutualSelector(config.sae.k * config.auxiliary.k_per_k)
         self.clock, self.heldout = clock, heldout
         self.meter = Meter(config.batch_tokens, clock)
-
-    def _engine(self, shard: FeatureShard) -> Engine:
-        if self.config.engine == "plain":
-            return PlainEngine(shard, self.mesh, self.config.optimizer, self.config.seed)
-        return DeepSpeedEngine(shard, self.mesh, self.config.optimizer, self.config.deepspeed)
 
     @property
     def nothing_left(self) -> bool:
@@ -221,9 +193,20 @@ class Run:
             self._save()
         return shown
 
+    def pause(self) -> None:
+        """Makes sure that there is a checkpoint of the last step, to go on from."""
+        if self.done and not self.checkpoints.saved(self.done):
+            self._save()
+        self.checkpoints.require()
+
     def finish(self) -> None:
-        """Freezes the rule and writes the SAE; the run cannot be stepped afterwards."""
+        """Freezes the rule and writes the SAE; the run cannot be stepped afterwards.
+
+        Raises:
+            CheckpointFailed: of the last step; the SAE was written.
+        """
         state = self.state
+        self.checkpoints.settle()
         del state.engine  # Adam's moments: twice the memory of the weights, which the end has a use for
         with state.final_weights():
             sae, gap = frozen_sae(self.config, self.store, state, self.mesh, self.reader)
@@ -233,6 +216,7 @@ class Run:
             self._say(gap.sentence())
             self._say(f"wrote {self.folder.sae}")
         self.end()
+        self.checkpoints.require()
 
     def _say(self, line: str) -> None:
         say(f"{self.name}: {line}" if self.name else line)
@@ -261,19 +245,20 @@ class Run:
         """Restores the checkpoint to go on from."""
         self.state.phases.restore(point.step, point.facts["switch_step"], self.state.statistics)
         tensors = self.state.tensors()
-        load(point.path, tensors, self.mesh.device_mesh)
-        self.state.engine.restore({name: t.local if isinstance(t, Shard) else t for name, t in tensors.items()})
+        load(point.path, tensors, self.mesh.device_mesh, checked=True)
+        self.state.engine.restore(tensors)
         self.state.underused = dataclasses.replace(self.state.underused, **point.facts["underused"])
         self.meter.restore(point.facts["meter"])
         self.alarms.restore(point.facts.get("alarms", []))  # older checkpoints have none
-        self._say(f"resumed from {point.path}, step {point.step}")
+        changes = f"; other than before: {', '.join(point.changes)}" if point.changes else ""
+        self._say(f"resumed from {point.path}, step {point.step}{changes}")
         if self.accelerator.is_main_process:
             for path in abandon_after(self.folder.checkpoints, point.step):
                 self._say(f"set aside a checkpoint of a later step as {path}")
         self.done = point.step
+        self.checkpoints.resumed(point.step)
 
     def _save(self) -> None:
-        done = self.done
         facts: dict[str, JSON] = {
             "store_fingerprint": self.store.fingerprint,
             "underused": {**self.state.underused.numbers()},
@@ -281,9 +266,6 @@ class Run:
             "alarms": [*self.alarms.state()],
             "switch_step": self.state.phases.switch_step,
             "config": self.config.stored(),
+            "distsae_version": __version__,
         }
-        save(self.folder.checkpoints, done, self.state.tensors(), facts, self.mesh.device_mesh)
-        if self.accelerator.is_main_process:
-            keep = self.config.checkpoint
-            prune(self.folder.checkpoints, keep.keep_last, keep.keep_every)
-            self.units.saved(done)
+        self.checkpoints.save(self.done, self.state.tensors(), facts)

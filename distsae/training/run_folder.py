@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ _MAY_CHANGE = (
     "prefilter",
 )
 """Keys that a resumed run may give another value; the store is compared by its fingerprint instead."""
+
+_UNSAID = ("store", "out", "resume")
 
 
 class RunFolder:
@@ -107,14 +110,23 @@ class RunFolder:
         with self._metrics.open("a") as file:
             file.write(json.dumps(values) + "\n")
 
+    def sync_metrics(self) -> None:
+        """Returns when the lines logged so far are on the disk."""
+        if self._metrics.is_file():
+            with self._metrics.open("rb") as file:
+                os.fsync(file.fileno())
 
-def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where: str) -> None:
+
+def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where: str) -> list[str]:
     """Refuses a config that would compute something else than the run that it is to continue.
 
     Args:
         before: the nested config that the run began with.
         config: the config now.
         where: where `before` was found, for the error.
+
+    Returns:
+        What differs and may, such as "`steps` 400 (was 200)"; paths and what only says how to begin are left out.
 
     Raises:
         WrongInput: a key differs that may not; both values are shown.
@@ -126,12 +138,18 @@ def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where:
     for values, other in ((old, new), (new, old)):
         if values["order_seed"] is None and other["order_seed"] is not None:
             values["order_seed"] = values["seed"]  # as a member of a sweep keeps it
+    changed: list[str] = []
     for key in sorted(old.keys() | new.keys()):
-        if key.split(".")[0] not in _MAY_CHANGE and old.get(key) != new.get(key):
+        if old.get(key) == new.get(key):
+            continue
+        if key.split(".")[0] not in _MAY_CHANGE:
             raise WrongInput(
                 f"`{key}` (={new.get(key)}) must stay what the run in {where} began with; got {old.get(key)} there; "
                 "choose another `out`, or give the old value"
             )
+        if key not in _UNSAID:
+            changed.append(f"`{key}` {new.get(key)} (was {old.get(key)})")
+    return changed
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from distsae.batches import BatchReader
 from distsae.errors import NonFiniteScores
+from distsae.exit_codes import STOPPED
 from distsae.progress import Progress, say
 from distsae.training.launch import start_tracking
 from distsae.training.metrics import all_stopped
 from distsae.training.run import Run
+from distsae.training.stopping import StopVote
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -21,13 +24,16 @@ Shown = dict[str, float | str]
 Result = TypeVar("Result")
 
 
-def step_together(runs: list[Run], reader: BatchReader, accelerator: Accelerator) -> None:
-    """Trains runs to their end. They may have stopped at different steps: each takes part from its own on. Collective.
+def step_together(runs: list[Run], reader: BatchReader, accelerator: Accelerator, stop: StopVote) -> None:
+    """Trains runs to their end, or until they are asked to stop. Collective.
+
+    They may have stopped at different steps before: each takes part from its own on.
 
     Args:
         runs: of as many steps and of the same order of rows, not yet begun; one that stops is taken out and forgotten.
         reader: of their batches.
         accelerator: device and tracking.
+        stop: says when to.
 
     Raises:
         NonFiniteScores: of the only run, at once; of members of a sweep, which are named, after the others have ended.
@@ -44,15 +50,28 @@ def step_together(runs: list[Run], reader: BatchReader, accelerator: Accelerator
         for step in range(done, steps):
             if not company.going:
                 break
+            stop.begin()
             due = [run for run in company.going if run.done == step]
             with all_stopped(run.clock for run in company.going if run not in due):
                 x = reader.batch(step).to(accelerator.device)
             shown = {run.name: company.attempt(run, run.step, x) for run in due}
             progress.advance(0, **_summary(shown))
             progress.advance(1)
+            if asked := stop.outcome():
+                _pause(company.going, asked, step + 1)
     for run in [*company.going]:
         company.attempt(run, run.finish)
     company.tell()
+
+
+def _pause(runs: list[Run], asked: signal.Signals, done: int) -> NoReturn:
+    """Leaves a checkpoint behind for each run and ends this process."""
+    for run in runs:
+        run.pause()
+    say(f"stopped by {asked.name} after {done:,} of {runs[0].steps:,} steps; the same command goes on")
+    if asked is signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(STOPPED)
 
 
 class _Company:

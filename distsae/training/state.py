@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distsae.checkpoint import Shard, State
+from distsae.checkpoint import Shard, State, Streamed
 from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
 from distsae.training.engine import Engine
@@ -51,7 +51,9 @@ class TrainingState:
 
     def tensors(self) -> State:
         """Returns the live tensors by name; filling them restores the run."""
-        local: dict[str, Tensor] = {name: parameter.detach() for name, parameter in self.shard.named_parameters()}
+        local: dict[str, Tensor | Streamed] = {
+            name: parameter.detach() for name, parameter in self.shard.named_parameters()
+        }
         local |= self.engine.state()
         local |= self.thresholds.state()
         local |= {f"firing.{name}": tensor for name, tensor in self.statistics.state().items()}
@@ -60,6 +62,6 @@ class TrainingState:
         local["underused.members"] = self.underused.members.view(torch.uint8)
         state: State = {}
         for name, tensor in local.items():
-            replicated = name in _REPLICATED or tensor.dim() == 0
+            replicated = name in _REPLICATED or not tensor.shape
             state[name] = tensor if replicated else Shard(tensor, self.shard.features.start, self.d_sae)
         return state

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from distsae.batches import BatchReader
+from distsae.checkpoint import Ranks, Saver
 from distsae.parallel import build_mesh
 from distsae.store import Store
 from distsae.training import TrainConfig
@@ -45,7 +46,8 @@ def stepped(config: TrainConfig) -> Iterator[Callable[[], Taken]]:
     reader = BatchReader(store, config.hook, config.batch_tokens, config.seed, 0, 1, config.normalise)
     try:
         heldout = HeldoutCheck(store, config.hook, reader.normalisation)
-        run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock())
+        saver = Saver(Ranks(mesh.device_mesh), config.checkpoint.asynchronous)
+        run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock(), saver)
         run.begin()
         start_tracking(accelerator, config)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import MutualSelector
+from distsae.checkpoint import Streamed
 from distsae.errors import DistsaeError
 from distsae.parallel import Mesh, MeshConfig, build_mesh
 from distsae.training import OptimizerConfig, PlainEngine, training_step
@@ -49,12 +50,18 @@ def _train(mesh: Mesh, engines: list[DeepSpeedConfig | None]) -> tuple[list[tupl
         if state is not None:
             live = engine.state()
             assert live.keys() == state.keys()
-            for name, tensor in live.items():
-                assert tensor.shape == state[name].shape
-                tensor.copy_(state[name])
+            for name, value in live.items():
+                assert tuple(value.shape) == tuple(state[name].shape)
+                if isinstance(value, Streamed):
+                    value.write(state[name])
+                else:
+                    value.copy_(state[name])
             engine.restore(live)
         found += _steps(mesh, shard, engine, 5 * place, 5 * place + 5)
-        state = {name: tensor.clone() for name, tensor in engine.state().items()}
+        state = {
+            name: value.read() if isinstance(value, Streamed) else value.clone()
+            for name, value in engine.state().items()
+        }
     weights = {
         name: parameter.detach().clone() if name == "b_dec" else torch.cat(mesh.feature.gather(parameter.detach()))
         for name, parameter in shard.named_parameters()

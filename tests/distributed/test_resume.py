@@ -47,7 +47,7 @@ def _train(mesh: Mesh, allocation: str, folder: Path, first: int, last: int) -> 
         state.phases.restore(first, None, state.statistics)
         tensors = state.tensors()
         load(folder / f"step-{first:08d}", tensors, mesh.device_mesh)
-        state.engine.restore({name: t.local if isinstance(t, Shard) else t for name, t in tensors.items()})
+        state.engine.restore(tensors)
     for step in range(first, last):
         state.phases.prepare(step, state.statistics)
         state.phases.grant(TOKENS)

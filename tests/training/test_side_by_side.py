@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from distsae.cli.main import main
-from distsae.training import OptimizerConfig, SweepConfig, run, side_by_side, train
+from distsae.exit_codes import DIVERGED
+from distsae.training import OptimizerConfig, SweepConfig, side_by_side, train
+from distsae.training.run_checkpoints import RunCheckpoints
 
 from .test_loop import STEPS, STOP, config_of, metrics, state
 
@@ -73,16 +75,16 @@ def test_a_sweep_that_was_interrupted_goes_on(swept, tmp_path, monkeypatch, caps
     """Two members have saved step 15, the others nothing; a fifth has ended before, a sixth is new."""
     straight, out = Path(swept[0].out), tmp_path / "sweep"
     config = dataclasses.replace(swept[0], out=str(out))
-    saves, save = [], run.save
+    saves, save = [], RunCheckpoints.save
 
-    def dies(folder, *arguments):
-        saves.append(folder)
+    def dies(checkpoints, *arguments):
+        saves.append(checkpoints)
         if len(saves) == 3:
             raise KeyboardInterrupt
-        return save(folder, *arguments)
+        save(checkpoints, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "save", dies)
+        patch.setattr(RunCheckpoints, "save", dies)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     steps = [len(list((out / name / "checkpoints").glob("step-*"))) for name in NAMES]
@@ -116,7 +118,7 @@ def test_a_member_that_diverges_stops_alone(tiny_store, tmp_path, capsys):
     arguments = ["train", "--store", str(tiny_store), "--hook", "blocks.1.resid_post", "--batch_tokens", "256"]
     arguments += ["--steps", "6", "--sae.d_sae", "64", "--sae.k", "4", "--wandb", "off", "--checkpoint.every", "1"]
     arguments += ["--optimizer.warmup_share", str(base.optimizer.warmup_share), "--log_every", "1"]
-    assert main([*arguments, "--out", str(tmp_path / "sweep"), "--sweep.lr", "[1e38,2e-3]"]) == 1
+    assert main([*arguments, "--out", str(tmp_path / "sweep"), "--sweep.lr", "[1e38,2e-3]"]) == DIVERGED
     said = capsys.readouterr().err
     assert "lr-1e+38: stopped: step" in said
     assert "distsae: error: 1 of 2 members of the sweep stopped: lr-1e+38: step" in said

@@ -1,0 +1,88 @@
+"""A run's checkpoints: when one is done old ones may go, and when one fails the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from distsae.checkpoint import JSON, CheckpointFailed, Saver, State, prune
+from distsae.training.config import CheckpointConfig
+from distsae.training.run_folder import RunFolder
+from distsae.training.unit_release import UnitRelease
+
+__all__ = ["RunCheckpoints"]
+
+
+class RunCheckpoints:
+    """Saves the states of one run.
+
+    Args:
+        config: which to keep.
+        folder: of the run.
+        units: hear of each checkpoint.
+        saver: of the job, which the members of a sweep share.
+        say: tells people, on the main process only.
+        tidies: whether this process looks after what all of them share.
+    """
+
+    def __init__(
+        self,
+        config: CheckpointConfig,
+        folder: RunFolder,
+        units: UnitRelease,
+        saver: Saver,
+        say: Callable[[str], None],
+        *,
+        tidies: bool,
+    ) -> None:
+        self._config, self._folder, self._units, self._saver = config, folder, units, saver
+        self._say, self._tidies = say, tidies
+        self._failure: CheckpointFailed | None = None
+        self._last: int | None = None
+
+    def save(self, done: int, state: State, facts: Mapping[str, JSON]) -> None:
+        """Begins to save the state after `done` steps. Collective.
+
+        Raises:
+            CheckpointFailed: at the end of a window of a bounded store, whose producers wait for the checkpoint.
+        """
+        self._last = done
+        self._saver.save(self._folder.checkpoints, done, state, facts, partial(self._ended, done))
+        if self._units.due(done):
+            self.require()
+
+    def resumed(self, done: int) -> None:
+        """There is a checkpoint of `done` steps already."""
+        self._last = done
+
+    def saved(self, done: int) -> bool:
+        """Says whether the last state that was saved, or tried to be, is that of `done` steps."""
+        return self._last == done
+
+    def settle(self) -> None:
+        """Returns when the last save has ended, and its memory is free."""
+        self._saver.settle()
+
+    def require(self) -> None:
+        """Returns when the last state is on the disk.
+
+        Raises:
+            CheckpointFailed: it could not be saved.
+        """
+        self._saver.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _ended(self, done: int, failure: CheckpointFailed | None) -> None:
+        self._failure = failure
+        if not self._tidies:
+            return
+        if failure is not None:
+            self._say(f"warning: {failure}; training goes on, and tries again at its next checkpoint")
+            return
+        try:
+            self._folder.sync_metrics()
+            prune(self._folder.checkpoints, self._config.keep_last, self._config.keep_every)
+        except OSError as error:
+            self._say(f"warning: old checkpoints of {self._folder.checkpoints} could not be deleted: {error}")
+        self._units.saved(done)

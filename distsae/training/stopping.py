@@ -1,0 +1,80 @@
+"""Stopping when asked, on all ranks behind the same step.
+
+A scheduler's signal may reach one process of the job or all of them, in the middle of anything, once or twice. It is
+only noted. Each step carries a vote: an all-reduce of one number, under way while the step computes, tells every rank
+whether any was asked before the step began.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import ExitStack
+from types import TracebackType
+
+import torch
+import torch.distributed as dist
+
+from distsae.progress import say
+from distsae.signals import listening
+
+__all__ = ["StopVote"]
+
+_PATIENCE = 2.0
+"""Seconds after a Ctrl-C in which another one is taken for the same: launchers pass on what the terminal sent too."""
+
+
+class StopVote:
+    """Listens to SIGTERM, SIGUSR1 and SIGINT (Ctrl-C) until the `with` block ends, in the main thread.
+
+    A second Ctrl-C ends the process there and then. Other signals may come as often as they like.
+
+    Attributes:
+        group: of all processes, to vote in, and for nothing else; None for one process.
+    """
+
+    def __init__(self) -> None:
+        self.group: dist.ProcessGroup | None = None
+        self._asked: signal.Signals | None = None
+        self._asked_at = 0.0
+        self._told = False
+        self._ballot = torch.zeros((), dtype=torch.int64)
+        self._voting: dist.Work | None = None
+        self._listening = ExitStack()
+
+    def __enter__(self) -> StopVote:
+        # SIGUSR1 may be ignored, so that the launcher does not die of it; it is for us.
+        heeded = [signal.SIGTERM, signal.SIGUSR1]
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a job in the background
+            heeded.append(signal.SIGINT)
+        self._listening.enter_context(listening(heeded, self._note))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listening.close()
+
+    def begin(self) -> None:
+        """Begins the vote of a step; every rank calls it, and then `outcome`."""
+        if self._asked is not None and not self._told:
+            self._told = True
+            again = "; again to end at once, without a checkpoint" if self._asked is signal.SIGINT else ""
+            say(f"{self._asked.name}: stopping after this step, behind a checkpoint{again}")
+        self._ballot.fill_(self._asked or 0)
+        if self.group is not None:
+            self._voting = dist.all_reduce(self._ballot, dist.ReduceOp.MAX, self.group, async_op=True)
+
+    def outcome(self) -> signal.Signals | None:
+        """Returns the signal that some rank had got when the vote began; None if none had."""
+        if self._voting is not None:
+            self._voting.wait()
+            self._voting = None
+        return signal.Signals(int(self._ballot)) if self._ballot else None
+
+    def _note(self, number: signal.Signals) -> None:
+        now = time.monotonic()
+        if number is self._asked is signal.SIGINT and now > self._asked_at + _PATIENCE:
+            raise KeyboardInterrupt
+        if self._asked is None or number > self._asked:
+            self._asked, self._asked_at = number, now

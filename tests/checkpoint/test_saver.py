@@ -1,0 +1,143 @@
+"""A thread saves what the state was, one checkpoint after the other, and tells how it ended."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from distsae.checkpoint import CheckpointFailed, Ranks, Saver, Shard, load, saver, verify
+from distsae.checkpoint.saving import save_snapshot
+from distsae.errors import WrongInput
+
+from .samples import FACTS, World, blank, cut, run_worlds, same, whole
+
+
+class _Gate:
+    """Holds saves up until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened, self.threads = threading.Event(), []
+        monkeypatch.setattr(saver, "save_snapshot", self._held)
+
+    def _held(self, *arguments: object) -> Path:
+        self.threads.append(threading.current_thread())
+        assert self.opened.wait(60)
+        return save_snapshot(*arguments)
+
+
+def test_the_state_may_change_while_it_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, ended = _Gate(monkeypatch), []
+    going = Saver(Ranks(None), asynchronous=True)
+    state = cut(whole(1), 1, 0)
+    going.save(tmp_path, 1, state, FACTS, ended.append)
+    for value in state.values():
+        (value.local if isinstance(value, Shard) else value).fill_(1)
+    assert ended == []
+    assert list(tmp_path.iterdir()) == []
+    gate.opened.set()
+    going.close()
+    assert ended == [None]
+    assert gate.threads[0] is not threading.main_thread()
+    mine = blank()
+    assert load(tmp_path / "step-00000001", mine) == FACTS
+    assert same(mine, cut(whole(1), 1, 0))
+
+
+def test_the_next_save_waits_for_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, order = _Gate(monkeypatch), []
+    going, weights = Saver(Ranks(None), asynchronous=True), torch.zeros(3)
+    going.save(tmp_path, 1, {"w": weights}, {}, lambda _: order.append(1))
+    weights += 1
+
+    def second() -> None:
+        going.save(tmp_path, 2, {"w": weights}, {}, lambda _: order.append(2))
+        order.append("begun")
+
+    other = threading.Thread(target=second)
+    other.start()
+    assert len(gate.threads) == 1
+    gate.opened.set()
+    other.join()
+    going.wait()
+    assert order.index(1) < order.index("begun")
+    assert order[-1] in (2, "begun")
+    for step, value in ((1, 0.0), (2, 1.0)):  # the copy of the second has not overwritten the first
+        found = {"w": torch.full((3,), 9.0)}
+        load(tmp_path / f"step-{step:08d}", found)
+        assert torch.equal(found["w"], torch.full((3,), value))
+    going.close()
+
+
+def test_without_a_thread_it_is_there_when_save_returns(tmp_path: Path) -> None:
+    ended: list[CheckpointFailed | None] = []
+    going = Saver(Ranks(None), asynchronous=False)
+    going.save(tmp_path, 1, cut(whole(1), 1, 0), FACTS, ended.append)
+    assert ended == [None]
+    assert verify(tmp_path / "step-00000001") == []
+    going.close()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_full_disk_is_told_and_the_next_save_tries_again(tmp_path: Path, asynchronous: bool) -> None:
+    ended: list[CheckpointFailed | None] = []
+    going = Saver(Ranks(None), asynchronous=asynchronous)
+    going.save(tmp_path, 1, {"w": torch.zeros(3)}, {}, ended.append)
+    going.wait()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        going.save(tmp_path, 2, {"big": torch.zeros(1 << 20)}, {}, ended.append)
+        going.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert ended[0] is None
+    assert "step 2 could not be completed" in str(ended[1])
+    assert "it needs 4,194,304 bytes in" in str(ended[1])
+    assert {path.name for path in tmp_path.iterdir()} == {"step-00000001", "latest"}
+    going.save(tmp_path, 3, {"big": torch.zeros(1 << 20)}, {}, ended.append)
+    going.close()
+    assert ended[2] is None
+    assert {path.name for path in tmp_path.iterdir()} == {"step-00000001", "step-00000003", "latest"}
+
+
+def test_a_mistake_is_raised_where_somebody_waits(tmp_path: Path) -> None:
+    ended: list[CheckpointFailed | None] = []
+    going = Saver(Ranks(None), asynchronous=True)
+    going.save(tmp_path, 1, {"w": torch.zeros(3, dtype=torch.complex64)}, {}, ended.append)
+    with pytest.raises(WrongInput, match="`w` must have one of the dtypes"):
+        going.wait()
+    going.close()
+    assert ended == []
+
+
+def _beside_training(rank: int, folder: Path) -> None:
+    """Two ranks save 2x1 in threads while they go on with collectives of their own."""
+    torch.set_num_threads(1)
+    with World(rank, folder, 2, 1) as mesh:
+        assert mesh is not None
+        group = torch.distributed.new_group(backend="gloo")
+        going, ended = Saver(Ranks(mesh, group), asynchronous=True), []
+        for step in range(1, 6):
+            state = cut(whole(step), 1, 0)
+            going.save(folder / "checkpoints", step, state, {**FACTS, "step": step}, ended.append)
+            for number in range(20):
+                total = torch.full((100,), float(rank + number))
+                torch.distributed.all_reduce(total)
+                assert float(total[0]) == 2 * number + 1
+                if number == 10:
+                    for value in state.values():
+                        (value.local if isinstance(value, Shard) else value).zero_()
+        going.close()
+        assert ended == [None] * 5
+        for step in range(1, 6):
+            mine = blank()
+            assert load(folder / "checkpoints" / f"step-{step:08d}", mine, mesh) == {**FACTS, "step": step}
+            assert same(mine, cut(whole(step), 1, 0))
+
+
+def test_ranks_save_in_threads_while_they_train(tmp_path: Path) -> None:
+    run_worlds(2, _beside_training, tmp_path)

@@ -1,0 +1,48 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from distsae.signals import listening
+
+NUMBERS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+def test_hears_until_the_block_ends_and_leaves_what_was_before():
+    heard = []
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        with listening(NUMBERS, heard.append) as listened:
+            assert listened == [*NUMBERS]
+            for number in (*NUMBERS, signal.SIGUSR1):
+                os.kill(os.getpid(), number)
+        assert heard == [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR1]
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_it_calls_may_raise_and_the_handlers_are_restored():
+    before = [signal.getsignal(number) for number in NUMBERS]
+
+    def refuse(number):
+        raise SystemExit(128 + number)
+
+    with pytest.raises(SystemExit), listening(NUMBERS, refuse):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert [signal.getsignal(number) for number in NUMBERS] == before
+
+
+def test_another_thread_hears_nothing():
+    before, found = [signal.getsignal(number) for number in NUMBERS], []
+
+    def work():
+        with listening(NUMBERS, found.append) as listened:
+            found.append(listened)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [[]]
+    assert [signal.getsignal(number) for number in NUMBERS] == before
