@@ -105,7 +105,7 @@ class Run:
             self._resume(self._point)
         if self.accelerator.is_main_process:
             self.folder.write_config(self.config)
-            self.folder.keep_metrics_until(self.done)
+            self.folder.metrics.keep_until(self.done)
             self.units.begin(min(self.done, self.steps - 1))
 
     def introduce(self) -> None:
@@ -236,8 +236,8 @@ class Run:
             return self.heldout.measure(state.shard, self.config, state.phases, state.thresholds, self.mesh)
 
     def _log(self, values: dict[str, Any]) -> None:
-        if self.accelerator.is_main_process:
-            self.folder.log(values)
+        if self.accelerator.is_main_process and (warning := self.folder.metrics.append(values)):
+            self._say(warning)
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
         self.track(numbers, values["step"])
 

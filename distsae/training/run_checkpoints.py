@@ -81,7 +81,7 @@ class RunCheckpoints:
             self._say(f"warning: {failure}; training goes on, and tries again at its next checkpoint")
             return
         try:
-            self._folder.sync_metrics()
+            self._folder.metrics.sync()
             prune(self._folder.checkpoints, self._config.keep_last, self._config.keep_every)
         except OSError as error:
             self._say(f"warning: old checkpoints of {self._folder.checkpoints} could not be deleted: {error}")

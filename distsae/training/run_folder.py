@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import yaml
 
 from distsae.errors import WrongInput
 from distsae.training.config import TrainConfig
+from distsae.training.metrics_file import MetricsFile
 
 __all__ = ["RunFolder", "refuse_other_mathematics"]
 
@@ -49,7 +49,7 @@ class RunFolder:
         self.sae = self.path / "sae"
         self.name = str(self.path.resolve())
         self._config = self.path / "config.yaml"
-        self._metrics = self.path / "metrics.jsonl"
+        self.metrics = MetricsFile(self.path / "metrics.jsonl")
         self._frozen_rule = self.path / "frozen_rule.json"
 
     @property
@@ -95,27 +95,6 @@ class RunFolder:
         fresh.write_text(json.dumps(values, indent=2) + "\n")
         fresh.replace(self._frozen_rule)
 
-    def keep_metrics_until(self, step: int) -> None:
-        """Drops the lines of steps after `step`, which a resumed run will write again."""
-        if not self._metrics.is_file():
-            return
-        lines = self._metrics.read_text().splitlines()
-        kept = [line for line in lines if _step_of(line) is not None and (_step_of(line) or 0) <= step]
-        fresh = self._metrics.with_suffix(".tmp")
-        fresh.write_text("".join(f"{line}\n" for line in kept))
-        fresh.replace(self._metrics)
-
-    def log(self, values: dict[str, Any]) -> None:
-        """Appends one line to metrics.jsonl."""
-        with self._metrics.open("a") as file:
-            file.write(json.dumps(values) + "\n")
-
-    def sync_metrics(self) -> None:
-        """Returns when the lines logged so far are on the disk."""
-        if self._metrics.is_file():
-            with self._metrics.open("rb") as file:
-                os.fsync(file.fileno())
-
 
 def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where: str) -> list[str]:
     """Refuses a config that would compute something else than the run that it is to continue.
@@ -157,11 +136,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
     return flat
-
-
-def _step_of(line: str) -> int | None:
-    """Returns the step of a metrics line; None for one that a kill has cut short."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return None

@@ -1,7 +1,6 @@
 """A run folder holds one run: other settings are refused, metrics are cut back on resume."""
 
 import dataclasses
-import json
 
 import pytest
 import torch
@@ -74,20 +73,6 @@ def test_small_numbers_survive_the_yaml(config, tmp_path):
     folder = RunFolder(tmp_path / "small")
     folder.write_config(small)
     folder.check(small)
-
-
-def test_metrics_after_the_checkpoint_are_dropped(folder, config):
-    for step in range(1, 7):
-        folder.log({"step": step, "loss": 1 / step})
-    file = folder.path / "metrics.jsonl"
-    with file.open("a") as end:
-        end.write('{"step": 7, "lo')  # a kill in the midst of a line
-    folder.keep_metrics_until(4)
-    folder.log({"step": 5, "loss": 0.0})
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
-    assert lines[3] == {"step": 4, "loss": 0.25}
-    assert [path.name for path in folder.path.iterdir() if path.suffix == ".tmp"] == []
 
 
 def test_a_kill_while_the_config_is_written_leaves_the_old_one(folder, config, monkeypatch):
