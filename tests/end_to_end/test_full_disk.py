@@ -6,9 +6,6 @@ uninterrupted store has at some moment is the size at which the disk is full at 
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,42 +15,9 @@ from distsae.cli.main import main
 from distsae.errors import WrongInput
 from distsae.store import Store
 from tests.end_to_end.producers import NO_HARM, Job, committed, compare, read_rows, read_unit, run_distsae
+from tests.end_to_end.small_disk import LARGE, PAGE, disk
 
-_PAGE = 4096
-_LARGE = 256 << 20
-
-
-class SmallDisk:
-    """A mounted tmpfs."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def resize(self, size: int) -> None:
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.path)], check=True)
-
-    def fill(self) -> Path:
-        """Takes every byte that is left, for a file beside the store."""
-        ballast = self.path / "ballast"
-        disk = os.statvfs(self.path)
-        with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize)
-        return ballast
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    path = tmp_path / "disk"
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={_LARGE}", "tmpfs", str(path)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield SmallDisk(path)
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
+__all__ = ["disk"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +43,7 @@ def room_for(good: Path, moment: str) -> int:
     contexts, begun = _pages(*good.glob("contexts/*/*")), _pages(good / "attributes.json")
     records = committed(good)
     attempts = [_pages(*(good / "data" / record.stem).rglob("*")) for record in records]
-    claim = _PAGE
+    claim = PAGE
     if moment == "tokenising":
         return contexts // 2
     if moment == "unit":
@@ -104,7 +68,7 @@ def test_full_while(moment, disk, job, good, capfd):
     _nothing_half_done(out, good)
 
     before = {record: record.stat().st_mtime_ns for record in done}
-    disk.resize(_LARGE)
+    disk.resize(LARGE)
     assert main(job.arguments(out)) == 0
     assert {record: record.stat().st_mtime_ns for record in done} == before
     _whole(out, good)
@@ -123,7 +87,7 @@ def test_started_again_on_a_full_disk(disk, job, good):
     _nothing_half_done(out, good)
 
     ballast.unlink()
-    disk.resize(_LARGE)
+    disk.resize(LARGE)
     ended = run_distsae(job.arguments(out), seconds=60)  # it must not wait for what the failed ones claimed
     assert ended.returncode == 0, ended.stderr
     _whole(out, good)
@@ -160,13 +124,13 @@ def _whole(out: Path, good: Path) -> None:
 
 
 def _pages(*files: Path) -> int:
-    return sum(-(-file.stat().st_size // _PAGE) * _PAGE for file in files if file.is_file())
+    return sum(-(-file.stat().st_size // PAGE) * PAGE for file in files if file.is_file())
 
 
 def _half(file: Path) -> int:
-    pages = _pages(file) // _PAGE
+    pages = _pages(file) // PAGE
     assert pages >= 4, f"{file} is too short to be cut by a disk that is full to a page"
-    return pages // 2 * _PAGE
+    return pages // 2 * PAGE
 
 
 def _sizes(unit: Path) -> dict[str, int]:
