@@ -61,11 +61,11 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
 
 
 def start_tracking(accelerator: Accelerator, config: TrainConfig, member: str = "") -> Tracking:
-    """Opens a wandb run, online when the user is logged in and `wandb` is auto.
+    """Opens a wandb run, online when the user is logged in and `wandb` is auto; a resumed run goes on in its own.
 
     Args:
         accelerator: closes it at the end.
-        config: the run.
+        config: the run, whose folder is there.
         member: name of the run in a sweep, whose members have a wandb run each, in one group.
 
     Returns:
@@ -77,6 +77,8 @@ def start_tracking(accelerator: Accelerator, config: TrainConfig, member: str = 
     if accelerator.is_main_process and mode == "auto":
         mode = "online" if _logged_in() else "offline"
     wanted: dict[str, Any] = {"mode": mode, "dir": config.out, "settings": {"silent": True}}
+    if accelerator.is_main_process:
+        wanted |= {"id": RunFolder(config.out).tracking_id(), "resume": "allow"}
     if not member:
         accelerator.init_trackers("distsae", config=config.stored(), init_kwargs={"wandb": wanted})
         return cast("Tracking", accelerator.log)

@@ -1,8 +1,9 @@
-"""The run folder: `config.yaml`, `metrics.jsonl`, `checkpoints/`, `sae/`, `frozen_rule.json`."""
+"""The run folder: `config.yaml`, `metrics.jsonl`, `checkpoints/`, `sae/`, `frozen_rule.json`, `wandb_id`."""
 
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class RunFolder:
         self.name = str(self.path.resolve())
         self._config = self.path / "config.yaml"
         self.metrics = MetricsFile(self.path / "metrics.jsonl")
+        self._tracking_id = self.path / "wandb_id"
         self._frozen_rule = self.path / "frozen_rule.json"
 
     @property
@@ -81,6 +83,12 @@ class RunFolder:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return False
         return bool(seen == tokens) and (self.sae / "sae.safetensors").is_file()
+
+    def tracking_id(self) -> str:
+        """Returns what wandb knows the run by, from its first process to its last."""
+        if not self._tracking_id.is_file():
+            self._tracking_id.write_text(uuid.uuid4().hex[:12] + "\n")
+        return self._tracking_id.read_text().strip()
 
     def write_config(self, config: TrainConfig) -> None:
         """Writes every key but `sweep`, defaults included; a kill leaves the old file or the new one."""

@@ -75,6 +75,14 @@ def test_small_numbers_survive_the_yaml(config, tmp_path):
     folder.check(small)
 
 
+def test_wandb_knows_a_run_by_one_name(folder, tmp_path):
+    name = folder.tracking_id()
+    assert RunFolder(folder.path).tracking_id() == name
+    other = RunFolder(tmp_path / "other")
+    other.path.mkdir()
+    assert other.tracking_id() != name
+
+
 def test_a_kill_while_the_config_is_written_leaves_the_old_one(folder, config, monkeypatch):
     before = (folder.path / "config.yaml").read_text()
 

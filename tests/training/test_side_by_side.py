@@ -161,3 +161,12 @@ def test_every_member_has_a_wandb_run_of_its_own(tiny_store, tmp_path, monkeypat
         assert losses[name] in log.read_bytes()
         assert losses[other] not in log.read_bytes()
         assert name.encode() in log.read_bytes()
+
+
+def test_a_resumed_run_goes_on_in_its_wandb_run(tiny_store, tmp_path):
+    out = tmp_path / "run"
+    for steps in (4, 8):
+        train(config_of(tiny_store, out, steps=steps, wandb="offline"))
+    folders = list((out / "wandb").glob("offline-run-*"))
+    assert len(folders) == 2
+    assert {folder.name.rsplit("-", 1)[1] for folder in folders} == {(out / "wandb_id").read_text().strip()}
