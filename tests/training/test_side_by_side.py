@@ -167,6 +167,6 @@ def test_a_resumed_run_goes_on_in_its_wandb_run(tiny_store, tmp_path):
     out = tmp_path / "run"
     for steps in (4, 8):
         train(config_of(tiny_store, out, steps=steps, wandb="offline"))
-    folders = list((out / "wandb").glob("offline-run-*"))
-    assert len(folders) == 2
-    assert {folder.name.rsplit("-", 1)[1] for folder in folders} == {(out / "wandb_id").read_text().strip()}
+    name = (out / "wandb_id").read_text().strip()
+    logs = [log.name for log in (out / "wandb").glob("offline-run-*/*.wandb")]
+    assert logs == [f"run-{name}.wandb"] * 2
