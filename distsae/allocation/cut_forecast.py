@@ -28,22 +28,25 @@ class CutForecast:
 
     A forecast decides only how much is held and how finely it is counted; a wrong one costs another pass over the
     encoder, or one more collective.
+
+    Attributes:
+        cut: that the next one is expected near; None without a forecast.
     """
 
     def __init__(self) -> None:
-        self._cut: float | None = None
+        self.cut: float | None = None
 
     @property
     def lower(self) -> float:
         """Scores under this bound, an fp32 number, need not be held; 0 without a forecast."""
-        return score_of(bits_of((1 - _REACH) * self._cut)) if self._cut is not None else 0.0
+        return score_of(bits_of((1 - _REACH) * self.cut)) if self.cut is not None else 0.0
 
     def interval(self) -> tuple[int, int]:
         """Returns the bits `[low, high)` of the scores among which the cut is expected; all without a forecast."""
-        if self._cut is None:
+        if self.cut is None:
             return 0, ALL_BITS
-        return bits_of(self.lower), bits_of((1 + _REACH) * self._cut) + 1
+        return bits_of(self.lower), bits_of((1 + _REACH) * self.cut) + 1
 
     def learn(self, cut: float | None) -> None:
         """Takes the cut of the batch; None if there was none, which forgets the last one too."""
-        self._cut = cut
+        self.cut = cut

@@ -20,10 +20,13 @@ class CandidateExchange:
 
     Each message has room for a little more than the longest part of the last exchanges, so that one collective of
     equal messages carries everything; what does not fit travels in a second one.
+
+    Attributes:
+        room: numbers that the next message has room for, the same on all ranks that exchange; any number will do.
     """
 
     def __init__(self) -> None:
-        self._room = 0
+        self.room = 0
 
     def gather(self, group: Collective, body: Tensor) -> list[Tensor]:
         """Returns all ranks' bodies in rank order; collective.
@@ -32,17 +35,17 @@ class CandidateExchange:
             group: the ranks that exchange.
             body: int32 `[any]`, for example the bits of fp32 scores.
         """
-        message = body.new_zeros(1 + self._room)
+        message = body.new_zeros(1 + self.room)
         message[0] = body.numel()
-        message[1 : 1 + body.numel()] = body[: self._room]
+        message[1 : 1 + body.numel()] = body[: self.room]
         parts = group.stack(message)
         sizes: list[int] = parts[:, 0].tolist()
         longest = max(sizes)
-        if longest > self._room:
-            rest = body.new_zeros(longest - self._room)
-            rest[: max(body.numel() - self._room, 0)] = body[self._room :]
+        if longest > self.room:
+            rest = body.new_zeros(longest - self.room)
+            rest[: max(body.numel() - self.room, 0)] = body[self.room :]
             parts = torch.cat([parts, group.stack(rest)], dim=1)
-        self._room = max(int(_SLACK * longest) + _SPARE, int(_SHRINK * self._room))
+        self.room = max(int(_SLACK * longest) + _SPARE, int(_SHRINK * self.room))
         return [part[1 : 1 + size] for part, size in zip(parts, sizes, strict=True)]
 
 

@@ -6,6 +6,8 @@ meet. Data ranks hold other tokens of the same features: they gather their picks
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -44,6 +46,18 @@ class FeatureSelector:
         self._exchange = CandidateExchange()
         self._quotas = torch.zeros(d_sae_local, dtype=torch.long)
         self._bounds = torch.zeros(d_sae_local)
+
+    def state(self) -> dict[str, float | None]:
+        """Returns what the last batches let it expect of the next; the same on all ranks that select together.
+
+        The features' lower bounds are not: they are of one data rank's tokens. They save this rank's time alone, and
+        are guessed anew.
+        """
+        return {"room": self._exchange.room}
+
+    def restore(self, state: Mapping[str, float | None]) -> None:
+        """Expects what a selector of this rule did, on whatever mesh; it saves effort and changes no selection."""
+        self._exchange.room = int(state.get("room") or 0)
 
     def grant(self, quotas: Tensor) -> None:
         """Sets the whole matches of each local feature in the next global batch, int64 `[d_sae_local]`."""

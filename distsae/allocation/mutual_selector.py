@@ -9,6 +9,8 @@ the batch is offered again without one. Equal scores at the cut go to the smalle
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -47,6 +49,14 @@ class MutualSelector:
         self.cut: float | None = None
         self.shortfall = self.second_passes = 0
         self._forecast = CutForecast()
+
+    def state(self) -> dict[str, float | None]:
+        """Returns what the last batches let it expect of the next; the same on all ranks that select together."""
+        return {"cut": self._forecast.cut}
+
+    def restore(self, state: Mapping[str, float | None]) -> None:
+        """Expects what a selector of this rule did, on whatever mesh; it saves effort and changes no selection."""
+        self._forecast.learn(state.get("cut"))
 
     def begin(self, place: Place, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""

@@ -6,6 +6,8 @@ each token's cut, which prunes their candidates, and gather the rest; data ranks
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,14 @@ class TokenSelector:
         self.k = k
         self.shortfall = 0
         self._exchange = CandidateExchange()
+
+    def state(self) -> dict[str, float | None]:
+        """Returns what the last batches let it expect of the next; the same on all ranks that select together."""
+        return {"room": self._exchange.room}
+
+    def restore(self, state: Mapping[str, float | None]) -> None:
+        """Expects what a selector of this rule did, on whatever mesh; it saves effort and changes no selection."""
+        self._exchange.room = int(state.get("room") or 0)
 
     def begin(self, place: Place, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""

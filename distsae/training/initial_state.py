@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from distsae.allocation import MutualSelector
 from distsae.kernels import kernels_for, prefilter_wanted
 from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
@@ -59,6 +60,7 @@ def initial_state(config: TrainConfig, shard: FeatureShard, mesh: Mesh) -> Train
         thresholds=ThresholdTracker(features),
         underused=Underused.none(features),
         d_sae=config.sae.d_sae,
+        auxiliary=MutualSelector(config.sae.k * auxiliary.k_per_k),
         average=WeightAverage(shard, config.ema_decay) if config.ema_decay is not None else None,
     )
 

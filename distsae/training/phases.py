@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -126,6 +126,18 @@ class Phases:
         if self.rehearsal is not None:
             state |= self.rehearsal.state()
         return state
+
+    def forecasts(self) -> dict[str, dict[str, float | None]]:
+        """Returns by name what the selectors expect of the next batch. It saves effort and changes no selection."""
+        return {name: selector.state() for name, selector in self._selectors().items()}
+
+    def restore_forecasts(self, forecasts: Mapping[str, Mapping[str, float | None]]) -> None:
+        """Expects what `forecasts` returned, as far as it is there; on any mesh, after `restore`."""
+        for name, selector in self._selectors().items():
+            selector.restore(forecasts.get(name, {}))
+
+    def _selectors(self) -> dict[str, BatchSelector]:
+        return {"rule": self.selector} | ({"rehearsal": self.rehearsal.selector} if self.rehearsal else {})
 
     def _begin_feature_choice(self, statistics: FiringStatistics) -> None:
         """Gives every feature an empty purse."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from distsae import __version__
-from distsae.allocation import MutualSelector, Selector
+from distsae.allocation import Selector
 from distsae.batches import STREAMS, BatchReader
 from distsae.checkpoint import JSON, Ranks, Saver, abandon_after, load
 from distsae.errors import NonFiniteScores
@@ -87,7 +87,6 @@ class Run:
             begin_from(config.init, shard, config.sae.d_sae, reader.normalisation)
         self.state = initial_state(config, shard, mesh)
         self.alarms = CollapseAlarms(config.alarms)
-        self.aux_selector = MutualSelector(config.sae.k * config.auxiliary.k_per_k)
         self.clock, self.heldout = clock, heldout
         self.meter = Meter(config.batch_tokens, clock)
 
@@ -136,8 +135,8 @@ class Run:
         selector = state.phases.selector
         selectors: list[Selector] = [selector]
         if state.underused.share > 0:
-            self.aux_selector.allowed = state.underused.members.to(self.device)
-            selectors.append(self.aux_selector)
+            state.auxiliary.allowed = state.underused.members.to(self.device)
+            selectors.append(state.auxiliary)
         cost, outcomes, shortfall = SelectionCost(), [], 0
         every = watched([*selectors, *state.phases.observers], self.mesh, cost)
         for part in micro_batches(x, STREAMS // self.mesh.data.size, config.accumulation):
@@ -248,6 +247,7 @@ class Run:
         load(point.path, tensors, self.mesh.device_mesh, checked=True)
         self.state.engine.restore(tensors)
         self.state.underused = dataclasses.replace(self.state.underused, **point.facts["underused"])
+        self.state.restore_forecasts(point.facts.get("forecasts", {}))  # older checkpoints have none
         self.meter.restore(point.facts["meter"])
         self.alarms.restore(point.facts.get("alarms", []))  # older checkpoints have none
         changes = f"; other than before: {', '.join(point.changes)}" if point.changes else ""
@@ -262,6 +262,7 @@ class Run:
         facts: dict[str, JSON] = {
             "store_fingerprint": self.store.fingerprint,
             "underused": {**self.state.underused.numbers()},
+            "forecasts": {name: {**forecast} for name, forecast in self.state.forecasts().items()},
             "meter": {**self.meter.state()},
             "alarms": [*self.alarms.state()],
             "switch_step": self.state.phases.switch_step,

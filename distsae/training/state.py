@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from distsae.allocation import MutualSelector
 from distsae.checkpoint import Shard, State, Streamed
 from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
@@ -33,6 +35,7 @@ class TrainingState:
         thresholds: the frozen rule.
         underused: the auxiliary loss's features, as last measured.
         d_sae: features over all ranks.
+        auxiliary: selects for the auxiliary loss.
         average: of the weights; None if the last weights are the ones that count.
     """
 
@@ -43,6 +46,7 @@ class TrainingState:
     thresholds: ThresholdTracker
     underused: Underused
     d_sae: int
+    auxiliary: MutualSelector
     average: WeightAverage | None = None
 
     def final_weights(self) -> AbstractContextManager[None]:
@@ -65,3 +69,16 @@ class TrainingState:
             replicated = name in _REPLICATED or not tensor.shape
             state[name] = tensor if replicated else Shard(tensor, self.shard.features.start, self.d_sae)
         return state
+
+    def forecasts(self) -> dict[str, dict[str, float | None]]:
+        """Returns by name what the selectors expect of the next batch.
+
+        Without it a resumed run selects the same, with more effort at first. Ranks of other groups may expect
+        otherwise; after a resume all expect what the first rank did, so that those of a group agree on any mesh.
+        """
+        return self.phases.forecasts() | {"auxiliary": self.auxiliary.state()}
+
+    def restore_forecasts(self, forecasts: Mapping[str, Mapping[str, float | None]]) -> None:
+        """Expects what `forecasts` returned on the first rank, as far as it is there."""
+        self.phases.restore_forecasts(forecasts)
+        self.auxiliary.restore(forecasts.get("auxiliary", {}))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distsae.allocation import MutualSelector, TokenSelector, select
+from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector, select
 from distsae.allocation.exchange import CandidateExchange
 from distsae.allocation.order_statistic import OrderStatistic, nth_largest
+from distsae.model import batch_selector
 from distsae.parallel import GroupCollective, Mesh
 from tests.allocation.samples import chunks
 
@@ -93,6 +94,52 @@ def _steady(mesh: Mesh, rule: str) -> list[tuple[int, int]]:
         after = [(group.collectives, group.bytes_received) for group in groups]
         spent.append(tuple(sum(b[i] - a[i] for a, b in zip(before, after, strict=True)) for i in (0, 1)))
     return spent
+
+
+def _spent(mesh: Mesh, rule: str, steps: range, state: dict | None) -> tuple[list[tuple[int, int]], list, dict]:
+    """Collectives and bytes of each batch, what was selected, and the selector's state, from `state` on."""
+    tokens, features, k = 64 // mesh.data.size, 96, 4
+    mine, place = mesh.features(features), mesh.place(features, tokens)
+    selector = batch_selector(rule, k, len(mine))
+    if state is not None:
+        selector.restore(state)
+    groups = [group for group in (mesh.data, mesh.feature, mesh.world) if isinstance(group, GroupCollective)]
+    spent, selected = [], []
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        batch = torch.randn(64, features, generator=generator) * 2.0 ** -(step % 3)
+        batch = batch[place.first_token : place.first_token + tokens, mine.start : mine.stop]
+        if isinstance(selector, FeatureSelector):
+            selector.grant(torch.full((len(mine),), 1 + step))
+        before = [(group.collectives, group.bytes_received) for group in groups]
+        (found,) = select([selector], lambda batch=batch: chunks(batch, 16), place, tokens)
+        after = [(group.collectives, group.bytes_received) for group in groups]
+        spent.append(tuple(sum(b[i] - a[i] for a, b in zip(before, after, strict=True)) for i in (0, 1)))
+        selected.append((found.token + place.first_token, found.feature + mine.start, found.score))
+    return spent, selected, selector.state()
+
+
+def _together(ranks: list, step: int) -> set[tuple[int, int, float]]:
+    return {
+        match for _, selected, _ in ranks for match in zip(*(part.tolist() for part in selected[step]), strict=True)
+    }
+
+
+@pytest.mark.parametrize("rule", ["token_choice", "mutual_choice", "feature_choice"])
+def test_a_restored_selector_spends_what_the_straight_one_does(rule):
+    """On the mesh it was saved on; on another one, whose ranks all take the first rank's, the selection is the same."""
+    straight = run_on_mesh(_spent, (2, 2), rule, range(8), None)
+    first = run_on_mesh(_spent, (2, 2), rule, range(5), None)
+    saved = first[0][2]
+    resumed = run_on_mesh(_spent, (2, 2), rule, range(5, 8), saved)
+    cold = run_on_mesh(_spent, (2, 2), rule, range(5, 8), None)
+    assert resumed[0][0] == straight[0][0][5:]
+    assert resumed[0][2] == straight[0][2]
+    assert cold[0][0] != resumed[0][0], "nothing was remembered"
+    for shape in ((1, 1), (2, 1), (1, 2), (1, 4), (1, 3), (4, 1)):
+        ranks = run_on_mesh(_spent, shape, rule, range(5, 8), saved)
+        for step in range(3):
+            assert _together(ranks, step) == _together(straight, 5 + step), shape
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])

@@ -36,13 +36,14 @@ def _fresh(mesh: Mesh, allocation: str) -> TrainingState:
         thresholds=ThresholdTracker(len(features)),
         underused=Underused.none(len(features)),
         d_sae=D_SAE,
+        auxiliary=MutualSelector(2 * K),
     )
 
 
 def _train(mesh: Mesh, allocation: str, folder: Path, first: int, last: int) -> dict[str, torch.Tensor]:
     """Steps `first` to `last`, from the checkpoint in `folder` unless it is the beginning; returns the whole state."""
     state, (mean, variance) = _fresh(mesh, allocation), mean_and_variance()
-    auxiliary, share = MutualSelector(2 * K), TOKENS // mesh.data.size
+    auxiliary, share = state.auxiliary, TOKENS // mesh.data.size
     if first:
         state.phases.restore(first, None, state.statistics)
         tensors = state.tensors()

@@ -78,6 +78,7 @@ def _finish(mesh, store_path, rule, device="cpu", shifted=False):
         thresholds=tracker,
         underused=Underused.none(len(features)),
         d_sae=D_SAE,
+        auxiliary=MutualSelector(2 * K),
     )
     reader = BatchReader(store, HOOK, 128, config.seed, mesh.data.rank, mesh.data.size)
     reader.normalisation = Normalisation(SCALE, SHIFT if shifted else None)

@@ -30,8 +30,8 @@ METHODS = {
     "MC, FC after the stop, averaged": {"finetune_fc_from": 0.7, "ema_decay": 0.95},
     "FC": {"allocation": "feature_choice", "aux": "none"},
 }
-EFFORT = ("seconds", "tokens_per_second", "second_passes", "selection_collectives", "selection_kilobytes")
-"""What may differ in a resumed run: where a selector looks first is not saved, since it changes nothing else."""
+TIMES = ("seconds", "tokens_per_second")
+"""What alone may differ in a resumed run."""
 
 
 def config_of(store: Path, out: Path, **changes) -> TrainConfig:
@@ -54,7 +54,7 @@ def config_of(store: Path, out: Path, **changes) -> TrainConfig:
 
 def metrics(out: Path) -> list[dict]:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in EFFORT} for line in lines]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
 def state(path: Path) -> dict[str, bytes]:

@@ -1,7 +1,11 @@
 """What a checkpoint holds: enough to make the next step, cut by features."""
 
+import json
+
+import pytest
 import torch
 
+from distsae.allocation import MutualSelector, Place, select
 from distsae.checkpoint import Shard
 from distsae.losses import FiringStatistics, Underused
 from distsae.parallel import MeshConfig, build_mesh
@@ -35,6 +39,7 @@ def _state(optimizer=None, **changes):
         thresholds=ThresholdTracker(D_SAE),
         underused=Underused.none(D_SAE),
         d_sae=D_SAE,
+        auxiliary=MutualSelector(8),
     )
 
 
@@ -75,3 +80,44 @@ def test_filling_the_tensors_restores_the_run():
     assert state.underused.members.all()
     assert state.thresholds.thresholds().tolist() == [1.0] * D_SAE
     assert all((tensor == 1).all() for tensor in state.engine.state().values())
+
+
+def _selected(state, *batches):
+    """Selects from batches as a step does, and returns how often each was offered."""
+    passes = []
+    for batch in batches:
+        state.phases.prepare(0, state.statistics)
+        state.phases.grant(len(batch))
+        selectors, offered = [state.phases.selector, *state.phases.observers, state.auxiliary], []
+
+        def chunks(batch=batch, offered=offered):
+            offered.append(1)
+            yield 0, batch.t().contiguous()
+
+        select(selectors, chunks, Place.solo(D_SAE), len(batch))
+        passes.append(len(offered))
+    return passes
+
+
+@pytest.mark.parametrize("changes", [{}, {"allocation": "feature_choice", "quota_refresh": 3}], ids=["MC", "FC"])
+def test_a_restored_run_makes_as_many_passes(changes):
+    """Scores that fall to a tenth prove every bound too high; one restored as it was expects the same."""
+    loud = torch.rand(64, D_SAE, generator=torch.Generator().manual_seed(0)) + 1
+    straight, cold = _state(**changes), _state(**changes)
+    assert _selected(straight, loud) == [1]
+    forecasts = json.loads(json.dumps(straight.forecasts()))  # as a manifest keeps them
+    assert set(forecasts) == {"rule", "auxiliary", *(["rehearsal"] if changes else [])}
+    resumed = _state(**changes)
+    resumed.phases.restore(int(bool(changes)), None, resumed.statistics)
+    resumed.restore_forecasts(forecasts)
+    assert resumed.forecasts() == straight.forecasts()
+    assert _selected(straight, loud / 10, loud / 10) == _selected(resumed, loud / 10, loud / 10) == [2, 1]
+    assert _selected(cold, loud / 10) == [1]
+
+
+def test_a_checkpoint_without_forecasts_begins_cold():
+    state = _state()
+    _selected(state, torch.rand(64, D_SAE) + 1)
+    assert state.forecasts()["rule"]["cut"] > 1
+    state.restore_forecasts({})
+    assert state.forecasts() == _state().forecasts() == {"rule": {"cut": None}, "auxiliary": {"cut": None}}
