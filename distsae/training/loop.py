@@ -121,17 +121,17 @@ def _train(configs: dict[str, TrainConfig], store: Store, accelerator: Accelerat
         )
         stack.callback(reader.close)  # else a thread that waits for rows would keep the process alive
         heldout = HeldoutCheck(store, shared.hook, reader.normalisation)
-        saver = stack.enter_context(
-            closing(Saver(Ranks(mesh.device_mesh, mesh.aside()), shared.checkpoint.asynchronous))
-        )
+        saver = Saver(Ranks(mesh.device_mesh, mesh.aside()), shared.checkpoint.asynchronous)
         runs: list[Run] = []
         for name, config in configs.items():
+            folder = stack.enter_context(closing(RunFolder(config.out)))
             with naming(name), all_stopped(run.clock for run in runs):
-                run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock(), saver, name)
+                run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock(), saver, folder, name)
             if run.nothing_left:
                 run.end()
                 say(f"{run.folder.path} is finished: nothing to do")
             else:
                 runs.append(run)
+        stack.callback(saver.close)  # before other jobs are let into the folders
         if runs:
             step_together(runs, reader, accelerator, stop)

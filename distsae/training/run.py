@@ -50,6 +50,7 @@ class Run:
         heldout: measures on held-out rows.
         clock: of training.
         saver: of checkpoints.
+        folder: of the run.
         name: of the run among those of a sweep; what it says begins with it.
 
     Attributes:
@@ -67,18 +68,21 @@ class Run:
         heldout: HeldoutCheck,
         clock: TrainingClock,
         saver: Saver,
+        folder: RunFolder,
         name: str = "",
     ) -> None:
         assert config.hook is not None
         assert config.steps is not None
         self.config, self.store, self.reader, self.mesh, self.accelerator = config, store, reader, mesh, accelerator
         self.steps, self.hook, self.device = config.steps, config.hook, accelerator.device
-        self.folder, self.done, self.name = RunFolder(config.out), 0, name
+        self.folder, self.done, self.name = folder, 0, name
         self.track: Tracking = accelerator.log
         self.units = UnitRelease(store, reader.order, self.steps, self.folder.name)
         main = accelerator.is_main_process
         self.checkpoints = RunCheckpoints(config.checkpoint, self.folder, self.units, saver, self._say, tidies=main)
-        self._point = find_resume_point(config, self.folder, store, Ranks(mesh.device_mesh))
+        self._ranks = Ranks(mesh.device_mesh)
+        self._ranks.only_first(lambda: folder.occupy() if folder.begun else None)
+        self._point = find_resume_point(config, self.folder, store, self._ranks)
         sealed = store.statistics(self.hook)
         self.mean = reader.normalisation.apply(sealed.mean.clone()).to(self.device)
         self.variance = sealed.variance * reader.normalisation.scale**2
@@ -100,6 +104,7 @@ class Run:
 
     def begin(self) -> None:
         """Takes up the newest checkpoint, if there is one, and makes the folder ready. All processes meet after it."""
+        self._ranks.only_first(self.folder.occupy)
         if self._point is not None:
             self._resume(self._point)
         if self.accelerator.is_main_process:

@@ -11,6 +11,7 @@ import yaml
 
 from distsae.errors import WrongInput
 from distsae.training.config import TrainConfig
+from distsae.training.folder_lock import FolderLock
 from distsae.training.metrics_file import MetricsFile
 
 __all__ = ["RunFolder", "refuse_other_mathematics"]
@@ -51,6 +52,7 @@ class RunFolder:
         self.name = str(self.path.resolve())
         self._config = self.path / "config.yaml"
         self.metrics = MetricsFile(self.path / "metrics.jsonl")
+        self._lock = FolderLock(self.path / ".lock")
         self._tracking_id = self.path / "wandb_id"
         self._frozen_rule = self.path / "frozen_rule.json"
 
@@ -83,6 +85,19 @@ class RunFolder:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return False
         return bool(seen == tokens) and (self.sae / "sae.safetensors").is_file()
+
+    def occupy(self) -> None:
+        """Makes the folder and keeps other jobs out of it until `close`; doing it again changes nothing.
+
+        Raises:
+            WrongInput: another job trains into it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock.take()
+
+    def close(self) -> None:
+        """Lets other jobs in."""
+        self._lock.release()
 
     def tracking_id(self) -> str:
         """Returns what wandb knows the run by, from its first process to its last."""

@@ -16,6 +16,7 @@ from distsae.training.heldout_check import HeldoutCheck
 from distsae.training.launch import start_accelerator, start_tracking
 from distsae.training.metrics import TrainingClock
 from distsae.training.run import Run
+from distsae.training.run_folder import RunFolder
 
 __all__ = ["Taken", "stepped"]
 
@@ -47,7 +48,7 @@ def stepped(config: TrainConfig) -> Iterator[Callable[[], Taken]]:
     try:
         heldout = HeldoutCheck(store, config.hook, reader.normalisation)
         saver = Saver(Ranks(mesh.device_mesh), config.checkpoint.asynchronous)
-        run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock(), saver)
+        run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock(), saver, RunFolder(config.out))
         run.begin()
         start_tracking(accelerator, config)
 

@@ -11,6 +11,8 @@ import pytest
 from distsae.checkpoint import newest
 from distsae.errors import WrongInput
 from distsae.training import CheckpointConfig, SizeConfig, TrainConfig, train
+from distsae.training.folder_lock import FolderLock
+from distsae.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +78,16 @@ def test_going_back_sets_later_checkpoints_aside(finished):
     assert (path.name, refused) == ("step-00000010", [])
     assert list(Path(finished.out).glob("checkpoints/.abandoned-step-00000012-*"))
     assert max(_allocations(finished.out)) == 10
+
+
+def test_a_second_job_is_refused_before_it_looks_at_checkpoints(finished, monkeypatch):
+    """The first one may be deleting those that the second would load."""
+    monkeypatch.setattr(FolderLock.__init__, "__defaults__", (0.0,))
+    first = RunFolder(finished.out)
+    first.occupy()
+    try:
+        with pytest.raises(WrongInput, match="must be trained into by one job at a time"):
+            train(dataclasses.replace(finished, steps=finished.steps + 1))
+    finally:
+        first.close()
+    train(finished)  # as it was: nothing has been left behind

@@ -9,6 +9,7 @@ from distsae.errors import WrongInput
 from distsae.model import SAE, SAEConfig
 from distsae.parallel import MeshConfig
 from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
+from distsae.training.folder_lock import FolderLock
 from distsae.training.run_folder import RunFolder, refuse_other_mathematics
 
 
@@ -73,6 +74,16 @@ def test_small_numbers_survive_the_yaml(config, tmp_path):
     folder = RunFolder(tmp_path / "small")
     folder.write_config(small)
     folder.check(small)
+
+
+def test_one_job_at_a_time(folder, config, monkeypatch):
+    monkeypatch.setattr(FolderLock.__init__, "__defaults__", (0.0,))
+    folder.occupy()
+    folder.occupy()
+    with pytest.raises(WrongInput, match=r"`out` .* must be trained into by one job at a time"):
+        RunFolder(folder.path).occupy()
+    folder.close()
+    RunFolder(folder.path).occupy()
 
 
 def test_wandb_knows_a_run_by_one_name(folder, tmp_path):
