@@ -10,6 +10,7 @@ import torch
 
 from distsae import SAE
 from distsae.cli.main import main
+from distsae.exit_codes import DIVERGED
 from tests.end_to_end.launching import launch
 
 
@@ -38,7 +39,7 @@ def _state(out: Path) -> dict[str, bytes]:
 def test_two_processes_train_what_one_does_and_go_on(tiny_store, tmp_path):
     """The second launch finds one member five steps behind the other, and one that can never end."""
     sweep = {"sweep.lr": "[2e-3,1e38,5e-3]"}
-    assert main(_arguments(tiny_store, tmp_path / "alone", **sweep)) == 1
+    assert main(_arguments(tiny_store, tmp_path / "alone", **sweep)) == DIVERGED
     out = tmp_path / "sweep"
     done = launch(_arguments(tiny_store, out, **sweep, **{"mesh.feature": 2}))
     assert done.returncode != 0
