@@ -102,6 +102,11 @@ class Run:
         """
         return self._point is not None and self._point.finished and self.units.bounded
 
+    @property
+    def may_end(self) -> bool:
+        """Whether the run may wait long for its next rows, those of a bounded store, and has nothing to lose now."""
+        return self.units.bounded and (not self.done or self.checkpoints.saved(self.done))
+
     def begin(self) -> None:
         """Takes up the newest checkpoint, if there is one, and makes the folder ready. All processes meet after it."""
         self._ranks.only_first(self.folder.occupy)

@@ -52,7 +52,8 @@ def step_together(runs: list[Run], reader: BatchReader, accelerator: Accelerator
                 break
             stop.begin()
             due = [run for run in company.going if run.done == step]
-            with all_stopped(run.clock for run in company.going if run not in due):
+            others = [run.clock for run in company.going if run not in due]
+            with all_stopped(others), stop.at_once(all(run.may_end for run in company.going)):
                 x = reader.batch(step).to(accelerator.device)
             shown = {run.name: company.attempt(run, run.step, x) for run in due}
             progress.advance(0, **_summary(shown))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import signal
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 import torch
 import torch.distributed as dist
 
+from distsae.exit_codes import STOPPED
 from distsae.progress import say
 from distsae.signals import listening
 
@@ -37,7 +39,7 @@ class StopVote:
         self.group: dist.ProcessGroup | None = None
         self._asked: signal.Signals | None = None
         self._asked_at = 0.0
-        self._told = False
+        self._told = self._waits = False
         self._ballot = torch.zeros((), dtype=torch.int64)
         self._voting: dist.Work | None = None
         self._listening = ExitStack()
@@ -72,9 +74,40 @@ class StopVote:
             self._voting = None
         return signal.Signals(int(self._ballot)) if self._ballot else None
 
+    @contextmanager
+    def at_once(self, possible: bool = True) -> Iterator[None]:
+        """Lets a signal end this process where it comes, within the block: it may wait for hours there.
+
+        Args:
+            possible: whether nothing would be lost; otherwise the signal is noted as ever.
+
+        Raises:
+            SystemExit: with `STOPPED`, after SIGTERM or SIGUSR1.
+            KeyboardInterrupt: after SIGINT.
+        """
+        self._waits = possible
+        try:
+            if possible:
+                self._end_if_asked()
+            yield
+        except (SystemExit, KeyboardInterrupt):
+            if self._asked is not None:
+                say(f"stopped by {self._asked.name} while waiting for rows; the same command goes on")
+            raise
+        finally:
+            self._waits = False
+
+    def _end_if_asked(self) -> None:
+        if self._asked is signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._asked is not None:
+            raise SystemExit(STOPPED)
+
     def _note(self, number: signal.Signals) -> None:
         now = time.monotonic()
         if number is self._asked is signal.SIGINT and now > self._asked_at + _PATIENCE:
             raise KeyboardInterrupt
         if self._asked is None or number > self._asked:
             self._asked, self._asked_at = number, now
+        if self._waits:
+            self._end_if_asked()

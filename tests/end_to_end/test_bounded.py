@@ -12,6 +12,7 @@ import torch
 
 from distsae import SAE
 from distsae.cli.main import main
+from distsae.exit_codes import STOPPED
 from distsae.store import Store, committed_units, reading, unit_sizes
 from tests.conftest import tiny_documents
 from tests.end_to_end.launching import launch
@@ -132,6 +133,29 @@ def test_killed_producers_and_runs_change_nothing(undisturbed, tiny_model_dir, c
     for name, value in ours.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
     assert (out / "metrics.jsonl").read_text().count("\n") == steps
+
+
+def test_a_run_that_waits_for_rows_stops_when_asked(undisturbed, tiny_model_dir, corpus, tmp_path):
+    """Its producer is gone: it would wait for ever. It has a checkpoint of the window that it has read."""
+    store, out = tmp_path / "store", tmp_path / "run"
+    producer = _job(tiny_model_dir, corpus, keep_units=KEEP).start(store)
+    _opened(store, producer)
+    while len(list((store / "commits").glob("unit-*.json"))) < KEEP:
+        assert producer.poll() is None, producer.communicate()
+        time.sleep(0.01)
+    producer.send_signal(signal.SIGKILL)
+    producer.communicate()
+    run = start_distsae(_train(store, out))
+    assert run.stderr is not None
+    said = ""
+    while "waiting for unit" not in said:
+        assert (line := run.stderr.readline()), said
+        said += line
+    run.send_signal(signal.SIGTERM)
+    said += run.communicate(timeout=60)[1]
+    assert run.returncode == STOPPED, said
+    assert "stopped by SIGTERM while waiting for rows; the same command goes on" in said
+    assert (out / "checkpoints" / "latest").read_text() == f"step-{_steps_done(out):08d}\n"
 
 
 @pytest.mark.heavy

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from distsae.exit_codes import STOPPED
 from distsae.parallel import Mesh
 from distsae.training import stopping
 from distsae.training.stopping import StopVote
@@ -63,6 +64,31 @@ def test_an_interrupt_that_is_ignored_stays_ignored_and_usr1_does_not():
     finally:
         signal.signal(signal.SIGINT, before[0])
         signal.signal(signal.SIGUSR1, before[1])
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(signal.SIGTERM, SystemExit), (signal.SIGUSR1, SystemExit), (signal.SIGINT, KeyboardInterrupt)],
+)
+@pytest.mark.parametrize("early", [False, True])
+def test_who_waits_for_rows_ends_at_once(number, raised, early, capsys):
+    with StopVote() as stop:
+        if early:
+            _send(number)
+        with pytest.raises(raised) as caught, stop.at_once():  # noqa: PT012
+            _send(number)
+            pytest.fail("went on")
+        assert raised is KeyboardInterrupt or caught.value.code == STOPPED
+    said = capsys.readouterr().err
+    assert said == f"stopped by {number.name} while waiting for rows; the same command goes on\n"
+
+
+def test_who_has_something_to_lose_waits_on():
+    with StopVote() as stop:
+        with stop.at_once(possible=False):
+            _send(signal.SIGTERM)
+        stop.begin()
+        assert stop.outcome() is signal.SIGTERM
 
 
 def _asked_at(mesh: Mesh, who: int, when: int) -> list[int]:
