@@ -59,6 +59,10 @@ class RunCheckpoints:
         """Says whether the last state that was saved, or tried to be, is that of `done` steps."""
         return self._last == done
 
+    def hold(self, done: int) -> bool:
+        """Says whether the state after `done` steps is on the disk; after `settle`."""
+        return self._last == done and self._failure is None
+
     def settle(self) -> None:
         """Returns when the last save has ended, and its memory is free."""
         self._saver.settle()

@@ -53,15 +53,18 @@ def step_together(runs: list[Run], reader: BatchReader, accelerator: Accelerator
             stop.begin()
             due = [run for run in company.going if run.done == step]
             others = [run.clock for run in company.going if run not in due]
-            with all_stopped(others), stop.at_once(all(run.may_end for run in company.going)):
+            with all_stopped(others), stop.at_once("waiting for rows", all(run.may_end for run in company.going)):
                 x = reader.batch(step).to(accelerator.device)
             shown = {run.name: company.attempt(run, run.step, x) for run in due}
             progress.advance(0, **_summary(shown))
             progress.advance(1)
             if asked := stop.outcome():
                 _pause(company.going, asked, step + 1)
-    for run in [*company.going]:
-        company.attempt(run, run.finish)
+    for run in company.going:
+        run.checkpoints.settle()
+    with stop.at_once("making the SAE", all(run.checkpoints.hold(steps) for run in company.going)):
+        for run in [*company.going]:
+            company.attempt(run, run.finish)
     company.tell()
 
 

@@ -75,10 +75,11 @@ class StopVote:
         return signal.Signals(int(self._ballot)) if self._ballot else None
 
     @contextmanager
-    def at_once(self, possible: bool = True) -> Iterator[None]:
-        """Lets a signal end this process where it comes, within the block: it may wait for hours there.
+    def at_once(self, doing: str, possible: bool = True) -> Iterator[None]:
+        """Lets a signal end this process where it comes, within the block, which may take long.
 
         Args:
+            doing: what is done there, for people.
             possible: whether nothing would be lost; otherwise the signal is noted as ever.
 
         Raises:
@@ -92,7 +93,7 @@ class StopVote:
             yield
         except (SystemExit, KeyboardInterrupt):
             if self._asked is not None:
-                say(f"stopped by {self._asked.name} while waiting for rows; the same command goes on")
+                say(f"stopped by {self._asked.name} while {doing}; the same command goes on")
             raise
         finally:
             self._waits = False

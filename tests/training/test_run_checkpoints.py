@@ -102,8 +102,11 @@ def test_a_full_disk_leaves_the_run_and_the_one_before(make, tmp_path):
     assert units.heard == [1]
     with pytest.raises(CheckpointFailed, match="step 2 could not be completed"):
         checkpoints.require()
+    assert checkpoints.saved(2)
+    assert not checkpoints.hold(2)
     checkpoints.save(3, _state(), {})
     checkpoints.require()
+    assert checkpoints.hold(3)
     assert _steps(tmp_path) == ["step-00000003"]
 
 

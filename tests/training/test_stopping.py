@@ -75,7 +75,7 @@ def test_who_waits_for_rows_ends_at_once(number, raised, early, capsys):
     with StopVote() as stop:
         if early:
             _send(number)
-        with pytest.raises(raised) as caught, stop.at_once():  # noqa: PT012
+        with pytest.raises(raised) as caught, stop.at_once("waiting for rows"):  # noqa: PT012
             _send(number)
             pytest.fail("went on")
         assert raised is KeyboardInterrupt or caught.value.code == STOPPED
@@ -85,7 +85,7 @@ def test_who_waits_for_rows_ends_at_once(number, raised, early, capsys):
 
 def test_who_has_something_to_lose_waits_on():
     with StopVote() as stop:
-        with stop.at_once(possible=False):
+        with stop.at_once("waiting for rows", possible=False):
             _send(signal.SIGTERM)
         stop.begin()
         assert stop.outcome() is signal.SIGTERM

@@ -1,0 +1,100 @@
+"""A run that is stopped by a signal, wherever that comes, and started again is the straight run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from distsae.checkpoint import newest
+from distsae.training import CheckpointConfig, SweepConfig, TrainConfig, run, side_by_side, train
+
+from .test_loop import STEPS, config_of, metrics, state
+
+LAST = f"checkpoints/step-{STEPS:08d}"
+
+
+@pytest.fixture(scope="module")
+def straight(tiny_store, tmp_path_factory) -> TrainConfig:
+    config = config_of(tiny_store, tmp_path_factory.mktemp("straight") / "run", finetune_fc_from=0.4)
+    train(config)
+    return config
+
+
+def _same(straight: Path, out: Path) -> None:
+    for folder in (LAST, "sae"):
+        assert state(out / folder) == state(straight / folder)
+    assert metrics(out) == metrics(straight)
+
+
+def _sends_before(monkeypatch: pytest.MonkeyPatch, number: signal.Signals, steps: tuple[int, ...]) -> None:
+    """Sends the signal while the batch of one of the steps is read."""
+    read, left = side_by_side.BatchReader.batch, [*steps]
+
+    def reading(reader, step):
+        if step in left:
+            left.remove(step)
+            os.kill(os.getpid(), number)
+        return read(reader, step)
+
+    monkeypatch.setattr(side_by_side.BatchReader, "batch", reading)
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_stopped_twice(straight, number, asynchronous, tiny_store, tmp_path, monkeypatch, capsys):
+    """In the midst of Mutual Choice, and behind the last step."""
+    out = tmp_path / "run"
+    keep = CheckpointConfig(every=1000, asynchronous=asynchronous)
+    config = config_of(tiny_store, out, finetune_fc_from=0.4, checkpoint=keep)
+    _sends_before(monkeypatch, number, (4, STEPS - 2))
+    for done in (6, STEPS):  # what comes within a step is known behind the next one
+        with pytest.raises(KeyboardInterrupt if number is signal.SIGINT else SystemExit) as ended:
+            train(config)
+        assert number is signal.SIGINT or ended.value.code == 75
+        assert newest(out / "checkpoints")[0].name == f"step-{done:08d}"
+        assert f"stopped by {number.name} after {done} of {STEPS} steps; the same command goes on" in (
+            capsys.readouterr().err
+        )
+        assert not (out / "sae").exists()
+    train(config)
+    _same(Path(straight.out), out)
+
+
+def test_a_signal_while_the_sae_is_made(straight, tiny_store, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    config = config_of(tiny_store, out, finetune_fc_from=0.4)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "frozen_sae", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit) as ended:
+            train(config)
+    assert ended.value.code == 75
+    assert "stopped by SIGTERM while making the SAE; the same command goes on" in capsys.readouterr().err
+    assert not (out / "sae").exists()
+    train(config)
+    _same(Path(straight.out), out)
+
+
+def test_all_members_of_a_sweep_are_saved(straight, tiny_store, tmp_path, monkeypatch):
+    """One of them is behind the others: it has lost its checkpoints."""
+    import shutil
+
+    out = tmp_path / "sweep"
+    config = config_of(
+        tiny_store, out, finetune_fc_from=0.4, checkpoint=CheckpointConfig(every=1000), sweep=SweepConfig(seed=(0, 1))
+    )
+    with monkeypatch.context() as patch:
+        _sends_before(patch, signal.SIGTERM, (9,))
+        with pytest.raises(SystemExit):
+            train(config)
+    shutil.rmtree(out / "seed-1" / "checkpoints")
+    with monkeypatch.context() as patch:
+        _sends_before(patch, signal.SIGTERM, (3,))
+        with pytest.raises(SystemExit):
+            train(config)
+    steps = {name: newest(out / name / "checkpoints")[0].name for name in ("seed-0", "seed-1")}
+    assert steps == {"seed-0": "step-00000011", "seed-1": "step-00000005"}
+    train(config)
+    _same(Path(straight.out), out / "seed-0")
