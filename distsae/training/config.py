@@ -152,6 +152,8 @@ class TrainConfig:
         checkpoint: when state is saved.
         resume: `auto` goes on from the newest valid checkpoint in `out` if there is one, `none` refuses a folder that
             holds a run, a path names the checkpoint.
+        hang_seconds: a step, or anything else that a process expects soon, that takes longer ends the run with what
+            every process was doing; null waits for ever.
         wandb: tracking; `auto` is online when you are logged in to wandb and offline otherwise.
         log_every: steps between lines of metrics.jsonl.
         evaluate_every: steps between two measurements on held-out rows, a multiple of `log_every`; never by default.
@@ -188,6 +190,7 @@ class TrainConfig:
     alarms: AlarmConfig = AlarmConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     resume: str = "auto"
+    hang_seconds: float | None = 600
     wandb: Literal["auto", "off", "offline", "online"] = "auto"
     log_every: int = 10
     evaluate_every: int | None = None
@@ -209,6 +212,8 @@ class TrainConfig:
             raise WrongInput(f"`steps` (={self.steps}) must be at least 1")
         if self.log_every < 1:
             raise WrongInput(f"`log_every` (={self.log_every}) must be at least 1")
+        if self.hang_seconds is not None and not self.hang_seconds > 0:
+            raise WrongInput(f"`hang_seconds` (={self.hang_seconds}) must be positive, or null for no limit")
         if self.evaluate_every is not None and (self.evaluate_every < 1 or self.evaluate_every % self.log_every):
             raise WrongInput(
                 f"`evaluate_every` (={self.evaluate_every}) must be a positive multiple of `log_every` "

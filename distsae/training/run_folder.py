@@ -21,6 +21,7 @@ _MAY_CHANGE = (
     "out",
     "steps",
     "resume",
+    "hang_seconds",
     "wandb",
     "log_every",
     "evaluate_every",

@@ -66,6 +66,8 @@ def _train(**changes):
             r"`evaluate_every` \(=15\) must be a positive multiple .*log_every.* \(=10\)",
         ),
         (lambda: _train(evaluate_every=0), r"`evaluate_every` \(=0\)"),
+        (lambda: _train(hang_seconds=0), r"`hang_seconds` \(=0\) must be positive, or null for no limit"),
+        (lambda: _train(hang_seconds=math.nan), r"`hang_seconds` \(=nan\)"),
         (lambda: _train(log_every=0), r"`log_every` \(=0\)"),
         (
             lambda: _train(sae=SizeConfig(d_sae=10, k=2), mesh=MeshConfig(feature=11)),

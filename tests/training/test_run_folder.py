@@ -55,6 +55,7 @@ def test_how_a_run_is_carried_out_may_change(folder, config):
             wandb="off",
             log_every=1,
             resume="auto",
+            hang_seconds=None,
             mesh=MeshConfig(feature=4),
             checkpoint=CheckpointConfig(every=3),
             engine="deepspeed",
