@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FileRecord", "compare", "record_of", "replace_text", "sync_folder", "write_durably"]
+__all__ = ["FileRecord", "compare", "compare_size", "record_of", "replace_text", "sync_folder", "write_durably"]
+
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -19,20 +22,42 @@ class FileRecord:
     sha256: str
 
 
-def record_of(path: Path) -> FileRecord:
-    """Reads the whole file and returns what it is."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return FileRecord(file.tell(), digest)
+def record_of(path: Path, on_read: Callable[[int], None] = lambda size: None) -> FileRecord:
+    """Reads the whole file and returns what it is.
+
+    Args:
+        path: the file.
+        on_read: called after each block with its bytes; what it raises ends the reading.
+    """
+    digest, size, block = hashlib.sha256(), 0, memoryview(bytearray(_BLOCK_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            digest.update(block[:count])
+            size += count
+            on_read(count)
+    return FileRecord(size, digest.hexdigest())
 
 
-def compare(path: Path, expected: FileRecord) -> str:
-    """Reads the whole file and says in what it differs from `expected`, naming it; an empty string if in nothing."""
+def compare_size(path: Path, expected: FileRecord) -> str:
+    """Says whether the file is missing or has another size than `expected`, naming it; an empty string if neither."""
     if not path.is_file():
         return f"{path} is missing"
     if (size := path.stat().st_size) != expected.bytes:
         return f"{path} has {size} bytes, its manifest says {expected.bytes}"
-    if record_of(path).sha256 != expected.sha256:
+    return ""
+
+
+def compare(path: Path, expected: FileRecord, on_read: Callable[[int], None] = lambda size: None) -> str:
+    """Reads the whole file and says in what it differs from `expected`, naming it; an empty string if in nothing.
+
+    Args:
+        path: the file.
+        expected: what it must be.
+        on_read: called after each block with its bytes; a file of another size is not read.
+    """
+    if problem := compare_size(path, expected):
+        return problem
+    if record_of(path, on_read).sha256 != expected.sha256:
         return f"{path} is damaged: its SHA-256 is not the one in its manifest"
     return ""
 

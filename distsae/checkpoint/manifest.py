@@ -17,11 +17,20 @@ from distsae.checkpoint.disk import FileRecord, write_durably
 from distsae.checkpoint.state import JSON
 from distsae.errors import TornData, WrongInput
 
-__all__ = ["FORMAT_VERSION", "Manifest", "Piece", "TensorRecord", "facts_of", "read_manifest", "write_manifest"]
+__all__ = [
+    "FORMAT_VERSION",
+    "OWN_FILES",
+    "Manifest",
+    "Piece",
+    "TensorRecord",
+    "facts_of",
+    "read_manifest",
+    "write_manifest",
+]
 
 FORMAT_VERSION = 1
 
-_NAME, _GUARD = "manifest.json", "manifest.json.sha256"
+OWN_FILES = _NAME, _GUARD = "manifest.json", "manifest.json.sha256"
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         WrongInput: `folder` does not exist, or was written by another version of the format.
-        TornData: the manifest or its digest is missing or damaged.
+        TornData: the manifest or its digest is missing or damaged, or it is something else.
     """
     if not folder.is_dir():
         raise WrongInput(
@@ -88,13 +97,17 @@ def read_manifest(folder: Path) -> Manifest:
     content = (folder / _NAME).read_bytes()
     if (folder / _GUARD).read_bytes() != _guard(content):
         raise TornData(f"{folder / _NAME} is damaged, or {_GUARD} is: they do not agree")
-    fields = json.loads(content)
-    if (version := fields.pop("format_version")) != FORMAT_VERSION:
-        raise WrongInput(
-            f"`checkpoint` (={folder}) must have format version {FORMAT_VERSION}; got {version}; "
-            f"do load it with the distsae that wrote it"
-        )
-    return _parse(fields)
+    try:
+        fields = json.loads(content)
+        if (version := fields.pop("format_version")) != FORMAT_VERSION:
+            raise WrongInput(
+                f"`checkpoint` (={folder}) must have format version {FORMAT_VERSION}; got {version}; "
+                f"do load it with the distsae that wrote it"
+            )
+        return _parse(fields)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # Somebody has made a digest for it: what `write_manifest` writes can be read.
+        raise TornData(f"{folder / _NAME} is not the manifest of a checkpoint ({type(error).__name__})") from error
 
 
 def _guard(content: bytes) -> bytes:

@@ -45,3 +45,13 @@ def test_another_version_of_the_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  manifest.json\n")
     with pytest.raises(WrongInput, match="format version 1; got 9"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x80\x04.", b"{", b"[]", b"{}", b"null", b'{"format_version": 1, "step": 1}', b"[" * 100_000]
+)
+def test_something_else_with_a_digest_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    (tmp_path / "manifest.json.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  manifest.json\n")
+    with pytest.raises(TornData, match=r"manifest\.json is not the manifest of a checkpoint"):
+        read_manifest(tmp_path)
