@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from distsae.checkpoint.disk import FileRecord
+from distsae.checkpoint.disk import FileRecord, replace_text
 from distsae.checkpoint.manifest import read_manifest
 from distsae.checkpoint.names import LATEST, checkpoints, set_aside, step_of
 from distsae.checkpoint.ranks import Ranks
@@ -25,16 +25,33 @@ def newest(folder: Path, ranks: Ranks | None = None) -> tuple[Path | None, list[
 
     Returns:
         The checkpoint, None if there is none, and a line for each later one that was refused, with its name and the
-        reason.
+        reason. One that was published last and has disappeared is among them.
     """
     ranks = ranks if ranks is not None else Ranks(None)
-    refused: list[str] = []
-    for path in reversed(ranks.only_first(lambda: checkpoints(folder)) or []):
+    listed = ranks.only_first(lambda: (checkpoints(folder), _disappeared(folder)))
+    assert listed is not None
+    found, disappeared = listed
+    refused = [f"{disappeared} is refused: it is not there, though `{LATEST}` names it"] if disappeared else []
+    for path in reversed(found):
         problems = verify(path, ranks)
         if not problems:
             return path, refused
         refused.append(f"{path.name} is refused: {'; '.join(problems)}")
     return None, refused
+
+
+def _disappeared(folder: Path) -> str:
+    """Returns the name of the checkpoint that was published last if it and all later ones are gone, or nothing."""
+    name = _latest(folder)
+    last = step_of(folder / name)
+    if last is None or any((step_of(path) or 0) >= last for path in checkpoints(folder)):
+        return ""
+    return name
+
+
+def _latest(folder: Path) -> str:
+    path = folder / LATEST  # a hint for people; nothing depends on its being sound
+    return path.read_bytes().decode(errors="replace").strip() if path.is_file() else ""
 
 
 def abandon_after(folder: Path, step: int) -> list[Path]:
@@ -45,7 +62,14 @@ def abandon_after(folder: Path, step: int) -> list[Path]:
     Returns:
         Their new paths.
     """
-    return [set_aside(path, "abandoned") for path in checkpoints(folder) if (step_of(path) or 0) > step]
+    before = checkpoints(folder)
+    kept = [path for path in before if (step_of(path) or 0) <= step]
+    if len(kept) < len(before):  # first what names them: it must not be taken for one that has disappeared
+        if kept:
+            replace_text(folder / LATEST, kept[-1].name + "\n")
+        else:
+            (folder / LATEST).unlink(missing_ok=True)
+    return [set_aside(path, "abandoned") for path in before[len(kept) :]]
 
 
 def prune(folder: Path, keep_last: int, keep_every: int | None) -> None:
@@ -60,7 +84,7 @@ def prune(folder: Path, keep_last: int, keep_every: int | None) -> None:
         keep_every: also keep steps that are multiples of this; None keeps no others.
     """
     assert keep_last >= 1, "pruning must leave a checkpoint to resume from"
-    latest = (folder / LATEST).read_text().strip() if (folder / LATEST).is_file() else ""
+    latest = _latest(folder)
     whole = [path for path in checkpoints(folder) if _looks_whole(path)]
     for path in whole[:-keep_last]:
         if path.name == latest or (keep_every and (step_of(path) or 0) % keep_every == 0):

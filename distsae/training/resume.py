@@ -41,8 +41,8 @@ def find_resume_point(config: TrainConfig, folder: RunFolder, store: Store, rank
     Every byte of it is read, each rank reading its part.
 
     Raises:
-        WrongInput: on every rank: there is no checkpoint where `resume` says, it has another mathematics or another
-            store, or `steps` is fewer than it has done.
+        WrongInput: on every rank: there is no checkpoint where `resume` says, or for `auto` none beside a finished SAE;
+            it has another mathematics or another store, or `steps` is fewer than it has done.
         TornData: on every rank: the checkpoint that `resume` names is damaged, or for `auto` all are.
     """
     if config.resume == "none":
@@ -71,11 +71,16 @@ def _newest(folder: RunFolder, ranks: Ranks) -> Path | None:
     path, refused = newest(folder.checkpoints, ranks)
     for reason in refused:
         say(f"not resumed from {folder.checkpoints}/{reason}")
+    if path is None and not refused and ranks.only_first(folder.sae.exists):
+        raise WrongInput(
+            f"`out` (={folder.path}) must have a checkpoint to go on from; got a finished SAE without one, which "
+            "training anew would write over; choose another `out`, or remove `sae` in it"
+        )
     if path is None and refused:
         # To begin anew would write over what days of training have left, and a person may be able to mend.
         raise TornData(
             f"none of the {len(refused)} checkpoints in {folder.checkpoints} is whole, see above; mend one, or remove "
-            "them to begin from step 0"
+            "that folder to begin from step 0"
         )
     return path
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from distsae.checkpoint import newest, prune, save, verify
+from distsae.checkpoint import abandon_after, newest, prune, save, verify
 
 
 def _save(folder: Path, *steps: int) -> None:
@@ -54,6 +55,30 @@ def test_a_torn_one_is_named_and_the_one_before_is_used(tmp_path: Path, name: st
     assert name in refused[0]
     assert verify(tmp_path / "step-00000002") == []
     assert len(verify(tmp_path / "step-00000003")) == 1
+
+
+def test_one_that_has_disappeared_is_named(tmp_path: Path) -> None:
+    _save(tmp_path, 1, 2)
+    shutil.rmtree(tmp_path / "step-00000002")
+    line = "step-00000002 is refused: it is not there, though `latest` names it"
+    assert newest(tmp_path) == (tmp_path / "step-00000001", [line])
+    shutil.rmtree(tmp_path / "step-00000001")
+    assert newest(tmp_path) == (None, [line])
+    for nonsense in (b"", b"\xff\x00", b"elsewhere", b"/", b"step-1"):
+        (tmp_path / "latest").write_bytes(nonsense)
+        assert newest(tmp_path) == (None, [])
+
+
+def test_those_of_later_steps_are_set_aside_and_do_not_count_as_disappeared(tmp_path: Path) -> None:
+    _save(tmp_path, 1, 2, 3)
+    aside = abandon_after(tmp_path, 1)
+    assert [path.name[:25] for path in aside] == [".abandoned-step-00000002-", ".abandoned-step-00000003-"]
+    assert all(verify(path) == [] for path in aside)
+    assert (tmp_path / "latest").read_text() == "step-00000001\n"
+    assert newest(tmp_path) == (tmp_path / "step-00000001", [])
+    assert abandon_after(tmp_path, 1) == []
+    abandon_after(tmp_path, 0)
+    assert newest(tmp_path) == (None, [])
 
 
 def test_pruning_keeps_the_last_and_every_nth(tmp_path: Path) -> None:
