@@ -212,7 +212,7 @@ class TrainConfig:
             raise WrongInput(f"`steps` (={self.steps}) must be at least 1")
         if self.log_every < 1:
             raise WrongInput(f"`log_every` (={self.log_every}) must be at least 1")
-        if self.hang_seconds is not None and not self.hang_seconds > 0:
+        if self.hang_seconds is not None and not 0 < self.hang_seconds < float("inf"):
             raise WrongInput(f"`hang_seconds` (={self.hang_seconds}) must be positive, or null for no limit")
         if self.evaluate_every is not None and (self.evaluate_every < 1 or self.evaluate_every % self.log_every):
             raise WrongInput(

@@ -14,7 +14,7 @@ from distsae.training.config import TrainConfig
 from distsae.training.folder_lock import FolderLock
 from distsae.training.metrics_file import MetricsFile
 
-__all__ = ["RunFolder", "refuse_other_mathematics"]
+__all__ = ["RunFolder", "flat", "refuse_other_mathematics"]
 
 _MAY_CHANGE = (
     "store",
@@ -134,10 +134,10 @@ def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where:
     Raises:
         WrongInput: a key differs that may not; both values are shown.
     """
-    new = _flat(config.stored())
+    new = flat(config.stored())
     # Keys that are younger than the run had no other value than their default then.
-    old = {key: value for key, value in _flat(TrainConfig(store="", out="").stored()).items() if key in new}
-    old |= _flat(before)
+    old = {key: value for key, value in flat(TrainConfig(store="", out="").stored()).items() if key in new}
+    old |= flat(before)
     for values, other in ((old, new), (new, old)):
         if values["order_seed"] is None and other["order_seed"] is not None:
             values["order_seed"] = values["seed"]  # as a member of a sweep keeps it
@@ -155,8 +155,9 @@ def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where:
     return changed
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns a nested config with a key for each value, such as `sae.k`."""
+    keys: dict[str, Any] = {}
     for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return flat
+        keys.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return keys

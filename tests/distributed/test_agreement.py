@@ -1,0 +1,74 @@
+"""Real processes that were not started alike all say so, and none goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from distsae.errors import WrongInput
+from distsae.parallel import Mesh
+from distsae.training import SizeConfig, SweepConfig, TrainConfig, agreement
+from tests.distributed.processes import run_on_mesh
+
+CONFIG = TrainConfig(store="store", out="run")
+
+
+def _refusal(mesh: Mesh, changes: dict[int, dict[str, object]], fingerprints: dict[int, str]) -> str:
+    """What this rank says, with a config and a store of its own."""
+    rank = mesh.world.rank
+    try:
+        agreement.require_agreement(dataclasses.replace(CONFIG, **changes.get(rank, {})), fingerprints.get(rank, "abc"))
+    except WrongInput as error:
+        return str(error)
+    return ""
+
+
+def _with_sources(mesh: Mesh, sources: str) -> str:
+    """Rank 1 runs another copy of the package."""
+    with pytest.MonkeyPatch.context() as patch:
+        if mesh.world.rank == 1:
+            patch.setattr(agreement, "_SOURCES", Path(sources))
+        return _refusal(mesh, {}, {})
+
+
+def test_ranks_that_are_alike_go_on():
+    moved = {1: {"store": "a copy on another machine"}}
+    assert run_on_mesh(_refusal, (2, 2), moved, {}) == [""] * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "fingerprints", "said"),
+    [
+        (
+            {0: {"seed": 7}},
+            {},
+            ["`seed` must be the same on every process; got 7 on rank 0 (host", ", 0 on ranks 1 to"],
+        ),
+        (
+            {1: {"sae": SizeConfig(k=64)}, 3: {"sae": SizeConfig(k=64)}},
+            {},
+            ["`sae.k` must be the same on every process; got 32 on ranks 0, 2 (host ", "), 64 on ranks 1, 3 (host "],
+        ),
+        ({2: {"sweep": SweepConfig(seed=(1, 2))}}, {}, ["`sweep.seed` must be", "got () on ranks 0, 1, 3 (host"]),
+        ({}, {3: "xyz"}, ["`fingerprint` must be the same", "got abc on ranks 0 to 2 (host", "the same store"]),
+    ],
+)
+def test_every_rank_names_the_difference(changes, fingerprints, said):
+    refusals = run_on_mesh(_refusal, (2, 2), changes, fingerprints)
+    assert len(set(refusals)) == 1
+    for part in said:
+        assert part in refusals[0]
+
+
+def test_code_that_differs(tmp_path):
+    copied = tmp_path / "distsae"
+    shutil.copytree(agreement._SOURCES, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    assert run_on_mesh(_with_sources, (1, 2), str(copied)) == ["", ""]
+    with (copied / "training" / "step.py").open("a") as file:
+        file.write("\n")
+    for refusal in run_on_mesh(_with_sources, (1, 2), str(copied)):
+        assert refusal.startswith("`source files of distsae` must be the same on every process; got sha256 ")
+        assert refusal.endswith("install the same versions on every machine")
