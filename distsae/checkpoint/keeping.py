@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from distsae.checkpoint.disk import FileRecord, replace_text
@@ -15,13 +16,16 @@ from distsae.errors import DistsaeError
 __all__ = ["abandon_after", "newest", "prune", "verify"]
 
 
-def newest(folder: Path, ranks: Ranks | None = None) -> tuple[Path | None, list[str]]:
+def newest(
+    folder: Path, ranks: Ranks | None = None, on_read: Callable[[int], None] = lambda size: None
+) -> tuple[Path | None, list[str]]:
     """Finds the sound checkpoint with the highest step, reading every byte of it.
 
     Args:
         folder: `RUN/checkpoints`; need not exist.
         ranks: that share the reading, and all get the same answer: on a shared file system two ranks may not see the
             same newest checkpoint, and a mixture of two steps would load without a word. None for this process alone.
+        on_read: called with bytes as this process reads them.
 
     Returns:
         The checkpoint, None if there is none, and a line for each later one that was refused, with its name and the
@@ -33,7 +37,7 @@ def newest(folder: Path, ranks: Ranks | None = None) -> tuple[Path | None, list[
     found, disappeared = listed
     refused = [f"{disappeared} is refused: it is not there, though `{LATEST}` names it"] if disappeared else []
     for path in reversed(found):
-        problems = verify(path, ranks)
+        problems = verify(path, ranks, on_read)
         if not problems:
             return path, refused
         refused.append(f"{path.name} is refused: {'; '.join(problems)}")

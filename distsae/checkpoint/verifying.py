@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from distsae.checkpoint.disk import FileRecord, compare
@@ -30,7 +30,7 @@ def check_files(folder: Path, files: Mapping[str, FileRecord], ranks: Ranks) -> 
     ranks.together(own)
 
 
-def verify(path: Path, ranks: Ranks | None = None) -> list[str]:
+def verify(path: Path, ranks: Ranks | None = None, on_read: Callable[[int], None] = lambda size: None) -> list[str]:
     """Reads every file of a checkpoint and returns what is wrong with it, one line a problem; empty when it is sound.
 
     Files that the manifest does not list are not looked at.
@@ -38,6 +38,7 @@ def verify(path: Path, ranks: Ranks | None = None) -> list[str]:
     Args:
         path: the checkpoint's folder.
         ranks: that share the work, and all get the same answer; None for this process alone.
+        on_read: called with bytes as this process reads them.
     """
     ranks = ranks if ranks is not None else Ranks(None)
 
@@ -45,7 +46,7 @@ def verify(path: Path, ranks: Ranks | None = None) -> list[str]:
         try:
             files = read_manifest(path).files
             mine = sorted(files)[ranks.rank :: ranks.size]
-            problems = [compare(path / name, files[name]) for name in mine]
+            problems = [compare(path / name, files[name], on_read) for name in mine]
         except (DistsaeError, OSError) as error:
             return [str(error)]
         return [problem for problem in problems if problem]

@@ -8,7 +8,7 @@ from typing import Any
 
 from distsae.checkpoint import JSON, Ranks, facts_of, newest, verify
 from distsae.errors import TornData, WrongInput
-from distsae.progress import say
+from distsae.progress import Progress, say
 from distsae.store import Store
 from distsae.training.config import TrainConfig
 from distsae.training.run_folder import RunFolder, refuse_other_mathematics
@@ -47,7 +47,11 @@ def find_resume_point(config: TrainConfig, folder: RunFolder, store: Store, rank
     """
     if config.resume == "none":
         return None
-    path = _newest(folder, ranks) if config.resume == "auto" else _named(config.resume, ranks)
+    with Progress(None, "checking the checkpoint", "bytes") as progress:
+        if config.resume == "auto":
+            path = _newest(folder, ranks, progress)
+        else:
+            path = _named(config.resume, ranks, progress)
     if path is None:
         return None
     step, saved = _facts_of(path, ranks)
@@ -67,8 +71,8 @@ def find_resume_point(config: TrainConfig, folder: RunFolder, store: Store, rank
     return ResumePoint(path, step, facts, finished, tuple(changes))
 
 
-def _newest(folder: RunFolder, ranks: Ranks) -> Path | None:
-    path, refused = newest(folder.checkpoints, ranks)
+def _newest(folder: RunFolder, ranks: Ranks, progress: Progress) -> Path | None:
+    path, refused = newest(folder.checkpoints, ranks, progress.advance)
     for reason in refused:
         say(f"not resumed from {folder.checkpoints}/{reason}")
     if path is None and not refused and ranks.only_first(folder.sae.exists):
@@ -85,11 +89,11 @@ def _newest(folder: RunFolder, ranks: Ranks) -> Path | None:
     return path
 
 
-def _named(name: str, ranks: Ranks) -> Path:
+def _named(name: str, ranks: Ranks, progress: Progress) -> Path:
     path = Path(name).expanduser()
     if not path.is_dir():
         raise WrongInput(f"`resume` (={path}) must be auto, none or a checkpoint folder that exists; got nothing there")
-    if problems := verify(path, ranks):
+    if problems := verify(path, ranks, progress.advance):
         raise TornData(f"`resume` (={path}) must be a whole checkpoint; got a damaged one: {'; '.join(problems)}")
     return path
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distsae.checkpoint import save, verify
+from distsae.checkpoint import newest, save, verify
 from distsae.checkpoint.manifest import read_manifest
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.verifying import check_files
@@ -39,3 +39,9 @@ def test_files_that_are_not_listed_are_not_looked_at(tmp_path: Path) -> None:
     path = save(tmp_path, 1, cut(whole(1), 1, 0), {})
     (path / "notes.txt").write_text("mine")
     assert verify(path) == []
+
+
+def test_it_tells_what_it_has_read(tmp_path: Path) -> None:
+    path, read = save(tmp_path, 1, cut(whole(1), 1, 0), {}), []
+    assert newest(tmp_path, on_read=read.append) == (path, [])
+    assert sum(read) == sum(record.bytes for record in read_manifest(path).files.values())
