@@ -1,15 +1,13 @@
-"""Bytes that stay: digests, and writes that are on the disk when they return."""
+"""What a file must be, and whether it is."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FileRecord", "compare", "compare_size", "record_of", "replace_text", "sync_folder", "write_durably"]
+__all__ = ["FileRecord", "compare", "compare_size", "record_of"]
 
 _BLOCK_BYTES = 1 << 20
 
@@ -60,28 +58,3 @@ def compare(path: Path, expected: FileRecord, on_read: Callable[[int], None] = l
     if record_of(path, on_read).sha256 != expected.sha256:
         return f"{path} is damaged: its SHA-256 is not the one in its manifest"
     return ""
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Creates a file and returns when its bytes are on the disk; one that exists is an error."""
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Returns when the names in `folder` are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Replaces a small text file in one step: readers see the old text or the new one, never a part."""
-    fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    write_durably(fresh, text.encode())
-    fresh.replace(path)
-    sync_folder(path.parent)

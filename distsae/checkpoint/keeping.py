@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from distsae.checkpoint.disk import FileRecord, replace_text
+from distsae.checkpoint.disk import FileRecord
 from distsae.checkpoint.manifest import read_manifest
 from distsae.checkpoint.names import LATEST, checkpoints, set_aside, step_of
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.verifying import verify
+from distsae.durable import replace
 from distsae.errors import DistsaeError
 
 __all__ = ["abandon_after", "newest", "prune", "verify"]
@@ -70,7 +71,7 @@ def abandon_after(folder: Path, step: int) -> list[Path]:
     kept = [path for path in before if (step_of(path) or 0) <= step]
     if len(kept) < len(before):  # first what names them: it must not be taken for one that has disappeared
         if kept:
-            replace_text(folder / LATEST, kept[-1].name + "\n")
+            replace(folder / LATEST, f"{kept[-1].name}\n".encode())
         else:
             (folder / LATEST).unlink(missing_ok=True)
     return [set_aside(path, "abandoned") for path in before[len(kept) :]]

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distsae.checkpoint.disk import FileRecord, write_durably
+from distsae.checkpoint.disk import FileRecord
 from distsae.checkpoint.state import JSON
+from distsae.durable import write_new
 from distsae.errors import TornData, WrongInput
 
 __all__ = [
@@ -75,8 +76,8 @@ def facts_of(path: Path) -> tuple[int, dict[str, JSON]]:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes the manifest and its digest into `folder`, durably."""
     content = json.dumps({"format_version": FORMAT_VERSION, **asdict(manifest)}, indent=1, allow_nan=False).encode()
-    write_durably(folder / _NAME, content)
-    write_durably(folder / _GUARD, _guard(content))
+    write_new(folder / _NAME, content)
+    write_new(folder / _GUARD, _guard(content))
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from torch.distributed.device_mesh import DeviceMesh
 
-from distsae.checkpoint.disk import FileRecord, replace_text, sync_folder
+from distsae.checkpoint.disk import FileRecord
 from distsae.checkpoint.failures import CheckpointFailed
 from distsae.checkpoint.manifest import Manifest, TensorRecord, write_manifest
 from distsae.checkpoint.names import LATEST, set_aside, settle, step_name, temporary_name
@@ -28,6 +28,7 @@ from distsae.checkpoint.snapshot import Snapshot
 from distsae.checkpoint.state import DTYPES, JSON, Value
 from distsae.checkpoint.tensorfile import write_tensors
 from distsae.checkpoint.verifying import check_files
+from distsae.durable import replace, sync
 from distsae.errors import DistsaeError, WrongInput
 
 __all__ = ["save", "save_snapshot"]
@@ -104,7 +105,7 @@ def _open_attempt(temporary: Path, needed: int) -> None:
     folder = temporary.parent
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder.parent)
+        sync(folder.parent)
     settle(folder)
     # To fill the last of the disk before failing would take it from everyone else who writes there.
     if (free := shutil.disk_usage(folder).free) < needed:
@@ -129,11 +130,11 @@ def _give_up(temporary: Path) -> int:
 
 
 def _publish(temporary: Path, published: Path) -> None:
-    sync_folder(temporary)
+    sync(temporary)
     old = set_aside(published, "replaced") if published.exists() else None
     temporary.rename(published)
-    sync_folder(published.parent)
-    replace_text(published.parent / LATEST, published.name + "\n")
+    sync(published.parent)
+    replace(published.parent / LATEST, f"{published.name}\n".encode())
     if old is not None:
         # What cannot be deleted now is deleted by the next save.
         shutil.rmtree(old, ignore_errors=True)

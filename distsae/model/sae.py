@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from distsae.allocation import FeatureSelector, Matches, Place, QuotaCredit, Selector, ThresholdSelector, select
+from distsae.durable import replace, sync
 from distsae.errors import TornData, WrongInput
 from distsae.kernels import kernels_for
 from distsae.model.batch_rule import AllocationName, batch_selector
@@ -180,14 +181,14 @@ class SAE(nn.Module):
         return kernels_for("auto", self.device).decode(matches, self.W_dec.detach(), tokens) + self.b_dec
 
     def save(self, folder: str | Path) -> None:
-        """Writes `sae.safetensors` and then `config.json` into `folder`; a kill leaves no half-written file."""
+        """Writes `sae.safetensors` and then `config.json` into `folder`; a crash leaves no half-written file."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        weights, config = folder / f".{_WEIGHTS}.tmp", folder / f".{_CONFIG}.tmp"
+        weights = folder / f".{_WEIGHTS}.tmp"  # one name: a killed one's leftover is written over
         save_file({name: t.contiguous() for name, t in self.state_dict().items()}, weights)
-        config.write_text(json.dumps(self.cfg.to_dict(), indent=2) + "\n")
+        sync(weights)
         weights.replace(folder / _WEIGHTS)
-        config.replace(folder / _CONFIG)
+        replace(folder / _CONFIG, f"{json.dumps(self.cfg.to_dict(), indent=2)}\n".encode())
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> SAE:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
+from distsae.durable import beside, replace, sync, write_new
 from distsae.errors import TornData
 from distsae.store.location import Location, remove_tree
 from distsae.store.object_path import ObjectPath
@@ -38,15 +38,15 @@ def publish_json(path: Location, content: dict[str, Any]) -> bool:
     if isinstance(path, ObjectPath):
         return path.create(text.encode())
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    temporary = beside(path)
     try:
-        _write_through(temporary, text.encode())
+        write_new(temporary, text.encode())
         os.link(temporary, path)
     except FileExistsError:
         return path.read_bytes() == text.encode()  # ours: a network file system may ask twice for one link
     finally:
         temporary.unlink(missing_ok=True)
-        _fsync(path.parent)
+        sync(path.parent)
     return True
 
 
@@ -56,13 +56,7 @@ def replace_json(path: Location, content: dict[str, Any]) -> None:
     if isinstance(path, ObjectPath):
         path.write_bytes(text)
         return
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
-    try:
-        _write_through(temporary, text)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _fsync(path.parent)
+    replace(path, text)
 
 
 def read_json(path: Location) -> dict[str, Any]:
@@ -128,26 +122,11 @@ def fsync_tree(folder: Path, root: Location) -> None:
 
     for parent, _, files in os.walk(folder, topdown=False, onerror=fail):
         for name in files:
-            _fsync(Path(parent) / name)
-        _fsync(Path(parent))
+            sync(Path(parent) / name)
+        sync(Path(parent))
     while folder != root:
         folder = folder.parent
-        _fsync(folder)
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(folder)
 
 
 def _text(content: dict[str, Any]) -> str:

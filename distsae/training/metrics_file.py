@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from distsae.durable import replace, sync
 
 __all__ = ["MetricsFile"]
 
@@ -26,9 +27,7 @@ class MetricsFile:
         if not self._path.is_file():
             return
         kept = [line for line in self._path.read_text().splitlines() if 0 <= _step_of(line) <= step]
-        fresh = self._path.with_suffix(".tmp")
-        fresh.write_text("".join(f"{line}\n" for line in kept))
-        fresh.replace(self._path)
+        replace(self._path, "".join(f"{line}\n" for line in kept).encode())
 
     def append(self, values: dict[str, Any]) -> str:
         """Appends one line.
@@ -51,8 +50,7 @@ class MetricsFile:
     def sync(self) -> None:
         """Returns when the lines written so far are on the disk."""
         if self._path.is_file():
-            with self._path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(self._path)
 
     def _write(self, content: bytes) -> None:
         with self._path.open("ab", buffering=0) as file:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from distsae.durable import replace
 from distsae.errors import WrongInput
 from distsae.training.config import TrainConfig
 from distsae.training.folder_lock import FolderLock
@@ -109,15 +110,11 @@ class RunFolder:
     def write_config(self, config: TrainConfig) -> None:
         """Writes every key but `sweep`, defaults included; a kill leaves the old file or the new one."""
         self.path.mkdir(parents=True, exist_ok=True)
-        fresh = self._config.with_suffix(".tmp")
-        fresh.write_text(yaml.safe_dump(config.stored(), sort_keys=False))
-        fresh.replace(self._config)
+        replace(self._config, yaml.safe_dump(config.stored(), sort_keys=False).encode())
 
     def write_frozen_rule(self, values: dict[str, Any]) -> None:
         """Writes what freezing the rule changed; a kill leaves the old file or the new one."""
-        fresh = self._frozen_rule.with_suffix(".tmp")
-        fresh.write_text(json.dumps(values, indent=2) + "\n")
-        fresh.replace(self._frozen_rule)
+        replace(self._frozen_rule, f"{json.dumps(values, indent=2)}\n".encode())
 
 
 def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where: str) -> list[str]:

@@ -1,26 +1,16 @@
-"""Files are compared byte for byte, and small ones replaced whole."""
+"""Files are compared byte for byte."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-import pytest
-
-from distsae.checkpoint.disk import (
-    FileRecord,
-    compare,
-    compare_size,
-    record_of,
-    replace_text,
-    sync_folder,
-    write_durably,
-)
+from distsae.checkpoint.disk import FileRecord, compare, compare_size, record_of
 
 
 def test_what_differs_is_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    write_durably(file, b"twelve bytes")
+    file.write_bytes(b"twelve bytes")
     expected = record_of(file)
     assert expected.bytes == 12
     assert compare(file, expected) == compare_size(file, expected) == ""
@@ -42,18 +32,3 @@ def test_a_large_file_is_read_in_blocks(tmp_path: Path) -> None:
     assert len(blocks) >= 3
     assert compare(tmp_path / "file", record_of(tmp_path / "file"), blocks.append) == ""
     assert sum(blocks) == 2 * len(content)
-
-
-def test_nothing_is_overwritten_by_accident(tmp_path: Path) -> None:
-    write_durably(tmp_path / "file", b"one")
-    with pytest.raises(FileExistsError):
-        write_durably(tmp_path / "file", b"two")
-    assert (tmp_path / "file").read_bytes() == b"one"
-
-
-def test_text_is_replaced(tmp_path: Path) -> None:
-    for text in ("one\n", "two\n"):
-        replace_text(tmp_path / "latest", text)
-        assert (tmp_path / "latest").read_text() == text
-    sync_folder(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["latest"]

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from distsae.checkpoint import full_check, save, verify
-from distsae.checkpoint.disk import compare, record_of, write_durably
+from distsae.checkpoint.disk import compare, record_of
 from distsae.checkpoint.full_check import bytes_to_read, read_through
 from distsae.checkpoint.manifest import Manifest, read_manifest, write_manifest
+from distsae.durable import write_new
 
 from . import bomb
 from .samples import cut, whole
@@ -28,7 +29,7 @@ def _checkpoint_of(folder: Path, step: int, sizes: dict[str, int]) -> Path:
     path = folder / f"step-{step:08d}"
     path.mkdir(parents=True)
     for name, size in sizes.items():
-        write_durably(path / name, bytes([size % 251]) * size)
+        write_new(path / name, bytes([size % 251]) * size)
     write_manifest(path, Manifest(step, {name: record_of(path / name) for name in sizes}, {}, {}))
     return path
 
