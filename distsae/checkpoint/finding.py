@@ -47,7 +47,7 @@ def find(text: str) -> Place:
     run = (path / "config.yaml").is_file()
     for folder in (path / "checkpoints", path):
         listing = look(folder)
-        if listing.entries or listing.leftovers:
+        if listing.entries or listing.leftovers or listing.latest is not None:
             return Place(folder, None)
     if run or path.name == "checkpoints" or (path / "checkpoints").is_dir():
         raise _nothing_saved(path)

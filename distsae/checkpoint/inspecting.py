@@ -89,6 +89,14 @@ class Listing:
         return next((entry for entry in reversed(self.entries) if entry.looks_whole), None)
 
     @property
+    def disappeared(self) -> str | None:
+        """The name of the checkpoint that was published last, if it and all later ones are gone."""
+        last = step_of(Path(self.latest or ""))
+        if last is None or any((entry.step or 0) >= last for entry in self.entries):
+            return None
+        return self.latest
+
+    @property
     def bytes(self) -> int:
         """Of the checkpoints and of what else lies there."""
         return sum(entry.bytes for entry in self.entries) + sum(leftover.bytes for leftover in self.leftovers)
@@ -117,11 +125,12 @@ class Contents:
 
 def look(folder: Path) -> Listing:
     """Looks at a folder of checkpoints, which need not exist."""
+    latest = _latest(folder / LATEST)  # first: what is published meanwhile would seem to have disappeared
     entries = tuple(entry for entry in map(look_at, checkpoints(folder)) if entry.path.is_dir())
     listed = {entry.path for entry in entries}
     others = (path for path in sorted(folder.iterdir()) if path not in listed) if folder.is_dir() else ()
     leftovers = tuple(leftover for path in others if (leftover := _leftover(path)) is not None)
-    return Listing(folder, entries, leftovers, _latest(folder / LATEST))
+    return Listing(folder, entries, leftovers, latest)
 
 
 def look_at(path: Path) -> Entry:

@@ -206,15 +206,20 @@ def _verify(argv: list[str]) -> int:
         positionals=("run",),
     )
     from distsae.checkpoint.full_check import bytes_to_read, read_through
-    from distsae.checkpoint.names import checkpoints
+    from distsae.checkpoint.inspecting import look
     from distsae.progress import Progress
 
     folder, path = _chosen(config.run, config.step)
     if config.all and path is not None:
         raise WrongInput("`all` (=true) must be given for a whole run; got one of its checkpoints; do leave out either")
-    every = checkpoints(folder)
+    listing = look(folder)
+    every = [entry.path for entry in listing.entries]
     if path is None and not every:
-        raise WrongInput(f"`run` (={config.run}) must have checkpoints; got leftovers only; do `checkpoint list` them")
+        raise WrongInput(f"`run` (={config.run}) must have checkpoints; got none; do `checkpoint list` what is left")
+    faulty = False
+    if path is None and listing.disappeared is not None:
+        print(f"{folder / listing.disappeared} is not there, though {folder / 'latest'} names it")
+        faulty = True
     # By default as far back as a run would go to resume.
     rounds = [[path]] if path is not None else [every] if config.all else [[one] for one in reversed(every)]
     verdicts: dict[Path, Verdict] = {}
@@ -228,7 +233,7 @@ def _verify(argv: list[str]) -> int:
             break
     if folder.resolve().name == "checkpoints":
         print(f"`--resume auto` {_resumed_from(list(reversed(every)), verdicts)}")
-    faulty = any(verdict.faults for verdict in verdicts.values())
+    faulty = faulty or any(verdict.faults for verdict in verdicts.values())
     return 1 if faulty or not any(verdict.sound for verdict in verdicts.values()) else 0
 
 

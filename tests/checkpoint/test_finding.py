@@ -43,6 +43,9 @@ def test_a_folder_with_leftovers_only(tmp_path: Path) -> None:
     assert find(str(tmp_path / "run")) == Place(folder, None)
     with pytest.raises(WrongInput, match="must have checkpoints"):
         choose_whole(folder)
+    (_run(tmp_path / "deleted") / "checkpoints").mkdir()
+    (tmp_path / "deleted" / "checkpoints" / "latest").write_text("step-00000003\n")
+    assert find(str(tmp_path / "deleted")) == Place(tmp_path / "deleted" / "checkpoints", None)
 
 
 def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:

@@ -134,7 +134,16 @@ def test_one_that_was_being_replaced_counts_as_a_checkpoint(tmp_path: Path) -> N
 def test_a_latest_that_is_no_text(tmp_path: Path) -> None:
     _save(tmp_path, 3)
     (tmp_path / "latest").write_bytes(b"\xff\x80step")
-    assert look(tmp_path).latest == "��step"
+    assert (look(tmp_path).latest, look(tmp_path).disappeared) == ("\ufffd\ufffdstep", None)
+
+
+@pytest.mark.parametrize(("latest", "disappeared"), [(2, None), (3, None), (4, "step-00000004")])
+def test_the_one_published_last_has_disappeared_if_all_later_ones_have(tmp_path, latest, disappeared) -> None:
+    _save(tmp_path, 1, 3)
+    (tmp_path / "latest").write_text(f"step-0000000{latest}\n")
+    assert look(tmp_path).disappeared == disappeared
+    (tmp_path / "latest").unlink()
+    assert look(tmp_path).disappeared is None
 
 
 def _save_on_two(rank: int, folder: Path) -> None:

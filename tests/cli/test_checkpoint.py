@@ -191,6 +191,17 @@ def test_verify_names_the_damaged_file_and_what_is_resumed_from(run, name, damag
     assert main(["checkpoint", "verify", str(run), "--all"]) == 1
 
 
+def test_verify_names_a_checkpoint_that_has_disappeared(run, capsys):
+    nine = _checkpoints(run)[9]
+    shutil.rmtree(nine)
+    assert main(["checkpoint", "verify", str(run)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{nine} is not there, though {run / 'checkpoints' / 'latest'} names it"
+    assert lines[1].endswith(": sound")
+    assert lines[2] == "`--resume auto` takes step-00000006"
+    assert main(["checkpoint", "verify", str(run), "--step", "6"]) == 0
+
+
 def test_verify_all_names_every_fault(run, capsys):
     for path in _checkpoints(run).values():
         _flip(path / _ROWS)
@@ -253,7 +264,7 @@ def test_wrong_input_is_one_line_and_code_2(run, tmp_path, capsys):
         (["verify", _checkpoints(run)[3], "--all"], "`all` (=true) must be given for a whole run"),
         (["verify", run, "--all", "--step", "3"], "`all` (=true) must be given for a whole run"),
         (["list", _checkpoints(run)[3]], f"do name {run / 'checkpoints'}"),
-        (["verify", leftovers], "got leftovers only"),
+        (["verify", leftovers], "got none; do `checkpoint list` what is left"),
         (["verify", run, "--stpe", "3"], "unknown key `stpe`; did you mean 'step'?"),
     ]
     for argv, said in cases:
