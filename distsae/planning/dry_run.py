@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from distsae.batches import BatchReader
@@ -54,6 +56,8 @@ def dry_run(config: TrainConfig, memory_gb: float | None = None) -> str:
         share = f"{gib(memory.host)} for {memory.processes} process{'es' if memory.processes > 1 else ''} on the host"
         there = f"{there}, {share}" if there else share
     lines.append(f"there is: {there}: {'it fits' if fits(items, memory) else 'it does not fit'}")
+    if line := _without_copies(runs, facts, memory):
+        lines.append(line)
     if not config.sweep.d_sae:
         lines.append(f"largest sae.d_sae that fits, all else as given: {largest_d_sae(runs, facts, memory):,}")
     return "\n".join(lines)
@@ -79,6 +83,18 @@ def facts_of(store: Store, config: TrainConfig) -> Facts:
         gpu=device.type == "cuda",
         prefilter=prefilter_wanted(config.prefilter, device),
     )
+
+
+def _without_copies(runs: list[TrainConfig], facts: Facts, memory: Memory) -> str:
+    """Says what waiting for checkpoints would save, if memory is short."""
+    items = memory_items(runs, facts)
+    waiting = [replace(run, checkpoint=replace(run.checkpoint, asynchronous=False)) for run in runs]
+    others = memory_items(waiting, facts)
+    saved = peak(items, "host") - peak(others, "host")
+    if fits(items, memory) or saved <= 0:
+        return ""
+    then = "then it fits" if fits(others, memory) else "which is not enough"
+    return f"`--checkpoint.asynchronous false` would save {gib(saved)} on the host: {then}"
 
 
 def _given(memory_gb: float, processes: int, facts: Facts) -> Memory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def process_bytes(config: TrainConfig, device: torch.device) -> int:
     importlib.import_module("accelerate")
     if config.wandb != "off":
         importlib.import_module("wandb")
+    if config.engine == "deepspeed" and importlib.util.find_spec("deepspeed") is not None:
+        if device.type == "cpu":
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        for name in ("deepspeed", "torch._dynamo"):  # it compiles nothing of ours, but loads the compiler
+            importlib.import_module(name)
     shard = FeatureShard(
         32, range(64), torch.zeros(32), 0, kernels=kernels_for(config.kernels, device), prefilter=True
     ).to(device)

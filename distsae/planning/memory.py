@@ -14,6 +14,7 @@ import torch
 
 from distsae.kernels import PrefilterRows
 from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, Moment, Place, at
+from distsae.planning.saving import COPY
 from distsae.planning.work import end_items, step_items
 from distsae.training import TrainConfig
 from distsae.training.moments import moments_of
@@ -88,7 +89,7 @@ def _work(config: TrainConfig, facts: Facts) -> list[Item]:
     items = step + list(end_items(config, facts, local_features(config)))
     if not facts.gpu:
         after: tuple[Moment, ...] = ("save", "write")  # calibrating uses it again
-        small = [item for item in step if not item.name.startswith("DeepSpeed")]  # whole matrices are given back
+        small = [item for item in step if not item.name.startswith(("DeepSpeed", COPY))]  # matrices are given back
         size = max(at(small, "select", "host"), at(small, "update", "host"))
         items.append(Item("freed memory of a step, kept by malloc", size, after))
     return items

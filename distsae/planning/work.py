@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from distsae.model import chunk_size
 from distsae.planning.items import TRAINING, Facts, Item, Place
+from distsae.planning.saving import saving_items
 from distsae.training import TrainConfig
 from distsae.training.heldout import CALIBRATION_TOKENS, JUDGING_TOKENS
 
@@ -33,8 +34,6 @@ _MEASURED_BYTES = 100
 _ROW_BLOCK = {False: 6 * (3 << 19), True: 6 << 26}
 """The rows that are being updated, on CPU and on a GPU: gradients, squares, moments widened."""
 
-_WRITTEN_AT_ONCE = 64 << 20
-
 
 def step_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item]:
     """Yields what a step and a checkpoint of it work with on a rank of `features` features."""
@@ -54,11 +53,10 @@ def step_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Ite
     matrices = 8 * features * facts.d_in
     if config.engine == "deepspeed":
         yield Item("DeepSpeed: dense gradients, three times", 3 * matrices, ("update",), device)
-        yield Item("DeepSpeed: moments gathered for the checkpoint", 2 * matrices, ("save",), device)
     if config.evaluate_every is not None:
         yield from _heldout_check(config, facts, matrices // 2, device)
+    yield from saving_items(config, facts, features)
     if facts.gpu:
-        yield Item("blocks of rows on their way to a file", _WRITTEN_AT_ONCE, ("save",))
         yield Item("rows as they are made", matrices, ("start",))
 
 

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig
 from distsae.planning import dry_run
-from distsae.training import SizeConfig, TrainConfig
+from distsae.training import CheckpointConfig, SizeConfig, TrainConfig
 from distsae.training.run_folder import RunFolder
 from distsae.training.sweep import SweepConfig
 
@@ -40,6 +40,21 @@ def test_any_mesh_is_planned_from_one_process(config, tmp_path):
 
 def test_what_does_not_fit_is_said(config):
     assert "it does not fit" in dry_run(config(), memory_gb=0.01)
+
+
+def test_what_waiting_for_checkpoints_would_save_is_said_if_memory_is_short(config):
+    wide = {"sae": SizeConfig(d_sae=1 << 17, k=8)}
+    words = r"`--checkpoint.asynchronous false` would save ([\d.]+) GiB on the host: (.*)"
+
+    def tried(memory_gb, **changes):
+        return re.search(words, dry_run(config(**wide, **changes), memory_gb=memory_gb))
+
+    assert tried(64) is None
+    short = tried(0.01)
+    assert short[2] == "which is not enough"
+    needs = float(re.search(r"peak: ([\d.]+) GiB", dry_run(config(**wide), memory_gb=64))[1])
+    assert tried(needs - float(short[1]) / 2)[2] == "then it fits"
+    assert tried(0.01, checkpoint=CheckpointConfig(asynchronous=False)) is None
 
 
 def test_what_training_refuses(config, tmp_path):

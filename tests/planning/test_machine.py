@@ -1,10 +1,12 @@
 """This machine's memory, and this process's."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from distsae.parallel import MeshConfig
 from distsae.planning.machine import memory_here, process_bytes
 
 from .samples import run
@@ -20,3 +22,9 @@ def test_memory_that_is_free():
 
 def test_a_process_has_torch_in_it():
     assert 100 << 20 < process_bytes(run(wandb="off"), torch.device("cpu")) < 4 << 30
+
+
+def test_a_process_with_deepspeed_has_the_compiler_in_it():
+    pytest.importorskip("deepspeed")
+    process_bytes(run(wandb="off", engine="deepspeed", mesh=MeshConfig(data=2)), torch.device("cpu"))
+    assert "torch._dynamo" in sys.modules

@@ -1,0 +1,54 @@
+"""What a checkpoint takes beside the state that it saves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from distsae.planning.items import STEPPING, Facts, Item, Place
+from distsae.training import TrainConfig
+from distsae.training.moments import moments_of
+
+__all__ = ["COPY", "saving_items"]
+
+COPY = "copy of the state, to be saved meanwhile"
+
+_WRITTEN_AT_ONCE = 64 << 20
+
+_COUNTS_BYTES, _QUOTA_BYTES, _REHEARSAL_BYTES = 33, 16, 16
+"""Of a feature: firing statistics and thresholds; quota and credit; matches and age in the rehearsal for new ranks."""
+
+
+def saving_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item]:
+    """Yields what saving takes on the first rank, which has `features` features and writes its data rank's share.
+
+    The copies stay from one checkpoint to the next, until training is done. Members of a sweep are saved one after
+    another into the same ones.
+    """
+    device: Place = "device" if facts.gpu else "host"
+    matrix, ranks = 4 * features * facts.d_in, config.mesh.data
+    zero = config.engine == "deepspeed"
+    if zero:
+        yield Item("DeepSpeed: a moment gathered, to be saved", matrix, ("save",), device)
+    if config.checkpoint.asynchronous:
+        replicated = 3 * 4 * facts.d_in
+        yield Item(COPY, features * _saved_bytes(config, facts.d_in) // ranks + replicated, STEPPING)
+        return
+    if zero:
+        yield Item("DeepSpeed: this rank's share of the moments, to be saved", 4 * matrix // ranks, ("save",))
+    if facts.gpu:
+        yield Item("blocks of rows on their way to a file", _WRITTEN_AT_ONCE, ("save",))
+
+
+def _saved_bytes(config: TrainConfig, d_in: int) -> int:
+    """Returns the bytes of a feature in a checkpoint."""
+    weights = 4 * (2 * d_in + 1)
+    row = torch.empty(1, d_in, device="meta")
+    moments = moments_of("W_enc", row, config.optimizer.state, 0, 0).state().values()
+    size = weights + 2 * sum(tensor.nbytes for tensor in moments) + 8 + _COUNTS_BYTES
+    if config.ema_decay is not None:
+        size += weights
+    if config.allocation == "feature_choice" or config.finetune_fc_from is not None:
+        size += _QUOTA_BYTES + (_REHEARSAL_BYTES if config.quota_refresh is not None else 0)
+    return size
