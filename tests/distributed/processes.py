@@ -56,6 +56,11 @@ def run_on_mesh(
     return _Workers.get().run(function, shape, arguments, seconds)
 
 
+def end_processes() -> None:
+    """Ends the processes; the next call begins with new ones, as a run does that is started again."""
+    _Workers.end()
+
+
 class _Workers:
     """The processes and a pipe to each."""
 
@@ -140,7 +145,8 @@ def _serve(rank: int, pipe: Connection) -> None:
             )
             mesh: Mesh = build_mesh(MeshConfig(data=data, feature=feature), data * feature, "cpu")
             answer = pickle.dumps(("", function(mesh, *arguments)))
-            dist.destroy_process_group()
+            if dist.is_initialized():  # a whole run ends it itself
+                dist.destroy_process_group()
         except BaseException:
             answer = pickle.dumps((traceback.format_exc(), None))
         pipe.send_bytes(answer)
