@@ -13,7 +13,7 @@ from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, WRONG_INPUT
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("demo", "produce", "store", "train", "checkpoint", "evaluate", "report")
+COMMANDS = ("demo", "produce", "store", "train", "supervise", "checkpoint", "evaluate", "report")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
