@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from .processes import MESHES, RankFailed, run_on_mesh
+from .processes import MESHES, RankFailed, end_processes, run_on_mesh
 
 
 def _where(mesh):
@@ -45,3 +45,15 @@ def test_failures_reach_the_test_and_leave_the_next_call_alone():
     with pytest.raises(RankFailed, match=r"2 of 2 ranks had not answered after 1 s"):
         run_on_mesh(_sleeps, (2, 1), seconds=1)
     assert len(run_on_mesh(_where, (2, 1))) == 2
+
+
+def _pid(mesh):
+    return os.getpid()
+
+
+@pytest.mark.heavy
+def test_processes_are_lent_again_until_they_are_ended():
+    first = run_on_mesh(_pid, (2, 1))
+    assert run_on_mesh(_pid, (1, 2)) == first
+    end_processes()
+    assert not set(run_on_mesh(_pid, (1, 2))) & set(first)

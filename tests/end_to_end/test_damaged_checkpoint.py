@@ -15,6 +15,7 @@ import pytest
 from distsae.cli.main import main
 from distsae.exit_codes import DONE, FAILED, WRONG_INPUT
 from tests.checkpoint.bomb import plant_with_digests, raw, torch_archive
+from tests.end_to_end.launching import launch
 
 FIRST, SECOND, STEPS = 6, 12, 15
 OLDER, NEWER = f"step-{FIRST:08d}", f"step-{SECOND:08d}"
@@ -200,3 +201,26 @@ def test_a_pickle_that_digests_vouch_for_is_not_executed(name, make, stopped, ti
     said = capsys.readouterr().err
     assert name in said, said
     assert not marker.exists()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["feature-00001-of-00002.safetensors", "replicated.safetensors", "manifest.json"])
+def test_two_processes_refuse_it_together_and_say_so_once(name, stopped, finished, tiny_store):
+    """The newer checkpoint is that of two processes, and both take up the older one, of one process."""
+    two = ("--mesh.feature", "2")
+    for later in (NEWER, f"step-{STEPS:08d}"):
+        shutil.rmtree(stopped / "checkpoints" / later, ignore_errors=True)
+    (stopped / "checkpoints" / "latest").write_text(OLDER + "\n")
+    assert launch(_command(tiny_store, stopped, *two)).returncode == DONE
+    shutil.rmtree(stopped / "checkpoints" / f"step-{STEPS:08d}")
+    shutil.rmtree(stopped / "sae")
+    _damage(stopped / "checkpoints" / NEWER / name, "flipped", stopped.parent / "executed")
+    (stopped / "checkpoints" / "latest").write_text(NEWER + "\n")
+    done = launch(_command(tiny_store, stopped, *two))
+    assert done.returncode == DONE, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("not resumed from ")]
+    assert f"{NEWER} is refused: " in line
+    assert name in line
+    assert done.stderr.count(f"resumed from {stopped / 'checkpoints' / OLDER}, step {FIRST}") == 1
+    for (step, loss), (_, expected) in zip(_loss(stopped), _loss(finished), strict=True):
+        assert loss == pytest.approx(expected, rel=1e-4), step
