@@ -136,7 +136,7 @@ class _Supervisor:
             # Not `say`, which the signal may have come in the middle of.
             os.write(2, f"supervise: {number.name}: asking the training to stop{again}\n".encode())
             os.write(self._wake, b".")
-        if self._asked is None or number is signal.SIGINT:
+        if self._asked is None or (number is signal.SIGINT and self._asked is not number):
             self._asked, self._asked_at = number, now
         if self._launch is not None:
             self._launch.send_signal(signal.SIGTERM)
