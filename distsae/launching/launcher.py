@@ -3,8 +3,8 @@
 `accelerate launch` makes any failure a 1; here the exit code of the first process that failed is kept. Torch starts
 the processes in sessions of their own, out of reach of a signal to the launcher's group, and its agent would send
 them SIGKILL 30 seconds after it got SIGTERM itself. So the agent is kept from hearing SIGTERM and SIGINT: they ask
-the processes to stop, by SIGUSR1 once a second until they have. They are started with SIGUSR1 ignored, so it cannot
-end one that does not listen yet, and one that begins to listen hears of it.
+the processes to stop, by SIGUSR1 once a second until they have. The supervisor starts all of this with SIGUSR1
+ignored, so it cannot end one that does not listen yet, and one that begins to listen hears of it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,6 @@ class _Requests:
         self._lifeline = lifeline
 
     def listen(self) -> None:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._hear)
         for task in (self._pass_on, self._watch):

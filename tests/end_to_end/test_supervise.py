@@ -101,13 +101,16 @@ def test_a_signal_between_two_tries_ends_it(supervised):
     assert not (run.folder / "pid-2-0").exists()
 
 
-def test_a_crash_while_stopping_is_not_tried_again(supervised):
-    run = supervised("until_asked(9)\n")
+@pytest.mark.parametrize(("end", "code"), [(9, 75), (0, 0)])
+def test_what_ends_in_its_own_way_when_it_was_to_stop(end, code, supervised):
+    """A crash is not tried again; and who was done anyway is done."""
+    run = supervised(f"until_asked({end})\n")
     run.started()
     run.process.send_signal(signal.SIGUSR1)
-    assert run.code() == 75
-    assert "ended with 9 after " in run.said
-    assert "when it was to stop" in run.said
+    assert run.code() == code
+    assert ("ended with 9 after " in run.said) == (end == 9)
+    assert ("when it was to stop" in run.said) == (end == 9)
+    assert not (run.folder / "pid-2-0").exists()
 
 
 def test_a_second_interrupt_kills(supervised):
