@@ -72,6 +72,13 @@ class Mesh:
             d_sae=d_sae,
         )
 
+    def groups(self) -> list[dist.ProcessGroup]:
+        """Returns torch's groups of the axes and of all processes; none for one process."""
+        if self.device_mesh is None:
+            return []
+        assert dist.group.WORLD is not None
+        return [self.device_mesh.get_group("data"), self.device_mesh.get_group("feature"), dist.group.WORLD]
+
     def aside(self) -> dist.ProcessGroup | None:
         """Returns a new CPU group of all processes, to talk in beside training; None for one process. Collective."""
         return dist.new_group(backend="gloo") if self.device_mesh is not None else None

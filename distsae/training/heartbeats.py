@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -90,10 +91,11 @@ class Heartbeats:
         self._wake.set()
 
     def _talk(self) -> None:
+        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         try:
+            socket.create_connection(place, _PATIENCE).close()  # torch would print a page if nobody listens
             store = TCPStore(
-                os.environ["MASTER_ADDR"],
-                int(os.environ["MASTER_PORT"]),
+                *place,
                 is_master=False,
                 timeout=timedelta(seconds=_PATIENCE),
                 wait_for_workers=False,
@@ -106,7 +108,7 @@ class Heartbeats:
                     self._answered.set()
                 self._wake.wait(self._every)
                 self._wake.clear()
-        except (dist.DistError, RuntimeError, ValueError):  # out of reach, or gone: we do without
+        except (OSError, dist.DistError, RuntimeError, ValueError):  # out of reach, or gone: we do without
             return
 
     def _beat(self, store: Store) -> None:

@@ -12,10 +12,12 @@ from distsae.errors import WrongInput
 from distsae.parallel import build_mesh
 from distsae.progress import say
 from distsae.store import Store
+from distsae.training.agreement import require_agreement
 from distsae.training.config import TrainConfig
 from distsae.training.heldout_check import HeldoutCheck
 from distsae.training.initial_weights import sae_to_begin_from
-from distsae.training.launch import check_processes, start_accelerator
+from distsae.training.launch import check_processes, longest_wait, start_accelerator, wait_for
+from distsae.training.lost_rank import lost_ranks_named
 from distsae.training.metrics import TrainingClock, all_stopped
 from distsae.training.run import Run
 from distsae.training.run_folder import RunFolder
@@ -23,6 +25,7 @@ from distsae.training.side_by_side import step_together
 from distsae.training.stopping import StopVote
 from distsae.training.sweep import members, naming
 from distsae.training.unit_release import UnitRelease
+from distsae.training.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,17 +41,21 @@ def train(config: TrainConfig) -> None:
 
     Raises:
         WrongInput: the configuration does not fit the store, the processes or the run folder; nothing was written.
-        NonFiniteScores: a score was not finite; the step is named. The other members of a sweep were trained before.
+        Diverged: a score, loss or gradient was not finite; the step and the ranks are named. The other members of a
+            sweep were trained before.
+        CannotContinue: another process was lost.
         CheckpointFailed: the last checkpoint could not be saved; the SAE was written.
         SystemExit: with `STOPPED` after SIGTERM or SIGUSR1, behind a checkpoint.
         KeyboardInterrupt: after Ctrl-C, behind a checkpoint.
     """
     check_processes(config.mesh)
     store, configs = checked(config)
-    with StopVote() as stop:
-        accelerator = start_accelerator(config)
+    longest = longest_wait(config.hang_seconds, bounded=store.attributes.keep_units is not None)
+    with StopVote() as stop, Watchdog(config.hang_seconds) as watchdog, lost_ranks_named(lambda: watchdog.doing):
+        accelerator = start_accelerator(config, longest)
         try:
-            _train(configs, store, accelerator, stop)
+            require_agreement(config, store.fingerprint)
+            _train(configs, store, accelerator, stop, watchdog)
         finally:
             accelerator.end_training()
 
@@ -104,11 +111,15 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
     return config
 
 
-def _train(configs: dict[str, TrainConfig], store: Store, accelerator: Accelerator, stop: StopVote) -> None:
+def _train(
+    configs: dict[str, TrainConfig], store: Store, accelerator: Accelerator, stop: StopVote, watchdog: Watchdog
+) -> None:
     shared = next(iter(configs.values()))  # members differ in nothing that reading depends on
     assert shared.hook is not None
     mesh = build_mesh(shared.mesh, accelerator.num_processes, accelerator.device.type)
     stop.group = mesh.aside()
+    longest = longest_wait(shared.hang_seconds, bounded=store.attributes.keep_units is not None)
+    wait_for(longest, [*mesh.groups(), stop.group])
     with ExitStack() as stack:
         reader = BatchReader(
             store,
@@ -126,7 +137,9 @@ def _train(configs: dict[str, TrainConfig], store: Store, accelerator: Accelerat
         for name, config in configs.items():
             folder = stack.enter_context(closing(RunFolder(config.out)))
             with naming(name), all_stopped(run.clock for run in runs):
-                run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock(), saver, folder, name)
+                run = Run(
+                    config, store, reader, mesh, accelerator, heldout, TrainingClock(), saver, folder, name, watchdog
+                )
             if run.nothing_left:
                 run.end()
                 say(f"{run.folder.path} is finished: nothing to do")
@@ -134,4 +147,4 @@ def _train(configs: dict[str, TrainConfig], store: Store, accelerator: Accelerat
                 runs.append(run)
         stack.callback(saver.close)  # before other jobs are let into the folders
         if runs:
-            step_together(runs, reader, accelerator, stop)
+            step_together(runs, reader, accelerator, stop, watchdog)

@@ -18,6 +18,7 @@ from distsae.progress import say
 from distsae.store import Store
 from distsae.training.accumulation import joined, micro_batches
 from distsae.training.config import TrainConfig
+from distsae.training.diagnosis import Circumstances, Diagnosis
 from distsae.training.finish import frozen_sae
 from distsae.training.frozen_gap import FrozenGap
 from distsae.training.heldout_check import HeldoutCheck, heldout_values
@@ -31,6 +32,7 @@ from distsae.training.run_folder import RunFolder
 from distsae.training.selection_cost import SelectionCost, watched
 from distsae.training.step import training_step
 from distsae.training.unit_release import UnitRelease
+from distsae.training.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,6 +54,7 @@ class Run:
         saver: of checkpoints.
         folder: of the run.
         name: of the run among those of a sweep; what it says begins with it.
+        watchdog: hears what is begun.
 
     Attributes:
         done: steps done.
@@ -70,6 +73,7 @@ class Run:
         saver: Saver,
         folder: RunFolder,
         name: str = "",
+        watchdog: Watchdog | None = None,
     ) -> None:
         assert config.hook is not None
         assert config.steps is not None
@@ -93,6 +97,9 @@ class Run:
         self.alarms = CollapseAlarms(config.alarms)
         self.clock, self.heldout = clock, heldout
         self.meter = Meter(config.batch_tokens, clock)
+        self.watchdog = watchdog or Watchdog(None)
+        settle = self.checkpoints.settle
+        self.diagnosis = Diagnosis(config, folder, self.state, self._ranks, store.fingerprint, settle)
 
     @property
     def nothing_left(self) -> bool:
@@ -137,6 +144,7 @@ class Run:
             Values for people; empty unless a line was logged.
         """
         config, state, step, meter = self.config, self.state, self.done, self.meter
+        self._begins(step + 1, "selecting and stepping")
         line = state.phases.prepare(step, state.statistics)
         if line:
             self._say(line)
@@ -147,6 +155,8 @@ class Run:
         if state.underused.share > 0:
             state.auxiliary.allowed = state.underused.members.to(self.device)
             selectors.append(state.auxiliary)
+        rate = config.optimizer.rate(step, self.steps, state.d_sae)
+        how = Circumstances(rate, state.phases.allocation(step), state.phases.k)
         cost, outcomes, shortfall = SelectionCost(), [], 0
         every = watched([*selectors, *state.phases.observers], self.mesh, cost)
         for part in micro_batches(x, STREAMS // self.mesh.data.size, config.accumulation):
@@ -165,13 +175,14 @@ class Run:
                     1 / config.accumulation,
                 )
             except NonFiniteScores as error:
-                raise NonFiniteScores(f"step {step + 1}: {error}; lower `optimizer.lr` or check the store") from error
+                self.diagnosis.stop(step + 1, str(error), x, how, cause=error)
             outcomes.append(outcome)
             shortfall += selector.shortfall
             state.thresholds.update(selector)
         outcome = joined(outcomes)
-        rate = config.optimizer.rate(step, self.steps, state.d_sae)
+        self.diagnosis.check_loss(step + 1, outcome, x, how)
         gradient_norm = state.engine.update(outcome.gradients, rate)
+        self.diagnosis.check_gradient(step + 1, gradient_norm, outcome, x, how)
         if state.average is not None:
             state.average.update(step)
         state.statistics.update(outcome.matches.feature, config.batch_tokens, self.mesh.data)
@@ -199,6 +210,7 @@ class Run:
                 "tok_s": values["tokens_per_second"],
             }
         if done % config.checkpoint.every == 0 or done == self.steps or self.units.due(done):
+            self.diagnosis.check_weights(done, x, how)
             self._save()
         return shown
 
@@ -227,6 +239,9 @@ class Run:
         self.end()
         self.checkpoints.require()
 
+    def _begins(self, step: int, what: str) -> None:
+        self.watchdog.working_on(f"{self.name}: step {step}: {what}" if self.name else f"step {step}: {what}")
+
     def _say(self, line: str) -> None:
         say(f"{self.name}: {line}" if self.name else line)
 
@@ -241,6 +256,7 @@ class Run:
         every, state = self.config.evaluate_every, self.state
         if every is None or (self.done % every and self.done < self.steps):
             return None
+        self._begins(self.done, "measuring on held-out rows")
         with self.clock.stopped(), state.final_weights():
             return self.heldout.measure(state.shard, self.config, state.phases, state.thresholds, self.mesh)
 
@@ -269,6 +285,7 @@ class Run:
         self.checkpoints.resumed(point.step)
 
     def _save(self) -> None:
+        self._begins(self.done, "saving a checkpoint")
         facts: dict[str, JSON] = {
             "store_fingerprint": self.store.fingerprint,
             "underused": {**self.state.underused.numbers()},

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from distsae.batches import BatchReader
-from distsae.errors import NonFiniteScores
+from distsae.errors import Diverged
 from distsae.exit_codes import STOPPED
 from distsae.progress import Progress, say
 from distsae.training.launch import start_tracking
 from distsae.training.metrics import all_stopped
 from distsae.training.run import Run
 from distsae.training.stopping import StopVote
+from distsae.training.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -24,7 +25,9 @@ Shown = dict[str, float | str]
 Result = TypeVar("Result")
 
 
-def step_together(runs: list[Run], reader: BatchReader, accelerator: Accelerator, stop: StopVote) -> None:
+def step_together(
+    runs: list[Run], reader: BatchReader, accelerator: Accelerator, stop: StopVote, watchdog: Watchdog
+) -> None:
     """Trains runs to their end, or until they are asked to stop. Collective.
 
     They may have stopped at different steps before: each takes part from its own on.
@@ -34,9 +37,10 @@ def step_together(runs: list[Run], reader: BatchReader, accelerator: Accelerator
         reader: of their batches.
         accelerator: device and tracking.
         stop: says when to.
+        watchdog: hears what is begun.
 
     Raises:
-        NonFiniteScores: of the only run, at once; of members of a sweep, which are named, after the others have ended.
+        Diverged: the only run, at once; of members of a sweep, which are named, after the others have ended.
     """
     company = _Company(runs)
     for run in runs:
@@ -46,6 +50,7 @@ def step_together(runs: list[Run], reader: BatchReader, accelerator: Accelerator
         run.track = start_tracking(accelerator, run.config, run.name)
         run.introduce()
     steps, done = runs[0].steps, min(run.done for run in runs)
+    bounded = any(run.units.bounded for run in runs)  # its rows may take as long as their producers
     with Progress(steps, "train", "steps", done=done) as progress:
         for step in range(done, steps):
             if not company.going:
@@ -53,13 +58,17 @@ def step_together(runs: list[Run], reader: BatchReader, accelerator: Accelerator
             stop.begin()
             due = [run for run in company.going if run.done == step]
             others = [run.clock for run in company.going if run not in due]
+            begin = watchdog.rest if bounded else watchdog.working_on
+            begin(f"step {step + 1}: reading its batch")
             with all_stopped(others), stop.at_once("waiting for rows", all(run.may_end for run in company.going)):
                 x = reader.batch(step).to(accelerator.device)
             shown = {run.name: company.attempt(run, run.step, x) for run in due}
             progress.advance(0, **_summary(shown))
             progress.advance(1)
+            watchdog.working_on(f"step {step + 1}: agreeing with the other ranks on whether to stop")
             if asked := stop.outcome():
                 _pause(company.going, asked, step + 1)
+    watchdog.rest("making the SAE")
     for run in company.going:
         run.checkpoints.settle()
     with stop.at_once("making the SAE", all(run.checkpoints.hold(steps) for run in company.going)):
@@ -90,7 +99,7 @@ class _Company:
         try:
             with all_stopped(other.clock for other in self.going if other is not run):
                 return action(*arguments)
-        except NonFiniteScores as error:
+        except Diverged as error:
             if not run.name:
                 raise
             say(f"{run.name}: stopped: {error}; it keeps its checkpoints, the other members go on")
@@ -102,7 +111,7 @@ class _Company:
         """Raises if somebody failed."""
         if self._failures:
             which = "; ".join(f"{name}: {reason}" for name, reason in self._failures.items())
-            raise NonFiniteScores(f"{len(self._failures)} of {self._size} members of the sweep stopped: {which}")
+            raise Diverged(f"{len(self._failures)} of {self._size} members of the sweep stopped: {which}")
 
 
 def _summary(shown: dict[str, Shown | None]) -> Shown:

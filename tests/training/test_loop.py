@@ -12,7 +12,7 @@ import torch
 
 from distsae import SAE
 from distsae.checkpoint import newest
-from distsae.errors import NonFiniteScores, WrongInput
+from distsae.errors import Diverged, WrongInput
 from distsae.store import Store
 from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig, train
 from tests.store import synthetic
@@ -253,7 +253,7 @@ def test_a_collapsing_dictionary_is_warned_about(tiny_store, tmp_path, capsys, m
 
 def test_a_run_that_diverges_names_the_step(tiny_store, tmp_path):
     config = config_of(tiny_store, tmp_path / "run", optimizer=OptimizerConfig(lr=1e38, warmup_share=0.0))
-    with pytest.raises(NonFiniteScores, match=r"step \d+: \d+ scores are not finite.*optimizer.lr"):
+    with pytest.raises(Diverged, match=r"step \d+: \d+ scores are not finite.*optimizer.lr"):
         train(config)
 
 

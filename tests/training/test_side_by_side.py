@@ -126,13 +126,14 @@ def test_a_member_that_diverges_stops_alone(tiny_store, tmp_path, capsys):
     failed, went_on = tmp_path / "sweep" / "lr-1e+38", tmp_path / "sweep" / "lr-0.002"
     assert state(went_on / "sae") == state(tmp_path / "alone" / "sae")
     assert metrics(went_on) == metrics(tmp_path / "alone")
-    assert list((failed / "checkpoints").glob("step-*"))
+    assert not list((failed / "checkpoints").glob("step-*"))  # its weights were never finite
+    assert list((failed / "diagnosis").iterdir())
     assert not (failed / "sae").exists()
 
 
 def test_a_sweep_of_which_nobody_is_left_ends(tiny_store, tmp_path, capsys):
     config = config_of(tiny_store, tmp_path / "sweep", optimizer=OptimizerConfig(warmup_share=0.0))
-    with pytest.raises(side_by_side.NonFiniteScores, match=r"2 of 2 members .*: lr-1e\+37: step .*; lr-1e\+38: step"):
+    with pytest.raises(side_by_side.Diverged, match=r"2 of 2 members .*: lr-1e\+37: step .*; lr-1e\+38: step"):
         train(dataclasses.replace(config, sweep=SweepConfig(lr=(1e37, 1e38))))
 
 
