@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,7 +19,26 @@ COMMANDS = ("demo", "produce", "store", "train", "supervise", "checkpoint", "eva
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code, one of `distsae.exit_codes`."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except WrongInput as error:
+        return _refuse(str(error), WRONG_INPUT)
+    except Diverged as error:
+        return _refuse(str(error), DIVERGED)
+    except DistsaeError as error:
+        return _refuse(str(error), FAILED)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
+        return _refuse(f"{error.strerror}: {error.filename}", FAILED)
+    except BrokenPipeError:  # whoever read our lines, `head` for one, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as request:  # argparse's --help
+        return request.code if isinstance(request.code, int) else DONE
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_overview())
         return DONE if argv else WRONG_INPUT
@@ -29,23 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
     name, *rest = argv
     if name not in COMMANDS:
-        return _refuse(f"unknown command `{name}`{nearest(name, COMMANDS)}; known: {', '.join(COMMANDS)}", WRONG_INPUT)
-    try:
-        result = importlib.import_module(f"distsae.cli.{name}").run(rest)
-        assert isinstance(result, int)
-        return result
-    except WrongInput as error:
-        return _refuse(str(error), WRONG_INPUT)
-    except Diverged as error:
-        return _refuse(str(error), DIVERGED)
-    except DistsaeError as error:
-        return _refuse(str(error), FAILED)
-    except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
-        return _refuse(f"{error.strerror}: {error.filename}", FAILED)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except SystemExit as request:  # argparse's --help
-        return request.code if isinstance(request.code, int) else DONE
+        raise WrongInput(f"unknown command `{name}`{nearest(name, COMMANDS)}; known: {', '.join(COMMANDS)}")
+    result = importlib.import_module(f"distsae.cli.{name}").run(rest)
+    assert isinstance(result, int)
+    return result
 
 
 def _refuse(message: str, code: int) -> int:

@@ -1,6 +1,7 @@
 """The program as a user meets it: exit codes, one line for what is wrong, help with examples."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -115,3 +116,13 @@ def test_help_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_that_has_had_enough_gets_no_traceback():
+    command = [sys.executable, "-u", "-m", "distsae", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == 128 + signal.SIGPIPE
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
