@@ -20,7 +20,7 @@ def main() -> None:
                 watchdog.working_on(f"step {step}: moving")
                 time.sleep(0.05)
             return
-        _stuck_here(1.5 if {"rests", "unwatched"} & set(words) else 600)
+        _stuck_here(1.5 if "briefly" in words else 600)
 
 
 def _stuck_here(seconds: float) -> None:

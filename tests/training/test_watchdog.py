@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 from distsae.training.heartbeats import Beat
 from distsae.training.watchdog import Watchdog, report
 
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "tests.training.standing_still"]
 
-def _process(*arguments: str) -> subprocess.CompletedProcess[str]:
+
+def _process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tests.training.standing_still", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=Path(__file__).parents[2],
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=120, cwd=ROOT, env=os.environ | environment
     )
 
 
@@ -32,10 +34,29 @@ def test_a_process_that_stands_still_says_what_it_did_and_ends():
     assert "other rank" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("0.3", "rests"), ("0.3", "moves"), ("none", "unwatched")])
+@pytest.mark.parametrize("arguments", [("0.3", "rests", "briefly"), ("0.3", "moves"), ("none", "briefly")])
 def test_who_moves_or_rests_or_is_not_watched_is_left_alone(arguments):
     done = _process(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_who_waits_for_a_rank_that_rests_is_left_alone_until_that_is_silent():
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2"}
+    other = subprocess.Popen([*COMMAND, "2", "rests"], cwd=ROOT, env=os.environ | job | {"RANK": "1"})
+    try:
+        while "waiting for rows" not in store.get("distsae/heartbeat/0/1").decode():
+            pass
+        waiting = _process("1", "briefly", **job, RANK="0")
+        assert (waiting.returncode, waiting.stderr) == (0, "")
+        other.send_signal(signal.SIGSTOP)
+        waiting = _process("1", **job, RANK="0")
+        assert waiting.returncode == 1
+        assert "s ago, since then silent; waiting for rows, begun " in waiting.stderr
+        assert "look at the machine of rank 1 first" in waiting.stderr
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_what_was_begun_is_known_afterwards():
