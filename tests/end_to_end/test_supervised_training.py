@@ -88,7 +88,11 @@ def _trainers(script: subprocess.Popen) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize(
-    ("number", "nodes", "processes"), [(signal.SIGUSR1, 2, 1), (signal.SIGTERM, 1, 2)], ids=["USR1", "TERM"]
+    ("number", "nodes", "processes"),
+    [
+        pytest.param(signal.SIGUSR1, 2, 1, id="USR1"),
+        pytest.param(signal.SIGTERM, 1, 2, id="TERM", marks=pytest.mark.heavy),
+    ],
 )
 def test_a_batch_job_whose_time_is_up_is_requeued_and_finishes(number, nodes, processes, cluster, tiny_store, tmp_path):
     out = tmp_path / "run"
@@ -100,6 +104,7 @@ def test_a_batch_job_whose_time_is_up_is_requeued_and_finishes(number, nodes, pr
     assert script.wait(SECONDS) == 0, job.said
     assert job.requeued == 1
     assert not (out / "sae").exists()
+    assert job.said.count("asking the training to stop") == nodes
     script = job.start(command, SLURM_RESTART_COUNT="1")
     assert script.wait(SECONDS) == 0, job.said
     assert job.requeued == 1
@@ -119,20 +124,21 @@ def test_a_cancelled_job_stops_and_stays_away(cluster, tiny_store, tmp_path):
     assert job.requeued == 0
 
 
-def test_a_batch_job_is_started_again_after_a_crash(cluster, tiny_store, tmp_path):
+def test_a_batch_job_is_started_again_on_all_nodes_after_a_crash_on_one(cluster, tiny_store, tmp_path):
     out = tmp_path / "run"
-    job = cluster(1, 2)
+    job = cluster(2, 1)
     script = job.start(arguments(tiny_store, out, steps=STEPS, **{"checkpoint.every": 5})[1:])
     _until(lambda: _has_checkpoint(out), job, script)
     _trainers(script)[1].kill()
     assert script.wait(SECONDS) == 0, job.said
-    assert "try 1 of 4 ended with " in job.said
+    assert "try 1 of 4 ended with 137: starting again" in job.said
     assert _is_whole(out)
     assert job.requeued == 0
     ports = job.ports()
     assert len(ports) == len(set(ports)) == 2
 
 
+@pytest.mark.heavy
 def test_a_batch_job_with_wrong_input_ends_with_2_and_what_crashes_is_given_up(cluster, tiny_store, tmp_path):
     job = cluster(1, 2)
     wrong = job.start(arguments(tiny_store, tmp_path / "run", **{"mesh.feature": 3})[1:])
