@@ -18,7 +18,7 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Gives a file new content in one step: readers see the old one or the new one, never a part, also after a crash."""
+    """Gives a file new content in one step: readers see the old or the new one, never a part, also after a crash."""
     fresh = beside(path)
     try:
         write_new(fresh, content)

@@ -190,7 +190,7 @@ class TrainConfig:
     alarms: AlarmConfig = AlarmConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     resume: str = "auto"
-    hang_seconds: float | None = 600
+    hang_seconds: float | None = 600.0
     wandb: Literal["auto", "off", "offline", "online"] = "auto"
     log_every: int = 10
     evaluate_every: int | None = None

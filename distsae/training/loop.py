@@ -16,6 +16,7 @@ from distsae.training.agreement import require_agreement
 from distsae.training.config import TrainConfig
 from distsae.training.heldout_check import HeldoutCheck
 from distsae.training.initial_weights import sae_to_begin_from
+from distsae.training.job import Job
 from distsae.training.launch import check_processes, longest_wait, start_accelerator, wait_for
 from distsae.training.lost_rank import lost_ranks_named
 from distsae.training.metrics import TrainingClock, all_stopped
@@ -133,13 +134,12 @@ def _train(
         stack.callback(reader.close)  # else a thread that waits for rows would keep the process alive
         heldout = HeldoutCheck(store, shared.hook, reader.normalisation)
         saver = Saver(Ranks(mesh.device_mesh, mesh.aside()), shared.checkpoint.asynchronous)
+        job = Job(store, reader, mesh, accelerator, heldout, saver, watchdog)
         runs: list[Run] = []
         for name, config in configs.items():
             folder = stack.enter_context(closing(RunFolder(config.out)))
             with naming(name), all_stopped(run.clock for run in runs):
-                run = Run(
-                    config, store, reader, mesh, accelerator, heldout, TrainingClock(), saver, folder, name, watchdog
-                )
+                run = Run(config, job, folder, TrainingClock(), name)
             if run.nothing_left:
                 run.end()
                 say(f"{run.folder.path} is finished: nothing to do")

@@ -9,21 +9,20 @@ from torch import Tensor
 
 from distsae import __version__
 from distsae.allocation import Selector
-from distsae.batches import STREAMS, BatchReader
-from distsae.checkpoint import JSON, Ranks, Saver, abandon_after, load
+from distsae.batches import STREAMS
+from distsae.checkpoint import JSON, Ranks, abandon_after, load
 from distsae.errors import NonFiniteScores
 from distsae.losses import CollapseAlarms, Concentration, Underused
-from distsae.parallel import Mesh
 from distsae.progress import say
-from distsae.store import Store
 from distsae.training.accumulation import joined, micro_batches
 from distsae.training.config import TrainConfig
 from distsae.training.diagnosis import Circumstances, Diagnosis
 from distsae.training.finish import frozen_sae
 from distsae.training.frozen_gap import FrozenGap
-from distsae.training.heldout_check import HeldoutCheck, heldout_values
+from distsae.training.heldout_check import heldout_values
 from distsae.training.initial_state import initial_shard, initial_state
 from distsae.training.initial_weights import begin_from
+from distsae.training.job import Job
 from distsae.training.launch import Tracking
 from distsae.training.metrics import Meter, TrainingClock
 from distsae.training.resume import ResumePoint, find_resume_point
@@ -32,10 +31,9 @@ from distsae.training.run_folder import RunFolder
 from distsae.training.selection_cost import SelectionCost, watched
 from distsae.training.step import training_step
 from distsae.training.unit_release import UnitRelease
-from distsae.training.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    pass
 
 __all__ = ["Run"]
 
@@ -45,45 +43,27 @@ class Run:
 
     Args:
         config: the run, with `hook` and `steps`.
-        store: that it reads.
-        reader: of its batches.
-        mesh: this process's place.
-        accelerator: device and tracking.
-        heldout: measures on held-out rows.
-        clock: of training.
-        saver: of checkpoints.
+        job: that it is part of.
         folder: of the run.
+        clock: of its training.
         name: of the run among those of a sweep; what it says begins with it.
-        watchdog: hears what is begun.
 
     Attributes:
         done: steps done.
         track: takes the values of a logged line and its step, beside the folder.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        store: Store,
-        reader: BatchReader,
-        mesh: Mesh,
-        accelerator: Accelerator,
-        heldout: HeldoutCheck,
-        clock: TrainingClock,
-        saver: Saver,
-        folder: RunFolder,
-        name: str = "",
-        watchdog: Watchdog | None = None,
-    ) -> None:
+    def __init__(self, config: TrainConfig, job: Job, folder: RunFolder, clock: TrainingClock, name: str = "") -> None:
         assert config.hook is not None
         assert config.steps is not None
+        store, reader, mesh, accelerator = job.store, job.reader, job.mesh, job.accelerator
         self.config, self.store, self.reader, self.mesh, self.accelerator = config, store, reader, mesh, accelerator
         self.steps, self.hook, self.device = config.steps, config.hook, accelerator.device
         self.folder, self.done, self.name = folder, 0, name
         self.track: Tracking = accelerator.log
         self.units = UnitRelease(store, reader.order, self.steps, self.folder.name)
         main = accelerator.is_main_process
-        self.checkpoints = RunCheckpoints(config.checkpoint, self.folder, self.units, saver, self._say, tidies=main)
+        self.checkpoints = RunCheckpoints(config.checkpoint, self.folder, self.units, job.saver, self._say, tidies=main)
         self._ranks = Ranks(mesh.device_mesh)
         self._ranks.only_first(lambda: folder.occupy() if folder.begun else None)
         self._point = find_resume_point(config, self.folder, store, self._ranks)
@@ -95,9 +75,8 @@ class Run:
             begin_from(config.init, shard, config.sae.d_sae, reader.normalisation)
         self.state = initial_state(config, shard, mesh)
         self.alarms = CollapseAlarms(config.alarms)
-        self.clock, self.heldout = clock, heldout
+        self.clock, self.heldout, self.watchdog = clock, job.heldout, job.watchdog
         self.meter = Meter(config.batch_tokens, clock)
-        self.watchdog = watchdog or Watchdog(None)
         settle = self.checkpoints.settle
         self.diagnosis = Diagnosis(config, folder, self.state, self._ranks, store.fingerprint, settle)
 

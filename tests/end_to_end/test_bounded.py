@@ -149,7 +149,8 @@ def test_a_run_that_waits_for_rows_stops_when_asked(undisturbed, tiny_model_dir,
     assert run.stderr is not None
     said = ""
     while "waiting for unit" not in said:
-        assert (line := run.stderr.readline()), said
+        line = run.stderr.readline()
+        assert line, said
         said += line
     run.send_signal(signal.SIGTERM)
     said += run.communicate(timeout=60)[1]
