@@ -6,9 +6,6 @@ checkpoints pile up when the disk is slower than training.
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,9 +17,6 @@ from distsae.checkpoint.snapshot import HostCopies, Snapshot
 from distsae.checkpoint.state import JSON, Value
 
 __all__ = ["Saver"]
-
-_NICE = 10
-"""Of the thread: training has the processors first."""
 
 
 class Saver:
@@ -37,7 +31,7 @@ class Saver:
     def __init__(self, ranks: Ranks, asynchronous: bool) -> None:
         self._ranks, self._asynchronous = ranks, asynchronous
         self._copies = HostCopies()
-        self._thread = ThreadPoolExecutor(1, "checkpoint", initializer=_yield_to_training)
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._going: Future[None] | None = None
 
     def save(
@@ -100,8 +94,3 @@ class Saver:
         except CheckpointFailed as error:
             failure = error
         ended(failure)
-
-
-def _yield_to_training() -> None:
-    if sys.platform == "linux":  # elsewhere this would be the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from distsae.batches import BatchReader
@@ -13,12 +13,14 @@ from distsae.parallel import build_mesh
 from distsae.store import Store
 from distsae.training import TrainConfig
 from distsae.training.heldout_check import HeldoutCheck
+from distsae.training.job import Job
 from distsae.training.launch import start_accelerator, start_tracking
 from distsae.training.metrics import TrainingClock
 from distsae.training.run import Run
 from distsae.training.run_folder import RunFolder
+from distsae.training.watchdog import Watchdog
 
-__all__ = ["Taken", "stepped"]
+__all__ = ["Taken", "begun", "stepped", "timed"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,13 @@ class Taken:
     wall: float
 
 
+def timed(work: Callable[[], object]) -> Taken:
+    """Does some work and returns what it took."""
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return Taken(time.process_time() - processor, time.perf_counter() - wall)
+
+
 @contextmanager
 def stepped(config: TrainConfig) -> Iterator[Callable[[], Taken]]:
     """Gives a function that does the next step of a run, and settles the reading that it has begun.
@@ -41,24 +50,30 @@ def stepped(config: TrainConfig) -> Iterator[Callable[[], Taken]]:
     Args:
         config: with `hook` and `steps`.
     """
+    with begun(config) as (_, step):
+        yield step
+
+
+@contextmanager
+def begun(config: TrainConfig) -> Iterator[tuple[Run, Callable[[], Taken]]]:
+    """Gives the run itself beside what `stepped` gives."""
     assert config.hook is not None
     accelerator = start_accelerator(config)
     store, mesh = Store.open(config.store), build_mesh(config.mesh, 1, accelerator.device.type)
     reader = BatchReader(store, config.hook, config.batch_tokens, config.seed, 0, 1, config.normalise)
     try:
         heldout = HeldoutCheck(store, config.hook, reader.normalisation)
-        saver = Saver(Ranks(mesh.device_mesh), config.checkpoint.asynchronous)
-        run = Run(config, store, reader, mesh, accelerator, heldout, TrainingClock(), saver, RunFolder(config.out))
-        run.begin()
-        start_tracking(accelerator, config)
+        with closing(Saver(Ranks(mesh.device_mesh), config.checkpoint.asynchronous)) as saver:
+            job = Job(store, reader, mesh, accelerator, heldout, saver, Watchdog(None))
+            run = Run(config, job, RunFolder(config.out), TrainingClock())
+            run.begin()
+            start_tracking(accelerator, config)
 
-        def step() -> Taken:
-            wall, processor = time.perf_counter(), time.process_time()
-            run.step(reader.batch(run.done).to(accelerator.device))
-            reader.settle()
-            return Taken(time.process_time() - processor, time.perf_counter() - wall)
+            def step() -> None:
+                run.step(reader.batch(run.done).to(accelerator.device))
+                reader.settle()
 
-        yield step
+            yield run, lambda: timed(step)
     finally:
         reader.close()
         accelerator.end_training()
