@@ -1,7 +1,8 @@
 """What distsae says when it cannot go on.
 
-Two kinds of failure are kept apart. `WrongInput` is the user's to mend: the command line prints its one line and
-exits with code 2, before any expensive work. Everything else is a fault of ours and keeps its traceback.
+These are one line each. `WrongInput` is the user's to mend, before any expensive work; `Diverged` is the training's
+end; the others are of the machine. `distsae.exit_codes` has a code for each kind. Anything else is a fault of ours and
+keeps its traceback.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ __all__ = ["CannotContinue", "DistsaeError", "Diverged", "NonFiniteScores", "Tor
 
 
 class DistsaeError(Exception):
-    """Base of every error that distsae raises on purpose; its text is one line."""
+    """Base of every error that distsae raises on purpose; its text is one line.
+
+    Attributes:
+        of_all_ranks: all ranks of a job raise it alike, and one of them need say so.
+    """
+
+    of_all_ranks = False
 
 
 class WrongInput(DistsaeError):
@@ -21,6 +28,8 @@ class WrongInput(DistsaeError):
 
     The text follows "`name` (=value) must ...; got ...; do ...".
     """
+
+    of_all_ranks = True
 
 
 class CannotContinue(DistsaeError):
@@ -36,6 +45,8 @@ class TornData(DistsaeError):
 
 class Diverged(DistsaeError):
     """Training has left the finite numbers: exit code 3, since the same steps would end the same."""
+
+    of_all_ranks = True
 
 
 class NonFiniteScores(Diverged):

@@ -63,8 +63,7 @@ run_step() {
     # Another port each time: nobody may meet the sockets of the step before.
     export MAIN_PORT=$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0} + 31 * $1) % 20000))
     shift
-    # The step's code is the highest of its tasks', so a crash (1, 128 + signal) of one node is seen although the
-    # others stopped, and 75 survives where all did. --kill-on-bad-exit would end the others, and soon kill them, when
+    # The step's code is the highest of its tasks': 75 if any node stopped as asked and none was killed. --kill-on-bad-exit would end the others, and soon kill them, when
     # one node has ended with 75; --wait gives them two minutes to find out for themselves, and then ends what hangs.
     # $SLURM_NODEID is this node's number, so it must be read on the node: hence the inner shell.
     srun --kill-on-bad-exit=0 --wait=120 bash -c '

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background; tests send it, as Ctrl-C does
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _TEXT = """
 the a river stone light house wind rain small bright old new green walks runs sings falls turns opens closes over under

@@ -9,3 +9,5 @@ __all__ = ["CheckpointFailed"]
 
 class CheckpointFailed(DistsaeError):
     """The machine would not read or write: a full disk, a lost folder; the text names the rank and the file."""
+
+    of_all_ranks = True

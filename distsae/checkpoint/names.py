@@ -6,11 +6,14 @@ latest                           the name of the one published last, for people 
 .step-00001000-UUID/             being written
 .replaced-step-00001000-UUID/    the old checkpoint of a step while the new one takes its name
 .removed-step-00001000-UUID/     being deleted
+.abandoned-step-00001000-UUID/   of a line that the run has left by going back
+.latest-UUID                     `latest` being written
 ```
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import uuid
@@ -66,7 +69,9 @@ def settle(folder: Path) -> None:
         if path.name.startswith(".replaced-"):
             path.rename(folder / step_name(step_of(path) or 0))
     for path in folder.iterdir():
+        # What cannot be deleted now, since somebody reads it over a network perhaps, must not keep a run from saving.
         if path.name.startswith((".step-", ".replaced-step-", ".removed-step-")):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
         elif path.name.startswith(f".{LATEST}-"):
-            path.unlink()
+            with contextlib.suppress(OSError):
+                path.unlink()

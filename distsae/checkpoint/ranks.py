@@ -14,13 +14,17 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
 from distsae.checkpoint.failures import CheckpointFailed
-from distsae.errors import DistsaeError, TornData, WrongInput
+from distsae.errors import CannotContinue, DistsaeError, TornData, WrongInput
 
 __all__ = ["Ranks"]
 
 T = TypeVar("T")
 
-_KINDS: dict[str, type[DistsaeError]] = {"WrongInput": WrongInput, "TornData": TornData}
+_KINDS: dict[str, type[DistsaeError]] = {
+    "WrongInput": WrongInput,
+    "TornData": TornData,
+    "CannotContinue": CannotContinue,
+}
 
 
 class Ranks:
@@ -72,7 +76,9 @@ class Ranks:
         outcomes = self.exchange((kind, problem, results))
         for rank, (failed, text, _) in enumerate(outcomes):
             if failed:
-                raise _KINDS.get(failed, CheckpointFailed)(text if self.size == 1 else f"rank {rank}: {text}")
+                failure = _KINDS.get(failed, CheckpointFailed)(text if self.size == 1 else f"rank {rank}: {text}")
+                failure.of_all_ranks = True
+                raise failure
         return [result for _, _, rank_results in outcomes for result in rank_results]
 
     def only_first(self, work: Callable[[], T]) -> T | None:

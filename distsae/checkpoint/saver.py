@@ -40,6 +40,7 @@ class Saver:
         step: int,
         tensors: Mapping[str, Value],
         facts: Mapping[str, JSON],
+        begun: Callable[[], None],
         ended: Callable[[CheckpointFailed | None], None],
     ) -> None:
         """Begins to save a checkpoint, after waiting for the one before; see `distsae.checkpoint.save`. Collective.
@@ -49,12 +50,12 @@ class Saver:
             step: the step that the state belongs to.
             tensors: what to save; they may change as soon as this returns.
             facts: likewise.
-            ended: called once on every rank, from another thread if asynchronous, when the checkpoint is published
-                (with None) or has failed.
+            begun: called once on every rank, from another thread, before anything is written.
+            ended: likewise, when the checkpoint is published (with None) or has failed.
         """
         self.wait()
         snapshot = Snapshot.take(tensors, self._ranks, self._copies if self._asynchronous else None)
-        going = self._thread.submit(self._write, folder, step, snapshot, facts, ended)
+        going = self._thread.submit(self._write, folder, step, snapshot, facts, begun, ended)
         if self._asynchronous:
             self._going = going
         else:
@@ -86,8 +87,10 @@ class Saver:
         step: int,
         snapshot: Snapshot,
         facts: Mapping[str, JSON],
+        begun: Callable[[], None],
         ended: Callable[[CheckpointFailed | None], None],
     ) -> None:
+        begun()
         failure: CheckpointFailed | None = None
         try:
             save_snapshot(folder, step, snapshot, facts, self._ranks)

@@ -10,6 +10,7 @@ safetensors reader takes whatever files it finds), it has no digests, and its sp
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
@@ -134,7 +135,8 @@ def _publish(temporary: Path, published: Path) -> None:
     old = set_aside(published, "replaced") if published.exists() else None
     temporary.rename(published)
     sync(published.parent)
-    replace(published.parent / LATEST, f"{published.name}\n".encode())
+    with contextlib.suppress(OSError):  # the checkpoint is there; this is a hint for people, and the next save's too
+        replace(published.parent / LATEST, f"{published.name}\n".encode())
     if old is not None:
         # What cannot be deleted now is deleted by the next save.
         shutil.rmtree(old, ignore_errors=True)

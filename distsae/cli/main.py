@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import platform
@@ -16,22 +17,34 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = ("demo", "produce", "store", "train", "supervise", "checkpoint", "evaluate", "report")
 
+_OF_THE_MACHINE = {
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+}
+"""Errors that are no fault of the program: a file that is not there, a folder that may not be written, a full disk."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code, one of `distsae.exit_codes`."""
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
-    except WrongInput as error:
-        return _refuse(str(error), WRONG_INPUT)
-    except Diverged as error:
-        return _refuse(str(error), DIVERGED)
     except DistsaeError as error:
-        return _refuse(str(error), FAILED)
-    except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
-        return _refuse(f"{error.strerror}: {error.filename}", FAILED)
+        _complain(str(error), on_every_rank=not error.of_all_ranks)
+        return WRONG_INPUT if isinstance(error, WrongInput) else DIVERGED if isinstance(error, Diverged) else FAILED
     except BrokenPipeError:  # whoever read our lines, `head` for one, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        _complain(f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror), on_every_rank=True)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as request:  # argparse's --help
@@ -55,12 +68,11 @@ def _run(argv: list[str]) -> int:
     return result
 
 
-def _refuse(message: str, code: int) -> int:
-    # All ranks of a machine find the same fault, and one of them says so; another machine may see other files.
-    if os.environ.get("LOCAL_RANK", "0") == "0" or code == FAILED:
+def _complain(message: str, *, on_every_rank: bool) -> None:
+    # What all ranks find one of each machine says: another machine may see other files.
+    if on_every_rank or os.environ.get("LOCAL_RANK", "0") == "0":
         here = "" if os.environ.get("RANK", "0") == "0" else f" (rank {os.environ['RANK']} on {platform.node()})"
         print(f"distsae: error{here}: {' '.join(message.split())}", file=sys.stderr)
-    return code
 
 
 def _overview() -> str:

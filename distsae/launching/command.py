@@ -40,7 +40,7 @@ def checked_arguments(arguments: Sequence[str], restarts: int) -> list[str]:
             f"`restarts` (={restarts}) must be 0 with num_machines {machines}: the machines would count their tries "
             "each for itself; start the launch again on all of them together, as launch/slurm_train.sh does"
         )
-    _refuse_to_go_back(training, restarts)
+    _refuse_to_begin_anew(training)
     if machines > 1 or _value(launch, "main_process_port") is not None:
         return list(arguments)
     return ["--main_process_port", "0", *arguments]  # any free one
@@ -92,8 +92,8 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _refuse_to_go_back(training: Sequence[str], restarts: int) -> None:
-    """Refuses a `distsae train` that would begin each time where it began the first time."""
+def _refuse_to_begin_anew(training: Sequence[str]) -> None:
+    """Refuses a `distsae train` that will not go on in a folder that holds a run."""
     if "train" not in training:
         return
     resume = _value(training, "resume")
@@ -103,10 +103,4 @@ def _refuse_to_go_back(training: Sequence[str], restarts: int) -> None:
         raise WrongInput(
             "`resume` (=none) must be auto under supervise: started again, the run goes on in its folder, and none "
             "refuses a folder that holds a run; leave it out (auto begins anew where there is no checkpoint)"
-        )
-    if restarts and resume not in (None, "auto"):
-        raise WrongInput(
-            f"`resume` (={resume}) must be auto with `restarts` (={restarts}): every restart would go back to that "
-            "checkpoint and do again what came after it; give --restarts 0 until `out` holds a checkpoint of its own, "
-            "and leave `resume` out from then on"
         )

@@ -7,6 +7,7 @@ each (a JumpReLU SAE).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from distsae.allocation import FeatureSelector, Matches, Place, QuotaCredit, Selector, ThresholdSelector, select
 from distsae.durable import replace, sync
-from distsae.errors import TornData, WrongInput
+from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
 from distsae.model.batch_rule import AllocationName, batch_selector
 from distsae.model.feature_shard import score_chunks
@@ -181,14 +182,23 @@ class SAE(nn.Module):
         return kernels_for("auto", self.device).decode(matches, self.W_dec.detach(), tokens) + self.b_dec
 
     def save(self, folder: str | Path) -> None:
-        """Writes `sae.safetensors` and then `config.json` into `folder`; a crash leaves no half-written file."""
+        """Writes `sae.safetensors` and then `config.json` into `folder`; a crash leaves no half-written file.
+
+        Raises:
+            CannotContinue: it cannot be written, on a full disk for example.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         weights = folder / f".{_WEIGHTS}.tmp"  # one name: a killed one's leftover is written over
-        save_file({name: t.contiguous() for name, t in self.state_dict().items()}, weights)
-        sync(weights)
-        weights.replace(folder / _WEIGHTS)
-        replace(folder / _CONFIG, f"{json.dumps(self.cfg.to_dict(), indent=2)}\n".encode())
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file({name: t.contiguous() for name, t in self.state_dict().items()}, weights)
+            sync(weights)
+            weights.replace(folder / _WEIGHTS)
+            replace(folder / _CONFIG, f"{json.dumps(self.cfg.to_dict(), indent=2)}\n".encode())
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                weights.unlink(missing_ok=True)
+            raise CannotContinue(f"the SAE could not be written into {folder} ({error}); do make room there") from error
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> SAE:

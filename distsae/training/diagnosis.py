@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from distsae import __version__
 from distsae.checkpoint import Ranks
 from distsae.checkpoint.names import checkpoints
+from distsae.checkpoint.tensorfile import write_tensors
 from distsae.errors import Diverged
 from distsae.training.agreement import named_ranks
 from distsae.training.config import TrainConfig
@@ -205,7 +205,9 @@ class Diagnosis:
                 rows = torch.tensor(look["rows"])
                 kept[f"{parameter}.rows"] = rows
                 kept[parameter] = tensors[parameter][rows.to(tensors[parameter].device)].float().cpu().contiguous()
-        save_file(kept, place / f"{name}.safetensors")
+        file = place / f"{name}.safetensors"
+        file.unlink(missing_ok=True)  # of the same step, tried before
+        write_tensors(file, kept)
         if self._ranks.first:
             (place / "config.yaml").write_bytes((self._folder.path / "config.yaml").read_bytes())
             metrics = self._folder.path / "metrics.jsonl"

@@ -10,7 +10,7 @@ import time
 from io import FileIO
 from pathlib import Path
 
-from distsae.errors import WrongInput
+from distsae.errors import CannotContinue
 from distsae.progress import say
 
 __all__ = ["FolderLock"]
@@ -37,7 +37,8 @@ class FolderLock:
         """Takes the lock, unless it has been taken by this object.
 
         Raises:
-            WrongInput: another process has it; where that runs is said.
+            CannotContinue: another process has it; where that runs is said. Started again later, this one may get it:
+                a network file system holds the lock of a machine that died for minutes.
         """
         if self._file is not None:
             return
@@ -53,7 +54,7 @@ class FolderLock:
                 if time.monotonic() > deadline:
                     holder = self._path.read_text().strip()
                     file.close()
-                    raise WrongInput(
+                    raise CannotContinue(
                         f"`out` (={self._path.parent}) must be trained into by one job at a time; got one that trains "
                         f"already, {holder}; do wait for its end or choose another `out` (if it is gone for good, "
                         f"remove {self._path})"

@@ -52,12 +52,15 @@ def train(config: TrainConfig) -> None:
     check_processes(config.mesh)
     store, configs = checked(config)
     longest = longest_wait(config.hang_seconds, bounded=store.attributes.keep_units is not None)
-    with StopVote() as stop, Watchdog(config.hang_seconds) as watchdog, lost_ranks_named(lambda: watchdog.doing):
-        accelerator = start_accelerator(config, longest)
+    with StopVote() as stop, Watchdog(config.hang_seconds) as watchdog:
+        with lost_ranks_named(lambda: watchdog.doing):
+            accelerator = start_accelerator(config, longest)
         try:
-            require_agreement(config, store.fingerprint)
-            _train(configs, store, accelerator, stop, watchdog)
+            with lost_ranks_named(lambda: watchdog.doing):
+                require_agreement(config, store.fingerprint)
+                _train(configs, store, accelerator, stop, watchdog)
         finally:
+            watchdog.rest("closing wandb")
             accelerator.end_training()
 
 
@@ -120,7 +123,9 @@ def _train(
     mesh = build_mesh(shared.mesh, accelerator.num_processes, accelerator.device.type)
     stop.group = mesh.aside()
     longest = longest_wait(shared.hang_seconds, bounded=store.attributes.keep_units is not None)
+    saving = mesh.aside()
     wait_for(longest, [*mesh.groups(), stop.group])
+    wait_for(longest_wait(None, bounded=False), [saving])  # a slow disk is no fault; who waits for it is watched
     with ExitStack() as stack:
         reader = BatchReader(
             store,
@@ -133,7 +138,7 @@ def _train(
         )
         stack.callback(reader.close)  # else a thread that waits for rows would keep the process alive
         heldout = HeldoutCheck(store, shared.hook, reader.normalisation)
-        saver = Saver(Ranks(mesh.device_mesh, mesh.aside()), shared.checkpoint.asynchronous)
+        saver = Saver(Ranks(mesh.device_mesh, saving), shared.checkpoint.asynchronous)
         job = Job(store, reader, mesh, accelerator, heldout, saver, watchdog)
         runs: list[Run] = []
         for name, config in configs.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._waiting: list[str] = []
+        self._told = False
+        self._lock = threading.Lock()
 
     def keep_until(self, step: int) -> None:
         """Drops the lines of steps after `step`, which a resumed run will write again."""
@@ -37,20 +40,34 @@ class MetricsFile:
         Returns:
             A warning for people when a line was the first that could not be written; else an empty string.
         """
-        self._waiting.append(json.dumps(values) + "\n")
+        with self._lock:
+            self._waiting.append(json.dumps(values) + "\n")
+            return self._flush()
+
+    def sync(self) -> str:
+        """Returns when all lines are on the disk, with a warning if they cannot be brought there; from any thread."""
+        with self._lock:
+            warning = self._flush()
+            try:
+                if self._path.is_file():
+                    sync(self._path)
+            except OSError as error:
+                return f"warning: {self._path} may not outlast a crash of the machine ({error})"
+            return warning
+
+    def _flush(self) -> str:
+        if not self._waiting:
+            return ""
         try:
             self._write("".join(self._waiting).encode())
         except OSError as error:
-            if len(self._waiting) > 1:
+            told, self._told = self._told, True
+            if told:
                 return ""
             return f"warning: {self._path} could not be written ({error}); its lines are kept until they can"
         self._waiting.clear()
+        self._told = False
         return ""
-
-    def sync(self) -> None:
-        """Returns when the lines written so far are on the disk."""
-        if self._path.is_file():
-            sync(self._path)
 
     def _write(self, content: bytes) -> None:
         with self._path.open("ab", buffering=0) as file:

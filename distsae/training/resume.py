@@ -51,7 +51,7 @@ def find_resume_point(config: TrainConfig, folder: RunFolder, store: Store, rank
         if config.resume == "auto":
             path = _newest(folder, ranks, progress)
         else:
-            path = _named(config.resume, ranks, progress)
+            path = _named(config.resume, folder, ranks, progress)
     if path is None:
         return None
     step, saved = _facts_of(path, ranks)
@@ -89,13 +89,28 @@ def _newest(folder: RunFolder, ranks: Ranks, progress: Progress) -> Path | None:
     return path
 
 
-def _named(name: str, ranks: Ranks, progress: Progress) -> Path:
+def _named(name: str, folder: RunFolder, ranks: Ranks, progress: Progress) -> Path:
+    """Returns the checkpoint of that name, or the newest of those that this very command has made since.
+
+    A command that is started again, by a scheduler perhaps, must go on, not back.
+    """
+    since, _ = newest(folder.checkpoints, ranks, progress.advance)
+    if since is not None and _began_with(since, ranks) == name:
+        say(f"{since} has come of `resume` (={name}): going on from it")
+        return since
     path = Path(name).expanduser()
     if not path.is_dir():
         raise WrongInput(f"`resume` (={path}) must be auto, none or a checkpoint folder that exists; got nothing there")
     if problems := verify(path, ranks, progress.advance):
         raise TornData(f"`resume` (={path}) must be a whole checkpoint; got a damaged one: {'; '.join(problems)}")
     return path
+
+
+def _began_with(path: Path, ranks: Ranks) -> str | None:
+    """Returns the `resume` of the command that made a checkpoint."""
+    config = _facts_of(path, ranks)[1]["config"]
+    resume = config.get("resume") if isinstance(config, dict) else None
+    return resume if isinstance(resume, str) else None
 
 
 def _facts_of(path: Path, ranks: Ranks) -> tuple[int, dict[str, JSON]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from distsae import __version__
 from distsae.allocation import Selector
 from distsae.batches import STREAMS
 from distsae.checkpoint import JSON, Ranks, abandon_after, load
-from distsae.errors import NonFiniteScores
+from distsae.errors import CannotContinue, NonFiniteScores
 from distsae.losses import CollapseAlarms, Concentration, Underused
 from distsae.progress import say
 from distsae.training.accumulation import joined, micro_batches
@@ -31,9 +31,6 @@ from distsae.training.run_folder import RunFolder
 from distsae.training.selection_cost import SelectionCost, watched
 from distsae.training.step import training_step
 from distsae.training.unit_release import UnitRelease
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Run"]
 
@@ -91,17 +88,22 @@ class Run:
     @property
     def may_end(self) -> bool:
         """Whether the run may wait long for its next rows, those of a bounded store, and has nothing to lose now."""
-        return self.units.bounded and (not self.done or self.checkpoints.saved(self.done))
+        return self.units.bounded and (not self.done or self.checkpoints.hold(self.done))
 
     def begin(self) -> None:
         """Takes up the newest checkpoint, if there is one, and makes the folder ready. All processes meet after it."""
-        self._ranks.only_first(self.folder.occupy)
+        self._ranks.only_first(self._occupy)
         if self._point is not None:
             self._resume(self._point)
         if self.accelerator.is_main_process:
             self.folder.write_config(self.config)
             self.folder.metrics.keep_until(self.done)
             self.units.begin(min(self.done, self.steps - 1))
+
+    def _occupy(self) -> None:
+        self.folder.occupy()
+        if self._point is None and self.folder.saved:
+            raise CannotContinue(f"{self.folder.path} was begun by another job meanwhile; do start the command again")
 
     def introduce(self) -> None:
         """Says what is about to be trained."""
@@ -195,7 +197,7 @@ class Run:
 
     def pause(self) -> None:
         """Makes sure that there is a checkpoint of the last step, to go on from."""
-        if self.done and not self.checkpoints.saved(self.done):
+        if self.done and not self.checkpoints.attempted(self.done):
             self._save()
         self.checkpoints.require()
 
@@ -215,8 +217,8 @@ class Run:
             sae.save(self.folder.sae)  # last: it says that the run is finished
             self._say(gap.sentence())
             self._say(f"wrote {self.folder.sae}")
+        self.checkpoints.require()  # a run that is started again needs the rows that `end` gives away
         self.end()
-        self.checkpoints.require()
 
     def _begins(self, step: int, what: str) -> None:
         self.watchdog.working_on(f"{self.name}: step {step}: {what}" if self.name else f"step {step}: {what}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from distsae.checkpoint import JSON, CheckpointFailed, Saver, State, prune
+from distsae.errors import DistsaeError
 from distsae.training.config import CheckpointConfig
 from distsae.training.run_folder import RunFolder
 from distsae.training.unit_release import UnitRelease
@@ -38,7 +39,8 @@ class RunCheckpoints:
         self._config, self._folder, self._units, self._saver = config, folder, units, saver
         self._say, self._tidies = say, tidies
         self._failure: CheckpointFailed | None = None
-        self._last: int | None = None
+        self._attempted: int | None = None
+        self._held: int | None = None
 
     def save(self, done: int, state: State, facts: Mapping[str, JSON]) -> None:
         """Begins to save the state after `done` steps. Collective.
@@ -46,47 +48,58 @@ class RunCheckpoints:
         Raises:
             CheckpointFailed: at the end of a window of a bounded store, whose producers wait for the checkpoint.
         """
-        self._last = done
-        self._saver.save(self._folder.checkpoints, done, state, facts, partial(self._ended, done))
+        self._attempted = done
+        folder = self._folder.checkpoints
+        self._saver.save(folder, done, state, facts, self._write_metrics, partial(self._ended, done))
         if self._units.due(done):
             self.require()
 
     def resumed(self, done: int) -> None:
         """There is a checkpoint of `done` steps already."""
-        self._last = done
+        self._attempted = self._held = done
 
-    def saved(self, done: int) -> bool:
-        """Says whether the last state that was saved, or tried to be, is that of `done` steps."""
-        return self._last == done
+    def attempted(self, done: int) -> bool:
+        """Says whether the last state that was saved, or is being saved, or could not be, is that of `done` steps."""
+        return self._attempted == done
 
     def hold(self, done: int) -> bool:
-        """Says whether the state after `done` steps is on the disk; after `settle`."""
-        return self._last == done and self._failure is None
+        """Says whether the last state on the disk is that of `done` steps; a save under way does not count."""
+        return self._held == done
 
     def settle(self) -> None:
         """Returns when the last save has ended, and its memory is free."""
         self._saver.settle()
 
     def require(self) -> None:
-        """Returns when the last state is on the disk.
+        """Returns when the last state and the lines logged so far are on the disk.
 
         Raises:
-            CheckpointFailed: it could not be saved.
+            CheckpointFailed: the state could not be saved.
         """
         self._saver.wait()
+        self._write_metrics()
         if self._failure is not None:
             raise self._failure
 
+    def _write_metrics(self) -> None:
+        """Lines that a checkpoint is behind must outlast it; a resumed run does not write them again."""
+        if self._tidies and (warning := self._folder.metrics.sync()):
+            self._say(warning)
+
     def _ended(self, done: int, failure: CheckpointFailed | None) -> None:
         self._failure = failure
+        if failure is None:
+            self._held = done
         if not self._tidies:
             return
         if failure is not None:
             self._say(f"warning: {failure}; training goes on, and tries again at its next checkpoint")
             return
         try:
-            self._folder.metrics.sync()
             prune(self._folder.checkpoints, self._config.keep_last, self._config.keep_every)
         except OSError as error:
             self._say(f"warning: old checkpoints of {self._folder.checkpoints} could not be deleted: {error}")
-        self._units.saved(done)
+        try:
+            self._units.saved(done)
+        except (OSError, DistsaeError) as error:
+            self._say(f"warning: the store was not told what has been read, it hears with the next checkpoint: {error}")

@@ -88,11 +88,16 @@ class RunFolder:
             return False
         return bool(seen == tokens) and (self.sae / "sae.safetensors").is_file()
 
+    @property
+    def saved(self) -> bool:
+        """Whether there are checkpoints, sound or not."""
+        return any(self.checkpoints.glob("step-*"))
+
     def occupy(self) -> None:
         """Makes the folder and keeps other jobs out of it until `close`; doing it again changes nothing.
 
         Raises:
-            WrongInput: another job trains into it.
+            CannotContinue: another job trains into it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock.take()

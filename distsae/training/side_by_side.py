@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from distsae.batches import BatchReader
+from distsae.checkpoint import CheckpointFailed
 from distsae.errors import Diverged
 from distsae.exit_codes import STOPPED
 from distsae.progress import Progress, say
@@ -66,12 +67,15 @@ def step_together(
             progress.advance(0, **_summary(shown))
             progress.advance(1)
             watchdog.working_on(f"step {step + 1}: agreeing with the other ranks on whether to stop")
-            if asked := stop.outcome():
+            asked = stop.outcome()
+            if asked and company.going:
                 _pause(company.going, asked, step + 1)
-    watchdog.rest("making the SAE")
+    watchdog.working_on("saving the last checkpoint")
     for run in company.going:
         run.checkpoints.settle()
-    with stop.at_once("making the SAE", all(run.checkpoints.hold(steps) for run in company.going)):
+    watchdog.rest("making the SAE")
+    saved = bool(company.going) and all(run.checkpoints.hold(steps) for run in company.going)
+    with stop.at_once("making the SAE", possible=saved):
         for run in [*company.going]:
             company.attempt(run, run.finish)
     company.tell()
@@ -79,8 +83,14 @@ def step_together(
 
 def _pause(runs: list[Run], asked: signal.Signals, done: int) -> NoReturn:
     """Leaves a checkpoint behind for each run and ends this process."""
+    failures: list[CheckpointFailed] = []
     for run in runs:
-        run.pause()
+        try:
+            run.pause()
+        except CheckpointFailed as failure:  # alike on all ranks; the others may still be saved
+            failures.append(failure)
+    if failures:
+        raise failures[0]
     say(f"stopped by {asked.name} after {done:,} of {runs[0].steps:,} steps; the same command goes on")
     if asked is signal.SIGINT:
         raise KeyboardInterrupt
@@ -92,26 +102,28 @@ class _Company:
 
     def __init__(self, runs: list[Run]) -> None:
         self.going, self._size = runs, len(runs)
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, Diverged | CheckpointFailed] = {}
 
     def attempt(self, run: Run, action: Callable[..., Result], *arguments: object) -> Result | None:
-        """Lets a run act; a member of a sweep whose scores are not finite leaves, and None is returned."""
+        """Lets a run act; a member of a sweep that cannot go on leaves, and None is returned."""
         try:
             with all_stopped(other.clock for other in self.going if other is not run):
                 return action(*arguments)
-        except Diverged as error:
+        except (Diverged, CheckpointFailed) as error:
             if not run.name:
                 raise
             say(f"{run.name}: stopped: {error}; it keeps its checkpoints, the other members go on")
-            self._failures[run.name] = str(error)
+            self._failures[run.name] = error
             self.going.remove(run)
             return None
 
     def tell(self) -> None:
-        """Raises if somebody failed."""
+        """Raises if somebody failed: what may be tried again, if that is all."""
         if self._failures:
             which = "; ".join(f"{name}: {reason}" for name, reason in self._failures.items())
-            raise Diverged(f"{len(self._failures)} of {self._size} members of the sweep stopped: {which}")
+            line = f"{len(self._failures)} of {self._size} members of the sweep stopped: {which}"
+            diverged = any(isinstance(reason, Diverged) for reason in self._failures.values())
+            raise Diverged(line) if diverged else CheckpointFailed(line)
 
 
 def _summary(shown: dict[str, Shown | None]) -> Shown:

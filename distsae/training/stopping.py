@@ -7,6 +7,7 @@ whether any was asked before the step began.
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -38,8 +39,10 @@ class StopVote:
     def __init__(self) -> None:
         self.group: dist.ProcessGroup | None = None
         self._asked: signal.Signals | None = None
-        self._asked_at = 0.0
-        self._told = self._waits = False
+        self._interrupted_at = math.inf
+        self._told = False
+        self._doing: str | None = "starting"  # what may be left where it is; nothing is lost until the first step
+        self._left = ""
         self._ballot = torch.zeros((), dtype=torch.int64)
         self._voting: dist.Work | None = None
         self._listening = ExitStack()
@@ -56,9 +59,12 @@ class StopVote:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._listening.close()
+        if self._left and self._asked is not None and isinstance(error, SystemExit | KeyboardInterrupt):
+            say(f"stopped by {self._asked.name} while {self._left}; the same command goes on")
 
     def begin(self) -> None:
         """Begins the vote of a step; every rank calls it, and then `outcome`."""
+        self._doing = None
         if self._asked is not None and not self._told:
             self._told = True
             again = "; again to end at once, without a checkpoint" if self._asked is signal.SIGINT else ""
@@ -78,6 +84,8 @@ class StopVote:
     def at_once(self, doing: str, possible: bool = True) -> Iterator[None]:
         """Lets a signal end this process where it comes, within the block, which may take long.
 
+        Until the first `begin` it does so anyway.
+
         Args:
             doing: what is done there, for people.
             possible: whether nothing would be lost; otherwise the signal is noted as ever.
@@ -86,29 +94,27 @@ class StopVote:
             SystemExit: with `STOPPED`, after SIGTERM or SIGUSR1.
             KeyboardInterrupt: after SIGINT.
         """
-        self._waits = possible
+        self._doing = doing if possible else None
         try:
-            if possible:
-                self._end_if_asked()
+            self._end_if_possible()
             yield
-        except (SystemExit, KeyboardInterrupt):
-            if self._asked is not None:
-                say(f"stopped by {self._asked.name} while {doing}; the same command goes on")
-            raise
         finally:
-            self._waits = False
+            self._doing = None
 
-    def _end_if_asked(self) -> None:
+    def _end_if_possible(self) -> None:
+        if self._asked is None or self._doing is None:
+            return
+        self._left = self._doing
         if self._asked is signal.SIGINT:
             raise KeyboardInterrupt
-        if self._asked is not None:
-            raise SystemExit(STOPPED)
+        raise SystemExit(STOPPED)
 
     def _note(self, number: signal.Signals) -> None:
         now = time.monotonic()
-        if number is self._asked is signal.SIGINT and now > self._asked_at + _PATIENCE:
-            raise KeyboardInterrupt
+        if number is signal.SIGINT:
+            if now > self._interrupted_at + _PATIENCE:
+                raise KeyboardInterrupt
+            self._interrupted_at = min(self._interrupted_at, now)
         if self._asked is None or number > self._asked:
-            self._asked, self._asked_at = number, now
-        if self._waits:
-            self._end_if_asked()
+            self._asked = number
+        self._end_if_possible()

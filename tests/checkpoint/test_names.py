@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from distsae.checkpoint.names import checkpoints, set_aside, settle, step_name, step_of, temporary_name
 
 
@@ -50,3 +52,19 @@ def test_settling_removes_leftovers_and_nothing_else(tmp_path: Path) -> None:
         "0.pkl",
         "latest",
     }
+
+
+def test_what_cannot_be_deleted_keeps_no_run_from_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over NFS, while somebody reads it."""
+    leftover = tmp_path / temporary_name(1)
+    leftover.mkdir()
+    with monkeypatch.context() as patch:
+
+        def busy(*_: object, **__: object) -> None:
+            raise OSError("busy")
+
+        patch.setattr("os.rmdir", busy)
+        settle(tmp_path)
+    assert leftover.is_dir()
+    settle(tmp_path)
+    assert not leftover.exists()

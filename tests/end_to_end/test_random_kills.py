@@ -18,6 +18,8 @@ from tests.end_to_end.launching import launch
 from tests.end_to_end.runs import arguments, assert_same_end, metrics
 from tests.end_to_end.supervising import Supervised
 
+_HEAVY = [pytest.mark.heavy, pytest.mark.timeout(7200)]
+
 
 def _saved(out: Path) -> int:
     """The step of the newest published checkpoint."""
@@ -69,11 +71,15 @@ def _kill_at_random(run: Supervised, out: Path, kills: int, steps: int, chance: 
 
 
 @pytest.mark.parametrize(
-    ("kills", "steps", "every"),
-    [(2, 40, 1), pytest.param(30, 240, 1, marks=[pytest.mark.heavy, pytest.mark.timeout(7200)])],
+    ("kills", "steps", "mesh"),
+    [
+        pytest.param(2, 40, {"mesh.data": 1, "mesh.feature": 2}, id="2 kills of 1x2"),
+        pytest.param(30, 240, {"mesh.data": 1, "mesh.feature": 2}, id="30 kills of 1x2", marks=_HEAVY),
+        pytest.param(30, 240, {"mesh.data": 2, "mesh.feature": 1}, id="30 kills of 2x1", marks=_HEAVY),
+    ],
 )
-def test_a_run_under_random_kills_is_the_run_that_nobody_touched(kills, steps, every, tiny_store, tmp_path):
-    changes = {"steps": steps, "checkpoint.every": every}
+def test_a_run_under_random_kills_is_the_run_that_nobody_touched(kills, steps, mesh, tiny_store, tmp_path):
+    changes = {"steps": steps, "checkpoint.every": 1, **mesh}
     straight = launch(arguments(tiny_store, tmp_path / "straight", **changes))
     assert straight.returncode == 0, straight.stderr
     out = tmp_path / "killed"
@@ -90,5 +96,6 @@ def test_a_run_under_random_kills_is_the_run_that_nobody_touched(kills, steps, e
         f"before the last; {run.said.count('resumed from')} resumes"
     )
     assert tries == kills
+    assert kills < 30 or in_saving > 0
     assert_same_end(out, tmp_path / "straight")
     assert [line["step"] for line in metrics(out)] == list(range(1, steps + 1))

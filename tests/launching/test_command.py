@@ -78,11 +78,10 @@ def test_a_run_that_would_not_go_on_is_refused(resume):
             checked_arguments([*ONE, *TRAIN, *resume], restarts)
 
 
-def test_a_run_that_would_go_back_each_time_is_refused():
+def test_a_run_may_begin_from_a_checkpoint():
+    """Started again, it goes on from its own."""
     arguments = [*ONE, *TRAIN, "--resume", "o/checkpoints/step-00000100"]
-    with pytest.raises(WrongInput, match=r"`resume` \(=o/checkpoints/step-00000100\) must be auto with `restarts`"):
-        checked_arguments(arguments, 5)
-    checked_arguments(arguments, 0)
+    assert checked_arguments(arguments, 5)[-2:] == arguments[-2:]
 
 
 def test_the_training_config_counts_and_arguments_override_it(tmp_path):

@@ -1,13 +1,14 @@
 """The public SAE: dense and sparse ways agree, what is saved is what is loaded, wrong shapes are refused."""
 
 import json
+import resource
 
 import pytest
 import torch
 
 from distsae import SAE
 from distsae.allocation import QuotaCredit, feature_choice, mutual_choice, token_choice, zipf_quotas
-from distsae.errors import WrongInput
+from distsae.errors import CannotContinue, WrongInput
 from distsae.model import SAEConfig, feature_shard
 
 D_IN, D_SAE, K, TOKENS = 12, 50, 5, 40
@@ -176,3 +177,18 @@ def test_damaged_files_are_named(tmp_path):
         (folder / name).write_bytes(content)
         with pytest.raises(TornData, match=str(folder / name)):
             SAE.load(folder)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_sae(tmp_path):
+    sae = _sae("mutual_choice")
+    sae.save(tmp_path)
+    old = (tmp_path / "sae.safetensors").read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    try:
+        with pytest.raises(CannotContinue, match="the SAE could not be written into"):
+            sae.save(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "sae.safetensors").read_bytes() == old
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "sae.safetensors"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,18 @@ def test_a_bundle_that_cannot_be_written_does_not_hide_the_error(tiny_store, tmp
     assert "W_enc: 1 numbers in row 2; " in said
     assert f"{out}/diagnosis/step-00000002 is not complete: rank 0 (host " in said
     assert ") could not write (NotADirectoryError: " in said
+
+
+def test_a_full_disk_does_not_hide_the_error(tiny_store, tmp_path):
+    """Nor does it make a rank leave the others alone."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, before[1]))
+    try:
+        with pytest.raises(Diverged) as stopped, broken_weights(0, at_step=1):
+            train(_config(tiny_store, tmp_path / "run"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "could not write (OSError: [Errno 27] File too large" in str(stopped.value)
 
 
 def test_what_is_said_of_a_tensor(monkeypatch):

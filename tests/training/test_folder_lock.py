@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from distsae.errors import WrongInput
+from distsae.errors import CannotContinue
 from distsae.training.folder_lock import FolderLock
 
 HOLDER = """
@@ -41,7 +41,7 @@ def test_a_killed_holder_frees_it(tmp_path, capsys):
     try:
         refused = FolderLock(path, patience=0.5)
         found = rf"`out` \(={tmp_path}\) must be .*process {holder.pid} on {platform.node()}; do wait"
-        with pytest.raises(WrongInput, match=found):
+        with pytest.raises(CannotContinue, match=found):
             refused.take()
         assert capsys.readouterr().err.count("waiting for the job") == 1
     finally:
@@ -55,7 +55,7 @@ def test_a_killed_holder_frees_it(tmp_path, capsys):
 def test_it_may_be_taken_again_after_its_release(tmp_path):
     first, second = (FolderLock(tmp_path / ".lock", patience=0.0) for _ in range(2))
     first.take()
-    with pytest.raises(WrongInput, match="one job at a time"):
+    with pytest.raises(CannotContinue, match="one job at a time"):
         second.take()
     first.release()
     first.release()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distsae.checkpoint import newest
-from distsae.errors import WrongInput
+from distsae.errors import CannotContinue, WrongInput
 from distsae.training import CheckpointConfig, SizeConfig, TrainConfig, train
 from distsae.training.folder_lock import FolderLock
 from distsae.training.run_folder import RunFolder
@@ -80,13 +80,45 @@ def test_going_back_sets_later_checkpoints_aside(finished):
     assert max(_allocations(finished.out)) == 10
 
 
+def test_a_command_that_names_a_checkpoint_goes_on_when_it_is_started_again(finished, tmp_path, capsys):
+    """A scheduler starts the same command after each preemption: it must not begin at that checkpoint each time."""
+    point, out = _point(finished, 4), tmp_path / "fork"
+    keep = CheckpointConfig(every=1, keep_last=9)
+    config = dataclasses.replace(finished, out=str(out), steps=7, resume=point, checkpoint=keep)
+    train(config)
+    capsys.readouterr()
+    train(dataclasses.replace(config, steps=9))
+    said = capsys.readouterr().err
+    assert f"{out}/checkpoints/step-00000007 has come of `resume` (={point}): going on from it" in said
+    assert not list(out.glob("checkpoints/.abandoned-*"))
+    other = dataclasses.replace(config, steps=9, resume=str(out / "checkpoints" / "step-00000005"))
+    train(other)  # another checkpoint: back to it
+    assert "set aside a checkpoint of a later step" in capsys.readouterr().err
+
+
+def test_a_run_that_another_job_has_begun_meanwhile(finished, tmp_path, monkeypatch):
+    """Between the look for checkpoints and the lock."""
+    out = tmp_path / "run"
+    occupy = RunFolder.occupy
+
+    def late(folder):
+        monkeypatch.setattr(RunFolder, "occupy", occupy)
+        train(dataclasses.replace(finished, out=str(out)))
+        occupy(folder)
+
+    monkeypatch.setattr(RunFolder, "occupy", late)
+    with pytest.raises(CannotContinue, match="was begun by another job meanwhile"):
+        train(dataclasses.replace(finished, out=str(out)))
+    assert len(_allocations(out)) == 6
+
+
 def test_a_second_job_is_refused_before_it_looks_at_checkpoints(finished, monkeypatch):
     """The first one may be deleting those that the second would load."""
     monkeypatch.setattr(FolderLock.__init__, "__defaults__", (0.0,))
     first = RunFolder(finished.out)
     first.occupy()
     try:
-        with pytest.raises(WrongInput, match="must be trained into by one job at a time"):
+        with pytest.raises(CannotContinue, match="must be trained into by one job at a time"):
             train(dataclasses.replace(finished, steps=finished.steps + 1))
     finally:
         first.close()

@@ -67,9 +67,9 @@ def test_old_ones_go_when_a_new_one_is_there(make, tmp_path):
     units = _Units()
     checkpoints, said = make(units, keep_last=2, keep_every=2)
     for done in range(1, 6):
-        assert not checkpoints.saved(done)
+        assert not checkpoints.attempted(done)
         checkpoints.save(done, _state(), {})
-        assert checkpoints.saved(done)
+        assert checkpoints.attempted(done)
     checkpoints.require()
     assert _steps(tmp_path) == ["step-00000002", "step-00000004", "step-00000005"]
     assert units.heard == [1, 2, 3, 4, 5]
@@ -102,7 +102,7 @@ def test_a_full_disk_leaves_the_run_and_the_one_before(make, tmp_path):
     assert units.heard == [1]
     with pytest.raises(CheckpointFailed, match="step 2 could not be completed"):
         checkpoints.require()
-    assert checkpoints.saved(2)
+    assert checkpoints.attempted(2)
     assert not checkpoints.hold(2)
     checkpoints.save(3, _state(), {})
     checkpoints.require()
@@ -124,5 +124,20 @@ def test_producers_that_wait_for_it_need_the_checkpoint(make):
 def test_what_was_resumed_from_is_saved(make):
     checkpoints, _ = make(_Units())
     checkpoints.resumed(7)
-    assert checkpoints.saved(7)
-    assert not checkpoints.saved(8)
+    assert checkpoints.attempted(7)
+    assert checkpoints.hold(7)
+    assert not checkpoints.attempted(8)
+
+
+def test_a_store_that_cannot_be_told_is_a_warning(make, tmp_path):
+    class Gone(_Units):
+        def saved(self, done: int) -> None:
+            raise OSError("stale file handle")
+
+    checkpoints, said = make(Gone())
+    checkpoints.save(1, _state(), {})
+    checkpoints.require()
+    assert said == [
+        "warning: the store was not told what has been read, it hears with the next checkpoint: stale file handle"
+    ]
+    assert checkpoints.hold(1)

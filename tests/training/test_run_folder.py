@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from distsae.errors import WrongInput
+from distsae.errors import CannotContinue, WrongInput
 from distsae.model import SAE, SAEConfig
 from distsae.parallel import MeshConfig
 from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
@@ -81,7 +81,7 @@ def test_one_job_at_a_time(folder, config, monkeypatch):
     monkeypatch.setattr(FolderLock.__init__, "__defaults__", (0.0,))
     folder.occupy()
     folder.occupy()
-    with pytest.raises(WrongInput, match=r"`out` .* must be trained into by one job at a time"):
+    with pytest.raises(CannotContinue, match=r"`out` .* must be trained into by one job at a time"):
         RunFolder(folder.path).occupy()
     folder.close()
     RunFolder(folder.path).occupy()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from distsae.checkpoint import newest
-from distsae.training import CheckpointConfig, SweepConfig, TrainConfig, run, side_by_side, train
+from distsae.checkpoint import CheckpointFailed, newest, saver
+from distsae.errors import Diverged
+from distsae.training import CheckpointConfig, OptimizerConfig, SweepConfig, TrainConfig, run, side_by_side, train
 
 from .test_loop import STEPS, config_of, metrics, state
 
@@ -98,3 +99,57 @@ def test_all_members_of_a_sweep_are_saved(straight, tiny_store, tmp_path, monkey
     assert steps == {"seed-0": "step-00000011", "seed-1": "step-00000005"}
     train(config)
     _same(Path(straight.out), out / "seed-0")
+
+
+def _fails_for(monkeypatch: pytest.MonkeyPatch, member: str, steps: tuple[int, ...]) -> None:
+    """The checkpoints of a member after these steps fail."""
+    save = saver.save_snapshot
+
+    def full(folder, step, *rest):
+        if member in str(folder) and step in steps:
+            raise CheckpointFailed(f"no room for step {step}")
+        return save(folder, step, *rest)
+
+    monkeypatch.setattr(saver, "save_snapshot", full)
+
+
+def test_one_member_that_cannot_be_saved_costs_the_others_nothing(tiny_store, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "sweep"
+    keep = CheckpointConfig(every=1000)
+    config = config_of(tiny_store, out, checkpoint=keep, sweep=SweepConfig(seed=(0, 1)))
+    with monkeypatch.context() as patch:
+        _sends_before(patch, signal.SIGTERM, (9,))
+        _fails_for(patch, "seed-0", (11,))
+        with pytest.raises(CheckpointFailed, match="no room for step 11"):
+            train(config)
+    assert newest(out / "seed-0" / "checkpoints")[0] is None
+    assert newest(out / "seed-1" / "checkpoints")[0].name == "step-00000011"
+    with monkeypatch.context() as patch:
+        _fails_for(patch, "seed-0", (STEPS,))
+        with pytest.raises(CheckpointFailed, match=r"1 of 2 members of the sweep stopped: seed-0: no room"):
+            train(config)
+    assert (out / "seed-0" / "sae" / "sae.safetensors").is_file()
+    assert (out / "seed-1" / "sae" / "sae.safetensors").is_file()
+    assert "warning: no room for step" in capsys.readouterr().err
+
+
+def test_a_stop_in_the_step_in_which_the_last_member_diverges(tiny_store, tmp_path, monkeypatch):
+    rates = SweepConfig(lr=(1e38, 2e38))
+    config = config_of(tiny_store, tmp_path / "sweep", optimizer=OptimizerConfig(warmup_share=0.0), sweep=rates)
+    _sends_before(monkeypatch, signal.SIGTERM, (0,))
+    with pytest.raises(Diverged, match="2 of 2 members"):
+        train(config)
+
+
+def test_rows_are_not_given_away_while_a_run_may_need_them_again(tiny_store, tmp_path, monkeypatch):
+    """Its last checkpoint failed: started again it reads on from the one before."""
+    finished = []
+    monkeypatch.setattr(run.UnitRelease, "finished", lambda units: finished.append(units))
+    config = config_of(tiny_store, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        _fails_for(patch, "run", (STEPS,))
+        with pytest.raises(CheckpointFailed):
+            train(config)
+    assert finished == []
+    train(config)
+    assert len(finished) == 1

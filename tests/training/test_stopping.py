@@ -44,8 +44,10 @@ def test_what_comes_in_a_step_waits_for_the_next():
 
 def test_a_second_interrupt_ends_at_once(monkeypatch):
     monkeypatch.setattr(stopping, "_PATIENCE", -1.0)
-    with StopVote(), pytest.raises(KeyboardInterrupt):  # noqa: PT012
+    with StopVote() as stop, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        stop.begin()
         _send(signal.SIGINT)
+        _send(signal.SIGTERM)
         _send(signal.SIGINT)
         pytest.fail("went on")
 
@@ -72,15 +74,25 @@ def test_an_interrupt_that_is_ignored_stays_ignored_and_usr1_does_not():
 )
 @pytest.mark.parametrize("early", [False, True])
 def test_who_waits_for_rows_ends_at_once(number, raised, early, capsys):
-    with StopVote() as stop:
+    with pytest.raises(raised) as caught, StopVote() as stop:  # noqa: PT012
+        stop.begin()
         if early:
             _send(number)
-        with pytest.raises(raised) as caught, stop.at_once("waiting for rows"):  # noqa: PT012
+        with stop.at_once("waiting for rows"):
             _send(number)
             pytest.fail("went on")
-        assert raised is KeyboardInterrupt or caught.value.code == STOPPED
+    assert raised is KeyboardInterrupt or caught.value.code == STOPPED
     said = capsys.readouterr().err
     assert said == f"stopped by {number.name} while waiting for rows; the same command goes on\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_who_has_not_begun_ends_at_once(number, capsys):
+    with pytest.raises(SystemExit) as caught, StopVote():  # noqa: PT012
+        _send(number)
+        pytest.fail("went on")
+    assert caught.value.code == STOPPED
+    assert capsys.readouterr().err == f"stopped by {number.name} while starting; the same command goes on\n"
 
 
 def test_who_has_something_to_lose_waits_on():
