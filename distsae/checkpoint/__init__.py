@@ -7,13 +7,14 @@ stays in the files except where each row lies, so a checkpoint of 2x2 processes 
 from __future__ import annotations
 
 from distsae.checkpoint.failures import CheckpointFailed
-from distsae.checkpoint.keeping import abandon_after, newest, prune, verify
+from distsae.checkpoint.keeping import abandon_after, newest, prune
 from distsae.checkpoint.loading import load
 from distsae.checkpoint.manifest import facts_of
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.saver import Saver
 from distsae.checkpoint.saving import save
 from distsae.checkpoint.state import JSON, Shard, State, Streamed
+from distsae.checkpoint.verifying import verify
 
 __all__ = [
     "JSON",

@@ -6,15 +6,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from distsae.checkpoint.disk import FileRecord
-from distsae.checkpoint.manifest import read_manifest
+from distsae.checkpoint.inspecting import look
 from distsae.checkpoint.names import LATEST, checkpoints, set_aside, step_of
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.verifying import verify
 from distsae.durable import replace
-from distsae.errors import DistsaeError
 
-__all__ = ["abandon_after", "newest", "prune", "verify"]
+__all__ = ["abandon_after", "newest", "prune"]
 
 
 def newest(
@@ -33,7 +31,7 @@ def newest(
         reason. One that was published last and has disappeared is among them.
     """
     ranks = ranks if ranks is not None else Ranks(None)
-    listed = ranks.only_first(lambda: (checkpoints(folder), _disappeared(folder)))
+    listed = ranks.only_first(lambda: (checkpoints(folder), look(folder).disappeared))
     assert listed is not None
     found, disappeared = listed
     refused = [f"{disappeared} is refused: it is not there, though `{LATEST}` names it"] if disappeared else []
@@ -43,20 +41,6 @@ def newest(
             return path, refused
         refused.append(f"{path.name} is refused: {'; '.join(problems)}")
     return None, refused
-
-
-def _disappeared(folder: Path) -> str:
-    """Returns the name of the checkpoint that was published last if it and all later ones are gone, or nothing."""
-    name = _latest(folder)
-    last = step_of(folder / name)
-    if last is None or any((step_of(path) or 0) >= last for path in checkpoints(folder)):
-        return ""
-    return name
-
-
-def _latest(folder: Path) -> str:
-    path = folder / LATEST  # a hint for people; nothing depends on its being sound
-    return path.read_bytes().decode(errors="replace").strip() if path.is_file() else ""
 
 
 def abandon_after(folder: Path, step: int) -> list[Path]:
@@ -89,22 +73,10 @@ def prune(folder: Path, keep_last: int, keep_every: int | None) -> None:
         keep_every: also keep steps that are multiples of this; None keeps no others.
     """
     assert keep_last >= 1, "pruning must leave a checkpoint to resume from"
-    latest = _latest(folder)
-    whole = [path for path in checkpoints(folder) if _looks_whole(path)]
+    listing = look(folder)
+    whole = [entry.path for entry in listing.entries if entry.looks_whole]
     for path in whole[:-keep_last]:
-        if path.name == latest or (keep_every and (step_of(path) or 0) % keep_every == 0):
+        if path.name == listing.latest or (keep_every and (step_of(path) or 0) % keep_every == 0):
             continue
         # Renamed first: a process killed half-way through the deletion leaves no torn checkpoint.
         shutil.rmtree(set_aside(path, "removed"))
-
-
-def _looks_whole(path: Path) -> bool:
-    """Whether the manifest is sound and all files have their size; digests are not computed."""
-
-    def fits(file: Path, record: FileRecord) -> bool:
-        return file.is_file() and file.stat().st_size == record.bytes
-
-    try:
-        return all(fits(path / name, record) for name, record in read_manifest(path).files.items())
-    except DistsaeError:
-        return False
