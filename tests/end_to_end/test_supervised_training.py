@@ -124,6 +124,7 @@ def test_a_cancelled_job_stops_and_stays_away(cluster, tiny_store, tmp_path):
     assert job.requeued == 0
 
 
+@pytest.mark.heavy
 def test_a_batch_job_is_started_again_on_all_nodes_after_a_crash_on_one(cluster, tiny_store, tmp_path):
     out = tmp_path / "run"
     job = cluster(2, 1)
