@@ -40,8 +40,8 @@ class Saver:
         step: int,
         tensors: Mapping[str, Value],
         facts: Mapping[str, JSON],
-        begun: Callable[[], None],
         ended: Callable[[CheckpointFailed | None], None],
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         """Begins to save a checkpoint, after waiting for the one before; see `distsae.checkpoint.save`. Collective.
 
@@ -50,12 +50,13 @@ class Saver:
             step: the step that the state belongs to.
             tensors: what to save; they may change as soon as this returns.
             facts: likewise.
-            begun: called once on every rank, from another thread, before anything is written.
-            ended: likewise, when the checkpoint is published (with None) or has failed.
+            ended: called once on every rank, from another thread, when the checkpoint is published (with None) or has
+                failed.
+            begun: likewise, before anything is written.
         """
         self.wait()
         snapshot = Snapshot.take(tensors, self._ranks, self._copies if self._asynchronous else None)
-        going = self._thread.submit(self._write, folder, step, snapshot, facts, begun, ended)
+        going = self._thread.submit(self._write, folder, step, snapshot, facts, ended, begun)
         if self._asynchronous:
             self._going = going
         else:
@@ -87,8 +88,8 @@ class Saver:
         step: int,
         snapshot: Snapshot,
         facts: Mapping[str, JSON],
-        begun: Callable[[], None],
         ended: Callable[[CheckpointFailed | None], None],
+        begun: Callable[[], None],
     ) -> None:
         begun()
         failure: CheckpointFailed | None = None

@@ -8,8 +8,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distsae.cli.actions import act
 from distsae.cli.checkpoint_facts import shown_config, summary_of, when
-from distsae.errors import WrongInput, nearest
+from distsae.errors import WrongInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,16 +88,7 @@ class VerifyConfig:
 def run(argv: list[str]) -> int:
     """Runs one of the actions and returns the exit code."""
     actions = {"list": _list, "info": _info, "verify": _verify}
-    if not argv or argv[0] in ("-h", "--help"):
-        print(
-            f"usage: distsae checkpoint {'|'.join(actions)} RUN ...\n\n{HELP}\n\nexamples:\n{EXAMPLES.strip(chr(10))}"
-        )
-        return 0 if argv else 2
-    if argv[0] not in actions:
-        raise WrongInput(
-            f"`checkpoint` (={argv[0]}) must be followed by one of {', '.join(actions)}{nearest(argv[0], actions)}"
-        )
-    return actions[argv[0]](argv[1:])
+    return act("checkpoint", "RUN", actions, argv, help=HELP, examples=EXAMPLES)
 
 
 def _list(argv: list[str]) -> int:

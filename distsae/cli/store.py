@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from distsae.errors import WrongInput, nearest
+from distsae.cli.actions import act
 
 __all__ = ["EXAMPLES", "HELP", "run"]
 
@@ -62,14 +62,7 @@ class MergeConfig:
 def run(argv: list[str]) -> int:
     """Runs one of the actions and returns the exit code."""
     actions = {"info": _info, "status": _status, "verify": _verify, "collect": _collect, "merge": _merge}
-    if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: distsae store {'|'.join(actions)} STORE ...\n\n{HELP}\n\nexamples:\n{EXAMPLES.strip(chr(10))}")
-        return 0 if argv else 2
-    if argv[0] not in actions:
-        raise WrongInput(
-            f"`store` (={argv[0]}) must be followed by one of {', '.join(actions)}{nearest(argv[0], actions)}"
-        )
-    return actions[argv[0]](argv[1:])
+    return act("store", "STORE", actions, argv, help=HELP, examples=EXAMPLES)
 
 
 def _info(argv: list[str]) -> int:

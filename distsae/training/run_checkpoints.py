@@ -50,7 +50,7 @@ class RunCheckpoints:
         """
         self._attempted = done
         folder = self._folder.checkpoints
-        self._saver.save(folder, done, state, facts, self._write_metrics, partial(self._ended, done))
+        self._saver.save(folder, done, state, facts, partial(self._ended, done), self._write_metrics)
         if self._units.due(done):
             self.require()
 

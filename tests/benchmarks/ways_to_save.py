@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -20,7 +21,7 @@ from distsae.checkpoint import CheckpointFailed, Ranks, Saver, Shard, State
 __all__ = ["DcpAsync", "Ours", "Waiting", "Way", "dcp_save", "limits", "plain_tensors", "torch_save"]
 
 
-class Way:
+class Way(ABC):
     """One way to save. `begin` is what training waits for; the rest is done meanwhile.
 
     Args:
@@ -33,9 +34,9 @@ class Way:
         self.folder = folder
         self.folder.mkdir()
 
+    @abstractmethod
     def begin(self, step: int, state: State) -> None:
         """Begins to save; the state may change as soon as this returns."""
-        raise NotImplementedError
 
     def busy(self) -> bool:
         """Says whether something is still being done."""
@@ -47,7 +48,8 @@ class Way:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def close(self) -> None:
-        """Ends what it has begun."""
+        """Removes the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Ours(Way):
@@ -85,6 +87,7 @@ class Ours(Way):
     def close(self) -> None:
         """See `Way`."""
         self._saver.close()
+        super().close()
 
     def _ended(self, failure: CheckpointFailed | None) -> None:
         self._failure = failure

@@ -16,10 +16,6 @@ from distsae.errors import WrongInput
 from .samples import FACTS, World, blank, cut, run_worlds, same, whole
 
 
-def _nothing() -> None:
-    """Nothing is to be done before."""
-
-
 class _Gate:
     """Holds saves up until it is opened."""
 
@@ -37,7 +33,7 @@ def test_the_state_may_change_while_it_is_saved(tmp_path: Path, monkeypatch: pyt
     gate, ended = _Gate(monkeypatch), []
     going = Saver(Ranks(None), asynchronous=True)
     state = cut(whole(1), 1, 0)
-    going.save(tmp_path, 1, state, FACTS, _nothing, ended.append)
+    going.save(tmp_path, 1, state, FACTS, ended.append)
     for value in state.values():
         (value.local if isinstance(value, Shard) else value).fill_(1)
     assert ended == []
@@ -54,11 +50,11 @@ def test_the_state_may_change_while_it_is_saved(tmp_path: Path, monkeypatch: pyt
 def test_the_next_save_waits_for_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, order = _Gate(monkeypatch), []
     going, weights = Saver(Ranks(None), asynchronous=True), torch.zeros(3)
-    going.save(tmp_path, 1, {"w": weights}, {}, _nothing, lambda _: order.append(1))
+    going.save(tmp_path, 1, {"w": weights}, {}, lambda _: order.append(1))
     weights += 1
 
     def second() -> None:
-        going.save(tmp_path, 2, {"w": weights}, {}, _nothing, lambda _: order.append(2))
+        going.save(tmp_path, 2, {"w": weights}, {}, lambda _: order.append(2))
         order.append("begun")
 
     other = threading.Thread(target=second)
@@ -81,7 +77,9 @@ def test_the_next_save_waits_for_the_one_before(tmp_path: Path, monkeypatch: pyt
 def test_without_a_thread_it_is_there_when_save_returns(tmp_path: Path) -> None:
     ended: list[CheckpointFailed | None] = []
     going = Saver(Ranks(None), asynchronous=False)
-    going.save(tmp_path, 1, cut(whole(1), 1, 0), FACTS, _nothing, ended.append)
+    begun: list[list[Path]] = []
+    going.save(tmp_path, 1, cut(whole(1), 1, 0), FACTS, ended.append, lambda: begun.append([*tmp_path.iterdir()]))
+    assert begun == [[]]
     assert ended == [None]
     assert verify(tmp_path / "step-00000001") == []
     going.close()
@@ -91,12 +89,12 @@ def test_without_a_thread_it_is_there_when_save_returns(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_and_the_next_save_tries_again(tmp_path: Path, asynchronous: bool) -> None:
     ended: list[CheckpointFailed | None] = []
     going = Saver(Ranks(None), asynchronous=asynchronous)
-    going.save(tmp_path, 1, {"w": torch.zeros(3)}, {}, _nothing, ended.append)
+    going.save(tmp_path, 1, {"w": torch.zeros(3)}, {}, ended.append)
     going.wait()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
-        going.save(tmp_path, 2, {"big": torch.zeros(1 << 20)}, {}, _nothing, ended.append)
+        going.save(tmp_path, 2, {"big": torch.zeros(1 << 20)}, {}, ended.append)
         going.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -104,7 +102,7 @@ def test_a_full_disk_is_told_and_the_next_save_tries_again(tmp_path: Path, async
     assert "step 2 could not be completed" in str(ended[1])
     assert "it needs 4,194,304 bytes in" in str(ended[1])
     assert {path.name for path in tmp_path.iterdir()} == {"step-00000001", "latest"}
-    going.save(tmp_path, 3, {"big": torch.zeros(1 << 20)}, {}, _nothing, ended.append)
+    going.save(tmp_path, 3, {"big": torch.zeros(1 << 20)}, {}, ended.append)
     going.close()
     assert ended[2] is None
     assert {path.name for path in tmp_path.iterdir()} == {"step-00000001", "step-00000003", "latest"}
@@ -113,7 +111,7 @@ def test_a_full_disk_is_told_and_the_next_save_tries_again(tmp_path: Path, async
 def test_a_mistake_is_raised_where_somebody_waits(tmp_path: Path) -> None:
     ended: list[CheckpointFailed | None] = []
     going = Saver(Ranks(None), asynchronous=True)
-    going.save(tmp_path, 1, {"w": torch.zeros(3, dtype=torch.complex64)}, {}, _nothing, ended.append)
+    going.save(tmp_path, 1, {"w": torch.zeros(3, dtype=torch.complex64)}, {}, ended.append)
     with pytest.raises(WrongInput, match="`w` must have one of the dtypes"):
         going.wait()
     going.close()
@@ -129,7 +127,7 @@ def _beside_training(rank: int, folder: Path) -> None:
         going, ended = Saver(Ranks(mesh, group), asynchronous=True), []
         for step in range(1, 6):
             state = cut(whole(step), 1, 0)
-            going.save(folder / "checkpoints", step, state, {**FACTS, "step": step}, _nothing, ended.append)
+            going.save(folder / "checkpoints", step, state, {**FACTS, "step": step}, ended.append)
             for number in range(20):
                 total = torch.full((100,), float(rank + number))
                 torch.distributed.all_reduce(total)
@@ -146,4 +144,7 @@ def _beside_training(rank: int, folder: Path) -> None:
 
 
 def test_ranks_save_in_threads_while_they_train(tmp_path: Path) -> None:
-    run_worlds(2, _beside_training, tmp_path)
+    run_worlds(2, _beside_training, tmp_path)  # the ranks assert, and `run_worlds` raises what they raise
+    runs = tmp_path / "checkpoints"
+    assert [verify(runs / f"step-{step:08d}") for step in range(1, 6)] == [[]] * 5
+    assert (runs / "latest").read_text() == "step-00000005\n"

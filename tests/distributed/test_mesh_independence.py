@@ -56,7 +56,7 @@ def _most(distances: list[Distance]) -> Distance:
     return Distance(*(max(values) for values in zip(*map(astuple, distances), strict=True)))
 
 
-def _within_tolerance(shape, run, alone) -> Distance:
+def _assert_within_tolerance(shape, run, alone) -> Distance:
     """Compares every rank with one process; returns the largest differences."""
     most = _most([rank.distance(alone) for rank in run_on_mesh(traced, shape, run)])
     assert most.matches == 0, (shape, run)
@@ -87,7 +87,7 @@ def test_on_a_data_axis_weights_are_equal_bit_for_bit(rule, shape):
 )
 def test_engines_agree_to_rounding(rule, shape, engine):
     run = _run(rule)
-    _within_tolerance(shape, replace(run, zero=ENGINES[engine]), _alone(run))
+    _assert_within_tolerance(shape, replace(run, zero=ENGINES[engine]), _alone(run))
 
 
 @pytest.mark.heavy
@@ -99,7 +99,7 @@ def test_every_engine_on_every_mesh(rule):
         alone = _alone(run)
         for engine, zero in ENGINES.items():
             for shape in SHAPES:
-                most = _within_tolerance(shape, replace(run, zero=zero), alone)
+                most = _assert_within_tolerance(shape, replace(run, zero=zero), alone)
                 before = cells.get((engine, shape), most)
                 cells[engine, shape] = _most([most, before])
     print(f"\n| {rule}: loss, norm, weights | " + " | ".join(f"{d}x{f}" for d, f in SHAPES) + " |")

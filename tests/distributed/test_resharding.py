@@ -102,7 +102,7 @@ def _kind(name: str) -> str:
     return "parameters" if name in PARAMETERS else "moments" if name.startswith("adam.exp") else "the rest"
 
 
-def _from(before: Place, afters: list[Place], run: str, store: Path, folder: Path) -> None:
+def _assert_taken_up(before: Place, afters: list[Place], run: str, store: Path, folder: Path) -> None:
     config = _config(store, folder / str(before), **(RUNS | FEWER_BITS)[run])
     straight = _walk(before, config, [STOP, STOP + MORE])
     assert straight[0]["firing.matches"].any()
@@ -114,26 +114,26 @@ def _from(before: Place, afters: list[Place], run: str, store: Path, folder: Pat
 
 
 def test_another_mesh_goes_on_where_the_first_one_stopped(tiny_store, tmp_path):
-    _from(Place((1, 3)), [Place((1, 1)), Place((2, 2))], "MC to FC", tiny_store, tmp_path)
-    _from(Place((2, 1)), [Place((1, 1)), Place((1, 3))], "MC with aux_zipf", tiny_store, tmp_path)
+    _assert_taken_up(Place((1, 3)), [Place((1, 1)), Place((2, 2))], "MC to FC", tiny_store, tmp_path)
+    _assert_taken_up(Place((2, 1)), [Place((1, 1)), Place((1, 3))], "MC with aux_zipf", tiny_store, tmp_path)
 
 
 def test_the_other_engine_goes_on_where_the_first_one_stopped(tiny_store, tmp_path):
     pytest.importorskip("deepspeed")
     zero = Place((2, 1), 2)
-    _from(zero, [Place((1, 2)), zero], "MC to FC", tiny_store, tmp_path)
-    _from(Place((1, 2)), [zero], "MC with aux_zipf", tiny_store, tmp_path)
+    _assert_taken_up(zero, [Place((1, 2)), zero], "MC to FC", tiny_store, tmp_path)
+    _assert_taken_up(Place((1, 2)), [zero], "MC with aux_zipf", tiny_store, tmp_path)
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("run", "before"), product(RUNS, [*PLAIN, *ZERO]), ids=str)
 def test_all_pairs(run, before, tiny_store, tmp_path):
     pytest.importorskip("deepspeed")
-    _from(before, [*PLAIN, *ZERO], run, tiny_store, tmp_path)
+    _assert_taken_up(before, [*PLAIN, *ZERO], run, tiny_store, tmp_path)
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("run", "before"), product(FEWER_BITS, PLAIN), ids=str)
 def test_all_plain_pairs_with_moments_in_fewer_bits(run, before, tiny_store, tmp_path):
     """They are rounded by seed, step and row, whoever holds it."""
-    _from(before, PLAIN, run, tiny_store, tmp_path)
+    _assert_taken_up(before, PLAIN, run, tiny_store, tmp_path)

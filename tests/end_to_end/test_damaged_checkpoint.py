@@ -81,7 +81,11 @@ def _loss(out: Path) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in map(json.loads, (out / "metrics.jsonl").read_text().splitlines())]
 
 
-def _goes_on_from_the_older(out: Path, finished: Path, store: Path, said: str) -> None:
+def _assert_the_older_is_used(out: Path, finished: Path, said: str, told: str) -> None:
+    """The newer one is refused with what is `told`, and the run ends as if it had never been."""
+    (line,) = [line for line in said.splitlines() if line.startswith("not resumed from ")]
+    assert f"{NEWER} is refused: " in line
+    assert told in line
     assert f"resumed from {out / 'checkpoints' / OLDER}, step {FIRST}" in said
     assert (out / "sae" / "sae.safetensors").read_bytes() == (finished / "sae" / "sae.safetensors").read_bytes()
     assert _loss(out) == _loss(finished)
@@ -93,11 +97,7 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_is_used(name, how, st
     marker = stopped.parent / "executed"
     _damage(stopped / "checkpoints" / NEWER / name, how, marker)
     assert main(_command(tiny_store, stopped)) == DONE
-    said = capsys.readouterr().err
-    (line,) = [line for line in said.splitlines() if line.startswith("not resumed from ")]
-    assert f"{NEWER} is refused: " in line
-    assert name in line
-    _goes_on_from_the_older(stopped, finished, tiny_store, said)
+    _assert_the_older_is_used(stopped, finished, capsys.readouterr().err, told=name)
     assert not marker.exists()
 
 
@@ -138,11 +138,7 @@ def _gone(point: Path, older: Path) -> str:
 def test_a_damaged_folder_is_named_and_the_checkpoint_before_is_used(damage, stopped, finished, tiny_store, capsys):
     told = damage(stopped / "checkpoints" / NEWER, stopped / "checkpoints" / OLDER)
     assert main(_command(tiny_store, stopped)) == DONE
-    said = capsys.readouterr().err
-    (line,) = [line for line in said.splitlines() if line.startswith("not resumed from ")]
-    assert f"{NEWER} is refused: " in line
-    assert told in line
-    _goes_on_from_the_older(stopped, finished, tiny_store, said)
+    _assert_the_older_is_used(stopped, finished, capsys.readouterr().err, told)
 
 
 def _contents(out: Path) -> dict[str, bytes]:

@@ -82,7 +82,7 @@ def store_of(tiny_model_dir, tiny_corpus, tmp_path_factory) -> Callable[[str], P
     return store
 
 
-def _compare(
+def _assert_same_end(
     method: str, numbers: str, place: Place, half: int, store_of: Callable[[str], Path], folder: Path, *, anew: bool
 ) -> None:
     """Trains `half` steps twice, straight and with a stop between; prints a line and asserts that nothing differs."""
@@ -191,7 +191,7 @@ def _contents(out: Path, step: int) -> dict[str, object]:
 def test_a_resumed_run_is_the_straight_run(method, numbers, place, store_of, tmp_path):
     if place.zero is not None:
         pytest.importorskip("deepspeed")
-    _compare(method, numbers, place, 20, store_of, tmp_path, anew=False)
+    _assert_same_end(method, numbers, place, 20, store_of, tmp_path, anew=False)
 
 
 def _matrix() -> list[tuple[str, str, Place]]:
@@ -208,11 +208,11 @@ def _matrix() -> list[tuple[str, str, Place]]:
 def test_400_steps_are_200_and_200(method, numbers, place, store_of, tmp_path):
     if place.zero is not None:
         pytest.importorskip("deepspeed")
-    _compare(method, numbers, place, 200, store_of, tmp_path, anew=True)
+    _assert_same_end(method, numbers, place, 200, store_of, tmp_path, anew=True)
 
 
 def test_the_comparison_sees_a_last_bit_and_a_line(store_of, tmp_path):
-    _compare("FC", "bf16", Place((1, 1)), 20, store_of, tmp_path, anew=False)
+    _assert_same_end("FC", "bf16", Place((1, 1)), 20, store_of, tmp_path, anew=False)
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     (file,) = (stopped / "checkpoints" / "step-00000040").glob("feature-*.safetensors")
     whole = file.read_bytes()

@@ -165,18 +165,18 @@ def test_comparing_finds_what_is_lost_twice_and_wrong():
 
 
 def test_a_few_kills(job, tmp_path):
-    _kills_do_no_harm(job, tmp_path, kills=3, ranked=False)
+    _assert_kills_do_no_harm(job, tmp_path, kills=3, ranked=False)
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("ranked", [False, True], ids=["by hand", "ranks"])
 def test_fifty_kills(large_job, tmp_path, ranked):
-    dealt = _kills_do_no_harm(large_job, tmp_path, kills=50, ranked=ranked)
+    dealt = _assert_kills_do_no_harm(large_job, tmp_path, kills=50, ranked=ranked)
     assert all(dealt[phase] for phase in PHASES), dealt
 
 
-def _kills_do_no_harm(job: Job, folder: Path, kills: int, ranked: bool) -> Counter[str]:
+def _assert_kills_do_no_harm(job: Job, folder: Path, kills: int, ranked: bool) -> Counter[str]:
     assert main(job.arguments(folder / "good")) == 0
     good, killed = read_rows(folder / "good"), folder / "killed"
     units = len(committed(folder / "good"))

@@ -15,27 +15,13 @@ import torch
 from distsae import SAE
 from distsae.cli.main import main
 from tests.end_to_end.launching import ENVIRONMENT, launch
+from tests.end_to_end.runs import arguments
 
 
 def _arguments(store: Path, out: Path, **changes: object) -> list[str]:
-    values = {
-        "store": store,
-        "out": out,
-        "hook": "blocks.0.resid_post",
-        "steps": 10,
-        "batch_tokens": 256,
-        "sae.d_sae": 128,
-        "sae.k": 4,
-        "optimizer.lr": 2e-3,
-        "finetune_fc_from": 0.4,
-        "quota_refresh": 2,
-        "auxiliary.dead_after_tokens": 600,
-        "auxiliary.window_tokens": 1000,
-        "auxiliary.refresh_steps": 3,
-        "log_every": 1,
-        "wandb": "off",
-    }
-    return ["train", *(word for name, value in (values | changes).items() for word in (f"--{name}", str(value)))]
+    """Ten steps of one process."""
+    short = {"steps": 10, "finetune_fc_from": 0.4, "quota_refresh": 2, "mesh.feature": 1}
+    return arguments(store, out, **(short | changes))
 
 
 def _metrics(out: Path) -> list[dict]:
