@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -81,7 +82,13 @@ def same(left: State, right: State) -> bool:
 
 def run_worlds(processes: int, work: Callable[[int, Path], None], folder: Path) -> None:
     """Runs `work(rank, folder)` in real processes; any exception in one of them fails the test."""
-    mp.spawn(work, (folder,), nprocs=processes)
+    mp.spawn(_worked, (work, folder), nprocs=processes)
+
+
+def _worked(rank: int, work: Callable[[int, Path], None], folder: Path) -> None:
+    work(rank, folder)
+    # Ends groups that caught exceptions keep alive: their threads may not drop tensors while Python shuts down.
+    gc.collect()
 
 
 class World:

@@ -1,13 +1,17 @@
 """The program as a user meets it: exit codes, one line for what is wrong, help with examples."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 from distsae import __version__
+from distsae.cli import main as main_module
 from distsae.cli.main import COMMANDS, main
 
 
@@ -126,3 +130,27 @@ def test_a_reader_that_has_had_enough_gets_no_traceback():
         assert process.wait() == 128 + signal.SIGPIPE
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+def test_threads_of_process_groups_end_with_the_command(tmp_path, monkeypatch):
+    """One that drops a tensor while Python shuts down aborts the process, after all the work was done."""
+
+    def threads():
+        return [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
+
+    def command(argv):
+        dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+        cycle = [dist.group.WORLD]
+        cycle.append(cycle)
+        dist.destroy_process_group()
+        assert "pt_gloo_runloop" in threads()
+        return 0
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(main_module, "_run", command)
+    gc.disable()
+    try:
+        assert main([]) == 0
+        assert "pt_gloo_runloop" not in threads()
+    finally:
+        gc.enable()
