@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import ExitStack, closing
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from distsae.batches import BatchReader, StreamOrder
@@ -58,7 +59,7 @@ def train(config: TrainConfig) -> None:
         try:
             with lost_ranks_named(lambda: watchdog.doing):
                 require_agreement(config, store.fingerprint)
-                _train(configs, store, accelerator, stop, watchdog)
+                _train(configs, store, accelerator, stop, watchdog, longest)
         finally:
             watchdog.rest("closing wandb")
             accelerator.end_training()
@@ -116,13 +117,17 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
 
 
 def _train(
-    configs: dict[str, TrainConfig], store: Store, accelerator: Accelerator, stop: StopVote, watchdog: Watchdog
+    configs: dict[str, TrainConfig],
+    store: Store,
+    accelerator: Accelerator,
+    stop: StopVote,
+    watchdog: Watchdog,
+    longest: timedelta,
 ) -> None:
     shared = next(iter(configs.values()))  # members differ in nothing that reading depends on
     assert shared.hook is not None
     mesh = build_mesh(shared.mesh, accelerator.num_processes, accelerator.device.type)
     stop.group = mesh.aside()
-    longest = longest_wait(shared.hang_seconds, bounded=store.attributes.keep_units is not None)
     saving = mesh.aside()
     wait_for(longest, [*mesh.groups(), stop.group])
     wait_for(longest_wait(None, bounded=False), [saving])  # a slow disk is no fault; who waits for it is watched

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -32,9 +31,8 @@ def test_demo(tmp_path):
         assert steps[-1] == 30
 
     report = out / "report" / "index.html"
-    before, started = report.stat().st_mtime_ns, time.monotonic()
+    before = report.stat().st_mtime_ns
     again = run(out)
     assert again.returncode == 0
     assert again.stdout.count("finished before") == 9
-    assert time.monotonic() - started < 30
     assert report.stat().st_mtime_ns == before

@@ -20,7 +20,7 @@ def main() -> None:
                 watchdog.working_on(f"step {step}: moving")
                 time.sleep(0.05)
             return
-        _stuck_here(1.5 if "briefly" in words else 600)
+        _stuck_here(600 if "briefly" not in words else 0.5 if seconds == "none" else 1.5 * float(seconds))
 
 
 def _stuck_here(seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,13 +29,13 @@ def test_a_process_that_stands_still_says_what_it_did_and_ends():
     done = _process("0.3")
     assert done.returncode == 1
     assert "distsae: error (rank 0 on " in done.stderr
-    assert "step 2: moving: nothing has moved for 0 s, longer than `hang_seconds`" in done.stderr
+    assert re.search(r"step 2: moving: nothing has moved for \d+ s, longer than `hang_seconds`", done.stderr)
     assert "larger `hang_seconds`" in done.stderr
     assert "in _stuck_here" in done.stderr
     assert "other rank" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("0.3", "rests", "briefly"), ("0.3", "moves"), ("none", "briefly")])
+@pytest.mark.parametrize("arguments", [("1", "rests", "briefly"), ("1", "moves"), ("none", "briefly")])
 def test_who_moves_or_rests_or_is_not_watched_is_left_alone(arguments):
     done = _process(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
@@ -43,11 +44,11 @@ def test_who_moves_or_rests_or_is_not_watched_is_left_alone(arguments):
 def test_who_waits_for_a_rank_that_rests_is_left_alone_until_that_is_silent():
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2"}
-    other = subprocess.Popen([*COMMAND, "2", "rests"], cwd=ROOT, env=os.environ | job | {"RANK": "1"})
+    other = subprocess.Popen([*COMMAND, "0.5", "rests"], cwd=ROOT, env=os.environ | job | {"RANK": "1"})
     try:
         while "waiting for rows" not in store.get("distsae/heartbeat/0/1").decode():
             pass
-        waiting = _process("1", "briefly", **job, RANK="0")
+        waiting = _process("2", "briefly", **job, RANK="0")
         assert (waiting.returncode, waiting.stderr) == (0, "")
         other.send_signal(signal.SIGSTOP)
         waiting = _process("1", **job, RANK="0")
