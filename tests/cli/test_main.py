@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -143,8 +144,11 @@ def test_threads_of_process_groups_end_with_the_command(tmp_path, monkeypatch):
         cycle = [dist.group.WORLD]
         cycle.append(cycle)
         dist.destroy_process_group()
-        assert "pt_gloo_runloop" in threads()
-        return 0
+        for _ in range(1000):  # a thread that has just begun has no name yet
+            if "pt_gloo_runloop" in threads():
+                return 0
+            time.sleep(0.01)
+        raise AssertionError(threads())
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(main_module, "_run", command)
