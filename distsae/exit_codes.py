@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-__all__ = ["DIVERGED", "DONE", "FAILED", "INTERRUPTED", "STOPPED", "WRONG_INPUT"]
+__all__ = ["DIVERGED", "DONE", "FAILED", "INTERRUPTED", "STOPPED", "WRONG_INPUT", "as_code"]
 
 DONE = 0
 """The work is done."""
@@ -23,3 +23,8 @@ STOPPED = 75
 
 INTERRUPTED = 128 + signal.SIGINT
 """Ended by Ctrl-C."""
+
+
+def as_code(status: int) -> int:
+    """Returns what a shell makes of how a process ended: 128 + n where signal n ended it, which Python calls -n."""
+    return 128 - status if status < 0 else status

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["listening"]
+__all__ = ["listening", "stop_signals"]
 
 
 @contextmanager
@@ -37,3 +37,12 @@ def listening(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Returns what asks a training to stop: SIGTERM, SIGUSR1 and, unless it is ignored as in the background, SIGINT.
+
+    SIGUSR1 may be ignored so that the launcher between does not die of it: it is for the training all the same.
+    """
+    asked = [signal.SIGTERM, signal.SIGUSR1]
+    return asked if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else [*asked, signal.SIGINT]

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from distsae.signals import listening
+from distsae.signals import listening, stop_signals
 
 NUMBERS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -46,3 +46,15 @@ def test_another_thread_hears_nothing():
     thread.join()
     assert found == [[]]
     assert [signal.getsignal(number) for number in NUMBERS] == before
+
+
+def test_an_ignored_ctrl_c_stays_ignored_and_an_ignored_usr1_does_not():
+    before = [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGUSR1)]
+    try:
+        assert stop_signals() == [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
+        for number in (signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        assert stop_signals() == [signal.SIGTERM, signal.SIGUSR1]
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGUSR1), before, strict=True):
+            signal.signal(number, handler)

@@ -21,21 +21,16 @@ from types import FrameType
 
 import psutil
 
-from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, STOPPED, WRONG_INPUT
+from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, STOPPED, WRONG_INPUT, as_code
 from distsae.launching.brood import Brood
 from distsae.progress import say
 
-__all__ = ["as_code", "first_code", "main"]
+__all__ = ["first_code", "main"]
 
 _AGAIN = 1.0
 """Seconds between two requests to stop."""
 
 _LEFT_TO_THE_AGENT = "SIGHUP,SIGQUIT"
-
-
-def as_code(status: int) -> int:
-    """Returns what a shell makes of the end of a process: 128 + n where signal n ended it, which is -n here."""
-    return 128 - status if status < 0 else status
 
 
 def first_code(statuses: Sequence[int]) -> int:

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distsae.errors import WrongInput
-from distsae.exit_codes import DIVERGED, DONE, INTERRUPTED, STOPPED, WRONG_INPUT
+from distsae.exit_codes import DIVERGED, DONE, INTERRUPTED, STOPPED, WRONG_INPUT, as_code
 from distsae.launching.brood import Brood, adopting
 from distsae.launching.command import checked_arguments
 from distsae.progress import say
-from distsae.signals import listening
+from distsae.signals import listening, stop_signals
 
 __all__ = ["SuperviseConfig", "supervise"]
 
@@ -81,10 +81,7 @@ class _Supervisor:
         self._woken, self._wake = os.pipe()
 
     def run(self) -> int:
-        heeded = [signal.SIGTERM, signal.SIGUSR1]
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a job in the background
-            heeded.append(signal.SIGINT)
-        with adopting(), listening(heeded, self._hear):
+        with adopting(), listening(stop_signals(), self._hear):
             tries = self._config.restarts + 1
             for attempt in range(1, tries + 1):
                 began = time.monotonic()
@@ -123,7 +120,7 @@ class _Supervisor:
             os.close(inherited)
             os.close(lifeline)
         self._brood.end(0.0 if self._killed else _GRACE)
-        return 128 - status if status < 0 else status
+        return as_code(status)
 
     def _hear(self, number: signal.Signals) -> None:
         now = time.monotonic()

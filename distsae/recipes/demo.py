@@ -22,6 +22,7 @@ from types import FrameType
 
 from distsae import __version__
 from distsae.errors import WrongInput
+from distsae.exit_codes import as_code
 from distsae.recipes.demo_stages import RUNS, DemoConfig, Stage, demo_stages
 
 __all__ = ["run_demo", "summary"]
@@ -184,7 +185,7 @@ def _run(command: tuple[str, ...]) -> int:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    return 128 - code if code < 0 else code
+    return as_code(code)
 
 
 def _times(memory: _Memory, elapsed: float) -> str:

@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 from distsae.exit_codes import STOPPED
 from distsae.progress import say
-from distsae.signals import listening
+from distsae.signals import listening, stop_signals
 
 __all__ = ["StopVote"]
 
@@ -48,11 +48,7 @@ class StopVote:
         self._listening = ExitStack()
 
     def __enter__(self) -> StopVote:
-        # SIGUSR1 may be ignored, so that the launcher does not die of it; it is for us.
-        heeded = [signal.SIGTERM, signal.SIGUSR1]
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a job in the background
-            heeded.append(signal.SIGINT)
-        self._listening.enter_context(listening(heeded, self._note))
+        self._listening.enter_context(listening(stop_signals(), self._note))
         return self
 
     def __exit__(

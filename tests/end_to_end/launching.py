@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +16,11 @@ ENVIRONMENT = {
     "GLOO_SOCKET_IFNAME": "lo",
     "PYTHONPATH": str(ROOT),
 }
+
+
+def train_words(values: Mapping[str, object]) -> list[str]:
+    """`distsae train` as a list of words."""
+    return ["train", *(word for name, value in values.items() for word in (f"--{name}", str(value)))]
 
 
 def launch(arguments: list[str], processes: int = 2) -> subprocess.CompletedProcess[str]:

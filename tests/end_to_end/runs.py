@@ -9,6 +9,8 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from tests.end_to_end.launching import train_words
+
 EFFORT = ("seconds", "tokens_per_second")
 """What a logged line says of the time it took."""
 
@@ -33,7 +35,7 @@ def arguments(store: Path, out: Path, **changes: object) -> list[str]:
         "log_every": 1,
         "wandb": "off",
     }
-    return ["train", *(word for name, value in (values | changes).items() for word in (f"--{name}", str(value)))]
+    return train_words(values | changes)
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from distsae.cli.main import main
 from distsae.exit_codes import STOPPED
 from distsae.store import Store, committed_units, reading, unit_sizes
 from tests.conftest import tiny_documents
-from tests.end_to_end.launching import launch
+from tests.end_to_end.launching import launch, train_words
 from tests.end_to_end.producers import Job, run_distsae, start_distsae
 
 KEEP = 4
@@ -46,7 +46,7 @@ def _train(store: Path, out: Path, **changes: object) -> list[str]:
         "log_every": 1,
         "checkpoint.every": 50,
     } | changes
-    return ["train", *(word for name, value in values.items() for word in (f"--{name}", str(value)))]
+    return train_words(values)
 
 
 @pytest.fixture(scope="module")

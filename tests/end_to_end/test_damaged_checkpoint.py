@@ -15,7 +15,7 @@ import pytest
 from distsae.cli.main import main
 from distsae.exit_codes import DONE, FAILED, WRONG_INPUT
 from tests.checkpoint.bomb import plant_with_digests, raw, torch_archive
-from tests.end_to_end.launching import launch
+from tests.end_to_end.launching import launch, train_words
 
 FIRST, SECOND, STEPS = 6, 12, 15
 OLDER, NEWER = f"step-{FIRST:08d}", f"step-{SECOND:08d}"
@@ -37,7 +37,7 @@ def _command(store: Path, out: Path, *more: str) -> list[str]:
         "log_every": 1,
         "wandb": "off",
     }
-    return ["train", *(word for name, value in values.items() for word in (f"--{name}", str(value))), *more]
+    return [*train_words(values), *more]
 
 
 @pytest.fixture(scope="module")

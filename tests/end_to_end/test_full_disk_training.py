@@ -10,6 +10,7 @@ from distsae.checkpoint import verify
 from distsae.cli.main import main
 from distsae.exit_codes import DONE, FAILED
 from distsae.training.run_checkpoints import RunCheckpoints
+from tests.end_to_end.launching import train_words
 from tests.end_to_end.small_disk import LARGE, SmallDisk, disk
 from tests.training.test_loop import metrics, state
 
@@ -33,7 +34,7 @@ def _arguments(store: Path, out: Path) -> list[str]:
         "log_every": 1,
         "wandb": "off",
     }
-    return ["train", *(word for name, value in values.items() for word in (f"--{name}", str(value)))]
+    return train_words(values)
 
 
 @pytest.fixture(scope="module")

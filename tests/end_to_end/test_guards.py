@@ -16,7 +16,7 @@ import psutil
 from safetensors.torch import load_file
 
 from distsae.checkpoint import newest
-from tests.end_to_end.launching import ENVIRONMENT, ROOT
+from tests.end_to_end.launching import ENVIRONMENT, ROOT, train_words
 from tests.training.broken_numbers import store_with_broken_row
 
 _CONFIG = str(ROOT / "cluster_configs" / "cpu_2.yaml")
@@ -39,7 +39,7 @@ def _arguments(store: Path, out: Path, **changes: object) -> list[str]:
         "log_every": 1,
         "wandb": "off",
     }
-    return ["train", *(word for name, value in (values | changes).items() for word in (f"--{name}", str(value)))]
+    return train_words(values | changes)
 
 
 class _Job:

@@ -11,7 +11,7 @@ import torch
 from distsae import SAE
 from distsae.cli.main import main
 from distsae.exit_codes import DIVERGED
-from tests.end_to_end.launching import launch
+from tests.end_to_end.launching import launch, train_words
 
 
 def _arguments(store: Path, out: Path, **changes: object) -> list[str]:
@@ -29,7 +29,7 @@ def _arguments(store: Path, out: Path, **changes: object) -> list[str]:
         "log_every": 1,
         "wandb": "off",
     }
-    return ["train", *(word for name, value in (values | changes).items() for word in (f"--{name}", str(value)))]
+    return train_words(values | changes)
 
 
 def _state(out: Path) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from distsae.producer import contexts as contexts_module
 from distsae.producer import tokenised as tokenised_module
 from distsae.producer.growing_array import GrowingArray
 from distsae.producer.language_model import find_model
-from distsae.producer.tokenised import tokenised_corpus
+from distsae.producer.tokenised import Tokenised, tokenised_corpus
 from distsae.progress import Progress
 from distsae.store import Claims, collect_orphans
 
@@ -78,9 +78,12 @@ def test_a_copy_of_before_contexts_were_streamed_is_found(tmp_path, config, file
 def test_a_fingerprint_of_several_pieces(tmp_path, config, files, monkeypatch):
     with Claims(tmp_path / "claims") as claims:
         found = tokenised_corpus(config, files, tmp_path, claims)
+        other = Tokenised(found.contexts, hashlib.sha256(b"other contexts").hexdigest())
         for size in (1, 32 * 4 * 7, 1 << 40):
             monkeypatch.setattr(tokenised_module, "_HASHED_AT_ONCE", size)
             found.verify()
+            with pytest.raises(TornData, match="is damaged"):
+                other.verify()
 
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path, config, files, monkeypatch):
