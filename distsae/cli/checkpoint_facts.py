@@ -39,7 +39,7 @@ def summary_of(found: Contents) -> dict[str, Any]:
         "step": found.step,
         "tokens": None if tokens is None else found.step * tokens,
         "phase": _phase(values.get("allocation"), facts.get("switch_step"), found.step),
-        "training_seconds": round(seconds, 1) if isinstance(seconds, float) else seconds,
+        "training_seconds": round(seconds, 3) if isinstance(seconds, float) else seconds,
         "written": when(entry.written),
         "distsae_version": facts.get("distsae_version"),
         "store": values.get("store"),

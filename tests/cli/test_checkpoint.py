@@ -104,7 +104,8 @@ def test_info_says_what_is_in_it(run, tiny_store, capsys):
     assert (info["step"], info["tokens"]) == (9, 9 * 128)
     assert info["checkpoint"] == str(run / "checkpoints" / "step-00000009")
     assert info["phase"] == "Feature Choice, since step 5"
-    assert info["training_seconds"] > 0
+    seconds = read_manifest(run / "checkpoints" / "step-00000009").facts["meter"]["seconds"]
+    assert info["training_seconds"] == round(seconds, 3)
     assert info["distsae_version"] == __version__
     assert (info["store"], info["store_fingerprint"]) == (str(tiny_store), Store.open(tiny_store).fingerprint)
     assert info["config"]["sae"]["d_sae"] == 48

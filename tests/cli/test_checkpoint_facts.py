@@ -42,9 +42,9 @@ def test_what_it_does_not_say_is_unknown(tmp_path):
 
 
 def test_what_it_says(tmp_path):
-    facts = {"config": {"batch_tokens": 256, "store": "s"}, "meter": {"seconds": 12.345}, "distsae_version": "0.1.0"}
+    facts = {"config": {"batch_tokens": 256, "store": "s"}, "meter": {"seconds": 12.34567}, "distsae_version": "0.1.0"}
     summary = _summary(tmp_path, 10, facts)
-    assert (summary["tokens"], summary["training_seconds"], summary["store"]) == (2560, 12.3, "s")
+    assert (summary["tokens"], summary["training_seconds"], summary["store"]) == (2560, 12.346, "s")
     assert summary["distsae_version"] == "0.1.0"
 
 
