@@ -9,11 +9,14 @@ import platform
 import signal
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from distsae.errors import CannotContinue
+from distsae.training import folder_lock
 from distsae.training.folder_lock import FolderLock
 
 HOLDER = """
@@ -35,15 +38,18 @@ def _holder(path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_killed_holder_frees_it(tmp_path, capsys):
+def test_a_killed_holder_frees_it(tmp_path, capsys, monkeypatch):
+    seconds, pauses = count(), []  # a clock that goes on a second whenever it is looked at
+    monkeypatch.setattr(folder_lock, "time", SimpleNamespace(monotonic=lambda: next(seconds), sleep=pauses.append))
     path = tmp_path / ".lock"
     holder = _holder(path)
     try:
-        refused = FolderLock(path, patience=0.5)
+        refused = FolderLock(path, patience=2.5)
         found = rf"`out` \(={tmp_path}\) must be .*process {holder.pid} on {platform.node()}; do wait"
         with pytest.raises(CannotContinue, match=found):
             refused.take()
         assert capsys.readouterr().err.count("waiting for the job") == 1
+        assert len(pauses) == 2
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.wait()

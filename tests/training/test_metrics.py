@@ -50,9 +50,9 @@ def test_a_restored_meter_finishes_the_window():
     straight, stopped = Meter(100, TrainingClock()), Meter(100, TrainingClock())
     for meter in (straight, stopped):
         meter.add(_outcome(0.5, 10.0, 20.0), 400, 7, 1.0, SelectionCost(3, 4, 5))
-    resumed = Meter(100, TrainingClock())
-    resumed.restore(stopped.state())
-    assert resumed.seconds >= stopped.state()["seconds"] - 1e-3
+    resumed, kept = Meter(100, TrainingClock()), stopped.state()
+    resumed.restore(kept)
+    assert resumed.seconds >= kept["seconds"] - 1e-3
     for meter in (straight, resumed):
         meter.add(_outcome(0.1 + 0.2, 2.0, 40.0), 400, 0, 3.0, SelectionCost(1, 2, 7))
     lines = [meter.line(2, 1e-3, None, UNDERUSED, CONCENTRATION, "token_choice", 4) for meter in (straight, resumed)]

@@ -155,7 +155,7 @@ def test_every_member_has_a_wandb_run_of_its_own(tiny_store, tmp_path, monkeypat
     losses = {name: repr(metrics(out / name)[-1]["loss"]).encode() for name in ("seed-0", "seed-1")}
     for name, other in (("seed-0", "seed-1"), ("seed-1", "seed-0")):
         (log,) = (out / name).glob("wandb/offline-run-*/*.wandb")
-        for _ in range(300):  # wandb's own process may still be writing when a run has ended
+        for _ in range(1200):  # wandb's own process may still be writing when a run has ended
             if losses[name] in log.read_bytes():
                 break
             time.sleep(0.1)

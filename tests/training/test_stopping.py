@@ -19,7 +19,8 @@ def _send(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_what_comes_before_a_step_ends_behind_it(number, capsys):
+def test_what_comes_before_a_step_ends_behind_it(number, capsys, monkeypatch):
+    monkeypatch.setattr(stopping, "_PATIENCE", 600.0)
     before = signal.getsignal(number)
     with StopVote() as stop:
         stop.begin()

@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-m", "tests.training.standing_still"]
 
 def _process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=120, cwd=ROOT, env=os.environ | environment
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=300, cwd=ROOT, env=os.environ | environment
     )
 
 
@@ -48,7 +48,7 @@ def test_who_waits_for_a_rank_that_rests_is_left_alone_until_that_is_silent():
     try:
         while "waiting for rows" not in store.get("distsae/heartbeat/0/1").decode():
             pass
-        waiting = _process("2", "briefly", **job, RANK="0")
+        waiting = _process("1", "briefly", "patiently", **job, RANK="0")
         assert (waiting.returncode, waiting.stderr) == (0, "")
         other.send_signal(signal.SIGSTOP)
         waiting = _process("1", **job, RANK="0")
