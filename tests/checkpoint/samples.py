@@ -110,7 +110,7 @@ class World:
             init_method=f"file://{self.folder}/rendezvous-{World.count}",
             rank=self.rank,
             world_size=size,
-            timeout=timedelta(seconds=30),
+            timeout=timedelta(seconds=120),
         )
         return init_device_mesh("cpu", (self.data, self.feature), mesh_dim_names=("data", "feature"))
 

@@ -20,11 +20,12 @@ class _Gate:
     """Holds saves up until it is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.opened, self.threads = threading.Event(), []
+        self.reached, self.opened, self.threads = threading.Event(), threading.Event(), []
         monkeypatch.setattr(saver, "save_snapshot", self._held)
 
     def _held(self, *arguments: object) -> Path:
         self.threads.append(threading.current_thread())
+        self.reached.set()
         assert self.opened.wait(60)
         return save_snapshot(*arguments)
 
@@ -57,6 +58,7 @@ def test_the_next_save_waits_for_the_one_before(tmp_path: Path, monkeypatch: pyt
         going.save(tmp_path, 2, {"w": weights}, {}, lambda _: order.append(2))
         order.append("begun")
 
+    assert gate.reached.wait(60)
     other = threading.Thread(target=second)
     other.start()
     other.join(0.5)  # it would have begun by now

@@ -69,7 +69,7 @@ def test_keys_are_shown_flat_and_in_order():
 
 
 def test_times_are_local_and_say_so(monkeypatch):
-    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    monkeypatch.setenv("TZ", "IST-5:30")  # needs no data base of zones
     time.tzset()
     try:
         assert when(0.0) == "1970-01-01 05:30:00+05:30"
