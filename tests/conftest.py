@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,33 +119,29 @@ def tiny_store(tiny_model_dir: Path, tiny_corpus: Path, tmp_path_factory: pytest
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
     """The URL of an empty bucket on an S3-compatible server of our own, on loopback; the environment leads to it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
+        [sys.executable, "-P", Path(__file__).with_name("object_server.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+    port = server.stdout.readline().decode().strip()
+    assert port, "the server did not start"
+    endpoint = f"http://127.0.0.1:{port}"
     variables = {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "anybody",
         "AWS_SECRET_ACCESS_KEY": "anything",
         "AWS_REGION": "us-east-1",
         "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
         try:
-            while True:
-                assert server.poll() is None, "the server did not start"
-                try:
-                    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT"))
-                    break
-                except urllib.error.URLError:
-                    time.sleep(0.1)
+            direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            direct.open(urllib.request.Request(f"{endpoint}/bucket", method="PUT")).close()
             yield "s3://bucket"
         finally:
             server.terminate()
