@@ -5,9 +5,12 @@ from hypothesis import strategies as st
 
 from distsae.allocation.cut_forecast import ALL_BITS, CutForecast, bits_of, score_of
 
+from .samples import modest
+
 positive = st.floats(2.0**-100, 2.0**100, width=32)
 
 
+@modest
 @given(positive, positive)
 def test_bits_order_as_scores_do_and_come_back(first, second):
     assert (bits_of(first) < bits_of(second)) == (first < second)
@@ -16,6 +19,7 @@ def test_bits_order_as_scores_do_and_come_back(first, second):
     assert bits_of(float("inf")) < ALL_BITS
 
 
+@modest
 @given(positive)
 def test_the_interval_surrounds_the_last_cut(cut):
     forecast = CutForecast()

@@ -37,7 +37,7 @@ class _Threads:
     """What the ranks of a group share."""
 
     def __init__(self, size: int) -> None:
-        self.barrier, self.slots = Barrier(size, timeout=60), [torch.zeros(0)] * size
+        self.barrier, self.slots = Barrier(size, timeout=300), [torch.zeros(0)] * size
 
 
 class _Thread:

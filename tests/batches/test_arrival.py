@@ -34,14 +34,24 @@ def test_what_is_there_is_not_waited_for(store, tmp_path, monkeypatch, capsys):
 def test_waits_and_says_so(store, monkeypatch, capsys):
     monkeypatch.setattr(arrival, "_POLL", 0.01)
     monkeypatch.setattr(arrival, "_SILENCE", 0.0)
-    arrivals, began = Arrivals(store), threading.Event()
+    monkeypatch.setattr(arrival, "_REMIND", 1e6)
+    arrivals, say, thread = Arrivals(store), Arrivals._say, threading.local()
+    all_wait = threading.Barrier(3, timeout=120)  # both threads, each after it would have said so, and this one
+
+    def saying(self, unit):
+        say(self, unit)
+        if not hasattr(thread, "has_said"):
+            thread.has_said = True
+            all_wait.wait()
+
+    monkeypatch.setattr(Arrivals, "_say", saying)
     with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(lambda: (began.set(), arrivals.wait_for(2))) for _ in range(2)]
-        began.wait()
+        waiting = [pool.submit(arrivals.wait_for, 2) for _ in range(2)]
+        all_wait.wait()
         assert not any(future.done() for future in waiting)
         write_unit(store.path, ATTRS, 2)
         for future in waiting:
-            future.result(timeout=20)
+            future.result(timeout=120)
     assert capsys.readouterr().err.count("waiting for unit 2 of") == 1  # though two wait
 
 
@@ -57,7 +67,7 @@ def test_waiting_can_be_ended(store):
         waiting = pool.submit(arrivals.wait_for, 3)
         arrivals.give_up()
         with pytest.raises(CannotContinue, match="reader was closed"):
-            waiting.result(timeout=20)
+            waiting.result(timeout=120)
 
 
 def test_a_seek_does_not_wait_for_units_that_nobody_makes_before_it(store):
@@ -65,7 +75,7 @@ def test_a_seek_does_not_wait_for_units_that_nobody_makes_before_it(store):
     reader = BatchReader(store, ATTRS.hooks[0], 64, 0, 0, 1)
     window = next(step for step in range(reader.order.steps) if reader.order.window(step) == 1)
     with ThreadPoolExecutor(1) as pool:
-        first = [pool.submit(reader.batch, step).result(timeout=20).clone() for step in range(window)]
-        again = [pool.submit(reader.batch, step).result(timeout=20).clone() for step in range(window)]
+        first = [pool.submit(reader.batch, step).result(timeout=120).clone() for step in range(window)]
+        again = [pool.submit(reader.batch, step).result(timeout=120).clone() for step in range(window)]
         assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
-        pool.submit(reader.close).result(timeout=20)
+        pool.submit(reader.close).result(timeout=120)

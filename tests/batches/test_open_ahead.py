@@ -32,7 +32,7 @@ class Source:
         self.opened, self.open, self.most, self.changed = [], 0, 0, threading.Condition()
 
     def __call__(self, visit):
-        assert self.gate.wait(30)
+        assert self.gate.wait(120)
         if visit.chunk in self.damaged:
             raise TornData(f"chunk {visit.chunk} is damaged")
         with self.changed:
@@ -44,7 +44,7 @@ class Source:
 
     def wait_for(self, number):
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.opened) >= number, 30)
+            assert self.changed.wait_for(lambda: len(self.opened) >= number, 120)
 
 
 def _visits(streams=4, first=0):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import time
 
 import pytest
 
+from distsae.parallel import Mesh
 from tests.benchmarks.cost_model import (
     H100,
     Job,
@@ -17,7 +20,7 @@ from tests.benchmarks.cost_model import (
     most_selection_bytes,
     work,
 )
-from tests.benchmarks.measured_step import PARTS, Summary, measure_steps, summary
+from tests.benchmarks.measured_step import PARTS, StepCost, Summary, measure_steps, summary
 from tests.benchmarks.predictions import best_mesh, efficiency, meshes
 from tests.benchmarks.random_store import synthetic_store
 from tests.benchmarks.scaling import expected_parts, fit
@@ -35,10 +38,19 @@ def store_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(root)
 
 
+def _counted(mesh: Mesh, job: Job, path: str) -> list[StepCost]:
+    """One step, by clocks that count how often they are asked: whatever is measured takes time."""
+    ticks = itertools.count()
+    with pytest.MonkeyPatch.context() as patch:
+        for clock in ("thread_time", "process_time"):
+            patch.setattr(time, clock, lambda: next(ticks) * 1e-3)
+        return measure_steps(mesh, job, path, "random", 1, 2)
+
+
 @pytest.mark.parametrize(("data", "feature", "k_aux"), [(2, 1, 0), (1, 2, 0), (2, 1, 3), (1, 2, 3), (2, 2, 3)])
 def test_bytes_and_calls_are_those_of_real_ranks(store_path: str, data: int, feature: int, k_aux: int) -> None:
     job = Job(d_in=D_IN, d_sae=300, tokens=128, k=8, data=data, feature=feature, k_aux=k_aux)
-    found = run_on_mesh(measure_steps, (data, feature), job, store_path, "random", 1, 2)
+    found = run_on_mesh(_counted, (data, feature), job, store_path)
     for row in range(feature):  # the data ranks of the same features
         column = [found[data_rank * feature + row] for data_rank in range(data)]
         one = summary(job, column)

@@ -16,7 +16,7 @@ def test_peak_memory_follows_the_target_and_not_the_width(prefilter):
     narrow, wide = (measured_in_a_process(d_sae, TOKENS, K, D_IN, TARGET, prefilter) for d_sae in (16384, 131072))
     for name, peak in wide.items():
         assert peak < TARGET + CANDIDATES, name  # the scores of the wide one are 512 MiB
-        assert peak < narrow[name] + 4, name
+        assert peak < narrow[name] + 8, name  # one bit of each score would be 14 more
     everything_at_once = measured_in_a_process(16384, TOKENS, K, D_IN, 1 << 20, prefilter)
     for name, peak in everything_at_once.items():  # the measurement sees a matrix that is there
         assert peak > (32 if prefilter else 64), name

@@ -35,7 +35,7 @@ class RankFailed(AssertionError):
 
 
 def run_on_mesh(
-    function: Callable[..., Any], shape: tuple[int, int], *arguments: object, seconds: float = 120
+    function: Callable[..., Any], shape: tuple[int, int], *arguments: object, seconds: float = 400
 ) -> list[Any]:
     """Calls `function(mesh, *arguments)` on every rank of a `data x feature` mesh.
 
@@ -141,7 +141,7 @@ def _serve(rank: int, pipe: Connection) -> None:
                 init_method=f"file://{meeting}",
                 rank=rank,
                 world_size=data * feature,
-                timeout=timedelta(seconds=60),
+                timeout=timedelta(seconds=400),
             )
             mesh: Mesh = build_mesh(MeshConfig(data=data, feature=feature), data * feature, "cpu")
             answer = pickle.dumps(("", function(mesh, *arguments)))

@@ -129,7 +129,7 @@ def test_encode_chunks_leave_no_graph():
 
 def test_the_decoder_stays_on_the_unit_sphere():
     shard = FeatureShard(D_IN, range(16), torch.zeros(D_IN), seed=1)
-    before = torch.randn(16, D_IN)
+    before = torch.randn(16, D_IN, generator=torch.Generator().manual_seed(0))
     gradient, rows = before.clone(), shard.W_dec.detach()
     project_out(gradient, rows)
     along = (gradient * rows).sum(1)
