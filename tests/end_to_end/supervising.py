@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -54,9 +54,17 @@ class Supervised:
         command: what accelerate launch starts: a script's path and arguments, or `-m module ...`.
         options: of `distsae supervise`.
         processes: how many.
+        environment: beside the usual one.
     """
 
-    def __init__(self, folder: Path, command: list[str], *options: str, processes: int = 2) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        command: list[str],
+        *options: str,
+        processes: int = 2,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self._out = folder / "out"
         config = str(ROOT / "cluster_configs" / "cpu_2.yaml")
@@ -64,7 +72,7 @@ class Supervised:
         with self._out.open("a") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "distsae", "supervise", *options, "--", *launch],
-                env=ENVIRONMENT,
+                env={**ENVIRONMENT, **(environment or {})},
                 cwd=folder,
                 stdout=out,
                 stderr=out,

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from distsae.checkpoint.names import checkpoints, step_of
+from tests.end_to_end.hold import Hold
 from tests.end_to_end.launching import launch
 from tests.end_to_end.runs import arguments, assert_same_end, metrics
 from tests.end_to_end.supervising import Supervised
@@ -84,9 +85,11 @@ def test_a_run_under_random_kills_is_the_run_that_nobody_touched(kills, steps, m
     assert straight.returncode == 0, straight.stderr
     out = tmp_path / "killed"
     command = ["-m", "distsae", *arguments(tiny_store, out, **changes)]
-    run = Supervised(tmp_path, command, "--restarts", str(kills + 10), "--pause", "0")
+    hold = Hold(tmp_path, before=steps - 1)  # until all kills are dealt
+    run = Supervised(tmp_path, command, "--restarts", str(kills + 10), "--pause", "0", environment=hold.environment)
     try:
         in_saving, early = _kill_at_random(run, out, kills, steps, random.Random(kills))
+        hold.release()
         assert run.code() == 0, run.said
     finally:
         run.kill()

@@ -11,11 +11,12 @@ import psutil
 import pytest
 
 from distsae.checkpoint.names import checkpoints
+from tests.end_to_end.hold import Hold
 from tests.end_to_end.runs import arguments, metrics
 from tests.end_to_end.slurm import Cluster
 from tests.end_to_end.supervising import SECONDS, Supervised
 
-STEPS = 60
+STEPS, HELD = 60, 30
 
 
 def _has_checkpoint(out: Path) -> bool:
@@ -31,7 +32,8 @@ def _is_whole(out: Path) -> bool:
 def test_a_stopped_training_goes_on_with_the_same_command(tiny_store, tmp_path):
     out = tmp_path / "run"
     command = ["-m", "distsae", *arguments(tiny_store, out, steps=STEPS, **{"checkpoint.every": 5})]
-    run = Supervised(tmp_path, command)
+    hold = Hold(tmp_path, HELD)
+    run = Supervised(tmp_path, command, environment=hold.environment)
     try:
         run.until(lambda: _has_checkpoint(out))
         run.process.send_signal(signal.SIGUSR1)
@@ -39,6 +41,7 @@ def test_a_stopped_training_goes_on_with_the_same_command(tiny_store, tmp_path):
         assert "SIGUSR1: stopping after this step, behind a checkpoint" in run.said
         assert not (out / "sae").exists()
         before = run.said
+        hold.release()
         run = Supervised(tmp_path, command)
         assert run.code() == 0, run.said
     finally:
@@ -97,14 +100,15 @@ def _trainers(script: subprocess.Popen) -> list[psutil.Process]:
 def test_a_batch_job_whose_time_is_up_is_requeued_and_finishes(number, nodes, processes, cluster, tiny_store, tmp_path):
     out = tmp_path / "run"
     command = arguments(tiny_store, out, steps=STEPS, **{"checkpoint.every": 5})[1:]
-    job = cluster(nodes, processes)
-    script = job.start(command)
+    job, hold = cluster(nodes, processes), Hold(tmp_path, HELD)
+    script = job.start(command, **hold.environment)
     _until(lambda: _has_checkpoint(out), job, script)
     script.send_signal(number)
     assert script.wait(SECONDS) == 0, job.said
     assert job.requeued == 1
     assert not (out / "sae").exists()
     assert job.said.count("asking the training to stop") == nodes
+    hold.release()
     script = job.start(command, SLURM_RESTART_COUNT="1")
     assert script.wait(SECONDS) == 0, job.said
     assert job.requeued == 1
@@ -116,7 +120,8 @@ def test_a_batch_job_whose_time_is_up_is_requeued_and_finishes(number, nodes, pr
 def test_a_cancelled_job_stops_and_stays_away(cluster, tiny_store, tmp_path):
     out = tmp_path / "run"
     job = cluster(1, 2)
-    script = job.start(arguments(tiny_store, out, steps=STEPS, **{"checkpoint.every": 5})[1:])
+    command = arguments(tiny_store, out, steps=STEPS, **{"checkpoint.every": 5})[1:]
+    script = job.start(command, **Hold(tmp_path, HELD).environment)
     _until(lambda: _has_checkpoint(out), job, script)
     (tmp_path / "state").write_text("CANCELLED")
     script.send_signal(signal.SIGTERM)
@@ -127,10 +132,12 @@ def test_a_cancelled_job_stops_and_stays_away(cluster, tiny_store, tmp_path):
 @pytest.mark.heavy
 def test_a_batch_job_is_started_again_on_all_nodes_after_a_crash_on_one(cluster, tiny_store, tmp_path):
     out = tmp_path / "run"
-    job = cluster(2, 1)
-    script = job.start(arguments(tiny_store, out, steps=STEPS, **{"checkpoint.every": 5})[1:])
+    job, hold = cluster(2, 1), Hold(tmp_path, HELD)
+    command = arguments(tiny_store, out, steps=STEPS, **{"checkpoint.every": 5})[1:]
+    script = job.start(command, **hold.environment)
     _until(lambda: _has_checkpoint(out), job, script)
     _trainers(script)[1].kill()
+    hold.release()
     assert script.wait(SECONDS) == 0, job.said
     assert "try 1 of 4 ended with 137: starting again" in job.said
     assert _is_whole(out)

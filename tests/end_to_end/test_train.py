@@ -14,6 +14,7 @@ import torch
 
 from distsae import SAE
 from distsae.cli.main import main
+from tests.end_to_end.hold import Hold
 from tests.end_to_end.launching import ENVIRONMENT, launch
 from tests.end_to_end.runs import arguments
 
@@ -106,9 +107,10 @@ def test_killed_at_any_step_and_started_again(tiny_store, tmp_path):
     """The killed process has as many threads as this one: the last bit of a product depends on it."""
     changes = {"steps": 30, "checkpoint.every": 7, "log_every": 3}
     straight, killed = tmp_path / "straight", tmp_path / "killed"
+    hold = Hold(tmp_path, before=29)
     process = subprocess.Popen(
         [sys.executable, "-m", "distsae", *_arguments(tiny_store, killed, **changes)],
-        env={**ENVIRONMENT, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        env={**ENVIRONMENT, **hold.environment, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         stderr=subprocess.DEVNULL,
         cwd=tmp_path,
     )
