@@ -1,5 +1,6 @@
 """Streams of random numbers: pure functions of seed and name, for ever."""
 
+import os
 import subprocess
 import sys
 
@@ -31,7 +32,6 @@ def test_generators():
 
 def test_not_the_hash_of_a_process():
     code = "from distsae.seeds import derive; print(derive(5, 'name'))"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "12345"}
-    )
+    environment = os.environ | {"PYTHONHASHSEED": "12345"}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert int(found.stdout) == derive(5, "name")

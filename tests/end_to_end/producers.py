@@ -59,7 +59,7 @@ def start_distsae(arguments: list[str], **environment: str) -> subprocess.Popen[
     )
 
 
-def run_distsae(arguments: list[str], seconds: float = 120) -> subprocess.CompletedProcess[str]:
+def run_distsae(arguments: list[str], seconds: float = 300) -> subprocess.CompletedProcess[str]:
     """Runs the command line to its end; a process that does not end is killed, and the call fails."""
     process = start_distsae(arguments)
     try:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import psutil
 from safetensors.torch import load_file
 
 from distsae.checkpoint import newest
+from distsae.checkpoint.names import checkpoints
 from tests.end_to_end.launching import ENVIRONMENT, ROOT, train_words
 from tests.training.broken_numbers import store_with_broken_row
 
@@ -59,6 +61,12 @@ class _Job:
             assert line, self.said
             self.said += line
 
+    def until_saved(self, out: Path) -> None:
+        """Waits for the first checkpoint."""
+        while not checkpoints(out / "checkpoints"):
+            assert self.launcher.poll() is None, self.end()
+            time.sleep(0.01)
+
     def rank(self, number: int) -> psutil.Process:
         (found,) = [
             child
@@ -90,8 +98,8 @@ def _job(arguments: list[str], seconds: float = 300) -> Iterator[_Job]:
 
 def test_a_rank_that_is_stopped_is_named_by_the_other(tiny_store, tmp_path):
     out = tmp_path / "run"
-    with _job(_arguments(tiny_store, out, **{"mesh.feature": 2, "hang_seconds": 5})) as job:
-        job.until("train: ")  # ten seconds of steps
+    with _job(_arguments(tiny_store, out, **{"mesh.feature": 2, "hang_seconds": 12})) as job:
+        job.until_saved(out)
         stopped = job.rank(1)
         stopped.suspend()
         job.until("larger `hang_seconds`")
@@ -109,7 +117,7 @@ def test_a_rank_that_is_stopped_is_named_by_the_other(tiny_store, tmp_path):
 def test_a_rank_that_is_killed_is_one_line_of_the_other(tiny_store, tmp_path):
     out = tmp_path / "run"
     with _job(_arguments(tiny_store, out, **{"mesh.feature": 2})) as job:
-        job.until("train: ")
+        job.until_saved(out)
         job.rank(1).kill()
         assert job.end() == 1
     (line,) = [line for line in job.said.splitlines() if line.startswith("distsae: error")]
