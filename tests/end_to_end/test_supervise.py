@@ -63,7 +63,10 @@ def test_a_scheduler_that_signals_every_process_gets_75(supervised):
 
 def test_a_killed_process_is_started_again_on_another_port(supervised):
     run = supervised(
-        'started()\nif attempt == 1 and rank == "1": os.kill(os.getpid(), signal.SIGKILL)\n'
+        "started()\n"
+        'if attempt == 1 and rank == "1":\n'
+        '    while not (here / "pid-1-0").exists(): time.sleep(0.02)\n'
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "while attempt == 1: time.sleep(1)\n",
         "--pause=0.1",
     )
