@@ -13,7 +13,7 @@ import torch
 
 from distsae.errors import WrongInput
 from distsae.producer import ProduceConfig, documents, load_language_model, pack, produce
-from distsae.store import Store, collect_orphans, verify_store
+from distsae.store import Claims, Store, collect_orphans, verify_store
 
 HOOKS = ("blocks.0.mlp_hidden", "blocks.1.resid_pre")
 
@@ -114,12 +114,14 @@ def test_any_number_of_processes_makes_the_same_store(store, config, tmp_path, r
 def test_killed_at_any_instruction_and_run_again(store, config, tmp_path):
     shared = replace(config, out=str(tmp_path / "shared"))
     commits = tmp_path / "shared" / "commits"
-    process = _start(shared)
-    while not (commits.is_dir() and any(commits.glob("unit-*.json"))):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    with Claims(tmp_path / "shared" / "claims") as claims:
+        assert claims.take("unit-000013")  # ours until the kill, which is therefore never too late
+        process = _start(shared)
+        while not (commits.is_dir() and any(commits.glob("unit-*.json"))):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
     assert not (tmp_path / "shared" / "dataset.json").exists()
     with pytest.raises(WrongInput, match="of 14 units"):
         Store.open(shared.out)

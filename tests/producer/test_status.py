@@ -64,7 +64,7 @@ def test_rate_and_time_left_come_from_the_times_of_commits_and_claims(tmp_path):
     assert status.seconds_left is None  # nobody works
     assert status.bytes == sum(file.stat().st_size for file in (tmp_path / "data").rglob("*") if file.is_file())
     assert standing(tmp_path) == "2 of 4 units are committed"
-    with Claims(tmp_path / "claims") as claims:
+    with Claims(tmp_path / "claims", renew_every=3600) as claims:
         claims.take("unit-000001")
         now = (tmp_path / "claims" / "unit-000001").stat().st_mtime
         os.utime(tmp_path / "attributes.json", (now - 50, now - 50))

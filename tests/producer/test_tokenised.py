@@ -134,19 +134,19 @@ def test_others_wait_for_the_one_who_packs(tmp_path, config, files, capsys):
     assert capsys.readouterr().err.count("tokenising") == 1
 
 
-def test_who_waits_says_so(tmp_path, config, files, capsys):
+def test_who_waits_says_so(tmp_path, config, files, monkeypatch):
     def wait():
         with Claims(tmp_path / "claims") as claims:
             tokenised_corpus(config, files, tmp_path, claims)
 
-    said = ""
+    said = []
+    monkeypatch.setattr(tokenised_module, "say", said.append)
     with Claims(tmp_path / "claims") as claims:
         assert claims.take("contexts")
         thread = threading.Thread(target=wait)
         thread.start()
-        while "waiting for the process that tokenises" not in said:
+        while said != [f"waiting for the process that tokenises {config.corpus}"]:
             assert thread.is_alive()
-            said += capsys.readouterr().err
             time.sleep(0.01)
         claims.release("contexts")
         thread.join()
@@ -202,10 +202,16 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, config, files, monkey
 _PACK = """
 import sys
 from pathlib import Path
-from distsae.producer import ProduceConfig
+from distsae.producer import ProduceConfig, tokenised
 from distsae.producer.language_model import find_model
 from distsae.producer.tokenised import tokenised_corpus
 from distsae.store import Claims
+
+def cut_contexts(*args, cut=tokenised.cut_contexts):
+    yield from cut(*args)
+    sys.stdin.read()  # so that it is never done
+
+tokenised.cut_contexts = cut_contexts
 config, root = ProduceConfig(**eval(sys.argv[1])), Path(sys.argv[2])
 with Claims(root / "claims") as claims:
     tokenised_corpus(config, find_model(config.model), root, claims)
@@ -218,12 +224,12 @@ def test_killed_while_packing(tmp_path, config, files, tiny_store):
     long = replace(config, corpus=str(corpus))
     root = shutil.copytree(tiny_store, tmp_path / "store")
     others = set((root / "contexts").iterdir())
-    process = subprocess.Popen([sys.executable, "-c", _PACK, repr(long.__dict__), str(root)])
+    process = subprocess.Popen([sys.executable, "-c", _PACK, repr(long.__dict__), str(root)], stdin=subprocess.PIPE)
     while not any(file.stat().st_size > 100_000 for file in (root / "contexts").glob(".*/*.npy")):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     (left,) = set((root / "contexts").iterdir()) - others
     assert left.name.startswith(".")
     long = replace(long, max_rows=20_000)

@@ -233,18 +233,21 @@ def test_sigterm_to_the_command(whole, config, tmp_path):
     shared = replace(config, out=str(tmp_path / "store"))
     names = ("model", "corpus", "out", "context_length", "max_rows", "unit_rows", "chunk_rows", "batch_contexts")
     options = [part for name in names for part in (f"--{name}", str(getattr(shared, name)))]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "distsae", "produce", *options, "--hooks", "[blocks.1.resid_pre]", "--device", "cpu"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "distsae", "produce", *options, "--hooks", "[blocks.1.resid_pre]"]
     commits = tmp_path / "store" / "commits"
-    while not (commits.is_dir() and any(commits.glob("unit-*.json"))):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=120)[1].splitlines()
+    with Claims(tmp_path / "store" / "claims") as claims:
+        assert claims.take(f"unit-{UNITS - 1:06d}")  # ours until the end, so that the work is never done before
+        process = subprocess.Popen(
+            [*command, "--device", "cpu"],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while not (commits.is_dir() and any(commits.glob("unit-*.json"))):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=120)[1].splitlines()
     assert process.returncode == 143
     done = len(list(commits.glob("*")))
     assert 0 < done < UNITS
