@@ -37,12 +37,15 @@ SHAPES = ((1, 2), (2, 1), (1, 4), (2, 2), (4, 1))
 STEPS, CLIP = 50, 0.2
 LOSS, NORM, WEIGHTS = 2e-6, 1e-6, 5e-6
 """Relative; some six times what was measured: 3e-7, 1.4e-7, 8e-7."""
+WIDE_GAPS = 3700
+"""From this batch on, in every step of every rule, scores at the cut are 6e-6 of the largest score apart, or more: no
+processor's rounding makes them change places. From batch 0 on it is 1e-7."""
 
 
-def _run(rule: str, clip_norm: float | None = CLIP) -> RunOf:
+def _run(rule: str, clip_norm: float | None = CLIP, first: int = 0) -> RunOf:
     # Feature Choice follows its curve: only all that is below it makes a set of underused features.
     rho = 1.0 if rule == "feature_choice" else 0.5
-    return RunOf(rule, STEPS, torch.float32, rho, prefilter=True, clip_norm=clip_norm)
+    return RunOf(rule, STEPS, torch.float32, rho, prefilter=True, clip_norm=clip_norm, first=first)
 
 
 def _alone(run: RunOf):
@@ -86,7 +89,7 @@ def test_on_a_data_axis_weights_are_equal_bit_for_bit(rule, shape):
     ],
 )
 def test_engines_agree_to_rounding(rule, shape, engine):
-    run = _run(rule)
+    run = _run(rule, first=WIDE_GAPS)
     _assert_within_tolerance(shape, replace(run, zero=ENGINES[engine]), _alone(run))
 
 

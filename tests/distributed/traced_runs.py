@@ -36,6 +36,7 @@ class RunOf:
         zero: of the deepspeed engine; None is the plain engine.
         fault: what is wrong with the engine.
         unchecked: what the deepspeed engine then does not check.
+        first: number of its first batch.
     """
 
     rule: str
@@ -47,6 +48,7 @@ class RunOf:
     zero: DeepSpeedConfig | None = None
     fault: Fault = "none"
     unchecked: tuple[str, ...] = CHECKS
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _traced(mesh: Mesh, run: RunOf) -> Trace:
         if underused.share > 0:
             auxiliary.allowed = underused.members
             selectors.append(auxiliary)
-        x = activations(step, run.dtype)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
+        x = activations(run.first + step, run.dtype)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
         outcome = training_step(shard, x, mesh, D_SAE, selectors, mean, variance, 1 / 32)
         trace.norms.append(engine.update(outcome.gradients, 3e-3))
         trace.losses.append(outcome.loss)
