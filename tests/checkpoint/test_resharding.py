@@ -72,12 +72,13 @@ def _failures(rank: int, folder: Path) -> None:
         save(runs, 1, cut(whole(1), *place), FACTS, mesh)
 
         # A disk that takes no more than 64 KiB a file, on rank 1 alone.
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
         if rank == 1:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
         big = cut(whole(2), *place) | {"big": Shard(torch.ones(10_000, 4), 10_000 * rank, 20_000)}
         with pytest.raises(CheckpointFailed, match=r"step 2 could not be completed \(rank 1: .*File too large"):
             save(runs, 2, big, FACTS, mesh)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert {path.name for path in runs.iterdir()} == {"step-00000001", "latest"}
 
         # One rank's mistake is every rank's error; so is a gap between shards.

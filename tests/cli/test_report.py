@@ -21,7 +21,7 @@ def test_prints_the_path_of_the_page(tmp_path, capsys):
     assert main(["report", str(run)]) == 0
     printed = Path(capsys.readouterr().out.strip())
     assert printed == run / "report" / "index.html"
-    assert "FVU during training" in printed.read_text()
+    assert "FVU during training" in printed.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("arguments", [["nowhere"], [], ["nowhere", "--ot", "x"]])

@@ -153,8 +153,10 @@ def test_the_gap_is_what_the_sae_does_on_rows_that_the_calibration_has_not_seen(
 
 
 def _finish_on(mesh, store_path, rule):
-    finish._SLICE_BYTES = 7 * 3 * 4 * 32  # of rows as wide as the model: the first of three ranks has one slice more
-    _, sae, gap = _finish(mesh, store_path, rule)
+    with pytest.MonkeyPatch.context() as patch:
+        # Of rows as wide as the model: the first of three ranks has one slice more.
+        patch.setattr(finish, "_SLICE_BYTES", 7 * 3 * 4 * 32)
+        _, sae, gap = _finish(mesh, store_path, rule)
     return (None if sae is None else (sae.cfg, sae.state_dict())), gap
 
 

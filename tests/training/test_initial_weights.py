@@ -48,9 +48,10 @@ def _sae(folder: Path, norms: torch.Tensor | float = 1.0) -> SAE:
 
 
 def _begun(mesh, folder, normalisation):
-    initial_weights._ROWS = 7
     shard = FeatureShard(D_IN, mesh.features(D_SAE), torch.zeros(D_IN), seed=0)
-    begin_from(str(folder), shard, D_SAE, normalisation)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(initial_weights, "_ROWS", 7)
+        begin_from(str(folder), shard, D_SAE, normalisation)
     return {name: parameter.detach().clone() for name, parameter in shard.named_parameters()}
 
 

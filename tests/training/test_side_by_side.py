@@ -145,7 +145,7 @@ def test_report_and_evaluation_of_members(swept, tiny_store, tiny_model_dir, tin
     assert main(["report", *map(str, sorted(out.iterdir()))]) == 0
     pages = list(tmp_path.rglob("index.html"))
     assert len(pages) == 1
-    assert all(name in pages[0].read_text() for name in NAMES)
+    assert all(name in pages[0].read_text(encoding="utf-8") for name in NAMES)
 
 
 def test_every_member_has_a_wandb_run_of_its_own(tiny_store, tmp_path, monkeypatch):
