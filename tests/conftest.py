@@ -145,4 +145,4 @@ def object_store() -> Iterator[str]:
             yield "s3://bucket"
         finally:
             server.terminate()
-            server.wait()
+            server.communicate()

@@ -1,4 +1,6 @@
+import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +16,15 @@ from distsae.recipes.train_embedded_model import (
 )
 
 TEXTS = [f"Return number {i}, or raise ValueError if {i} is larger than the list of {i + 1} items." for i in range(200)]
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    """Training sets the number of threads and seeds torch; other tests get theirs back."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=()):
+        yield
+    torch.set_num_threads(threads)
 
 
 def test_the_tokenizer_is_byte_level_and_ends_with_endoftext():
@@ -46,7 +57,17 @@ def test_a_short_training_writes_a_folder_that_transformers_loads(tmp_path, monk
 
 def test_time_ends_a_training_before_its_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(train_embedded_model, "documents", lambda: iter(TEXTS))
+    seconds = itertools.count()  # each look at the clock is a second after the one before
+    monkeypatch.setattr(train_embedded_model, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     config = EmbeddedModelConfig(
-        out=str(tmp_path), steps=10**6, minutes=0.02, context_length=32, vocabulary=300, layers=1, width=32, heads=2
+        out=str(tmp_path),
+        steps=10**6,
+        minutes=0.5,
+        context_length=32,
+        vocabulary=300,
+        layers=1,
+        width=32,
+        heads=2,
+        threads=1,
     )
-    assert 0 < train(config)["steps"] < 10**6
+    assert train(config)["steps"] == 29
