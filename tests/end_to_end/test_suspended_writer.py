@@ -92,11 +92,18 @@ def _suspend(process: subprocess.Popen[str], reached) -> Path:
             time.sleep(0.0005)
             continue
         process.send_signal(signal.SIGSTOP)
-        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        while not _sleeps(process):
+            assert process.poll() is None, "it was finished before it could be stopped"
             time.sleep(0.0005)
         if (path := reached()) is not None:
             return path
         process.send_signal(signal.SIGCONT)  # it was past it when it stopped; there are more units
+
+
+def _sleeps(process: subprocess.Popen[str]) -> bool:
+    """Whether all threads have stopped; one that waits for the disk does so when it is served."""
+    states = [path.read_text() for path in Path(f"/proc/{process.pid}/task").glob("*/stat")]
+    return bool(states) and all(state.rpartition(")")[2].split()[0] == "T" for state in states)
 
 
 def _overtake(job: Job, out: Path, claim: str) -> int:
@@ -112,7 +119,7 @@ def _wakes_and_does_no_harm(sleeper: subprocess.Popen[str], good: Path, out: Pat
     before = _digests(out)
     assert out / "dataset.json" in before
     sleeper.send_signal(signal.SIGCONT)
-    _, err = sleeper.communicate(timeout=60)
+    _, err = sleeper.communicate(timeout=300)
     assert sleeper.returncode == 0, err
     assert "is finished" in err
     assert _digests(out) == before

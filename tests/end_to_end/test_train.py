@@ -16,7 +16,7 @@ from distsae import SAE
 from distsae.cli.main import main
 from tests.end_to_end.hold import Hold
 from tests.end_to_end.launching import ENVIRONMENT, launch
-from tests.end_to_end.runs import arguments
+from tests.end_to_end.runs import arguments, assert_same_but_for_rounding
 
 
 def _arguments(store: Path, out: Path, **changes: object) -> list[str]:
@@ -58,7 +58,7 @@ def test_several_processes_train_what_one_does(mesh, processes, alone, tiny_stor
     assert [line["step"] for line in lines] == list(range(1, 11))
     for line, other in zip(lines, expected, strict=True):
         for name in ("loss", "fvu", "aux_loss", "l0", "grad_norm", "threshold", "lr"):
-            assert line[name] == pytest.approx(other[name], rel=1e-4), (line["step"], name)
+            assert line[name] == pytest.approx(other[name], rel=3e-4), (line["step"], name)
         for name in (
             "tokens",
             "dead_share",
@@ -73,8 +73,7 @@ def test_several_processes_train_what_one_does(mesh, processes, alone, tiny_stor
         assert line["selection_kilobytes"] > 0
     sae, single = SAE.load(tmp_path / "run"), SAE.load(alone)
     assert sae.cfg == single.cfg
-    for name, tensor in single.state_dict().items():
-        torch.testing.assert_close(sae.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+    assert_same_but_for_rounding(sae, single)
 
 
 @pytest.mark.heavy
@@ -92,7 +91,7 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tiny_store, tmp_p
     assert "step 7: features ranked again" in done.stderr
     for line, other in zip(_metrics(out), _metrics(alone), strict=True):
         assert line["loss"] == pytest.approx(other["loss"], rel=1e-4)
-    torch.testing.assert_close(SAE.load(out).W_dec, SAE.load(alone).W_dec, rtol=1e-3, atol=1e-4)
+    assert_same_but_for_rounding(SAE.load(out), SAE.load(alone))
 
 
 @pytest.mark.heavy
