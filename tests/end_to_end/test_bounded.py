@@ -15,6 +15,7 @@ from distsae.cli.main import main
 from distsae.exit_codes import STOPPED
 from distsae.store import Store, committed_units, reading, unit_sizes
 from tests.conftest import tiny_documents
+from tests.end_to_end.hold import Hold
 from tests.end_to_end.launching import launch, train_words
 from tests.end_to_end.producers import Job, run_distsae, start_distsae
 
@@ -62,7 +63,7 @@ def undisturbed(tiny_model_dir, corpus, tmp_path_factory):
         time.sleep(0.02)
     _, err = run.communicate()
     assert run.returncode == 0, err
-    producer.communicate(timeout=100)
+    producer.communicate(timeout=300)
     assert producer.returncode == 0
     assert committed_units(store.path, len(unit_sizes(store.attributes))) == {len(unit_sizes(store.attributes)) - 1}
     return folder, most
@@ -93,7 +94,7 @@ def test_a_finished_run_that_is_started_again_has_nothing_to_do(undisturbed):
     folder = undisturbed[0]
     files = [folder / "store" / "reading.json", *(folder / "run" / "sae").iterdir(), folder / "run" / "metrics.jsonl"]
     before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
-    again = run_distsae(_train(folder / "store", folder / "run"), seconds=60)
+    again = run_distsae(_train(folder / "store", folder / "run"))
     assert again.returncode == 0, again.stderr
     assert f"{folder / 'run'} is finished: nothing to do" in again.stderr
     assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files] == before
@@ -113,10 +114,10 @@ def test_killed_producers_and_runs_change_nothing(undisturbed, tiny_model_dir, c
     job = _job(tiny_model_dir, corpus, keep_units=KEEP)
     store, out = tmp_path / "store", tmp_path / "run"
     steps = len((undisturbed[0] / "run" / "metrics.jsonl").read_text().splitlines())
-    producer = job.start(store)
+    producer, hold = job.start(store), Hold(tmp_path, before=steps - 1)
     _opened(store, producer)
     for share in (0.2, 0.45, 0.7):
-        run = start_distsae(_train(store, out))
+        run = start_distsae(_train(store, out), **hold.environment)
         while _steps_done(out) < share * steps:
             assert run.poll() is None, run.communicate()
             time.sleep(0.01)
@@ -124,10 +125,10 @@ def test_killed_producers_and_runs_change_nothing(undisturbed, tiny_model_dir, c
             process.send_signal(signal.SIGKILL)
             process.communicate()
         producer = job.start(store)
-    done = run_distsae(_train(store, out), seconds=200)
+    done = run_distsae(_train(store, out))
     assert done.returncode == 0, done.stderr
     assert "resumed from" in done.stderr
-    producer.communicate(timeout=100)
+    producer.communicate(timeout=300)
     assert producer.returncode == 0
     ours, other = SAE.load(out / "sae"), SAE.load(undisturbed[0] / "run" / "sae")
     for name, value in ours.state_dict().items():
@@ -153,7 +154,7 @@ def test_a_run_that_waits_for_rows_stops_when_asked(undisturbed, tiny_model_dir,
         assert line, said
         said += line
     run.send_signal(signal.SIGTERM)
-    said += run.communicate(timeout=60)[1]
+    said += run.communicate(timeout=300)[1]
     assert run.returncode == STOPPED, said
     assert "stopped by SIGTERM while waiting for rows; the same command goes on" in said
     assert (out / "checkpoints" / "latest").read_text() == f"step-{_steps_done(out):08d}\n"
@@ -167,7 +168,7 @@ def test_two_processes_read_it_as_one_does(mesh, undisturbed, tiny_model_dir, co
     _opened(store, producer)
     done = launch(_train(store, out, **mesh), processes=2)
     assert done.returncode == 0, done.stderr
-    producer.communicate(timeout=100)
+    producer.communicate(timeout=300)
     assert producer.returncode == 0
     ours, alone = (_metrics(folder) for folder in (out, undisturbed[0] / "run"))
     assert [line["step"] for line in ours] == [line["step"] for line in alone]
