@@ -9,12 +9,16 @@ import os
 import platform
 import signal
 import sys
+import time
 from collections.abc import Sequence
 
 from distsae.errors import DistsaeError, Diverged, WrongInput, nearest
 from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, WRONG_INPUT
 
 __all__ = ["COMMANDS", "main"]
+
+_PATIENCE = 30.0
+"""Seconds that the other processes of a machine leave to the first one to say what all of them have found."""
 
 COMMANDS = ("demo", "produce", "store", "train", "supervise", "checkpoint", "evaluate", "report")
 
@@ -80,10 +84,13 @@ def _run(argv: list[str]) -> int:
 
 
 def _complain(message: str, *, on_every_rank: bool) -> None:
-    # What all ranks find one of each machine says: another machine may see other files.
-    if on_every_rank or os.environ.get("LOCAL_RANK", "0") == "0":
-        here = "" if os.environ.get("RANK", "0") == "0" else f" (rank {os.environ['RANK']} on {platform.node()})"
-        print(f"distsae: error{here}: {' '.join(message.split())}", file=sys.stderr)
+    # What all ranks find one of each machine says: another machine may see other files. It may come to it later than
+    # the rest, and a launcher ends all processes as soon as one has ended: so the rest wait to be ended. Those that
+    # nobody ends speak too, for they may be the only ones that found anything.
+    if not on_every_rank and os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_PATIENCE)
+    here = "" if os.environ.get("RANK", "0") == "0" else f" (rank {os.environ['RANK']} on {platform.node()})"
+    print(f"distsae: error{here}: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _overview() -> str:

@@ -60,13 +60,31 @@ def test_unknown_command_names_the_nearest(capsys):
 
 
 def test_other_ranks_leave_the_line_to_the_first(capsys, monkeypatch):
+    class Ended(BaseException):
+        """As by a launcher that has seen the first one end."""
+
+    def ended(seconds):
+        raise Ended
+
+    monkeypatch.setattr(time, "sleep", ended)
     monkeypatch.setenv("RANK", "9")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert main(["train", "--nonsense", "1"]) == 2
+    with pytest.raises(Ended):
+        main(["train", "--nonsense", "1"])
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("LOCAL_RANK", "0")  # the first of another machine, which may see what rank 0 does not
     assert main(["train", "--nonsense", "1"]) == 2
     assert capsys.readouterr().err.startswith("distsae: error (rank 9 on ")
+
+
+def test_a_rank_that_alone_has_found_something_says_so_after_a_while(capsys, monkeypatch):
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    monkeypatch.setenv("RANK", "9")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert main(["train", "--nonsense", "1"]) == 2
+    assert capsys.readouterr().err.startswith("distsae: error (rank 9 on ")
+    assert waited == [30]
 
 
 def test_a_file_in_the_way_is_one_line(tmp_path, capsys):

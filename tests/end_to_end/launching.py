@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -23,11 +23,13 @@ def train_words(values: Mapping[str, object]) -> list[str]:
     return ["train", *(word for name, value in values.items() for word in (f"--{name}", str(value)))]
 
 
-def launch(arguments: list[str], processes: int = 2) -> subprocess.CompletedProcess[str]:
+def launch(
+    arguments: list[str], processes: int = 2, program: Sequence[str] = ("-m", "distsae")
+) -> subprocess.CompletedProcess[str]:
     config = ROOT / "cluster_configs" / "cpu_2.yaml"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     return subprocess.run(
-        [*command, "--num_processes", str(processes), "-m", "distsae", *arguments],
+        [*command, "--num_processes", str(processes), *program, *arguments],
         capture_output=True,
         text=True,
         timeout=300,

@@ -17,8 +17,8 @@ import psutil
 from safetensors.torch import load_file
 
 from distsae.checkpoint import newest
-from distsae.checkpoint.names import checkpoints
-from tests.end_to_end.launching import ENVIRONMENT, ROOT, train_words
+from distsae.checkpoint.names import checkpoints, step_of
+from tests.end_to_end.launching import ENVIRONMENT, ROOT, launch, train_words
 from tests.training.broken_numbers import store_with_broken_row
 
 _CONFIG = str(ROOT / "cluster_configs" / "cpu_2.yaml")
@@ -61,9 +61,12 @@ class _Job:
             assert line, self.said
             self.said += line
 
-    def until_saved(self, out: Path) -> None:
-        """Waits for the first checkpoint."""
-        while not checkpoints(out / "checkpoints"):
+    def until_saved(self, out: Path, beyond: int = 0) -> int:
+        """Waits for a checkpoint of a step beyond one that is given, and returns its step."""
+        while True:
+            newest_step = max((step_of(path) or 0 for path in checkpoints(out / "checkpoints")), default=0)
+            if newest_step > beyond:
+                return newest_step
             assert self.launcher.poll() is None, self.end()
             time.sleep(0.01)
 
@@ -99,7 +102,9 @@ def _job(arguments: list[str], seconds: float = 300) -> Iterator[_Job]:
 def test_a_rank_that_is_stopped_is_named_by_the_other(tiny_store, tmp_path):
     out = tmp_path / "run"
     with _job(_arguments(tiny_store, out, **{"mesh.feature": 2, "hang_seconds": 12})) as job:
-        job.until_saved(out)
+        first = job.until_saved(out)
+        time.sleep(3)  # five beats of each rank: what they told last is of the training
+        job.until_saved(out, beyond=first + 2)
         stopped = job.rank(1)
         stopped.suspend()
         job.until("larger `hang_seconds`")
@@ -136,14 +141,7 @@ def test_processes_that_were_told_otherwise_end_before_anything_is_written(tiny_
         "sys.exit(main([*sys.argv[1:], '--sae.k', '4' if os.environ['RANK'] == '0' else '5']))\n"
     )
     arguments = _arguments(tiny_store, tmp_path / "run", **{"mesh.feature": 2})
-    done = subprocess.run(
-        [*_LAUNCH, str(script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=ENVIRONMENT,
-        cwd=tmp_path,
-    )
+    done = launch(arguments, program=[str(script)])
     assert done.returncode != 0
     host = os.uname().nodename
     assert (

@@ -94,11 +94,17 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tiny_store, tmp_p
     assert_same_but_for_rounding(SAE.load(out), SAE.load(alone))
 
 
-@pytest.mark.heavy
 def test_wrong_input_under_accelerate_launch_is_said_once(tiny_store, tmp_path):
-    done = launch(_arguments(tiny_store, tmp_path / "run", **{"mesh.feature": 4}))
+    """Also if the one that says so comes to it last: the launcher ends all processes when the first one has ended."""
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import os, sys, time\nfrom distsae.cli.main import main\n"
+        "time.sleep(2 if os.environ['RANK'] == '0' else 0)\nsys.exit(main(sys.argv[1:]))\n"
+    )
+    done = launch(_arguments(tiny_store, tmp_path / "run", **{"mesh.feature": 4}), program=[str(script)])
     assert done.returncode != 0
-    assert done.stderr.count("distsae: error: `mesh.data` * `mesh.feature` (=1 * 4) must equal") == 1
+    assert done.stderr.count("distsae: error") == 1
+    assert "distsae: error: `mesh.data` * `mesh.feature` (=1 * 4) must equal" in done.stderr
     assert not (tmp_path / "run").exists()
 
 

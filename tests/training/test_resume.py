@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,14 +71,15 @@ def test_a_run_folder_is_no_checkpoint(finished, tmp_path):
         train(dataclasses.replace(finished, out=str(tmp_path / "new"), resume=finished.out))
 
 
-def test_going_back_sets_later_checkpoints_aside(finished):
+def test_going_back_sets_later_checkpoints_aside(finished, tmp_path):
     """Otherwise the next automatic resume would find the abandoned line."""
-    train(dataclasses.replace(finished, steps=10, resume=_point(finished, 8)))
-    path, refused = newest(Path(finished.out) / "checkpoints")
+    run = dataclasses.replace(finished, out=str(shutil.copytree(finished.out, tmp_path / "run")))
+    train(dataclasses.replace(run, steps=10, resume=_point(run, 8)))
+    path, refused = newest(Path(run.out) / "checkpoints")
     assert path is not None
     assert (path.name, refused) == ("step-00000010", [])
-    assert list(Path(finished.out).glob("checkpoints/.abandoned-step-00000012-*"))
-    assert max(_allocations(finished.out)) == 10
+    assert list(Path(run.out).glob("checkpoints/.abandoned-step-00000012-*"))
+    assert max(_allocations(run.out)) == 10
 
 
 def test_a_command_that_names_a_checkpoint_goes_on_when_it_is_started_again(finished, tmp_path, capsys):
