@@ -3,7 +3,8 @@
 Python ships several megabytes of prose: the language reference behind `help("topics")` (`pydoc_data.topics`), the
 docstrings and the longer comments of the standard library, and the docstrings of the types and functions written in
 C. They are read from where this interpreter lies, so the demo needs neither a network nor a data set, and the same
-interpreter always gives the same documents in the same order.
+interpreter always gives the same documents in the same order, in a process of its own: elsewhere a library may have put
+its own function in the place of one of `sys`, whose text is missing then.
 
 Nothing of the standard library is imported for its docstrings: sources are parsed. Only modules compiled into the
 interpreter, which have no sources, are imported and inspected.

@@ -1,20 +1,32 @@
 """The check that kernels pass before a run uses them: it passes the right ones, and names what is wrong."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from distsae.errors import WrongInput
 from distsae.kernels import CPU, REFERENCE
+from distsae.kernels.operations import Kernels
 from distsae.kernels.self_check import refuse_if_wrong
 
 HERE = torch.device("cpu")
 
 
 @pytest.mark.parametrize("kernels", [CPU, REFERENCE], ids=lambda kernels: kernels.name)
-def test_what_is_right_passes(kernels):
-    refuse_if_wrong(kernels, HERE)
+def test_what_is_right_passes_and_every_operation_was_tried(kernels):
+    tried = set()
+
+    def noting(name):
+        def operation(*operands):
+            tried.add(name)
+            return getattr(kernels, name)(*operands)
+
+        return operation
+
+    operations = {field.name for field in fields(Kernels)} - {"name"}
+    refuse_if_wrong(replace(kernels, **{name: noting(name) for name in operations}), HERE)
+    assert tried == operations
 
 
 def _parts_in_bf16(rows, columns, out):

@@ -20,7 +20,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TRITON = kernels_for("triton", DEVICE)  # which checks itself
 MESH = build_mesh(MeshConfig(), 1, DEVICE.type)
 FEATURES, TOKENS, K = 12, 6, 2
-close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
+assert_close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
 
 # Tokens, features, width, share of the pairs that match: widths under, at and over a block and its multiples.
 SHAPES = [(5, 7, 1, 0.5), (4, 9, 3, 0.3), (6, 5, 64, 1.0), (3, 4, 256, 0.5), (4, 3, 257, 0.7), (2, 5, 515, 0.3)]
@@ -47,7 +47,7 @@ def test_decode(shape, dtype):
     matches, acts, rows, vectors = _problem(shape, dtype)
     found = TRITON.decode(matches.by_token(), rows, len(vectors))
     assert found.dtype == dtype
-    close(found, acts @ rows)
+    assert_close(found, acts @ rows)
 
 
 @problems
@@ -57,7 +57,7 @@ def test_match_dots_are_those_of_each_pair_alone(shape, dtype):
     feature, token = matches.by_feature().feature, matches.by_feature().token
     found = TRITON.match_dots(feature, token, rows, vectors)
     assert found.dtype == dtype
-    close(found, (rows @ vectors.t())[feature, token])
+    assert_close(found, (rows @ vectors.t())[feature, token])
     assert torch.equal(TRITON.match_dots(feature[1::2], token[1::2], rows, vectors), found[1::2])
     if len(matches):
         first = int(feature[0])  # a block of features that begins elsewhere in memory
@@ -72,7 +72,7 @@ def test_row_sums(shape, dtype):
     starts = row_starts(matches.feature, len(rows))
     found = TRITON.row_sums(starts, matches.token, matches.score, vectors)
     assert found.shape == rows.shape
-    close(found, acts.t() @ vectors)
+    assert_close(found, acts.t() @ vectors)
     first = len(rows) // 2  # and of some rows alone
     here = slice(int(starts[first]), None)
     some = TRITON.row_sums(starts[first:] - starts[first], matches.token[here], matches.score[here], vectors)
@@ -130,7 +130,7 @@ def test_adam():
         gradients = [torch.randn(t.shape, generator=generator).to(DEVICE) for t in ours]
         TRITON.adam(ours, gradients, *moments[:2], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
         REFERENCE.adam(theirs, gradients, *moments[2:], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
-    close(ours, theirs)
+    assert_close([*ours, *moments[0], *moments[1]], [*theirs, *moments[2], *moments[3]])
 
 
 def _trained(kernels, device, rule):
@@ -163,6 +163,6 @@ def test_a_step_and_its_update_are_those_of_the_cpu(rule):
     for (matches, numbers), (others, their_numbers) in zip(found, expected, strict=True):
         assert torch.equal(matches.token.cpu(), others.token)
         assert torch.equal(matches.feature.cpu(), others.feature)
-        close(matches.score.cpu(), others.score)
-        close(numbers, their_numbers)
-    close(parameters, theirs)
+        assert_close(matches.score.cpu(), others.score)
+        assert_close(numbers, their_numbers)
+    assert_close(parameters, theirs)
