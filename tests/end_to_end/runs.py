@@ -71,4 +71,4 @@ def assert_same_but_for_rounding(sae: SAE, other: SAE) -> None:
     """
     for name, tensor in other.state_dict().items():
         difference, size = (values.double().norm() for values in (sae.state_dict()[name] - tensor, tensor))
-        assert difference <= 0.02 * size, (name, float(difference), float(size))
+        assert difference <= 0.01 * size, (name, float(difference), float(size))
