@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distsae.batches.arrival import Arrivals
 from distsae.batches.stream_order import Visit
+from distsae.batches.unit_waiter import Arrivals
 from distsae.store import Store
 from distsae.store.buffers import page_aligned
 from distsae.store.open_chunk import ChunkFile, ChunkInMemory, OpenChunk

@@ -8,9 +8,9 @@ from concurrent.futures import Future, wait
 
 from torch import Tensor
 
-from distsae.batches.block import Block
+from distsae.batches.batch_buffer import Block
 from distsae.batches.chunk_opener import ChunkOpener
-from distsae.batches.lane import Lane
+from distsae.batches.stream_filler import Lane
 from distsae.batches.stream_order import StreamOrder
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.store import Store

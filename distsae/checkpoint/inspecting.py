@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from distsae.checkpoint.disk import compare_size
+from distsae.checkpoint.file_digest import compare_size
 from distsae.checkpoint.manifest import OWN_FILES, read_manifest
 from distsae.checkpoint.names import LATEST, checkpoints, step_of
 from distsae.checkpoint.state import DTYPES, JSON

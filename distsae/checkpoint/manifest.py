@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distsae.checkpoint.disk import FileRecord
+from distsae.checkpoint.file_digest import FileRecord
 from distsae.checkpoint.state import JSON
 from distsae.durable import write_new
 from distsae.errors import TornData, WrongInput

@@ -19,16 +19,16 @@ from pathlib import Path
 
 from torch.distributed.device_mesh import DeviceMesh
 
-from distsae.checkpoint.disk import FileRecord
 from distsae.checkpoint.failures import CheckpointFailed
+from distsae.checkpoint.file_digest import FileRecord
 from distsae.checkpoint.manifest import Manifest, TensorRecord, write_manifest
 from distsae.checkpoint.names import LATEST, set_aside, settle, step_name, temporary_name
-from distsae.checkpoint.plan import plan_tensors
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.snapshot import Snapshot
 from distsae.checkpoint.state import DTYPES, JSON, Value
 from distsae.checkpoint.tensorfile import write_tensors
 from distsae.checkpoint.verifying import check_files
+from distsae.checkpoint.write_plan import plan_tensors
 from distsae.durable import replace, sync
 from distsae.errors import DistsaeError, WrongInput
 

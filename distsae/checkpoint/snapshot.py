@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from distsae.checkpoint.plan import REPLICATED, Holding, shard_file, share
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.state import Shard, Streamed, Value, describe
+from distsae.checkpoint.write_plan import REPLICATED, Holding, shard_file, share
 
 __all__ = ["HostCopies", "Snapshot"]
 

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from distsae.checkpoint.disk import FileRecord
+from distsae.checkpoint.file_digest import FileRecord
 from distsae.checkpoint.state import dtype_name
 from distsae.errors import TornData
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from distsae.checkpoint.disk import FileRecord, compare
+from distsae.checkpoint.file_digest import FileRecord, compare
 from distsae.checkpoint.manifest import read_manifest
 from distsae.checkpoint.ranks import Ranks
 from distsae.errors import DistsaeError, TornData

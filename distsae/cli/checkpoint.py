@@ -15,8 +15,8 @@ from distsae.errors import WrongInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from distsae.checkpoint.full_check import Verdict
     from distsae.checkpoint.inspecting import Entry, Leftover
+    from distsae.checkpoint.threaded_verifying import Verdict
 
 __all__ = ["EXAMPLES", "HELP", "run"]
 
@@ -102,8 +102,8 @@ def _list(argv: list[str]) -> int:
         help="Say which checkpoints a run has, by manifests and sizes; no digest is computed.",
         positionals=("run",),
     )
-    from distsae.checkpoint.finding import find
     from distsae.checkpoint.inspecting import look
+    from distsae.checkpoint.path_argument import find
 
     place = find(config.run)
     if place.checkpoint is not None:
@@ -153,8 +153,8 @@ def _info(argv: list[str]) -> int:
         help="Say what is in a checkpoint, by its manifest.",
         positionals=("run",),
     )
-    from distsae.checkpoint.finding import choose_whole
     from distsae.checkpoint.inspecting import contents, look
+    from distsae.checkpoint.path_argument import choose_whole
 
     folder, path = _chosen(config.run, config.step)
     passed = []
@@ -197,8 +197,8 @@ def _verify(argv: list[str]) -> int:
         help="Read every byte of a checkpoint, or of all, and compare digests.",
         positionals=("run",),
     )
-    from distsae.checkpoint.full_check import bytes_to_read, read_through
     from distsae.checkpoint.inspecting import look
+    from distsae.checkpoint.threaded_verifying import bytes_to_read, read_through
     from distsae.progress import Progress
 
     folder, path = _chosen(config.run, config.step)
@@ -252,7 +252,7 @@ def _resumed_from(newest_first: Sequence[Path], verdicts: dict[Path, Verdict]) -
 
 def _chosen(run: str, step: int | None) -> tuple[Path, Path | None]:
     """Returns the folder of checkpoints, and the one that was asked for, if one was."""
-    from distsae.checkpoint.finding import choose_step, find
+    from distsae.checkpoint.path_argument import choose_step, find
 
     place = find(run)
     if step is None:

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from distsae.errors import WrongInput
 from distsae.evaluation.config import EvaluateConfig
+from distsae.language_model.hooks import resolve_hook
+from distsae.language_model.loading import LanguageModel, load_language_model
 from distsae.model import SAE
-from distsae.producer import contexts, corpus
-from distsae.producer.hooks import resolve_hook
-from distsae.producer.language_model import LanguageModel, load_language_model
 from distsae.seeds import numpy_generator
 from distsae.store import Store
 from distsae.store.layout import DTYPES
+from distsae.text import contexts, corpus
 
 __all__ = ["Inputs", "default_out", "open_inputs", "sae_folder"]
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from distsae.errors import WrongInput
 from distsae.evaluation.bootstrap import Array, Statistic
-from distsae.producer.hooks import splice
+from distsae.language_model.hooks import splice
 
 __all__ = ["capture_with_losses", "loss_recovered", "mean_loss", "spliced_losses"]
 

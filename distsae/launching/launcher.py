@@ -22,7 +22,7 @@ from types import FrameType
 import psutil
 
 from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, STOPPED, WRONG_INPUT, as_code
-from distsae.launching.brood import Brood
+from distsae.launching.process_tree import Brood
 from distsae.progress import say
 
 __all__ = ["first_code", "main"]

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from distsae.errors import WrongInput
 from distsae.exit_codes import DIVERGED, DONE, INTERRUPTED, STOPPED, WRONG_INPUT, as_code
-from distsae.launching.brood import Brood, adopting
 from distsae.launching.command import checked_arguments
+from distsae.launching.process_tree import Brood, adopting
 from distsae.progress import say
 from distsae.signals import listening, stop_signals
 

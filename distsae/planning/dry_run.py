@@ -17,7 +17,7 @@ from distsae.planning.wording import gib, memory_table
 from distsae.store import Store
 from distsae.store.layout import DTYPES
 from distsae.training import TrainConfig
-from distsae.training.loop import checked
+from distsae.training.train import checked
 
 __all__ = ["dry_run", "facts_of"]
 

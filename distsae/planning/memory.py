@@ -17,7 +17,7 @@ from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, Mome
 from distsae.planning.saving import COPY
 from distsae.planning.work import end_items, step_items
 from distsae.training import TrainConfig
-from distsae.training.moments import moments_of
+from distsae.training.engines.moments import moments_of
 
 __all__ = ["memory_items"]
 

@@ -8,7 +8,7 @@ import torch
 
 from distsae.planning.items import STEPPING, Facts, Item, Place
 from distsae.training import TrainConfig
-from distsae.training.moments import moments_of
+from distsae.training.engines.moments import moments_of
 
 __all__ = ["COPY", "saving_items"]
 

@@ -8,7 +8,7 @@ from distsae.model import chunk_size
 from distsae.planning.items import TRAINING, Facts, Item, Place
 from distsae.planning.saving import saving_items
 from distsae.training import TrainConfig
-from distsae.training.heldout import CALIBRATION_TOKENS, JUDGING_TOKENS
+from distsae.training.freezing.heldout_rows import CALIBRATION_TOKENS, JUDGING_TOKENS
 
 __all__ = ["end_items", "step_items"]
 

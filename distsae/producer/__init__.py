@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from distsae.language_model.hooks import HookPoint, capture, hook_widths, resolve_hook, splice
+from distsae.language_model.loading import LanguageModel, load_language_model
 from distsae.producer.config import ProduceConfig
-from distsae.producer.contexts import Contexts, pack
-from distsae.producer.corpus import documents
-from distsae.producer.hooks import HookPoint, capture, hook_widths, resolve_hook, splice
-from distsae.producer.job import produce
-from distsae.producer.language_model import LanguageModel, load_language_model
+from distsae.producer.produce import produce
+from distsae.text.contexts import Contexts, pack
+from distsae.text.corpus import documents
 
 __all__ = [
     "Contexts",

@@ -13,7 +13,7 @@ from typing import Literal
 from distsae.errors import WrongInput
 from distsae.store import StoreAttributes, StorePaths, UnitRecord, read_attributes, reading, unit_sizes, units_done
 from distsae.store.claims import claimed
-from distsae.store.durable import read_json
+from distsae.store.json_files import read_json
 from distsae.store.location import Location
 
 __all__ = ["StoreStatus", "standing", "store_status"]

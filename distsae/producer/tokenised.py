@@ -21,17 +21,17 @@ import numpy as np
 import torch
 
 from distsae.errors import TornData, WrongInput
+from distsae.language_model.loading import ModelFiles
 from distsae.producer.config import ProduceConfig
-from distsae.producer.contexts import Contexts, cut_contexts
-from distsae.producer.corpus import Corpus, corpus_files, open_corpus
+from distsae.producer.full_disk import needs_room
 from distsae.producer.growing_array import GrowingArray
-from distsae.producer.language_model import ModelFiles
-from distsae.producer.places import local_path
-from distsae.producer.room import needs_room
 from distsae.progress import Progress, say
 from distsae.store import Claims, StorePaths
-from distsae.store.durable import fsync_tree
+from distsae.store.json_files import fsync_tree
 from distsae.store.location import Location, local_copy
+from distsae.text.contexts import Contexts, cut_contexts
+from distsae.text.corpus import Corpus, corpus_files, open_corpus
+from distsae.text.local_path import local_path
 
 __all__ = ["Tokenised", "corpus_of", "tokenised_corpus"]
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from distsae.errors import CannotContinue, WrongInput
-from distsae.producer.contexts import Contexts
-from distsae.producer.hooks import capture, resolve_hook
-from distsae.producer.language_model import LanguageModel
+from distsae.language_model.hooks import capture, resolve_hook
+from distsae.language_model.loading import LanguageModel
 from distsae.store import StoreAttributes, UnitData, row_order
 from distsae.store.layout import DTYPES
+from distsae.text.contexts import Contexts
 
 __all__ = ["check_fits", "compute_unit"]
 

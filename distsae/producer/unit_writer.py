@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from distsae.errors import TornData
-from distsae.producer.room import needs_room
+from distsae.producer.full_disk import needs_room
 from distsae.store import (
     Claims,
     StoreAttributes,

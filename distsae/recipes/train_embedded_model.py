@@ -5,7 +5,7 @@ that `is_validation` names, trains a byte-level BPE tokenizer and then the model
 the rounded model on the validation documents, and writes a folder that `transformers` loads as any other:
 `config.json model.safetensors tokenizer.json tokenizer_config.json README.md`.
 
-Contexts are packed by the same function as the activations will be (`distsae.producer.contexts.pack`), so the model
+Contexts are packed by the same function as the activations will be (`distsae.text.contexts.pack`), so the model
 meets in the demo exactly what it was trained on: `<|endoftext|>` first, 128 tokens.
 
 The result depends on the interpreter (its corpus) and on torch's rounding, so it is kept as data and not rebuilt.
@@ -28,11 +28,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from distsae.producer.contexts import pack
 from distsae.progress import Progress, say
 from distsae.recipes.embedded_corpus import documents, is_validation
 from distsae.recipes.orthogonal_momentum import OrthogonalMomentum
 from distsae.seeds import derive, torch_generator
+from distsae.text.contexts import pack
 
 __all__ = ["EmbeddedModelConfig", "main", "next_token_loss", "train", "train_tokenizer", "unigram_entropy"]
 

@@ -21,7 +21,9 @@ from distsae.store.contents import Chunk, RowIds, Statistics
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, location
 from distsae.store.merge import merge_stores
-from distsae.store.plan import (
+from distsae.store.records import FileRecord, HookSums, UnitRecord
+from distsae.store.store import Store
+from distsae.store.unit_plan import (
     contexts_per_unit,
     row_order,
     unit_contexts,
@@ -30,8 +32,6 @@ from distsae.store.plan import (
     units_to_seal,
     windows,
 )
-from distsae.store.reader import Store
-from distsae.store.records import FileRecord, HookSums, UnitRecord
 from distsae.store.verify import verify_store
 from distsae.store.writer import UnitData, write_attempt
 

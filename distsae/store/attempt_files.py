@@ -16,7 +16,7 @@ import numpy as np
 
 from distsae.errors import CannotContinue, TornData
 from distsae.store.buffers import page_aligned
-from distsae.store.durable import crc32c
+from distsae.store.json_files import crc32c
 from distsae.store.location import Location
 from distsae.store.object_path import ObjectPath
 from distsae.store.records import FileRecord

@@ -17,10 +17,10 @@ from typing import NamedTuple
 from distsae.errors import WrongInput
 from distsae.store.attributes import StoreAttributes
 from distsae.store.commit import committed_units, read_attributes, seal_store
-from distsae.store.durable import read_json, replace_json
+from distsae.store.json_files import read_json, replace_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, entries, remove_tree
-from distsae.store.plan import unit_sizes, unit_split, units_to_seal
+from distsae.store.unit_plan import unit_sizes, unit_split, units_to_seal
 
 __all__ = [
     "Reading",

@@ -14,7 +14,7 @@ from distsae.errors import WrongInput
 from distsae.store.bounded import remove_released
 from distsae.store.claims import STALE_AFTER, claimed, file_system_time
 from distsae.store.commit import MARKER, read_attributes
-from distsae.store.durable import read_json
+from distsae.store.json_files import read_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, entries, files_under, remove_tree
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from distsae.errors import TornData, WrongInput
 from distsae.store.attributes import FORMAT_VERSION, StoreAttributes, differences
-from distsae.store.durable import publish_json, read_json
+from distsae.store.json_files import publish_json, read_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, remove_tree
-from distsae.store.plan import planned_rows, unit_sizes, units_to_seal
 from distsae.store.records import UnitRecord
+from distsae.store.unit_plan import planned_rows, unit_sizes, units_to_seal
 
 __all__ = ["MARKER", "begin_store", "commit_unit", "committed_units", "read_attributes", "read_records", "seal_store"]
 

@@ -23,11 +23,11 @@ from distsae.store.attempt_files import check_file
 from distsae.store.attributes import StoreAttributes, differences
 from distsae.store.claims import Claims
 from distsae.store.commit import begin_store, commit_unit, committed_units, seal_store
-from distsae.store.durable import delivered, publish_json
+from distsae.store.json_files import delivered, publish_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, location
-from distsae.store.reader import Store
 from distsae.store.records import UnitRecord
+from distsae.store.store import Store
 
 __all__ = ["MAY_DIFFER", "merge_stores", "merged_attributes"]
 

@@ -10,8 +10,8 @@ from distsae.store.attempt_files import arrays_with_crc, check_file, is_metadata
 from distsae.store.bounded import reading
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location
-from distsae.store.reader import Store
 from distsae.store.records import UnitRecord
+from distsae.store.store import Store
 
 __all__ = ["verify_store"]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from distsae.errors import TornData
 from distsae.store.attempt_files import is_metadata, record_files
 from distsae.store.attributes import StoreAttributes
-from distsae.store.durable import delivered
+from distsae.store.json_files import delivered
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.location import Location
 from distsae.store.records import FileRecord, HookSums, UnitRecord

@@ -1,13 +1,13 @@
 """The step, the loop and the engines."""
 
 from distsae.training.config import AuxiliaryConfig, CheckpointConfig, SizeConfig, TrainConfig
-from distsae.training.engine import Engine
-from distsae.training.gradients import Gradients
-from distsae.training.loop import train
-from distsae.training.optimizer import OptimizerConfig
-from distsae.training.plain_engine import PlainEngine
-from distsae.training.step import StepOutcome, training_step
+from distsae.training.engines.optimizer import OptimizerConfig
+from distsae.training.engines.plain import PlainEngine
+from distsae.training.engines.protocol import Engine
+from distsae.training.step.forward_backward import StepOutcome, training_step
+from distsae.training.step.gradients import Gradients
 from distsae.training.sweep import SweepConfig
+from distsae.training.train import train
 
 __all__ = [
     "AuxiliaryConfig",

@@ -12,8 +12,8 @@ from distsae.kernels import KernelsName, PrefilterName
 from distsae.losses import AlarmConfig, AuxName
 from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
 from distsae.parallel import MeshConfig
-from distsae.training.deepspeed_config import DeepSpeedConfig
-from distsae.training.optimizer import OptimizerConfig
+from distsae.training.engines.deepspeed_config import DeepSpeedConfig
+from distsae.training.engines.optimizer import OptimizerConfig
 from distsae.training.sweep import SweepConfig
 
 __all__ = ["AuxiliaryConfig", "CheckpointConfig", "SizeConfig", "TrainConfig"]

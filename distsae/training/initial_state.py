@@ -11,13 +11,13 @@ from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 from distsae.training.config import TrainConfig
-from distsae.training.deepspeed_engine import DeepSpeedEngine
-from distsae.training.engine import Engine
+from distsae.training.engines.deepspeed import DeepSpeedEngine
+from distsae.training.engines.plain import PlainEngine
+from distsae.training.engines.protocol import Engine
+from distsae.training.engines.weight_average import WeightAverage
 from distsae.training.phases import Phases
-from distsae.training.plain_engine import PlainEngine
 from distsae.training.state import TrainingState
 from distsae.training.thresholds import ThresholdTracker
-from distsae.training.weight_average import WeightAverage
 
 __all__ = ["initial_shard", "initial_state"]
 

@@ -9,8 +9,8 @@ from distsae.batches import BatchReader
 from distsae.checkpoint import Saver
 from distsae.parallel import Mesh
 from distsae.store import Store
-from distsae.training.heldout_check import HeldoutCheck
-from distsae.training.watchdog import Watchdog
+from distsae.training.freezing.heldout_check import HeldoutCheck
+from distsae.training.guards.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

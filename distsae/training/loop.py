@@ -1,160 +1,137 @@
-"""A training job: one run, or those of a sweep, set up and trained."""
+"""The training loop: each batch is read once and given to every run, be it one or the members of a sweep."""
 
 from __future__ import annotations
 
-import dataclasses
-from contextlib import ExitStack, closing
-from datetime import timedelta
-from typing import TYPE_CHECKING
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from distsae.batches import BatchReader, StreamOrder
-from distsae.checkpoint import Ranks, Saver
-from distsae.errors import WrongInput
-from distsae.parallel import build_mesh
-from distsae.progress import say
-from distsae.store import Store
-from distsae.training.agreement import require_agreement
-from distsae.training.config import TrainConfig
-from distsae.training.heldout_check import HeldoutCheck
-from distsae.training.initial_weights import sae_to_begin_from
-from distsae.training.job import Job
-from distsae.training.launch import check_processes, longest_wait, start_accelerator, wait_for
-from distsae.training.lost_rank import lost_ranks_named
-from distsae.training.metrics import TrainingClock, all_stopped
+from distsae.batches import BatchReader
+from distsae.checkpoint import CheckpointFailed
+from distsae.errors import Diverged
+from distsae.exit_codes import STOPPED
+from distsae.progress import Progress, say
+from distsae.training.guards.accelerator import start_tracking
+from distsae.training.guards.stopping import StopVote
+from distsae.training.guards.watchdog import Watchdog
+from distsae.training.metrics import all_stopped
 from distsae.training.run import Run
-from distsae.training.run_folder import RunFolder
-from distsae.training.side_by_side import step_together
-from distsae.training.stopping import StopVote
-from distsae.training.sweep import members, naming
-from distsae.training.unit_release import UnitRelease
-from distsae.training.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["checked", "train"]
+__all__ = ["step_together"]
 
-_ROUNDING = 1e-12
-"""Variance of rows that are all the same, relative to their squared norm: sums in fp64 leave 1e-16 or so."""
-
-
-def train(config: TrainConfig) -> None:
-    """Trains one SAE, or those of a sweep, feature-parallel over the processes of the job; every process calls it.
-
-    Raises:
-        WrongInput: the configuration does not fit the store, the processes or the run folder; nothing was written.
-        Diverged: a score, loss or gradient was not finite; the step and the ranks are named. The other members of a
-            sweep were trained before.
-        CannotContinue: another process was lost.
-        CheckpointFailed: the last checkpoint could not be saved; the SAE was written.
-        SystemExit: with `STOPPED` after SIGTERM or SIGUSR1, behind a checkpoint.
-        KeyboardInterrupt: after Ctrl-C, behind a checkpoint.
-    """
-    check_processes(config.mesh)
-    store, configs = checked(config)
-    longest = longest_wait(config.hang_seconds, bounded=store.attributes.keep_units is not None)
-    with StopVote() as stop, Watchdog(config.hang_seconds) as watchdog:
-        with lost_ranks_named(lambda: watchdog.doing):
-            accelerator = start_accelerator(config, longest)
-        try:
-            with lost_ranks_named(lambda: watchdog.doing):
-                require_agreement(config, store.fingerprint)
-                _train(configs, store, accelerator, stop, watchdog, longest)
-        finally:
-            watchdog.rest("closing wandb")
-            accelerator.end_training()
+Shown = dict[str, float | str]
+Result = TypeVar("Result")
 
 
-def checked(config: TrainConfig) -> tuple[Store, dict[str, TrainConfig]]:
-    """Checks everything that needs no other process, and nothing is written yet.
-
-    Returns:
-        The store; and each run by its name in a sweep, or the only one by an empty name, with its hook and steps.
-
-    Raises:
-        WrongInput: the configuration does not fit the store or the run folder, or `init` does not fit the run.
-    """
-    store = Store.open(config.store)
-    config = _resolved(config, store)
-    configs = members(config)
-    for name, member in configs.items():
-        with naming(name):
-            folder = RunFolder(member.out)
-            folder.check(member)
-            if member.init is not None and not folder.begun:  # afterwards it is not needed any more
-                assert member.hook is not None
-                sae_to_begin_from(member.init, store.d_in(member.hook), member.sae.d_sae)
-    return store, configs
-
-
-def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
-    """Fills in what the store decides: the hook if it has one only, and the steps of one epoch."""
-    hook = config.hook
-    if hook is None:
-        if len(store.attributes.hooks) > 1:
-            raise WrongInput(f"`hook` must be given; {store.path} holds {', '.join(store.attributes.hooks)}")
-        hook = store.attributes.hooks[0]
-    store.require_hook(hook)
-    statistics = store.statistics(hook)
-    if statistics.variance <= _ROUNDING * statistics.mean_norm**2:
-        raise WrongInput(
-            f"`hook` (={hook}) must have rows that differ; all of {store.path} are the same; choose another hook"
-        )
-    if config.evaluate_every is not None and not store.heldout_rows:
-        raise WrongInput(
-            f"`evaluate_every` (={config.evaluate_every}) must be left out: {store.path} has no held-out rows"
-        )
-    order = StreamOrder.of(store, config.batch_tokens, config.seed_of_order)
-    if config.sweep.given() and store.attributes.keep_units is not None:
-        raise WrongInput(
-            f"`sweep` must be left out with the bounded store {store.path}, which has one reader; train one run on it, "
-            "or produce a store that keeps all units"
-        )
-    config = dataclasses.replace(config, hook=hook, steps=config.steps or order.steps_per_epoch)
-    assert config.steps is not None
-    UnitRelease(store, order, config.steps, RunFolder(config.out).name)  # refuses what cannot be
-    return config
-
-
-def _train(
-    configs: dict[str, TrainConfig],
-    store: Store,
-    accelerator: Accelerator,
-    stop: StopVote,
-    watchdog: Watchdog,
-    longest: timedelta,
+def step_together(
+    runs: list[Run], reader: BatchReader, accelerator: Accelerator, stop: StopVote, watchdog: Watchdog
 ) -> None:
-    shared = next(iter(configs.values()))  # members differ in nothing that reading depends on
-    assert shared.hook is not None
-    mesh = build_mesh(shared.mesh, accelerator.num_processes, accelerator.device.type)
-    stop.group = mesh.aside()
-    saving = mesh.aside()
-    wait_for(longest, [*mesh.groups(), stop.group])
-    wait_for(longest_wait(None, bounded=False), [saving])  # a slow disk is no fault; who waits for it is watched
-    with ExitStack() as stack:
-        reader = BatchReader(
-            store,
-            shared.hook,
-            shared.batch_tokens,
-            shared.seed_of_order,
-            mesh.data.rank,
-            mesh.data.size,
-            shared.normalise,
-        )
-        stack.callback(reader.close)  # else a thread that waits for rows would keep the process alive
-        heldout = HeldoutCheck(store, shared.hook, reader.normalisation)
-        saver = Saver(Ranks(mesh.device_mesh, saving), shared.checkpoint.asynchronous)
-        job = Job(store, reader, mesh, accelerator, heldout, saver, watchdog)
-        runs: list[Run] = []
-        for name, config in configs.items():
-            folder = stack.enter_context(closing(RunFolder(config.out)))
-            with naming(name), all_stopped(run.clock for run in runs):
-                run = Run(config, job, folder, TrainingClock(), name)
-            if run.nothing_left:
-                run.end()
-                say(f"{run.folder.path} is finished: nothing to do")
-            else:
-                runs.append(run)
-        stack.callback(saver.close)  # before other jobs are let into the folders
-        if runs:
-            step_together(runs, reader, accelerator, stop, watchdog)
+    """Trains runs to their end, or until they are asked to stop. Collective.
+
+    They may have stopped at different steps before: each takes part from its own on.
+
+    Args:
+        runs: of as many steps and of the same order of rows, not yet begun; one that stops is taken out and forgotten.
+        reader: of their batches.
+        accelerator: device and tracking.
+        stop: says when to.
+        watchdog: hears what is begun.
+
+    Raises:
+        Diverged: the only run, at once; of members of a sweep, which are named, after the others have ended.
+    """
+    company = _Company(runs)
+    for run in runs:
+        company.attempt(run, run.begin)
+    accelerator.wait_for_everyone()  # else a rank might look for units that still count as released
+    for run in runs:
+        run.track = start_tracking(accelerator, run.config, run.name)
+        run.introduce()
+    steps, done = runs[0].steps, min(run.done for run in runs)
+    bounded = any(run.units.bounded for run in runs)  # its rows may take as long as their producers
+    with Progress(steps, "train", "steps", done=done) as progress:
+        for step in range(done, steps):
+            if not company.going:
+                break
+            stop.begin()
+            due = [run for run in company.going if run.done == step]
+            others = [run.clock for run in company.going if run not in due]
+            begin = watchdog.rest if bounded else watchdog.working_on
+            begin(f"step {step + 1}: reading its batch")
+            with all_stopped(others), stop.at_once("waiting for rows", all(run.may_end for run in company.going)):
+                x = reader.batch(step).to(accelerator.device)
+            shown = {run.name: company.attempt(run, run.step, x) for run in due}
+            progress.advance(0, **_summary(shown))
+            progress.advance(1)
+            watchdog.working_on(f"step {step + 1}: agreeing with the other ranks on whether to stop")
+            asked = stop.outcome()
+            if asked and company.going:
+                _pause(company.going, asked, step + 1)
+    watchdog.working_on("saving the last checkpoint")
+    for run in company.going:
+        run.checkpoints.settle()
+    watchdog.rest("making the SAE")
+    saved = bool(company.going) and all(run.checkpoints.hold(steps) for run in company.going)
+    with stop.at_once("making the SAE", possible=saved):
+        for run in [*company.going]:
+            company.attempt(run, run.finish)
+    company.tell()
+
+
+def _pause(runs: list[Run], asked: signal.Signals, done: int) -> NoReturn:
+    """Leaves a checkpoint behind for each run and ends this process."""
+    failures: list[CheckpointFailed] = []
+    for run in runs:
+        try:
+            run.pause()
+        except CheckpointFailed as failure:  # alike on all ranks; the others may still be saved
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+    say(f"stopped by {asked.name} after {done:,} of {runs[0].steps:,} steps; the same command goes on")
+    if asked is signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(STOPPED)
+
+
+class _Company:
+    """Runs of which one may fail without the others, and whose clocks go by turns."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.going, self._size = runs, len(runs)
+        self._failures: dict[str, Diverged | CheckpointFailed] = {}
+
+    def attempt(self, run: Run, action: Callable[..., Result], *arguments: object) -> Result | None:
+        """Lets a run act; a member of a sweep that cannot go on leaves, and None is returned."""
+        try:
+            with all_stopped(other.clock for other in self.going if other is not run):
+                return action(*arguments)
+        except (Diverged, CheckpointFailed) as error:
+            if not run.name:
+                raise
+            say(f"{run.name}: stopped: {error}; it keeps its checkpoints, the other members go on")
+            self._failures[run.name] = error
+            self.going.remove(run)
+            return None
+
+    def tell(self) -> None:
+        """Raises if somebody failed: what may be tried again, if that is all."""
+        if self._failures:
+            which = "; ".join(f"{name}: {reason}" for name, reason in self._failures.items())
+            line = f"{len(self._failures)} of {self._size} members of the sweep stopped: {which}"
+            diverged = any(isinstance(reason, Diverged) for reason in self._failures.values())
+            raise Diverged(line) if diverged else CheckpointFailed(line)
+
+
+def _summary(shown: dict[str, Shown | None]) -> Shown:
+    """Returns what the bar shows: a run's values, or the best and the worst loss of a sweep."""
+    if "" in shown:
+        return shown[""] or {}
+    losses = {name: float(values["loss"]) for name, values in shown.items() if values}
+    if not losses:
+        return {}
+    best, worst = min(losses, key=losses.__getitem__), max(losses, key=losses.__getitem__)
+    return {"loss": f"{losses[best]:.4g} ({best}) to {losses[worst]:.4g} ({worst})"}

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from distsae.losses import Concentration, Underused
-from distsae.training.selection_cost import SelectionCost
-from distsae.training.step import StepOutcome
+from distsae.training.step.forward_backward import StepOutcome
+from distsae.training.step.selection_cost import SelectionCost
 
 __all__ = ["Meter", "TrainingClock", "all_stopped"]
 

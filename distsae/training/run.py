@@ -14,23 +14,23 @@ from distsae.checkpoint import JSON, Ranks, abandon_after, load
 from distsae.errors import CannotContinue, NonFiniteScores
 from distsae.losses import CollapseAlarms, Concentration, Underused
 from distsae.progress import say
-from distsae.training.accumulation import joined, micro_batches
 from distsae.training.config import TrainConfig
-from distsae.training.diagnosis import Circumstances, Diagnosis
-from distsae.training.finish import frozen_sae
-from distsae.training.frozen_gap import FrozenGap
-from distsae.training.heldout_check import heldout_values
+from distsae.training.folder.checkpoints import RunCheckpoints
+from distsae.training.folder.resume import ResumePoint, find_resume_point
+from distsae.training.folder.run_folder import RunFolder
+from distsae.training.folder.unit_release import UnitRelease
+from distsae.training.freezing.frozen_sae import frozen_sae
+from distsae.training.freezing.gap import FrozenGap
+from distsae.training.freezing.heldout_check import heldout_values
+from distsae.training.guards.accelerator import Tracking
+from distsae.training.guards.diagnosis import Circumstances, Diagnosis
 from distsae.training.initial_state import initial_shard, initial_state
 from distsae.training.initial_weights import begin_from
 from distsae.training.job import Job
-from distsae.training.launch import Tracking
 from distsae.training.metrics import Meter, TrainingClock
-from distsae.training.resume import ResumePoint, find_resume_point
-from distsae.training.run_checkpoints import RunCheckpoints
-from distsae.training.run_folder import RunFolder
-from distsae.training.selection_cost import SelectionCost, watched
-from distsae.training.step import training_step
-from distsae.training.unit_release import UnitRelease
+from distsae.training.step.accumulation import joined, micro_batches
+from distsae.training.step.forward_backward import training_step
+from distsae.training.step.selection_cost import SelectionCost, watched
 
 __all__ = ["Run"]
 

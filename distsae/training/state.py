@@ -13,10 +13,10 @@ from distsae.allocation import MutualSelector
 from distsae.checkpoint import Shard, State, Streamed
 from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
-from distsae.training.engine import Engine
+from distsae.training.engines.protocol import Engine
+from distsae.training.engines.weight_average import WeightAverage
 from distsae.training.phases import Phases
 from distsae.training.thresholds import ThresholdTracker
-from distsae.training.weight_average import WeightAverage
 
 __all__ = ["TrainingState"]
 

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distsae.allocation.cut_forecast import ALL_BITS, CutForecast, bits_of, score_of
-
-from .samples import modest
+from tests.allocation.samples import modest
 
 positive = st.floats(2.0**-100, 2.0**100, width=32)
 

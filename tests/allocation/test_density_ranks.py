@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distsae.allocation import DensityRanks
+from tests.allocation.samples import modest
 from tests.distributed.processes import run_on_mesh
-
-from .samples import modest
 
 TOLERANCE = 2.0**-8  # half a bin of 128 an octave, a little more at its lower end
 

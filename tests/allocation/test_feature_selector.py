@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from distsae.allocation import FeatureSelector, MutualSelector, feature_choice, feature_selector, mutual_choice
 from distsae.errors import NonFiniteScores
-
-from .samples import KINDS, assert_same, cases, modest, run, scores
+from tests.allocation.samples import KINDS, assert_same, cases, modest, run, scores
 
 
 @modest

@@ -26,8 +26,7 @@ from distsae.allocation import (
     token_choice,
 )
 from distsae.collective import Solo
-
-from .samples import chunks
+from tests.allocation.samples import chunks
 
 TOKENS, FEATURES, K = 16, 90, 3
 RULES = ("token_choice", "mutual_choice", "feature_choice")

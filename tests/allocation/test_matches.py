@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distsae.allocation import Matches
-
-from .samples import modest
+from tests.allocation.samples import modest
 
 _pairs = st.sets(st.tuples(st.integers(0, 9), st.integers(0, 12)), max_size=40)
 

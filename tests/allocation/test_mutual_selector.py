@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from distsae.allocation import Matches, MutualSelector, mutual_choice
 from distsae.errors import NonFiniteScores
-
-from .samples import assert_same, cases, modest, run, scores
+from tests.allocation.samples import assert_same, cases, modest, run, scores
 
 
 @modest

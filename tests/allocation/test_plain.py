@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from distsae.allocation import feature_choice, mutual_choice, token_choice
 from distsae.errors import NonFiniteScores, WrongInput
-
-from .samples import cases, modest
+from tests.allocation.samples import cases, modest
 
 
 def _pairs(scores):

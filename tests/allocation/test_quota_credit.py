@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from distsae.allocation import QuotaCredit, zipf_quotas
 from distsae.errors import WrongInput
+from tests.allocation.samples import modest
 from tests.distributed.processes import run_on_mesh
-
-from .samples import modest
 
 MATCH = 1 << 32
 

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from distsae.allocation import DensityRanks, fit_zipf, uniform_quotas, zipf_quotas, zipf_quotas_of
 from distsae.errors import WrongInput
+from tests.allocation.samples import modest
 from tests.distributed.processes import run_on_mesh
-
-from .samples import modest
 
 
 @st.composite

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distsae.allocation import ExactScores
-
-from .samples import cases, modest
+from tests.allocation.samples import cases, modest
 
 
 @modest

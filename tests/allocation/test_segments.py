@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector
 from distsae.allocation.segments import just_below, largest_per_segment, true_indices
-
-from .samples import modest, run
+from tests.allocation.samples import modest, run
 
 
 @modest

@@ -16,7 +16,7 @@ import torch
 from distsae.allocation import Matches
 from distsae.kernels import CPU
 from distsae.parallel import GroupCollective, Mesh
-from distsae.training.gradients import Gradients, Term
+from distsae.training.step.gradients import Gradients, Term
 from tests.benchmarks.cost_model import Job, bytes_received, dense_bytes
 from tests.distributed.processes import run_on_mesh
 

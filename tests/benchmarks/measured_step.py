@@ -18,8 +18,8 @@ from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 from distsae.store import Store
 from distsae.training import training_step
-from distsae.training.optimizer import OptimizerConfig
-from distsae.training.plain_engine import PlainEngine
+from distsae.training.engines.optimizer import OptimizerConfig
+from distsae.training.engines.plain import PlainEngine
 from distsae.training.thresholds import ThresholdTracker
 from tests.benchmarks.cost_model import Job
 from tests.benchmarks.metered_mesh import EXCHANGES, Clock, Ledger, Spent, TimedSelectors, metered

@@ -27,7 +27,7 @@ from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.store import Store
 from distsae.training import OptimizerConfig, PlainEngine, training_step
-from distsae.training.moments import MomentsName
+from distsae.training.engines.moments import MomentsName
 from tests.benchmarks.peers.problem import activations
 
 _BATCHES = 64

@@ -25,11 +25,11 @@ import torch
 from torch import nn
 
 from distsae.producer import Contexts, LanguageModel, documents, hook_widths, load_language_model, pack
-from distsae.producer.crew import Place
+from distsae.producer.producer_rank import Place
 from distsae.producer.stopping import Stop
 from distsae.producer.unit import compute_unit
+from distsae.producer.unit_loop import produce_units
 from distsae.producer.unit_writer import commit_data
-from distsae.producer.work import produce_units
 from distsae.recipes import embedded_corpus, embedded_model
 from distsae.store import Claims, StoreAttributes, StorePaths, UnitData, begin_store, unit_contexts
 

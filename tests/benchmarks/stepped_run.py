@@ -12,13 +12,13 @@ from distsae.checkpoint import Ranks, Saver
 from distsae.parallel import build_mesh
 from distsae.store import Store
 from distsae.training import TrainConfig
-from distsae.training.heldout_check import HeldoutCheck
+from distsae.training.folder.run_folder import RunFolder
+from distsae.training.freezing.heldout_check import HeldoutCheck
+from distsae.training.guards.accelerator import start_accelerator, start_tracking
+from distsae.training.guards.watchdog import Watchdog
 from distsae.training.job import Job
-from distsae.training.launch import start_accelerator, start_tracking
 from distsae.training.metrics import TrainingClock
 from distsae.training.run import Run
-from distsae.training.run_folder import RunFolder
-from distsae.training.watchdog import Watchdog
 
 __all__ = ["Taken", "begun", "stepped", "timed"]
 

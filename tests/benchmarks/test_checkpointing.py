@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .checkpointing import _WAYS
+from tests.benchmarks.checkpointing import _WAYS
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from .memory_plan import measured
-from .random_store import synthetic_store
+from tests.benchmarks.memory_plan import measured
+from tests.benchmarks.random_store import synthetic_store
 
 
 @pytest.mark.heavy

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .selection_memory import measured_in_a_process
+from tests.benchmarks.selection_memory import measured_in_a_process
 
 TOKENS, K, D_IN, TARGET = 1024, 8, 8, 16
 CANDIDATES = 8  # MiB: a few times the budget of 8192 matches, vectors with a number a feature, and slack

@@ -12,9 +12,9 @@ from distsae.checkpoint import abandon_after, load, newest, save, verify
 from distsae.checkpoint.inspecting import contents, look, look_at
 from distsae.checkpoint.names import set_aside
 from distsae.errors import TornData, WrongInput
+from tests.checkpoint.samples import FACTS, blank, cut, run_worlds, whole
 
 from . import bomb
-from .samples import FACTS, blank, cut, run_worlds, whole
 
 _REPLICATED, _ROWS = "replicated.safetensors", "feature-00000-of-00001.safetensors"
 _UUID = "0123456789abcdef" * 2
@@ -147,7 +147,7 @@ def test_the_one_published_last_has_disappeared_if_all_later_ones_have(tmp_path,
 
 
 def _save_on_two(rank: int, folder: Path) -> None:
-    from .samples import World
+    from tests.checkpoint.samples import World
 
     with World(rank, folder, 1, 2) as mesh:
         save(folder / "checkpoints", 7, cut(whole(7), 2, rank), FACTS, mesh)

@@ -10,8 +10,7 @@ import torch
 
 from distsae.checkpoint import Shard, load, save
 from distsae.errors import TornData, WrongInput
-
-from .samples import FACTS, SHARDED, blank, cut, same, whole
+from tests.checkpoint.samples import FACTS, SHARDED, blank, cut, same, whole
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distsae.checkpoint.disk import FileRecord
+from distsae.checkpoint.file_digest import FileRecord
 from distsae.checkpoint.manifest import Manifest, Piece, TensorRecord, read_manifest, write_manifest
 from distsae.errors import TornData, WrongInput
 

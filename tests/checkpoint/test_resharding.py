@@ -13,8 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from distsae.checkpoint import CheckpointFailed, Shard, load, newest, save, verify
 from distsae.errors import TornData, WrongInput
-
-from .samples import FACTS, ROWS, World, blank, cut, run_worlds, same, whole
+from tests.checkpoint.samples import FACTS, ROWS, World, blank, cut, run_worlds, same, whole
 
 MESHES = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (1, 4))
 

@@ -12,8 +12,7 @@ import torch
 from distsae.checkpoint import CheckpointFailed, Ranks, Saver, Shard, load, saver, verify
 from distsae.checkpoint.saving import save_snapshot
 from distsae.errors import WrongInput
-
-from .samples import FACTS, World, blank, cut, run_worlds, same, whole
+from tests.checkpoint.samples import FACTS, World, blank, cut, run_worlds, same, whole
 
 
 class _Gate:

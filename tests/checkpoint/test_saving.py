@@ -14,8 +14,7 @@ import torch
 
 from distsae.checkpoint import CheckpointFailed, Shard, load, newest, save, verify
 from distsae.errors import WrongInput
-
-from .samples import FACTS, blank, cut, same, whole
+from tests.checkpoint.samples import FACTS, blank, cut, same, whole
 
 
 def test_a_save_can_be_read_by_anyone(tmp_path: Path) -> None:

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from distsae.checkpoint import Ranks, Shard, Streamed, load, save
-from distsae.checkpoint.plan import REPLICATED
 from distsae.checkpoint.snapshot import HostCopies, Snapshot
-
-from .samples import SHARDED, blank, cut, same, whole
+from distsae.checkpoint.write_plan import REPLICATED
+from tests.checkpoint.samples import SHARDED, blank, cut, same, whole
 
 SHARDS = "feature-00000-of-00001.safetensors"
 

@@ -9,11 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distsae.checkpoint import tensorfile
-from distsae.checkpoint.disk import record_of
+from distsae.checkpoint.file_digest import record_of
 from distsae.checkpoint.tensorfile import read_rows, write_tensors
 from distsae.errors import TornData
-
-from .samples import whole
+from tests.checkpoint.samples import whole
 
 
 def test_safetensors_reads_what_we_write(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from distsae.checkpoint.manifest import read_manifest
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.verifying import check_files
 from distsae.errors import TornData
-
-from .samples import cut, whole
+from tests.checkpoint.samples import cut, whole
 
 
 def test_every_damaged_file_is_named(tmp_path: Path) -> None:

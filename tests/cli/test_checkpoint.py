@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from distsae import __version__
-from distsae.checkpoint import full_check, newest
-from distsae.checkpoint.disk import compare
+from distsae.checkpoint import newest
+from distsae.checkpoint import threaded_verifying as full_check
+from distsae.checkpoint.file_digest import compare
 from distsae.checkpoint.manifest import read_manifest
 from distsae.cli.main import main
 from distsae.store import Store

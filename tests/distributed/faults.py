@@ -11,7 +11,9 @@ import pytest
 
 from distsae.collective import Collective
 from distsae.parallel import Mesh
-from distsae.training import Gradients, deepspeed_engine, plain_engine
+from distsae.training import Gradients
+from distsae.training.engines import deepspeed as deepspeed_engine
+from distsae.training.engines import plain as plain_engine
 
 __all__ = ["CHECKS", "Fault", "planted"]
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from distsae.batches import BatchReader
 from distsae.checkpoint import Shard, Streamed
 from distsae.parallel import Mesh, MeshConfig
-from distsae.training import TrainConfig, loop, train
-from distsae.training.deepspeed_config import DeepSpeedConfig
+from distsae.training import TrainConfig, train
+from distsae.training import train as loop
+from distsae.training.engines.deepspeed_config import DeepSpeedConfig
 from distsae.training.run import Run
 
 __all__ = ["Place", "trained", "walked"]

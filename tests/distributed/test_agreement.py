@@ -10,7 +10,8 @@ import pytest
 
 from distsae.errors import WrongInput
 from distsae.parallel import Mesh
-from distsae.training import SizeConfig, SweepConfig, TrainConfig, agreement
+from distsae.training import SizeConfig, SweepConfig, TrainConfig
+from distsae.training.guards import agreement
 from tests.distributed.processes import run_on_mesh
 
 CONFIG = TrainConfig(store="store", out="run")

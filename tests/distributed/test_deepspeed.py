@@ -13,14 +13,13 @@ from distsae.checkpoint import Streamed
 from distsae.errors import DistsaeError
 from distsae.parallel import Mesh, MeshConfig, build_mesh
 from distsae.training import OptimizerConfig, PlainEngine, training_step
-from distsae.training.deepspeed_checks import global_norm
-from distsae.training.deepspeed_config import DeepSpeedConfig
-from distsae.training.deepspeed_engine import DeepSpeedEngine
+from distsae.training.engines.deepspeed import DeepSpeedEngine
+from distsae.training.engines.deepspeed_checks import global_norm
+from distsae.training.engines.deepspeed_config import DeepSpeedConfig
+from tests.distributed.faults import CHECKS
+from tests.distributed.processes import run_on_mesh
+from tests.distributed.traced_runs import RunOf, traced
 from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
-
-from .faults import CHECKS
-from .processes import run_on_mesh
-from .traced_runs import RunOf, traced
 
 pytest.importorskip("deepspeed")
 

@@ -17,7 +17,7 @@ from distsae.training import CheckpointConfig, TrainConfig
 from tests.distributed.meshed_runs import Place, trained
 from tests.distributed.processes import run_on_mesh
 from tests.training.broken_numbers import broken_gradient, broken_weights, store_with_broken_row
-from tests.training.test_loop import config_of
+from tests.training.sample_runs import config_of
 
 SHARED = Place((2, 1))
 PLACES = [Place((1, 2)), SHARED, Place((2, 1), zero=2), Place((1, 2), zero=1)]

@@ -11,8 +11,7 @@ from distsae.allocation.order_statistic import OrderStatistic, nth_largest
 from distsae.model import batch_selector
 from distsae.parallel import GroupCollective, Mesh
 from tests.allocation.samples import chunks
-
-from .processes import run_on_mesh
+from tests.distributed.processes import run_on_mesh
 
 KEYS = {
     "spread": torch.randint(0, 2**31, (40_000,), generator=torch.Generator().manual_seed(0)),

@@ -18,11 +18,10 @@ from dataclasses import astuple, replace
 import pytest
 import torch
 
-from distsae.training.deepspeed_config import DeepSpeedConfig
+from distsae.training.engines.deepspeed_config import DeepSpeedConfig
+from tests.distributed.processes import run_on_mesh
+from tests.distributed.traced_runs import Distance, RunOf, traced
 from tests.training.samples import RULES
-
-from .processes import run_on_mesh
-from .traced_runs import Distance, RunOf, traced
 
 pytest.importorskip("deepspeed")
 

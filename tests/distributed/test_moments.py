@@ -12,9 +12,8 @@ from distsae.allocation import MutualSelector
 from distsae.checkpoint import Shard, State, load, save
 from distsae.parallel import Mesh
 from distsae.training import OptimizerConfig, PlainEngine, training_step
+from tests.distributed.processes import run_on_mesh
 from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
-
-from .processes import run_on_mesh
 
 STOP, STEPS = 6, 12
 

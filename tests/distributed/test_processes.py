@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from .processes import MESHES, RankFailed, end_processes, run_on_mesh
+from tests.distributed.processes import MESHES, RankFailed, end_processes, run_on_mesh
 
 
 def _where(mesh):

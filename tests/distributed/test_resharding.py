@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
-
-from .meshed_runs import Place, walked
-from .processes import run_on_mesh
+from tests.distributed.meshed_runs import Place, walked
+from tests.distributed.processes import run_on_mesh
 
 STOP, MORE, FEWER, D_SAE = 30, 50, 15, 97
 assert D_SAE % 2

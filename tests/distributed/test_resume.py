@@ -15,9 +15,8 @@ from distsae.training import OptimizerConfig, PlainEngine, SizeConfig, TrainConf
 from distsae.training.phases import Phases
 from distsae.training.state import TrainingState
 from distsae.training.thresholds import ThresholdTracker
+from tests.distributed.processes import run_on_mesh
 from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
-
-from .processes import run_on_mesh
 
 assert D_SAE % 3, "three ranks hold shards of unequal size"
 STOP, STEPS = 6, 12

@@ -28,8 +28,7 @@ from distsae.allocation import (
 from distsae.errors import NonFiniteScores
 from distsae.parallel import Mesh
 from tests.allocation.samples import KINDS, chunks, scores
-
-from .processes import MESHES, run_on_mesh
+from tests.distributed.processes import MESHES, run_on_mesh
 
 LOUD = ("one shard 10 times larger", "one shard 1000 times larger", "one data rank 1000 times larger")
 ADVERSARIAL = ("rising by feature", "falling by feature", "the cut tied everywhere", "winners on one rank")

@@ -13,6 +13,7 @@ from distsae.collective import Collective, Solo
 from distsae.losses import AuxName, FiringStatistics, Underused
 from distsae.parallel import Mesh, MeshConfig, build_mesh
 from distsae.training import StepOutcome, training_step
+from tests.distributed.processes import run_on_mesh
 from tests.training.dense_step import ALPHA, K_AUX, DenseStep, dense_step
 from tests.training.samples import (
     D_SAE,
@@ -25,8 +26,6 @@ from tests.training.samples import (
     moved_shard_on,
     selector_on,
 )
-
-from .processes import run_on_mesh
 
 SHAPES = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 3))
 DEAD, RARE = torch.arange(D_SAE) % 7 == 2, torch.arange(D_SAE) % 20 == 5

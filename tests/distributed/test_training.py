@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .processes import MESHES, run_on_mesh
-from .traced_runs import RunOf, traced
+from tests.distributed.processes import MESHES, run_on_mesh
+from tests.distributed.traced_runs import RunOf, traced
 
 RUNS = {
     "token_choice": RunOf("token_choice"),

@@ -8,12 +8,11 @@ import torch
 from distsae.allocation import MutualSelector
 from distsae.parallel import Mesh
 from distsae.training import OptimizerConfig, PlainEngine, training_step
-from distsae.training.deepspeed_config import DeepSpeedConfig
-from distsae.training.deepspeed_engine import DeepSpeedEngine
-from distsae.training.weight_average import WeightAverage
+from distsae.training.engines.deepspeed import DeepSpeedEngine
+from distsae.training.engines.deepspeed_config import DeepSpeedConfig
+from distsae.training.engines.weight_average import WeightAverage
+from tests.distributed.processes import run_on_mesh
 from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
-
-from .processes import run_on_mesh
 
 
 def _train(mesh: Mesh, engine_name: str, look: bool) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

@@ -12,12 +12,11 @@ from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 from distsae.training import OptimizerConfig, PlainEngine, training_step
-from distsae.training.deepspeed_config import DeepSpeedConfig
-from distsae.training.deepspeed_engine import DeepSpeedEngine
-from distsae.training.engine import Engine
+from distsae.training.engines.deepspeed import DeepSpeedEngine
+from distsae.training.engines.deepspeed_config import DeepSpeedConfig
+from distsae.training.engines.protocol import Engine
+from tests.distributed.faults import CHECKS, Fault, planted
 from tests.training.samples import D_IN, D_SAE, TOKENS, K, activations, credit, mean_and_variance, selector_on
-
-from .faults import CHECKS, Fault, planted
 
 __all__ = ["Distance", "RunOf", "Trace", "traced"]
 

@@ -9,10 +9,10 @@ import pytest
 from distsae.checkpoint import verify
 from distsae.cli.main import main
 from distsae.exit_codes import DONE, FAILED
-from distsae.training.run_checkpoints import RunCheckpoints
+from distsae.training.folder.checkpoints import RunCheckpoints
 from tests.end_to_end.launching import train_words
 from tests.end_to_end.small_disk import LARGE, SmallDisk, disk
-from tests.training.test_loop import metrics, state
+from tests.training.sample_runs import metrics, state
 
 __all__ = ["disk"]
 

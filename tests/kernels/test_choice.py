@@ -9,8 +9,7 @@ import torch
 
 from distsae.errors import WrongInput
 from distsae.kernels import CPU, REFERENCE, kernels_for
-
-from .test_triton_gpu import VERSION, installed
+from tests.kernels.test_triton_gpu import VERSION, installed
 
 HERE, GPU = torch.device("cpu"), torch.device("cuda")
 

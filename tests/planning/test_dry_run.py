@@ -9,7 +9,7 @@ from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig
 from distsae.planning import dry_run
 from distsae.training import CheckpointConfig, SizeConfig, TrainConfig
-from distsae.training.run_folder import RunFolder
+from distsae.training.folder.run_folder import RunFolder
 from distsae.training.sweep import SweepConfig
 
 

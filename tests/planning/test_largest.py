@@ -6,8 +6,7 @@ from distsae.parallel import MeshConfig
 from distsae.planning import Memory, largest_d_sae, memory_items
 from distsae.planning.largest import fits
 from distsae.training import SizeConfig
-
-from .samples import FACTS, GPU, run
+from tests.planning.samples import FACTS, GPU, run
 
 ROOM = Memory(host=4 << 30, processes=1)
 

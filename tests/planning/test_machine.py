@@ -8,8 +8,7 @@ import torch
 
 from distsae.parallel import MeshConfig
 from distsae.planning.machine import memory_here, process_bytes
-
-from .samples import run
+from tests.planning.samples import run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="/proc is Linux's")
 

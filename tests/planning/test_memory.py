@@ -9,10 +9,9 @@ from distsae.parallel import Mesh, MeshConfig, build_mesh
 from distsae.planning import memory_items
 from distsae.planning.memory import kept_items
 from distsae.training import OptimizerConfig, PlainEngine
+from distsae.training.engines.weight_average import WeightAverage
 from distsae.training.thresholds import ThresholdTracker
-from distsae.training.weight_average import WeightAverage
-
-from .samples import FACTS, GPU, run
+from tests.planning.samples import FACTS, GPU, run
 
 SOLO: Mesh = build_mesh(MeshConfig(), 1, "cpu")
 
@@ -58,7 +57,7 @@ def test_statistics_average_and_thresholds(shard):
 
 
 def test_deepspeed_shards_over_the_data_axis_and_offloads():
-    from distsae.training.deepspeed_config import DeepSpeedConfig
+    from distsae.training.engines.deepspeed_config import DeepSpeedConfig
 
     mesh = MeshConfig(data=4)
     alone, offloaded = (

@@ -11,8 +11,7 @@ from distsae.planning.items import STEPPING
 from distsae.planning.saving import COPY, saving_items
 from distsae.training import CheckpointConfig, OptimizerConfig
 from distsae.training.initial_state import initial_shard, initial_state
-
-from .samples import FACTS, GPU, run
+from tests.planning.samples import FACTS, GPU, run
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
 WAITING = CheckpointConfig(asynchronous=False)

@@ -4,8 +4,7 @@ import pytest
 
 from distsae.parallel import MeshConfig
 from distsae.planning.work import end_items, step_items
-
-from .samples import FACTS, GPU, run
+from tests.planning.samples import FACTS, GPU, run
 
 CHUNK, CANDIDATES = "a chunk of scores and selecting from it", "candidates for the matches"
 BATCH, GRADIENTS = "the batch: centred, reconstructed, gradients", "DeepSpeed: dense gradients, three times"

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from distsae.language_model.hooks import hook_names
 from distsae.producer import capture, load_language_model, resolve_hook
-from distsae.producer.hooks import hook_names
 
 GPT2 = {
     "resid_pre": ("transformer.h.{}", "input"),

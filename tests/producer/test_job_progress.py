@@ -2,7 +2,7 @@ from functools import partial
 
 from distsae.producer.job_progress import JobProgress
 from distsae.store import committed_units
-from distsae.store.durable import publish_json
+from distsae.store.json_files import publish_json
 
 
 def _commit(root, unit):

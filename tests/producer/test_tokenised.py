@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from distsae.errors import CannotContinue, TornData, WrongInput
+from distsae.language_model.loading import find_model
 from distsae.producer import ProduceConfig, documents, pack
-from distsae.producer import contexts as contexts_module
 from distsae.producer import tokenised as tokenised_module
 from distsae.producer.growing_array import GrowingArray
-from distsae.producer.language_model import find_model
 from distsae.producer.tokenised import Tokenised, tokenised_corpus
 from distsae.progress import Progress
 from distsae.store import Claims, collect_orphans
+from distsae.text import contexts as contexts_module
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ _PACK = """
 import sys
 from pathlib import Path
 from distsae.producer import ProduceConfig, tokenised
-from distsae.producer.language_model import find_model
+from distsae.language_model.loading import find_model
 from distsae.producer.tokenised import tokenised_corpus
 from distsae.store import Claims
 

@@ -21,8 +21,7 @@ from distsae.store import (
 from distsae.store.attempt_files import record_files
 from distsae.store.layout import CONTEXT_DTYPE, ROW_ARRAYS, StorePaths
 from distsae.store.writer import write_attempt
-
-from .synthetic import attributes, unit_data
+from tests.store.synthetic import attributes, unit_data
 
 
 def commit_foreign_unit(root: Path, attrs: StoreAttributes, unit: int, **options: Any) -> UnitRecord:

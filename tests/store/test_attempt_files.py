@@ -7,7 +7,7 @@ import zarr.codecs
 
 from distsae.errors import TornData
 from distsae.store.attempt_files import check_file, ends_with_crc, read_chunk_file, read_part, record_files, trails
-from distsae.store.durable import crc32c
+from distsae.store.json_files import crc32c
 from distsae.store.records import FileRecord
 
 

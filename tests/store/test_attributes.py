@@ -5,8 +5,7 @@ import pytest
 
 from distsae.store import StoreAttributes
 from distsae.store.attributes import RECORDED_ONLY, differences
-
-from .synthetic import attributes
+from tests.store.synthetic import attributes
 
 
 def test_survives_json():

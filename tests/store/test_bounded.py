@@ -24,7 +24,7 @@ from distsae.store import (
     windows,
 )
 from distsae.store.bounded import Reading
-from distsae.store.durable import replace_json
+from distsae.store.json_files import replace_json
 from distsae.store.location import create
 from tests.store.synthetic import attributes, write_store, write_unit
 

@@ -21,8 +21,7 @@ from distsae.store import (
     verify_store,
     write_attempt,
 )
-
-from .synthetic import attributes, unit_data, write_store, write_unit
+from tests.store.synthetic import attributes, unit_data, write_store, write_unit
 
 
 def _attempts(root):

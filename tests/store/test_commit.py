@@ -4,8 +4,7 @@ import pytest
 
 from distsae.errors import TornData, WrongInput
 from distsae.store import Store, begin_store, commit_unit, committed_units, read_attributes, seal_store, write_attempt
-
-from .synthetic import attributes, unit_data, write_store, write_unit
+from tests.store.synthetic import attributes, unit_data, write_store, write_unit
 
 
 def test_begin_keeps_the_first_and_refuses_others(tmp_path):

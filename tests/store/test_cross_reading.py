@@ -16,9 +16,8 @@ import zarr.codecs
 from distsae.errors import TornData
 from distsae.store import Store, verify_store
 from distsae.store.layout import DTYPES
-
-from .foreign import write_foreign_store
-from .synthetic import attributes, write_store
+from tests.store.foreign import write_foreign_store
+from tests.store.synthetic import attributes, write_store
 
 DTYPE_NAMES = ("fp16", "bf16", "fp32")
 

@@ -10,9 +10,8 @@ import pytest
 
 from distsae.errors import TornData
 from distsae.store import Store, verify_store
-
-from .foreign import commit_foreign_unit
-from .synthetic import attributes, begin_store, seal_store, unit_contexts, write_unit
+from tests.store.foreign import commit_foreign_unit
+from tests.store.synthetic import attributes, begin_store, seal_store, unit_contexts, write_unit
 
 
 def _mixed_store(root):

@@ -12,10 +12,9 @@ import torch
 import distsae.store.merge as merge_module
 from distsae.errors import TornData, WrongInput
 from distsae.store import Store, collect_orphans, merge_stores, seal_store, verify_store
-from distsae.store.durable import read_json
-
-from .foreign import write_foreign_store
-from .synthetic import attributes, write_store
+from distsae.store.json_files import read_json
+from tests.store.foreign import write_foreign_store
+from tests.store.synthetic import attributes, write_store
 
 
 def _news(**changes):

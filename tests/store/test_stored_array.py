@@ -6,13 +6,12 @@ import pytest
 from distsae.errors import TornData
 from distsae.store.attempt_files import record_files
 from distsae.store.buffers import page_aligned, room_for
-from distsae.store.durable import crc32c
+from distsae.store.json_files import crc32c
 from distsae.store.layout import StorePaths
 from distsae.store.stored_array import StoredArray
 from distsae.store.writer import write_attempt
-
-from .foreign import commit_foreign_unit
-from .synthetic import attributes, begin_store, unit_data
+from tests.store.foreign import commit_foreign_unit
+from tests.store.synthetic import attributes, begin_store, unit_data
 
 
 @pytest.fixture

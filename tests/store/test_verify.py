@@ -3,9 +3,8 @@ import json
 import pytest
 
 from distsae.store import Store, verify_store
-from distsae.store.durable import publish_json, read_json
-
-from .synthetic import write_store
+from distsae.store.json_files import publish_json, read_json
+from tests.store.synthetic import write_store
 
 
 def test_whole_store_has_no_faults_and_every_byte_is_counted(tmp_path):

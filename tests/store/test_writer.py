@@ -4,11 +4,10 @@ import torch
 import zarr
 
 from distsae.errors import TornData
-from distsae.store.durable import crc32c
+from distsae.store.json_files import crc32c
 from distsae.store.layout import DTYPES
 from distsae.store.writer import write_attempt
-
-from .synthetic import attributes, unit_data
+from tests.store.synthetic import attributes, unit_data
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])

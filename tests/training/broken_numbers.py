@@ -13,8 +13,9 @@ import zarr
 
 from distsae.batches import StreamOrder
 from distsae.store import Store
-from distsae.store.durable import read_json, replace_json
-from distsae.training import run, step
+from distsae.store.json_files import read_json, replace_json
+from distsae.training import run
+from distsae.training.step import forward_backward as step
 
 __all__ = ["broken_gradient", "broken_weights", "store_with_broken_row"]
 

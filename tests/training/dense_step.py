@@ -9,8 +9,7 @@ from torch import Tensor
 
 from distsae.allocation import Matches, feature_choice, mutual_choice, token_choice
 from distsae.model import FeatureShard
-
-from .samples import D_SAE, TOKENS, K, credit, mean_and_variance
+from tests.training.samples import D_SAE, TOKENS, K, credit, mean_and_variance
 
 ALPHA, K_AUX = 1 / 32, 2 * K
 

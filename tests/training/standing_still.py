@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 import time
 
-from distsae.training import heartbeats, watchdog
-from distsae.training.heartbeats import Beat, Heartbeats
+from distsae.training.guards import heartbeats, watchdog
+from distsae.training.guards.heartbeats import Beat, Heartbeats
 
 _PATIENCE = 60.0
 

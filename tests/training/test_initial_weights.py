@@ -15,8 +15,7 @@ from distsae.model import FeatureShard, SAEConfig
 from distsae.training import SizeConfig, initial_weights, train
 from distsae.training.initial_weights import begin_from
 from tests.distributed.processes import run_on_mesh
-
-from .test_loop import config_of, metrics, state
+from tests.training.sample_runs import config_of, metrics, state
 
 D_IN, D_SAE = 12, 50
 

@@ -10,7 +10,7 @@ from distsae.kernels import CPU
 from distsae.losses import Concentration, Underused
 from distsae.training import Gradients, StepOutcome
 from distsae.training.metrics import Meter, TrainingClock, all_stopped
-from distsae.training.selection_cost import SelectionCost
+from distsae.training.step.selection_cost import SelectionCost
 
 NOTHING = Matches(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0))
 UNDERUSED = Underused(torch.zeros(8, dtype=torch.bool), 0.25, 0.125, 0.375, 1.5, 20.0, 0.9, 0.2)

@@ -12,10 +12,9 @@ from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import Gradients, OptimizerConfig, PlainEngine, training_step
 from distsae.training.thresholds import ThresholdTracker
-
-from .dense_step import ALPHA, K_AUX
-from .pretended_gpu import GPU, PretendedGpu
-from .samples import D_IN, D_SAE, RULES, TOKENS, K, activations, mean_and_variance, selector_on
+from tests.training.dense_step import ALPHA, K_AUX
+from tests.training.pretended_gpu import GPU, PretendedGpu
+from tests.training.samples import D_IN, D_SAE, RULES, TOKENS, K, activations, mean_and_variance, selector_on
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
 STEPS = 3

@@ -9,11 +9,12 @@ import pytest
 from accelerate import Accelerator
 
 from distsae.allocation import MutualSelector
+from distsae.batches import BatchReader
 from distsae.checkpoint import facts_of
 from distsae.losses import AlarmConfig
-from distsae.training import AuxiliaryConfig, CheckpointConfig, loop, run, train
-
-from .test_loop import config_of
+from distsae.training import AuxiliaryConfig, CheckpointConfig, run, train
+from distsae.training.folder.unit_release import UnitRelease
+from tests.training.sample_runs import config_of
 
 BATCH, K, STEPS, SWITCH = 256, 4, 12, 8
 
@@ -54,7 +55,7 @@ def watched(tiny_store, tmp_path_factory):
 
 
 def test_the_auxiliary_loss_gets_its_weight_budget_and_features(watched):
-    from .test_loop import metrics
+    from tests.training.sample_runs import metrics
 
     config, steps, _ = watched
     assert [alpha for alpha, *_ in steps] == [config.auxiliary.alpha] * STEPS
@@ -130,9 +131,9 @@ def test_nobody_reads_before_it_is_said_where_the_run_reads_on(tiny_store, tmp_p
 
         monkeypatch.setattr(owner, name, watched)
 
-    watch(loop.UnitRelease, "begin")
+    watch(UnitRelease, "begin")
     watch(Accelerator, "wait_for_everyone")
-    watch(loop.BatchReader, "batch")
+    watch(BatchReader, "batch")
     train(config_of(tiny_store, tmp_path / "run", steps=2))
     first = events.index("begin")
     assert events[first : first + 3] == ["begin", "wait_for_everyone", "batch"]

@@ -13,8 +13,7 @@ from distsae.training import OptimizerConfig, PlainEngine, SizeConfig, TrainConf
 from distsae.training.phases import Phases
 from distsae.training.state import TrainingState
 from distsae.training.thresholds import ThresholdTracker
-
-from .samples import D_SAE, shard_on
+from tests.training.samples import D_SAE, shard_on
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
 SHARDED = {

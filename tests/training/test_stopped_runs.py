@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from distsae.batches import BatchReader
 from distsae.checkpoint import CheckpointFailed, newest, saver
 from distsae.errors import Diverged
-from distsae.training import CheckpointConfig, OptimizerConfig, SweepConfig, TrainConfig, run, side_by_side, train
-
-from .test_loop import STEPS, config_of, metrics, state
+from distsae.training import CheckpointConfig, OptimizerConfig, SweepConfig, TrainConfig, run, train
+from tests.training.sample_runs import STEPS, config_of, metrics, state
 
 LAST = f"checkpoints/step-{STEPS:08d}"
 
@@ -32,7 +32,7 @@ def _same(straight: Path, out: Path) -> None:
 
 def _sends_before(monkeypatch: pytest.MonkeyPatch, number: signal.Signals, steps: tuple[int, ...]) -> None:
     """Sends the signal while the batch of one of the steps is read."""
-    read, left = side_by_side.BatchReader.batch, [*steps]
+    read, left = BatchReader.batch, [*steps]
 
     def reading(reader, step):
         if step in left:
@@ -40,7 +40,7 @@ def _sends_before(monkeypatch: pytest.MonkeyPatch, number: signal.Signals, steps
             os.kill(os.getpid(), number)
         return read(reader, step)
 
-    monkeypatch.setattr(side_by_side.BatchReader, "batch", reading)
+    monkeypatch.setattr(BatchReader, "batch", reading)
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])

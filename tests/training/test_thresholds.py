@@ -8,8 +8,7 @@ from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training.thresholds import ThresholdTracker, calibrated, quota_thresholds
 from tests.distributed.processes import MESHES, run_on_mesh
-
-from .samples import D_SAE, TOKENS, K, activations, shard_on
+from tests.training.samples import D_SAE, TOKENS, K, activations, shard_on
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
 

@@ -1,0 +1,1 @@
+"""A transformers model: loaded, read at its hooks, run on with a reconstruction in place."""

@@ -1,0 +1,151 @@
+"""The producer: text to a sealed store, by any number of processes, each of which may die at any time.
+
+A process walks through the units, skips those that are committed or claimed, computes one, writes it as an attempt of
+its own and commits it. When nothing is left to start it waits for what others are doing (or takes it over when they
+have died), and whoever finds all units committed seals the store. Running the same command again continues, also after
+a SIGTERM or a Ctrl-C, which `stopping.py` listens to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+
+import torch
+
+from distsae.errors import WrongInput
+from distsae.language_model.hooks import hook_widths
+from distsae.language_model.loading import LanguageModel, ModelFiles, find_model, load_language_model
+from distsae.producer.config import ProduceConfig, check
+from distsae.producer.full_disk import needs_room
+from distsae.producer.producer_rank import crew_place, own_device
+from distsae.producer.status import standing
+from distsae.producer.stopping import Stop
+from distsae.producer.tokenised import corpus_of, tokenised_corpus
+from distsae.producer.unit import check_fits
+from distsae.producer.unit_loop import produce_units
+from distsae.progress import say
+from distsae.store import (
+    Claims,
+    Location,
+    Store,
+    StoreAttributes,
+    StorePaths,
+    begin_store,
+    contexts_per_unit,
+    location,
+    read_attributes,
+    seal_store,
+    unit_sizes,
+    units_done,
+)
+from distsae.store.layout import DTYPES
+
+__all__ = ["produce"]
+
+_LIBRARIES = ("distsae", "torch", "transformers", "tokenizers", "numpy", "zarr")
+
+
+def produce(config: ProduceConfig) -> None:
+    """Produces a store, or what is missing of one, and returns when it is sealed.
+
+    Raises:
+        WrongInput: a setting is wrong, or the store was begun with others.
+        CannotContinue: activations that cannot be stored, a full disk, an object store that cannot be reached.
+        SystemExit: SIGTERM came; the code is 143.
+        KeyboardInterrupt: SIGINT came.
+    """
+    check(config)
+    root = location(config.out)
+    with needs_room(root), Stop(partial(standing, root)) as stop:
+        _produce_into(root, config, stop)
+
+
+def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
+    place = crew_place()
+    device = own_device(config.device, place)
+    begun = read_attributes(root)
+    if begun is None:  # a missing corpus is noticed before a model is loaded
+        corpus_of(config)
+    files = find_model(config.model, revision=config.revision)
+    language_model: LanguageModel | None = None
+    if begun is None:
+        language_model = _load(config, device)
+        widths = _checked_widths(config, language_model)
+    else:
+        widths = begun.d_in if begun.hooks == config.hooks else dict.fromkeys(config.hooks, 0)
+        # What does not need the tokenised corpus is compared before it is tokenised.
+        contexts = min(begun.contexts, config.max_contexts or begun.contexts)
+        begin_store(root, _attributes(config, files, contexts, begun.corpus_fingerprint, widths))
+
+    with Claims(StorePaths(root).claims) as claims:
+        tokenised = tokenised_corpus(config, files, root, claims)
+        attributes = _attributes(config, files, len(tokenised.contexts), tokenised.fingerprint, widths)
+        if tokenised.commit is not None:
+            attributes = replace(attributes, corpus=f"{config.corpus}@{tokenised.commit}")
+        if language_model is not None:
+            check_fits(language_model, attributes, tokenised.contexts.token_ids[: config.batch_contexts])
+        attributes = begin_store(root, attributes)
+        if StorePaths(root).dataset.exists() and len(units_done(root, attributes)) == len(unit_sizes(attributes)):
+            say(f"{root} is finished: nothing to do")
+            return
+        tokenised.verify()
+        if language_model is None:
+            language_model = _load(config, device)
+        produce_units(root, attributes, tokenised.contexts, language_model, claims, place, stop)
+    with stop.deferred():
+        if not StorePaths(root).dataset.exists():
+            seal_store(root, attributes)
+    store, units = Store.open(root), len(unit_sizes(attributes))
+    say(f"{root} is finished: {store.rows:,} rows and {store.heldout_rows:,} held-out ones in {units} units")
+
+
+def _load(config: ProduceConfig, device: torch.device) -> LanguageModel:
+    dtype = DTYPES[config.model_dtype].torch
+    return load_language_model(config.model, revision=config.revision, device=device, dtype=dtype)
+
+
+def _checked_widths(config: ProduceConfig, language_model: LanguageModel) -> dict[str, int]:
+    """Returns the width of each hook; raises WrongInput for a hook or a length that the model does not have."""
+    model_config = language_model.model.config.get_text_config()
+    longest = getattr(model_config, "max_position_embeddings", None)
+    if longest is not None and config.context_length > longest:
+        raise WrongInput(
+            f"`context_length` (={config.context_length}) must not exceed the model's {longest} positions; do use less"
+        )
+    if len(language_model.tokenizer) > language_model.model.get_input_embeddings().num_embeddings:
+        raise WrongInput(
+            f"`model` (={config.model}) must have an embedding for every token; got a tokenizer of "
+            f"{len(language_model.tokenizer)} tokens; do save the tokenizer that belongs to the model beside it"
+        )
+    return hook_widths(language_model.model, config.hooks)
+
+
+def _attributes(
+    config: ProduceConfig, files: ModelFiles, contexts: int, corpus_fingerprint: str, widths: dict[str, int]
+) -> StoreAttributes:
+    most = contexts_per_unit(config.unit_rows, config.rows_per_context)
+    return StoreAttributes(
+        model=str(config.model),
+        model_revision=files.revision,
+        model_digest=files.digest,
+        tokenizer_digest=files.tokenizer_digest,
+        corpus=str(config.corpus),
+        corpus_fingerprint=corpus_fingerprint,
+        hooks=tuple(config.hooks),
+        d_in=widths,
+        dtype=config.dtype,
+        context_length=config.context_length,
+        prepend_bos=config.prepend_bos,
+        excluded_positions=config.excluded_positions,
+        unit_rows=config.unit_rows,
+        contexts=contexts,
+        heldout_contexts=min(max(round(config.heldout_share * contexts), 1), most),
+        seed=config.seed,
+        chunk_rows=config.chunk_rows,
+        batch_contexts=config.batch_contexts,
+        model_dtype=config.model_dtype,
+        keep_units=config.keep_units,
+        library_versions={name: version(name) for name in _LIBRARIES},
+    )

@@ -1,0 +1,280 @@
+"""A sealed store, opened: its rows chunk by chunk, each checked against its commit record.
+
+Nothing is read that a commit record does not name, and what is read either has the crc32c that the record promised or
+raises `TornData` with the file's name (`stored_array.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distsae.errors import TornData, WrongInput, nearest
+from distsae.store.attempt_files import TRAILER, trails
+from distsae.store.attributes import FORMAT_VERSION, StoreAttributes
+from distsae.store.buffers import room_for
+from distsae.store.commit import committed_units, read_attributes, read_records
+from distsae.store.contents import Chunk, RowIds, Statistics
+from distsae.store.json_files import read_json
+from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
+from distsae.store.location import Location, location
+from distsae.store.records import UnitRecord
+from distsae.store.stored_array import StoredArray
+from distsae.store.unit_plan import unit_sizes, unit_split
+
+__all__ = ["Store"]
+
+
+class Store:
+    """A sealed store of token rows; made by `Store.open`.
+
+    Args:
+        path: where the store is.
+        attributes: what it is a store of.
+        units: commit records, in unit order: all of them, or the held-out one of a bounded store.
+        dataset: content of `dataset.json`; `sources` in it says what a merged store was made of.
+    """
+
+    def __init__(
+        self, path: Location, attributes: StoreAttributes, units: tuple[UnitRecord, ...], dataset: dict[str, Any]
+    ) -> None:
+        self.path, self.attributes, self.units = path, attributes, units
+        self.fingerprint: str = dataset["fingerprint"]
+        self.content_digest: str = dataset["content_digest"]
+        self.rows: int = dataset["rows"]
+        self.heldout_rows: int = dataset["heldout_rows"]
+        self.sources: tuple[dict[str, Any], ...] = tuple(dataset.get("sources", ()))
+        self._statistics: dict[str, Any] = dataset["statistics"]
+        self._paths = StorePaths(path)
+        self.unit_count: int = dataset["units"]
+        self._records = {record.index: record for record in units}
+        self._arrays: dict[tuple[int, str], StoredArray] = {}
+
+    @classmethod
+    def open(cls, path: str | Location) -> Store:
+        """Opens a sealed store.
+
+        Raises:
+            WrongInput: there is no store, it is not finished, or it has another format.
+            TornData: a record is damaged or missing.
+        """
+        root = location(path)
+        paths = StorePaths(root)
+        if not paths.dataset.is_file():
+            raise WrongInput(_why_not_open(root))
+        dataset = read_json(paths.dataset)
+        if dataset["format_version"] != FORMAT_VERSION:
+            raise WrongInput(
+                f"`store` (={root}) must have format {FORMAT_VERSION}; got {dataset['format_version']}; do read it "
+                "with the version of distsae that wrote it"
+            )
+        attributes = StoreAttributes.from_json(dataset["attributes"])
+        first = read_attributes(root)
+        if first is None or first.fingerprint() != dataset["fingerprint"]:
+            raise TornData(f"{paths.attributes} is missing or not the one that the store was sealed with")
+        digests = dataset["unit_digests"]
+        try:
+            # Of a bounded store only the held-out unit is sure to be there; the others come and go.
+            sealed = [unit for unit, digest in enumerate(digests) if digest is not None]
+            if attributes.keep_units is not None:
+                sealed = [unit for unit in sealed if unit_split(attributes, unit, len(digests)) == "heldout"]
+            units = read_records(root, sealed)
+        except FileNotFoundError as error:
+            raise TornData(f"{error.filename} is missing from a sealed store") from None
+        for record in units:
+            if record.digest != digests[record.index]:
+                raise TornData(f"{paths.commit(record.index)} is not the record that the store was sealed with")
+        return cls(root, attributes, tuple(units), dataset)
+
+    def forget_before(self, unit: int) -> None:
+        """Lets go of what is known of train units before `unit`, for readers that never come back to them."""
+        for known in [known for known in tuple(self._records) if known < unit]:
+            self._records.pop(known, None)
+        for place in [place for place in tuple(self._arrays) if place[0] < unit]:
+            self._arrays.pop(place, None)
+
+    def committed(self) -> tuple[UnitRecord, ...]:
+        """Returns the commit records that are there now: of a bounded store not those of all units.
+
+        Raises:
+            TornData: a record is damaged.
+        """
+        if self.attributes.keep_units is None:
+            return self.units
+        present = []
+        for unit in sorted(committed_units(self.path, len(unit_sizes(self.attributes)))):
+            with contextlib.suppress(FileNotFoundError):  # released just now
+                present.append(self.record(unit))
+        return tuple(present)
+
+    def require_hook(self, hook: str) -> None:
+        """Checks that the store has `hook`.
+
+        Raises:
+            WrongInput: it has not; the hooks that it has are listed.
+        """
+        if hook not in self.attributes.hooks:
+            raise WrongInput(
+                f"`hook` (={hook}) must be in the store {self.path}; got {', '.join(self.attributes.hooks)}"
+                f"{nearest(hook, self.attributes.hooks)}"
+            )
+
+    def d_in(self, hook: str) -> int:
+        """Returns the width of `hook`."""
+        self.require_hook(hook)
+        return self.attributes.d_in[hook]
+
+    def statistics(self, hook: str) -> Statistics:
+        """Returns the sealed statistics of the train rows at `hook`."""
+        self.require_hook(hook)
+        values = self._statistics[hook]
+        return Statistics(
+            rows=values["rows"],
+            mean=torch.tensor(values["mean"], dtype=torch.float64).float(),
+            mean_norm=values["mean_norm"],
+            variance=values["variance"],
+        )
+
+    def chunks(self, split: str = "train") -> tuple[Chunk, ...]:
+        """Returns the chunks of a split (`"train"` or `"heldout"`), in unit order."""
+        size = self.attributes.chunk_rows
+        return tuple(
+            Chunk(unit, index, min(size, rows - index * size))
+            for unit, rows in self._unit_rows(split)
+            for index in range(chunk_count(rows, size))
+        )
+
+    def _unit_rows(self, split: str) -> list[tuple[int, int]]:
+        """Number and rows of the units of a split: of a bounded store the planned ones."""
+        attributes = self.attributes
+        if attributes.keep_units is None:
+            return [(record.index, record.rows) for record in self.units if record.split == split]
+        sizes = unit_sizes(attributes)
+        return [
+            (unit, contexts * attributes.rows_per_context)
+            for unit, contexts in enumerate(sizes)
+            if unit_split(attributes, unit, len(sizes)) == split
+        ]
+
+    def record(self, unit: int) -> UnitRecord:
+        """Returns the commit record of a unit; that of a bounded store's unit is read when it is first asked for.
+
+        Raises:
+            FileNotFoundError: the unit is not in the store: it is yet to be produced, or has been released.
+            TornData: the record is damaged.
+        """
+        if unit not in self._records:
+            (record,) = read_records(self.path, [unit])
+            if record.fingerprint != self.fingerprint:
+                raise TornData(f"{self._paths.commit(unit)} belongs to another store: its fingerprint differs")
+            self._records[unit] = record
+        return self._records[unit]
+
+    def chunk_file(self, hook: str, chunk: Chunk) -> str:
+        """Returns the path, inside the unit's attempt, of the first file that holds a chunk of activations."""
+        start = chunk.index * self.attributes.chunk_rows
+        return self.array(chunk.unit, f"act/{hook}").files(start, start + chunk.rows)[0]
+
+    def read_chunk(self, hook: str, chunk: Chunk) -> Tensor:
+        """Returns the rows of a chunk, `[rows, d_in]`, in the storage dtype.
+
+        Raises:
+            TornData: the file is missing or damaged; it is named.
+        """
+        self.require_hook(hook)
+        rows = self.array(chunk.unit, f"act/{hook}").read_chunk(chunk.index)
+        return torch.from_numpy(rows).view(DTYPES[self.attributes.dtype].torch)
+
+    def read_rows(self, hook: str, chunk: Chunk, start: int, stop: int, buffer: np.ndarray) -> Tensor:
+        """Returns rows `[start, stop)` of a chunk in the storage dtype, as a part of `buffer`.
+
+        For readers that come back: a file is checked the first time that this store reads it, and all of it is read
+        then; after that only the rows asked for are read. Any number of threads may read.
+
+        Args:
+            hook: hook to read.
+            chunk: chunk that has the rows.
+            start: first row.
+            stop: row after the last.
+            buffer: uint8, at least `buffer_bytes(hook)` long; `page_aligned` memory is filled fastest.
+
+        Raises:
+            TornData: the file is missing or damaged; it is named.
+        """
+        rows = self.array(chunk.unit, f"act/{hook}").read_rows(chunk.index, start, stop, buffer)
+        return torch.from_numpy(rows).view(DTYPES[self.attributes.dtype].torch)
+
+    def buffer_bytes(self, hook: str) -> int:
+        """Returns the size of a buffer that holds any chunk of `hook`."""
+        rows = max(chunk.rows for split in ("train", "heldout") for chunk in self.chunks(split))
+        return room_for(rows * self.d_in(hook) * DTYPES[self.attributes.dtype].numpy.itemsize + TRAILER)
+
+    def trails(self, unit: int, file: str) -> bool | None:
+        """Says whether a file of a unit ends with its crc32c (`attempt_files.py`); None if no array has it."""
+        return trails(file, {name: self.array(unit, name).trailing for name in self.arrays})
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the arrays that every unit has."""
+        return (*ROW_ARRAYS, "context_token_ids", *(f"act/{hook}" for hook in self.attributes.hooks))
+
+    def array(self, unit: int, name: str) -> StoredArray:
+        """Returns an array of a unit; its metadata are read and checked the first time.
+
+        Raises:
+            TornData: a metadata file is missing or damaged; it is named.
+        """
+        if (unit, name) not in self._arrays:
+            record, attributes = self.record(unit), self.attributes
+            shape: tuple[int, ...] = (record.rows,)
+            dtype = ROW_ARRAYS.get(name, CONTEXT_DTYPE)
+            if name == "context_token_ids":
+                shape = (record.contexts, attributes.context_length)
+            elif name.startswith("act/"):
+                dtype = DTYPES[attributes.dtype].numpy
+                shape = (record.rows, attributes.d_in[name.removeprefix("act/")])
+            self._arrays[unit, name] = StoredArray(
+                self._paths.attempt(record.attempt), name, dtype, shape, attributes.chunk_rows, record.files
+            )
+        return self._arrays[unit, name]
+
+    def read_ids(self, unit_index: int) -> RowIds:
+        """Returns where the rows of a unit come from.
+
+        Raises:
+            TornData: a file is missing or damaged; it is named.
+        """
+        read = {name: self.array(unit_index, name).read().astype(np.int64) for name in ROW_ARRAYS}
+        return RowIds(**{name: torch.from_numpy(values) for name, values in read.items()})
+
+    def heldout_contexts(self) -> Tensor:
+        """Returns the token ids of the held-out contexts, int64 `[n, context_length]`, BOS included.
+
+        Raises:
+            TornData: a file is missing or damaged; it is named.
+        """
+        length = self.attributes.context_length
+        whole = [
+            torch.from_numpy(self.array(record.index, "context_token_ids").read().astype(np.int64))
+            for record in self.units
+            if record.split == "heldout"
+        ]
+        return torch.cat([torch.empty(0, length, dtype=torch.int64), *whole])
+
+
+def _why_not_open(root: Location) -> str:
+    attributes = read_attributes(root)
+    if attributes is None:
+        return f"`store` (={root}) must be a store; got no dataset.json there; do make one with `distsae produce --out`"
+    merge = StorePaths(root).merge
+    command = "distsae store merge" if merge.exists() else "distsae produce"
+    units = read_json(merge)["units"] if merge.exists() else len(unit_sizes(attributes))
+    done = len(committed_units(root, units))
+    return (
+        f"`store` (={root}) must be finished; got {done} of {units} units; do run the same `{command}` command again, "
+        "it continues"
+    )

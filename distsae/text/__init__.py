@@ -1,0 +1,1 @@
+"""Corpora of any source to documents, and documents to contexts of tokens."""

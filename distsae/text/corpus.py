@@ -1,0 +1,152 @@
+"""Text, one document at a time, from a local folder or a hub data set.
+
+Documents come in one fixed order (files by name, lines in order), so that a document's number is its identity:
+every process that reads a corpus sees the same document under the same number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distsae.errors import WrongInput, nearest
+from distsae.text.hub_corpus import open_hub_corpus
+from distsae.text.local_path import local_path
+from distsae.text.tables import table_documents
+from distsae.text.text_files import COMPRESSIONS, json_documents, text_document
+
+__all__ = ["SUFFIXES", "Corpus", "corpus_files", "documents", "open_corpus"]
+
+_JSON = tuple(f".jsonl{compression}" for compression in COMPRESSIONS)
+_TEXT = tuple(f".txt{compression}" for compression in COMPRESSIONS)
+_TABLES = (".parquet", ".arrow")
+SUFFIXES = (*_JSON, *_TEXT, *_TABLES)
+"""Kinds of local files that `documents` reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """A corpus that was found and not yet read.
+
+    Args:
+        documents: its texts, in order; they can be read once.
+        commit: of a Hugging Face data set, as far as known; None for local files.
+    """
+
+    documents: Iterator[str]
+    commit: str | None
+
+
+def open_corpus(
+    corpus: str,
+    *,
+    text_field: str = "text",
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
+    streaming: bool = True,
+) -> Corpus:
+    """Checks that there is something to read, and returns it unread.
+
+    Args:
+        corpus: a `.jsonl` (one object a line), `.txt` (one document a file), `.parquet` or `.arrow` file, the first two
+            also as `.gz` or `.zst`; a folder of them, of any kinds; a folder that `save_to_disk` of the `datasets`
+            library wrote; or the name of a Hugging Face data set.
+        text_field: the field or column that holds the text.
+        split: the split of a Hugging Face data set or of a saved `DatasetDict`; other local files have none.
+        subset: the configuration of a Hugging Face data set.
+        revision: branch, tag or commit of a Hugging Face data set; None for the newest.
+        streaming: whether a Hugging Face data set is read over the network instead of being downloaded first.
+
+    Raises:
+        WrongInput: nothing is there, a local path has a revision, or a record lacks the field (raised while reading).
+    """
+    path = local_path(corpus, "corpus")
+    if path is not None:
+        if revision is not None:
+            raise WrongInput(
+                f"`corpus_revision` (={revision}) must be of a Hugging Face data set; got the local `corpus` "
+                f"(={path}); do leave it out, or give the data set's name"
+            )
+        return Corpus(documents=_local_documents(corpus_files(path, split), text_field), commit=None)
+    texts, commit = open_hub_corpus(
+        corpus, text_field=text_field, split=split, subset=subset, revision=revision, streaming=streaming
+    )
+    return Corpus(documents=texts, commit=commit)
+
+
+def documents(
+    corpus: str,
+    *,
+    text_field: str = "text",
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
+    streaming: bool = True,
+) -> Iterator[str]:
+    """Returns an iterator over the documents that `open_corpus`, whose arguments and errors it has, finds."""
+    return open_corpus(
+        corpus, text_field=text_field, split=split, subset=subset, revision=revision, streaming=streaming
+    ).documents
+
+
+def corpus_files(path: Path, split: str = "train") -> tuple[Path, ...]:
+    """Returns the files of a local corpus in the order in which they are read.
+
+    Files come by name, folder by folder; of a folder that `save_to_disk` wrote, only the files that belong to the data
+    set (and to `split`, where there are several), because caches of the `datasets` library lie beside them.
+
+    Raises:
+        WrongInput: `path` holds no file of a known kind, or a saved data set without `split` or without its files.
+    """
+    files = tuple(_walk(path, split))
+    if not files:
+        raise WrongInput(
+            f"`corpus` (={path}) must be or hold files ending in {', '.join(SUFFIXES)}; got none; do point it at them"
+        )
+    return files
+
+
+def _walk(path: Path, split: str) -> Iterator[Path]:
+    if path.is_file():
+        if path.name.endswith(SUFFIXES):
+            yield path
+    elif (path / "dataset_dict.json").is_file():
+        splits = list(_described(path / "dataset_dict.json", "splits"))
+        if split not in splits:
+            raise WrongInput(
+                f"`split` (={split}) must be one of the splits that were saved in {path}, {', '.join(splits)}"
+                f"{nearest(split, splits)}; do set --split"
+            )
+        yield from _walk(path / split, split)
+    elif (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
+        for entry in _described(path / "state.json", "_data_files"):
+            if not (file := path / entry["filename"]).is_file():
+                raise WrongInput(f"`corpus` (={path}) must hold all files of the data set; {file.name} is missing")
+            yield file
+    elif path.is_dir():
+        for entry in sorted(path.iterdir()):
+            if not (entry.is_dir() and entry.is_symlink()):  # it could lead in a circle
+                yield from _walk(entry, split)
+
+
+def _described(file: Path, key: str) -> list[Any]:
+    try:
+        return list(json.loads(file.read_text(encoding="utf-8"))[key])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WrongInput(
+            f"`corpus` file {file} must be as save_to_disk wrote it; got {error!r}; do save it again"
+        ) from None
+
+
+def _local_documents(files: tuple[Path, ...], text_field: str) -> Iterator[str]:
+    for file in files:
+        if file.name.endswith(_TABLES):
+            yield from table_documents(file, text_field)
+        elif file.name.endswith(_JSON):
+            yield from json_documents(file, text_field)
+        else:
+            yield text_document(file)

@@ -1,0 +1,110 @@
+"""Documents of a Hugging Face data set, streamed or downloaded first, of one commit."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from distsae.errors import WrongInput
+from distsae.progress import is_main_process
+from distsae.text.text_field import text_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetBuilder, IterableDataset
+
+__all__ = ["open_hub_corpus"]
+
+
+def open_hub_corpus(
+    name: str, *, text_field: str, split: str, subset: str | None, revision: str | None, streaming: bool
+) -> tuple[Iterator[str], str | None]:
+    """Finds a data set and returns its documents, in order, and the commit that they are of.
+
+    Nothing is read before the first document is asked for. Without a network a data set that was downloaded before
+    is read from the cache of the `datasets` library.
+
+    Args:
+        name: of the data set.
+        text_field: the field that holds the text.
+        split: the split.
+        subset: the configuration; None for the only one, or the default one.
+        revision: branch, tag or commit; None for the newest.
+        streaming: whether to read over the network instead of downloading everything first.
+
+    Returns:
+        The documents, and the commit (None if the library does not tell).
+
+    Raises:
+        WrongInput: there is no such data set, split, subset or revision; of a data set that is downloaded, a missing
+            split may be noticed only with the first document.
+    """
+    from datasets import load_dataset_builder
+    from huggingface_hub.utils import logging as hub_logging
+
+    hub_logging.set_verbosity_error()  # without a network it reports every retry; the error below says it once
+    with _named_errors(name, split), _bars_for_people_only():
+        builder = load_dataset_builder(name, subset, revision=revision)
+        commit = builder.hash if re.fullmatch("[0-9a-f]{40}", str(builder.hash)) else None
+        stream = builder.as_streaming_dataset(split=split) if streaming else None
+    _check_revision(builder, name, revision)
+
+    def texts() -> Iterator[str]:
+        records: Dataset | IterableDataset = _downloaded(builder, name, split) if stream is None else stream
+        if records.features is not None and text_field in records.features:
+            records = records.select_columns([text_field])  # images and sounds beside it need not be decoded
+        for number, record in enumerate(records):
+            yield text_of(record, text_field, f"{name}, record {number}")
+
+    return texts(), commit
+
+
+def _downloaded(builder: DatasetBuilder, name: str, split: str) -> Dataset:
+    with _named_errors(name, split), _bars_for_people_only():
+        builder.download_and_prepare()
+        return builder.as_dataset(split=split)
+
+
+def _check_revision(builder: DatasetBuilder, name: str, revision: str | None) -> None:
+    """Refuses another revision than was asked for: the cache is searched by name only."""
+    from_cache = type(builder).__module__ == "datasets.packaged_modules.cache.cache"
+    if from_cache and revision not in (None, builder.hash):
+        raise WrongInput(
+            f"`corpus_revision` (={revision}) must be at hand or within reach; got no answer from the hub, and the "
+            f"cache holds {name} at {builder.hash}; do connect to the network, or ask for that"
+        )
+
+
+@contextlib.contextmanager
+def _named_errors(name: str, split: str) -> Iterator[None]:
+    from datasets.exceptions import DatasetsError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise WrongInput(
+            f"`corpus` (={name}) must be an existing path or a Hugging Face data set with the split {split!r}; got "
+            f"{type(error).__name__}: {reason[:500]}; do check the name, `split`, `subset`, `corpus_revision` and the "
+            "network"
+        ) from error
+
+
+@contextlib.contextmanager
+def _bars_for_people_only() -> Iterator[None]:
+    """Lets the libraries show their bars on a terminal of the main process and nowhere else."""
+    import datasets.utils
+    import huggingface_hub.utils
+
+    silenced = []
+    if not (sys.stderr.isatty() and is_main_process()):
+        silenced = [one for one in (datasets.utils, huggingface_hub.utils) if not one.are_progress_bars_disabled()]
+    for library in silenced:
+        library.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for library in silenced:
+            library.enable_progress_bars()

@@ -1,0 +1,86 @@
+"""Documents in a column of a table: Parquet files and Arrow files.
+
+Arrow files come in two formats, stream (what `datasets` writes) and file (what Feather is); both are read, and mapped
+into memory instead of being loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distsae.errors import WrongInput, nearest
+from distsae.text.text_field import no_text
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["table_documents"]
+
+_ROWS_AT_ONCE = 512
+
+
+def table_documents(file: Path, text_field: str) -> Iterator[str]:
+    """Yields the texts in the column `text_field` of a `.parquet` or `.arrow` file, a few hundred at a time.
+
+    Raises:
+        WrongInput: there is no such column of texts, a text is null, or the file is damaged; file and row are named.
+    """
+    from pyarrow import ArrowException
+
+    try:
+        number = 0
+        for column in (
+            _parquet_column(file, text_field) if file.suffix == ".parquet" else _arrow_column(file, text_field)
+        ):
+            for start in range(0, len(column), _ROWS_AT_ONCE):
+                for text in column.slice(start, _ROWS_AT_ONCE).to_pylist():
+                    if text is None:
+                        raise no_text(text_field, "null", f"{file}, row {number}")
+                    yield text
+                    number += 1
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines() or ["no reason given"]
+        raise WrongInput(
+            f"`corpus` file {file} must be a whole {file.suffix[1:]} file; got {reason[0]}; do write it again"
+        ) from None
+
+
+def _parquet_column(file: Path, text_field: str) -> Iterator[Any]:
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(file) as table:
+        _check_column(table.schema_arrow, text_field, file)
+        for batch in table.iter_batches(_ROWS_AT_ONCE, columns=[text_field]):
+            yield batch.column(0)
+
+
+def _arrow_column(file: Path, text_field: str) -> Iterator[Any]:
+    import pyarrow
+
+    with pyarrow.memory_map(str(file)) as content:
+        if content.read(6) == b"ARROW1":
+            table = pyarrow.ipc.open_file(content)
+            batches = (table.get_batch(index) for index in range(table.num_record_batches))
+        else:
+            content.seek(0)
+            batches = table = pyarrow.ipc.open_stream(content)
+        _check_column(table.schema, text_field, file)
+        for batch in batches:
+            yield batch.column(text_field)
+
+
+def _check_column(schema: pyarrow.Schema, text_field: str, file: Path) -> None:
+    if text_field not in schema.names:
+        raise no_text(text_field, f"the fields {schema.names}", str(file), nearest(text_field, schema.names))
+    if not _is_text(kind := schema.field(text_field).type):
+        raise no_text(text_field, f"a column of {kind}", str(file))
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

@@ -1,0 +1,96 @@
+"""Documents in plain files: JSON lines, or one text a file, compressed or not.
+
+The text is the same however a file was written: a byte order mark is no text, and every line ends in a newline
+character alone. A line of JSON ends nowhere else, whatever other characters Unicode calls line separators.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from distsae.errors import WrongInput
+from distsae.text.text_field import text_of
+
+__all__ = ["COMPRESSIONS", "json_documents", "text_document"]
+
+COMPRESSIONS = ("", ".gz", ".zst")
+"""Endings that may follow `.jsonl` and `.txt`."""
+
+_DAMAGE = (UnicodeDecodeError, EOFError, zlib.error, OSError)  # gzip.BadGzipFile and pyarrow's errors are OSErrors
+
+
+def text_document(file: Path) -> str:
+    """Returns the whole of `file` as one document.
+
+    Raises:
+        WrongInput: it is not UTF-8 text, damaged, or cannot be read.
+    """
+    try:
+        with _opened(file) as stream:
+            return stream.read()
+    except _DAMAGE as error:
+        raise _refused(file, error) from None
+
+
+def json_documents(file: Path, text_field: str) -> Iterator[str]:
+    """Yields the text of each line of `file`; blank lines are skipped, a line is held at a time.
+
+    Half of a surrogate pair, which JSON can spell and no text can hold, becomes U+FFFD.
+
+    Raises:
+        WrongInput: a line is not a JSON object with that field, or the file is not UTF-8 text, damaged, or cannot be
+            read; file and line are named.
+    """
+    number = 0
+    try:
+        with _opened(file) as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    record = _parsed(
+                        line, f"`corpus` file {file} must hold one JSON object a line; got at line {number}"
+                    )
+                    yield _whole(text_of(record, text_field, f"{file}, line {number}"))
+    except _DAMAGE as error:
+        raise _refused(file, error) from None
+
+
+def _opened(file: Path) -> io.TextIOWrapper:
+    if file.name.endswith(".gz"):
+        content = cast(IO[bytes], gzip.GzipFile(file))
+    elif file.name.endswith(".zst"):
+        import pyarrow
+
+        content = cast(IO[bytes], pyarrow.CompressedInputStream(pyarrow.OSFile(str(file)), "zstd"))
+    else:
+        content = file.open("rb")
+    return io.TextIOWrapper(content, encoding="utf-8-sig")
+
+
+def _parsed(line: str, what: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise WrongInput(f"{what}: {error}; do mend it") from None
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _refused(file: Path, error: Exception) -> WrongInput:
+    if isinstance(error, OSError) and error.errno is not None:  # of the system; damage has no number
+        return WrongInput(
+            f"`corpus` file {file} must be readable; got {os.strerror(error.errno)}; do check its disk and permissions"
+        )
+    return WrongInput(f"`corpus` file {file} must be UTF-8 text; got {error}; do convert it")

@@ -1,0 +1,1 @@
+"""The mathematics of one batch: its losses, its gradients, what its selections cost."""

@@ -1,0 +1,160 @@
+"""A training job: one run, or those of a sweep, set up and trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import ExitStack, closing
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from distsae.batches import BatchReader, StreamOrder
+from distsae.checkpoint import Ranks, Saver
+from distsae.errors import WrongInput
+from distsae.parallel import build_mesh
+from distsae.progress import say
+from distsae.store import Store
+from distsae.training.config import TrainConfig
+from distsae.training.folder.run_folder import RunFolder
+from distsae.training.folder.unit_release import UnitRelease
+from distsae.training.freezing.heldout_check import HeldoutCheck
+from distsae.training.guards.accelerator import check_processes, longest_wait, start_accelerator, wait_for
+from distsae.training.guards.agreement import require_agreement
+from distsae.training.guards.lost_rank import lost_ranks_named
+from distsae.training.guards.stopping import StopVote
+from distsae.training.guards.watchdog import Watchdog
+from distsae.training.initial_weights import sae_to_begin_from
+from distsae.training.job import Job
+from distsae.training.loop import step_together
+from distsae.training.metrics import TrainingClock, all_stopped
+from distsae.training.run import Run
+from distsae.training.sweep import members, naming
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["checked", "train"]
+
+_ROUNDING = 1e-12
+"""Variance of rows that are all the same, relative to their squared norm: sums in fp64 leave 1e-16 or so."""
+
+
+def train(config: TrainConfig) -> None:
+    """Trains one SAE, or those of a sweep, feature-parallel over the processes of the job; every process calls it.
+
+    Raises:
+        WrongInput: the configuration does not fit the store, the processes or the run folder; nothing was written.
+        Diverged: a score, loss or gradient was not finite; the step and the ranks are named. The other members of a
+            sweep were trained before.
+        CannotContinue: another process was lost.
+        CheckpointFailed: the last checkpoint could not be saved; the SAE was written.
+        SystemExit: with `STOPPED` after SIGTERM or SIGUSR1, behind a checkpoint.
+        KeyboardInterrupt: after Ctrl-C, behind a checkpoint.
+    """
+    check_processes(config.mesh)
+    store, configs = checked(config)
+    longest = longest_wait(config.hang_seconds, bounded=store.attributes.keep_units is not None)
+    with StopVote() as stop, Watchdog(config.hang_seconds) as watchdog:
+        with lost_ranks_named(lambda: watchdog.doing):
+            accelerator = start_accelerator(config, longest)
+        try:
+            with lost_ranks_named(lambda: watchdog.doing):
+                require_agreement(config, store.fingerprint)
+                _train(configs, store, accelerator, stop, watchdog, longest)
+        finally:
+            watchdog.rest("closing wandb")
+            accelerator.end_training()
+
+
+def checked(config: TrainConfig) -> tuple[Store, dict[str, TrainConfig]]:
+    """Checks everything that needs no other process, and nothing is written yet.
+
+    Returns:
+        The store; and each run by its name in a sweep, or the only one by an empty name, with its hook and steps.
+
+    Raises:
+        WrongInput: the configuration does not fit the store or the run folder, or `init` does not fit the run.
+    """
+    store = Store.open(config.store)
+    config = _resolved(config, store)
+    configs = members(config)
+    for name, member in configs.items():
+        with naming(name):
+            folder = RunFolder(member.out)
+            folder.check(member)
+            if member.init is not None and not folder.begun:  # afterwards it is not needed any more
+                assert member.hook is not None
+                sae_to_begin_from(member.init, store.d_in(member.hook), member.sae.d_sae)
+    return store, configs
+
+
+def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
+    """Fills in what the store decides: the hook if it has one only, and the steps of one epoch."""
+    hook = config.hook
+    if hook is None:
+        if len(store.attributes.hooks) > 1:
+            raise WrongInput(f"`hook` must be given; {store.path} holds {', '.join(store.attributes.hooks)}")
+        hook = store.attributes.hooks[0]
+    store.require_hook(hook)
+    statistics = store.statistics(hook)
+    if statistics.variance <= _ROUNDING * statistics.mean_norm**2:
+        raise WrongInput(
+            f"`hook` (={hook}) must have rows that differ; all of {store.path} are the same; choose another hook"
+        )
+    if config.evaluate_every is not None and not store.heldout_rows:
+        raise WrongInput(
+            f"`evaluate_every` (={config.evaluate_every}) must be left out: {store.path} has no held-out rows"
+        )
+    order = StreamOrder.of(store, config.batch_tokens, config.seed_of_order)
+    if config.sweep.given() and store.attributes.keep_units is not None:
+        raise WrongInput(
+            f"`sweep` must be left out with the bounded store {store.path}, which has one reader; train one run on it, "
+            "or produce a store that keeps all units"
+        )
+    config = dataclasses.replace(config, hook=hook, steps=config.steps or order.steps_per_epoch)
+    assert config.steps is not None
+    UnitRelease(store, order, config.steps, RunFolder(config.out).name)  # refuses what cannot be
+    return config
+
+
+def _train(
+    configs: dict[str, TrainConfig],
+    store: Store,
+    accelerator: Accelerator,
+    stop: StopVote,
+    watchdog: Watchdog,
+    longest: timedelta,
+) -> None:
+    shared = next(iter(configs.values()))  # members differ in nothing that reading depends on
+    assert shared.hook is not None
+    mesh = build_mesh(shared.mesh, accelerator.num_processes, accelerator.device.type)
+    stop.group = mesh.aside()
+    saving = mesh.aside()
+    wait_for(longest, [*mesh.groups(), stop.group])
+    wait_for(longest_wait(None, bounded=False), [saving])  # a slow disk is no fault; who waits for it is watched
+    with ExitStack() as stack:
+        reader = BatchReader(
+            store,
+            shared.hook,
+            shared.batch_tokens,
+            shared.seed_of_order,
+            mesh.data.rank,
+            mesh.data.size,
+            shared.normalise,
+        )
+        stack.callback(reader.close)  # else a thread that waits for rows would keep the process alive
+        heldout = HeldoutCheck(store, shared.hook, reader.normalisation)
+        saver = Saver(Ranks(mesh.device_mesh, saving), shared.checkpoint.asynchronous)
+        job = Job(store, reader, mesh, accelerator, heldout, saver, watchdog)
+        runs: list[Run] = []
+        for name, config in configs.items():
+            folder = stack.enter_context(closing(RunFolder(config.out)))
+            with naming(name), all_stopped(run.clock for run in runs):
+                run = Run(config, job, folder, TrainingClock(), name)
+            if run.nothing_left:
+                run.end()
+                say(f"{run.folder.path} is finished: nothing to do")
+            else:
+                runs.append(run)
+        stack.callback(saver.close)  # before other jobs are let into the folders
+        if runs:
+            step_together(runs, reader, accelerator, stop, watchdog)

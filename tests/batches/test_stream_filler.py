@@ -1,0 +1,82 @@
+"""One lane: its streams' rows in block after block, with few chunks open, and after a failure nothing more."""
+
+import numpy as np
+import pytest
+import torch
+
+from distsae.batches.batch_buffer import Block
+from distsae.batches.stream_filler import Lane
+from distsae.batches.stream_order import StreamOrder
+from distsae.errors import TornData
+from distsae.store.open_chunk import ChunkInMemory
+
+ROWS = [7, 30, 1, 2, 1, 64, 15, 3, 40, 9]
+
+
+class Source:
+    """Chunks whose rows say which they are: `1000 * chunk + row`."""
+
+    def __init__(self):
+        self.open, self.most, self.damaged = 0, 0, None
+
+    def __call__(self, visit):
+        if visit.chunk == self.damaged:
+            raise TornData(f"chunk {visit.chunk} is damaged")
+        self.open += 1
+        self.most = max(self.most, self.open)
+        rows = 1000 * visit.chunk + np.arange(visit.start, visit.stop, dtype=np.float32)
+        return ChunkInMemory(rows[:, None].view(np.uint8), visit.start, self._close)
+
+    def _close(self):
+        self.open -= 1
+
+
+@pytest.fixture
+def order():
+    return StreamOrder(ROWS, batch_tokens=16, seed=5, streams=8)
+
+
+@pytest.fixture
+def source():
+    return Source()
+
+
+@pytest.fixture
+def lane(order, source):
+    one = Lane(order, {1: 0, 4: 1, 6: 2}, source, most_open=4)
+    yield one
+    one.close()
+    assert source.open == 0
+
+
+def _expected(order, step):
+    parts = [part for stream in (1, 4, 6) for part in order.slices(step, stream)]
+    return [1000 * part.chunk + row for part in parts for row in range(part.start, part.stop)]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7])
+def test_blocks_one_after_the_other(order, source, lane, steps):
+    block = Block(steps, streams=3, rows_per_stream=2, d_in=1, dtype=torch.float32)
+    for begin in (0, 5, 4):
+        lane.begin(begin)
+        for first in range(begin, begin + 4 * order.steps_per_epoch, steps):
+            block.hold(first, first + steps)
+            lane.fill(block).result()
+            for step in range(first, first + steps):
+                assert block.batch(step)[:, 0].tolist() == _expected(order, step)
+    assert source.most == 4  # one more than there are streams
+
+
+def test_after_a_failure_nothing_is_filled_until_it_begins_anew(order, source, lane):
+    block = Block(order.steps_per_epoch, streams=3, rows_per_stream=2, d_in=1, dtype=torch.float32)
+    source.damaged = order.slices(1, 4)[0].chunk
+    lane.begin(0)
+    for first in (0, order.steps_per_epoch):
+        block.hold(first, first + order.steps_per_epoch)
+        with pytest.raises(TornData, match=f"chunk {source.damaged} is damaged"):
+            lane.fill(block).result()
+    source.damaged = None
+    lane.begin(0)
+    block.hold(0, order.steps_per_epoch)
+    lane.fill(block).result()
+    assert block.batch(1)[:, 0].tolist() == _expected(order, 1)

@@ -1,0 +1,90 @@
+"""Every process that came from this one is found and ended, orphans included, and no other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from distsae.launching.process_tree import Brood, adopting
+from tests.end_to_end.supervising import gone
+
+FAMILY = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def _family() -> tuple[subprocess.Popen[str], psutil.Process]:
+    """A process and its child, which is in a session of its own."""
+    parent = subprocess.Popen([sys.executable, "-c", FAMILY], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    return parent, psutil.Process(int(parent.stdout.readline()))
+
+
+@pytest.fixture
+def older():
+    """A process of somebody else's."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_children_and_grandchildren_are_ended_and_older_ones_are_not(older):
+    brood = Brood()
+    parent, grandchild = _family()
+    assert [process.pid for process in brood.children()] == [parent.pid]
+    assert [process.pid for process in brood.all()] == [parent.pid, grandchild.pid]
+    brood.kill()
+    assert parent.wait() == -signal.SIGKILL
+    brood.end()
+    assert gone([grandchild])  # an orphan now, which somebody else buries
+    assert brood.all() == []
+    assert older.poll() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to an ancestor")
+def test_orphans_are_found_and_ended(older):
+    brood = Brood()
+    with adopting():
+        parent, grandchild = _family()
+        parent.kill()
+        parent.wait()
+        assert [process.pid for process in brood.all()] == [grandchild.pid]
+        brood.end()
+    assert not grandchild.is_running()
+    assert older.poll() is None
+
+
+def test_who_ends_when_asked_is_not_killed(tmp_path):
+    script = (
+        "import pathlib, signal, sys, time\n"
+        f"path = pathlib.Path({str(tmp_path / 'said')!r})\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (path.write_text('bye'), sys.exit()))\n"
+        "print(flush=True)\n"
+        "while True: time.sleep(0.1)\n"  # a `pause` that begins just after the signal would not end
+    )
+    brood = Brood()
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    brood.end(patience=60)
+    assert (tmp_path / "said").read_text() == "bye"
+
+
+def test_who_does_not_end_when_asked_is_killed():
+    script = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(flush=True)\nsignal.pause()\n"
+    brood = Brood()
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    brood.end(patience=0.1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)

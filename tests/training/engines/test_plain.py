@@ -1,0 +1,101 @@
+"""Adam on a shard: the same as torch's on dense parameters, decoder rows on the unit sphere."""
+
+import pytest
+import torch
+
+from distsae.allocation import MutualSelector
+from distsae.parallel import MeshConfig, build_mesh
+from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training.engines import plain as plain_engine
+from tests.training.dense_step import ALPHA, K_AUX
+from tests.training.samples import (
+    D_IN,
+    D_SAE,
+    K,
+    activations,
+    dense_gradients,
+    mean_and_variance,
+    moved_shard_on,
+    shard_on,
+)
+
+MESH = build_mesh(MeshConfig(), 1, "cpu")
+
+
+def _gradients(shard, step):
+    """A step's gradients, the auxiliary loss's included."""
+    selectors = [MutualSelector(K), MutualSelector(K_AUX, torch.arange(D_SAE) % 3 == 0)]
+    return training_step(shard, activations(step), MESH, D_SAE, selectors, *mean_and_variance(), ALPHA).gradients
+
+
+def _expected(shard, gradients):
+    """The gradients as matrices, the decoder's projected."""
+    dense = dense_gradients(gradients, shard, MESH)
+    rows = shard.W_dec.detach()
+    dense["W_dec"] -= (dense["W_dec"] * rows).sum(1, keepdim=True) * rows
+    return dense, torch.cat([gradient.flatten() for gradient in dense.values()]).norm().item()
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 1000])
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
+def test_equals_torch_with_projection_clipping_and_renormalisation(monkeypatch, rows, clip_norm):
+    """However many rows at a time."""
+    monkeypatch.setattr(plain_engine, "_BLOCK_BYTES", {"cpu": rows * D_IN * 8})
+    shard = moved_shard_on(MESH)
+    engine = PlainEngine(shard, MESH, OptimizerConfig(beta1=0.8, beta2=0.95, eps=1e-6, clip_norm=clip_norm))
+    copies = {name: parameter.detach().clone().requires_grad_() for name, parameter in shard.named_parameters()}
+    adam = torch.optim.Adam(copies.values(), lr=0.0, betas=(0.8, 0.95), eps=1e-6)
+    clipped = 0
+    for step in range(5):
+        gradients = _gradients(shard, step)
+        dense, norm = _expected(shard, gradients)
+        scale = min(1.0, (clip_norm or torch.inf) / norm)
+        clipped += scale < 1
+        for name, copy in copies.items():
+            copy.grad = scale * dense[name]
+        adam.param_groups[0]["lr"] = 0.01 * (step + 1)
+        adam.step()
+        with torch.no_grad():
+            copies["W_dec"] /= copies["W_dec"].norm(dim=1, keepdim=True)
+        assert engine.update(gradients, 0.01 * (step + 1)) == pytest.approx(norm, rel=1e-12)
+        for name, copy in copies.items():
+            torch.testing.assert_close(getattr(shard, name), copy, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(shard.W_dec.norm(dim=1), torch.ones(64, dtype=torch.float64))
+    assert clipped == (0 if clip_norm is None else 5)
+
+
+def test_no_gradient_moves_nothing():
+    shard = moved_shard_on(MESH)
+    with torch.no_grad():
+        shard.b_enc.fill_(-100.0)
+    perfect = shard.b_dec.detach().expand(96, D_IN).clone()
+    mean, variance = mean_and_variance()
+    outcome = training_step(shard, perfect, MESH, D_SAE, [MutualSelector(K)], mean, variance, ALPHA)
+    before = [parameter.detach().clone() for parameter in shard.parameters()]
+    assert PlainEngine(shard, MESH, OptimizerConfig(clip_norm=1.0)).update(outcome.gradients, 0.1) == 0
+    for parameter, then in zip(shard.parameters(), before, strict=True):
+        torch.testing.assert_close(parameter.detach(), then)
+
+
+def test_state_is_live_and_complete():
+    shard = shard_on(MESH)
+    engine = PlainEngine(shard, MESH, OptimizerConfig())
+    names = ("W_enc", "W_dec", "b_enc", "b_dec")
+    assert set(engine.state()) == {
+        f"adam.{part}.{name}" for part in ("step", "exp_avg", "exp_avg_sq") for name in names
+    }
+    other = shard_on(MESH)
+    resumed = PlainEngine(other, MESH, OptimizerConfig())
+    for step in range(3):
+        engine.update(_gradients(shard, step), 0.01)
+    with torch.no_grad():
+        for mine, theirs in zip(other.parameters(), shard.parameters(), strict=True):
+            mine.copy_(theirs)
+    live = resumed.state()
+    for name, tensor in engine.state().items():
+        assert tensor.any(), name
+        live[name].copy_(tensor)
+    resumed.restore(live)
+    assert engine.update(_gradients(shard, 9), 0.01) == resumed.update(_gradients(other, 9), 0.01)
+    for mine, theirs in zip(other.parameters(), shard.parameters(), strict=True):
+        assert torch.equal(mine, theirs)

@@ -1,0 +1,77 @@
+import pytest
+
+from distsae.batches import StreamOrder
+from distsae.errors import WrongInput
+from distsae.store import Store, begin_store, reading, seal_store, units_to_seal, windows
+from distsae.training.folder.unit_release import UnitRelease
+from tests.store.synthetic import attributes, write_store, write_unit
+
+ATTRS = attributes(contexts=200, keep_units=4)
+BATCH = 64
+
+
+@pytest.fixture
+def store(tmp_path):
+    begin_store(tmp_path, ATTRS)
+    for unit in units_to_seal(ATTRS):
+        write_unit(tmp_path, ATTRS, unit)
+    seal_store(tmp_path, ATTRS)
+    return Store.open(tmp_path)
+
+
+def _release(store, steps=None, run="runs/a"):
+    order = StreamOrder.of(store, BATCH, 0)
+    return UnitRelease(store, order, steps or order.steps_per_epoch, run), order
+
+
+def test_units_are_released_behind_checkpoints(store):
+    units, order = _release(store)
+    units.begin(0)
+    second = next(step for step in range(order.steps) if order.window(step) == 1)
+    assert [done for done in range(1, order.steps + 1) if units.due(done)] == [
+        step for step in range(1, order.steps) if order.window(step) > order.window(step - 1)
+    ]
+    units.saved(second - 1)
+    assert reading(store.path).released == 0
+    units.saved(second)
+    assert reading(store.path).released == windows(ATTRS)[1].start
+    units.saved(order.steps)  # the end of a run may look at its last window again
+    assert reading(store.path).released == windows(ATTRS)[-1].start
+    units.finished()
+    assert reading(store.path).released == windows(ATTRS)[-1].stop
+
+
+def test_a_run_that_ends_early_may_go_on(store):
+    units, order = _release(store, steps=2)
+    assert order.window(2) == 0
+    units.begin(0)
+    units.saved(2)
+    units.finished()
+    assert reading(store.path).released == 0
+
+
+def test_going_back(store, capsys):
+    units, order = _release(store)
+    units.begin(order.steps - 1)
+    units.saved(order.steps - 1)
+    units.begin(0)
+    assert reading(store.path).released == 0
+    assert "produces them again" in capsys.readouterr().err
+
+
+def test_refused_before_anything_is_read(store):
+    with pytest.raises(WrongInput, match=r"`steps` \(=1000\) must not exceed \d+, what the bounded store"):
+        _release(store, steps=1000)
+    _release(store)[0].begin(0)
+    with pytest.raises(WrongInput, match="must have one reader"):
+        _release(store, run="runs/b")
+
+
+def test_a_store_that_keeps_everything_is_let_alone(tmp_path):
+    store = write_store(tmp_path, attributes(contexts=200))
+    units, order = _release(store, steps=1000)
+    units.begin(0)
+    assert not any(units.due(done) for done in range(1, order.steps_per_epoch + 1))
+    units.saved(1000)
+    units.finished()
+    assert not (tmp_path / "reading.json").exists()

@@ -1,0 +1,105 @@
+"""L0 and FVU by the training rule and by thresholds, against the plain statements on dense scores, on every mesh."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from distsae.allocation import QuotaCredit, feature_choice, mutual_choice, token_choice
+from distsae.losses import FiringStatistics
+from distsae.parallel import MeshConfig, build_mesh
+from distsae.training import SizeConfig, TrainConfig
+from distsae.training.freezing.gap import FrozenGap, frozen_gap
+from distsae.training.phases import Phases
+from tests.distributed.processes import run_on_mesh
+from tests.training.samples import D_SAE, RULES, K, activations, moved_shard_on
+
+BATCH = 128
+ROWS = torch.cat([activations(step) for step in range(4)])[:320]  # two batches and a half
+
+
+def _measure(mesh, rule):
+    """The gap, and the quotas per token of this rank's features."""
+    config = TrainConfig(
+        store="s", out="o", sae=SizeConfig(d_sae=D_SAE, k=K), batch_tokens=BATCH, allocation=rule, steps=9
+    )
+    features = mesh.features(D_SAE)
+    phases = Phases(config, 9, mesh, torch.device("cpu"))
+    phases.prepare(0, FiringStatistics(len(features), 1000, 1000))
+    phases.prepare(1, FiringStatistics(len(features), 1000, 1000))
+    before = {name: tensor.clone() for name, tensor in phases.state().items()}
+    threshold = _thresholds()[features.start : features.stop] if rule != "token_choice" else None
+    gap = frozen_gap(moved_shard_on(mesh), config, phases, threshold, ROWS, mesh)
+    for name, tensor in phases.state().items():
+        assert torch.equal(tensor, before[name])  # the run's own credit is not spent
+    return gap, phases.credit.quota_per_token if phases.credit is not None else None
+
+
+def _thresholds():
+    thresholds = torch.linspace(0.5, 1.5, D_SAE)
+    thresholds[7], thresholds[8] = torch.inf, -1.0  # never fires; fires if positive
+    return thresholds
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_equals_the_plain_statements_on_every_mesh(rule):
+    alone = build_mesh(MeshConfig(), 1, "cpu")
+    shard, (gap, quotas) = moved_shard_on(alone), _measure(alone, rule)
+    with torch.no_grad():
+        scores = ((ROWS - shard.b_dec) @ shard.W_enc.t() + shard.b_enc).relu()
+        credit, training = QuotaCredit(quotas, K) if quotas is not None else None, []
+        for block in scores.split(BATCH):
+            found = {
+                "token_choice": lambda x: token_choice(x, K),
+                "mutual_choice": lambda x: mutual_choice(x, K * len(x)),
+                "feature_choice": lambda x: feature_choice(x, credit.pay(len(x))),
+            }[rule](block)
+            training.append(block * (found.dense(len(block), D_SAE) > 0))
+        by_rule = {"l0_training": torch.cat(training)}
+        by_rule["l0"] = by_rule["l0_training"] if rule == "token_choice" else scores * (scores > _thresholds())
+        expected = {"rows": 320}
+        energy = (ROWS - ROWS.mean(0)).square().sum()
+        for name, acts in by_rule.items():
+            error = (acts @ shard.W_dec + shard.b_dec - ROWS).square().sum()
+            expected[name], expected[name.replace("l0", "fvu")] = int((acts > 0).sum()) / 320, (error / energy).item()
+    assert dataclasses.asdict(gap) == pytest.approx(expected, rel=1e-6)
+    assert 1 < gap.l0 < D_SAE / 2
+    for shape in ((1, 2), (2, 1), (2, 2), (1, 3)):
+        for other, _ in run_on_mesh(_measure, shape, rule):
+            assert dataclasses.asdict(other) == pytest.approx(expected, rel=1e-6), shape
+
+
+def _measure_few(mesh, rule, rows):
+    config = TrainConfig(store="s", out="o", sae=SizeConfig(d_sae=D_SAE, k=K), batch_tokens=BATCH, allocation=rule)
+    features = mesh.features(D_SAE)
+    phases = Phases(config, 9, mesh, torch.device("cpu"))
+    phases.prepare(0, FiringStatistics(len(features), 1000, 1000))
+    threshold = _thresholds()[features.start : features.stop] if rule != "token_choice" else None
+    return frozen_gap(moved_shard_on(mesh), config, phases, threshold, ROWS[:rows], mesh)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_fewer_rows_than_data_ranks_or_none(rows, rule):
+    (alone,) = run_on_mesh(_measure_few, (1, 1), rule, rows)
+    assert alone.rows == rows
+    assert (alone.l0 is None) == (rows == 0)
+    assert (alone.fvu is None) == (rows <= 1)
+    json.dumps(dataclasses.asdict(alone), allow_nan=False)
+    assert ("no held-out rows" in alone.sentence()) == (rows == 0)
+    assert ("FVU unknown" in alone.sentence()) == (rows == 1)
+    for shape in ((2, 2), (4, 1)):
+        for gap in run_on_mesh(_measure_few, shape, rule, rows):
+            for name, number in dataclasses.asdict(alone).items():
+                other = getattr(gap, name)
+                assert other is None if number is None else other == pytest.approx(number, rel=1e-6), (shape, name)
+
+
+def test_the_sentence():
+    gap = FrozenGap(16384, 31.99, 32.0, 0.06021, 0.06)
+    assert gap.sentence() == (
+        "frozen rule on 16,384 held-out rows: L0 31.99 (training rule 32.00), FVU 0.0602 (0.0600)"
+    )

@@ -1,0 +1,72 @@
+"""What is said of ranks that differ; tests/distributed/test_agreement.py has real ones."""
+
+import dataclasses
+
+from distsae.training import TrainConfig
+from distsae.training.guards import agreement
+from distsae.training.guards.agreement import differences, named_ranks, require_agreement
+
+HOSTS = ["a", "a", "b", "b", "b", "c"]
+
+
+def test_ranks_and_hosts_in_words():
+    assert named_ranks([0], HOSTS) == "rank 0 (host a)"
+    assert named_ranks([1, 2], HOSTS) == "ranks 1, 2 (hosts a, b)"
+    assert named_ranks([0, 2, 3, 4, 5], HOSTS) == "ranks 0, 2 to 5 (hosts a, b, c)"
+    many = [f"h{rank}" for rank in range(100)]
+    assert named_ranks(list(range(100)), many) == "ranks 0 to 99 (hosts h0, h1, h2, h3, h4, h5, h6, h7 and 92 more)"
+
+
+def test_a_key_that_some_ranks_do_not_have():
+    facts = [{"config:a": "1"}, {"config:a": "1", "config:b": "2"}]
+    assert differences(["x", "y"], facts) == (
+        "`b` must be the same on every process; got nothing on rank 0 (host x), 2 on rank 1 (host y); "
+        "start every process with the same arguments and the same config file"
+    )
+    assert differences(["x", "y"], [facts[0], facts[0]]) == ""
+
+
+def test_many_differences_are_one_sentence():
+    first = {f"config:k{number}": "1" for number in range(6)} | {"code:version of torch": "2.9"}
+    found = differences(["x", "y"], [first, dict.fromkeys(first, "2")])
+    assert found.count("must be the same") == 4
+    assert "; so must `k3`, `k4`, `k5`; start every process" in found
+    assert found.endswith("install the same versions on every machine")
+
+
+def test_every_key_of_the_config_counts_but_where_the_store_lies():
+    config = TrainConfig(store="here", out="run")
+    facts = agreement._facts(config, "f")
+    keys = {field.name for field in dataclasses.fields(config)} - {"store"}
+    assert {key.removeprefix("config:").split(".")[0] for key in facts if key.startswith("config:")} == keys
+    assert facts == agreement._facts(dataclasses.replace(config, store="there"), "f")
+    assert facts != agreement._facts(config, "g")
+    assert [key for key in facts if not key.startswith("config:")] == [
+        "code:version of distsae",
+        "code:source files of distsae",
+        "code:version of torch",
+        "code:version of accelerate",
+        "store:fingerprint",
+    ]
+
+
+def test_the_digest_is_of_names_and_contents(tmp_path, monkeypatch):
+    monkeypatch.setattr(agreement, "_SOURCES", tmp_path)
+    (tmp_path / "a.py").write_text("x")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.py").write_text("y")
+    before = agreement._digest()
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "a.pyc").write_text("built here")
+    assert agreement._digest() == before
+    (tmp_path / "sub" / "b.py").rename(tmp_path / "sub" / "c.py")
+    moved = agreement._digest()
+    (tmp_path / "sub" / "c.py").write_text("z")
+    assert len({before, moved, agreement._digest()}) == 3
+
+
+def test_one_process_agrees_with_itself(monkeypatch):
+    asked = []
+    monkeypatch.setattr(agreement, "_facts", lambda *facts: asked.append(facts))
+    require_agreement(TrainConfig(store="s", out="o"), "f")
+    assert asked == []

@@ -1,0 +1,90 @@
+"""Micro-batches: cut from the streams, and together one step."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from distsae.allocation import MutualSelector
+from distsae.errors import WrongInput
+from distsae.parallel import MeshConfig, build_mesh
+from distsae.training import train, training_step
+from distsae.training.step.accumulation import joined, micro_batches
+from tests.training.dense_step import ALPHA, K_AUX
+from tests.training.sample_runs import config_of, metrics
+from tests.training.samples import (
+    D_SAE,
+    TOKENS,
+    K,
+    activations,
+    dense_gradients,
+    mean_and_variance,
+    moved_shard_on,
+    selector_on,
+)
+
+MESH = build_mesh(MeshConfig(), 1, "cpu")
+STREAMS = 8
+
+
+def test_parts_hold_the_same_rows_however_the_streams_are_spread():
+    x = torch.arange(96.0)[:, None].expand(96, 2)
+    whole = micro_batches(x, 8, 3)
+    assert [part.shape[0] for part in whole] == [32, 32, 32]
+    assert torch.equal(torch.cat(whole).sort(0).values, x)
+    halves = [micro_batches(part, 4, 3) for part in x.chunk(2)]
+    for number in range(3):
+        assert torch.equal(torch.cat([half[number] for half in halves]), whole[number])
+    assert micro_batches(x, 8, 1)[0] is x
+
+
+def _outcome(shard, x, share=1.0):
+    selectors = [selector_on(MESH, "mutual_choice"), MutualSelector(K_AUX, torch.arange(D_SAE) % 3 == 0)]
+    observers = [selector_on(MESH, "token_choice")]
+    return training_step(shard, x, MESH, D_SAE, selectors, *mean_and_variance(), ALPHA, observers, share)
+
+
+def test_a_step_of_micro_batches_is_their_average():
+    shard, x = moved_shard_on(MESH), activations(0)
+    parts = micro_batches(x, STREAMS, 3)
+    alone = [_outcome(shard, part) for part in parts]
+    together = joined([_outcome(shard, part, 1 / 3) for part in parts])
+    assert together.loss == pytest.approx(sum(outcome.loss for outcome in alone) / 3)
+    assert together.aux_loss == pytest.approx(sum(outcome.aux_loss for outcome in alone) / 3)
+    assert together.squared_error == pytest.approx(sum(outcome.squared_error for outcome in alone))
+    assert together.energy == pytest.approx(_outcome(shard, x).energy)
+    assert len(together.matches) == sum(len(outcome.matches) for outcome in alone) == K * TOKENS
+    assert len(together.observed[0]) == K * TOKENS
+    assert int(together.matches.token.max()) >= 2 * TOKENS // 3
+    gradients = [dense_gradients(outcome.gradients, shard, MESH) for outcome in alone]
+    for name, found in dense_gradients(together.gradients, shard, MESH).items():
+        torch.testing.assert_close(found, sum(gradient[name] for gradient in gradients) / 3, rtol=1e-10, atol=1e-14)
+
+
+def test_one_part_is_the_whole():
+    outcome = _outcome(moved_shard_on(MESH), activations(0))
+    assert joined([outcome]) is outcome
+
+
+def test_token_choice_does_not_care_how_a_batch_is_cut(tiny_store, tmp_path):
+    """Each token is selected for on its own, so a run is the same but for the order of sums."""
+    whole = config_of(tiny_store, tmp_path / "whole", allocation="token_choice", aux="none")
+    train(whole)
+    train(dataclasses.replace(whole, out=str(tmp_path / "parts"), accumulation=4))
+    for line, other in zip(metrics(tmp_path / "whole"), metrics(tmp_path / "parts"), strict=True):
+        assert other["l0"] == line["l0"] == 4
+        for name in ("loss", "fvu", "grad_norm"):
+            assert other[name] == pytest.approx(line[name], rel=1e-3)
+
+
+@pytest.mark.parametrize("method", [{}, {"finetune_fc_from": 0.5}], ids=["MC", "MC, FC"])
+def test_every_part_spends_its_budget(method, tiny_store, tmp_path):
+    train(config_of(tiny_store, tmp_path / "run", accumulation=2, **method))
+    lines = metrics(tmp_path / "run")
+    assert all(line["l0"] == 4 and line["shortfall"] == 0 for line in lines)
+    assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+
+
+def test_parts_must_cut_every_stream(tiny_store, tmp_path):
+    with pytest.raises(WrongInput, match=r"`accumulation` \(=3\) must be at least 1 and, times 64, divide"):
+        config_of(tiny_store, tmp_path / "run", accumulation=3)
