@@ -26,7 +26,7 @@ class DistsaeError(Exception):
 class WrongInput(DistsaeError):
     """The user asked for something that cannot be done: exit code 2.
 
-    The text follows "`name` (=value) must ...; got ...; do ...".
+    The text follows "`name` (=value) must ...; got ...; use ...".
     """
 
     of_all_ranks = True

@@ -35,7 +35,10 @@ class Progress:
     """
 
     def __init__(self, total: int | None, label: str, unit: str, done: int = 0, every: float = 10.0) -> None:
-        self.total, self.label, self.unit, self.every = total, label, unit, every
+        self.total = total
+        self.label = label
+        self.unit = unit
+        self.every = every
         self._done = self._first = done
         self._values: dict[str, float | str] = {}
         self._speaks = is_main_process()

@@ -15,7 +15,7 @@ from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
 from distsae.allocation.scores import Scores
 from distsae.allocation.segments import largest_per_segment
-from distsae.allocation.selector import Place, refuse_non_finite
+from distsae.allocation.selector import Placement, refuse_non_finite
 
 __all__ = ["FeatureSelector"]
 
@@ -47,7 +47,7 @@ class FeatureSelector:
         self._quotas = torch.zeros(d_sae_local, dtype=torch.long)
         self._bounds = torch.zeros(d_sae_local)
 
-    def state(self) -> dict[str, float | None]:
+    def forecast(self) -> dict[str, float | None]:
         """Returns what the last batches let it expect of the next; the same on all ranks that select together.
 
         The features' lower bounds are not: they are of one data rank's tokens. They save this rank's time alone, and
@@ -55,18 +55,20 @@ class FeatureSelector:
         """
         return {"room": self._exchange.room}
 
-    def restore(self, state: Mapping[str, float | None]) -> None:
+    def restore_forecast(self, forecast: Mapping[str, float | None]) -> None:
         """Expects what a selector of this rule did, on whatever mesh; it saves effort and changes no selection."""
-        self._exchange.room = int(state.get("room") or 0)
+        self._exchange.room = int(forecast.get("room") or 0)
 
     def grant(self, quotas: Tensor) -> None:
         """Sets the whole matches of each local feature in the next global batch, int64 `[d_sae_local]`."""
         self._quotas = quotas
         self._bounds, self.cuts = self._bounds.to(quotas.device), self.cuts.to(quotas.device)
 
-    def begin(self, place: Place, tokens: int) -> None:
+    def start(self, placement: Placement, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""
-        self._place, self._tokens, self._bad = place, tokens, 0
+        self._placement = placement
+        self._tokens = tokens
+        self._bad = 0
         self._picked: list[Matches] = []
 
     def offer(self, first_feature: int, scores: Scores) -> None:
@@ -88,25 +90,27 @@ class FeatureSelector:
         keep = largest_per_segment(feature, score, quotas)
         self._picked.append(Matches(token[keep], feature[keep] + first_feature, score[keep]))
 
-    def settle(self) -> Matches:
+    def resolve(self) -> Matches:
         """Settles each feature's cut over the data ranks and returns this rank's matches."""
-        place = self._place
+        placement = self._placement
         token = torch.cat([matches.token for matches in self._picked])
         feature = torch.cat([matches.feature for matches in self._picked])
         score = torch.cat([matches.score for matches in self._picked])
         self._bound_next(feature, score.float())
         every_feature, every_score = feature, score
-        if place.data.size > 1:
+        if placement.data.size > 1:
             body = torch.cat([feature.int(), score.float().view(torch.int32)])
-            bodies = self._exchange.gather(place.data, body)
+            bodies = self._exchange.gather(placement.data, body)
             halves = [part.chunk(2) for part in bodies]
             features, scores = [half[0].long() for half in halves], [half[1].view(torch.float32) for half in halves]
-            picked, mine = pick_of_all(features, scores, self._quotas, place.data.rank)
-            token, feature, score = token[mine], feature[mine], score[mine]
+            picked, mine = pick_of_all(features, scores, self._quotas, placement.data.rank)
+            token = token[mine]
+            feature = feature[mine]
+            score = score[mine]
             every_feature, every_score = torch.cat(features)[picked], torch.cat(scores)[picked]
         self.cuts = _least(every_feature, every_score.float(), self.cuts)
-        granted = self._quotas.sum() if place.data.rank == 0 else self._quotas.new_zeros(())
-        counts = place.world.stack(torch.stack([granted.new_tensor(self._bad), granted - score.numel()]))
+        granted = self._quotas.sum() if placement.data.rank == 0 else self._quotas.new_zeros(())
+        counts = placement.world.stack(torch.stack([granted.new_tensor(self._bad), granted - score.numel()]))
         refuse_non_finite(counts[:, 0])
         self.shortfall = int(counts[:, 1].sum())
         return Matches(token, feature, score)

@@ -24,7 +24,7 @@ from distsae.allocation.order_statistic import (
     nth_largest_in,
 )
 from distsae.allocation.scores import Scores
-from distsae.allocation.selector import Place, refuse_non_finite
+from distsae.allocation.selector import Placement, refuse_non_finite
 from distsae.collective import Collective, Solo
 
 __all__ = ["MutualSelector"]
@@ -50,18 +50,18 @@ class MutualSelector:
         self.shortfall = self.second_passes = 0
         self._forecast = CutForecast()
 
-    def state(self) -> dict[str, float | None]:
+    def forecast(self) -> dict[str, float | None]:
         """Returns what the last batches let it expect of the next; the same on all ranks that select together."""
         return {"cut": self._forecast.cut}
 
-    def restore(self, state: Mapping[str, float | None]) -> None:
+    def restore_forecast(self, forecast: Mapping[str, float | None]) -> None:
         """Expects what a selector of this rule did, on whatever mesh; it saves effort and changes no selection."""
-        self._forecast.learn(state.get("cut"))
+        self._forecast.learn(forecast.get("cut"))
 
-    def begin(self, place: Place, tokens: int) -> None:
+    def start(self, placement: Placement, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""
-        self._place, self._tokens = place, tokens
-        self._budget = round(self.k * (tokens * place.data.size))
+        self._placement, self._tokens = placement, tokens
+        self._budget = round(self.k * (tokens * placement.data.size))
         self._lower = self._forecast.lower
         self._scores: list[Tensor] = []
         self._keys: list[Tensor] = []  # local feature * tokens + local token: ascending as chunks come
@@ -86,9 +86,9 @@ class MutualSelector:
         if self._held > 2 * self._budget:
             self._trim()
 
-    def settle(self) -> Matches | None:
+    def resolve(self) -> Matches | None:
         """Finds the exact global cut and returns this rank's matches, or None if the bound was too high."""
-        world, budget = self._place.world, self._budget
+        world, budget = self._placement.world, self._budget
         scores, keys = self._candidates()
         bits = scores.float().view(torch.int32).long()
         interval = self._forecast.interval()
@@ -113,7 +113,9 @@ class MutualSelector:
             else:
                 found = nth_largest(bits, budget, world, 0, ALL_BITS)
             keep = self._within(bits, keys, found, world)
-            scores, keys, self.cut = scores.masked_select(keep), keys.masked_select(keep), score_of(found.value)
+            scores = scores.masked_select(keep)
+            keys = keys.masked_select(keep)
+            self.cut = score_of(found.value)
         elif held == budget > 0:
             least = int(bits.min()) if bits.numel() else ALL_BITS
             self.cut = score_of(-int(world.max(torch.tensor([-least], device=self._device))))
@@ -136,7 +138,9 @@ class MutualSelector:
         keep = self._within(bits, keys, nth_largest(bits, self._budget, Solo(), 0, ALL_BITS), Solo())
         scores, keys = scores.masked_select(keep), keys.masked_select(keep)
         self._lower = max(self._lower, float(scores.float().min()))
-        self._scores, self._keys, self._held = [scores], [keys], scores.numel()
+        self._scores = [scores]
+        self._keys = [keys]
+        self._held = scores.numel()
 
     def _within(self, bits: Tensor, keys: Tensor, found: OrderStatistic, group: Collective) -> Tensor:
         """Marks the candidates above the cut, and of those at it the group's earliest by (token, feature)."""
@@ -144,9 +148,9 @@ class MutualSelector:
         at_cut = (bits == found.value).nonzero().squeeze(1)
         if found.equal > found.room:
             feature = keys[at_cut] // self._tokens
-            token = keys[at_cut] - feature * self._tokens + self._place.first_token
-            order = token * self._place.d_sae + feature + self._place.first_feature
-            pairs = self._tokens * self._place.data.size * self._place.d_sae
+            token = keys[at_cut] - feature * self._tokens + self._placement.first_token
+            order = token * self._placement.d_sae + feature + self._placement.first_feature
+            pairs = self._tokens * self._placement.data.size * self._placement.d_sae
             tied = Bin(0, pairs, found.room, found.equal)
             at_cut = at_cut[pairs - 1 - order >= nth_largest_in(tied, pairs - 1 - order, group).value]
         keep[at_cut] = True

@@ -80,7 +80,10 @@ class QuotaCredit:
         Returns:
             The lower one, and what `budget` has left when all claims of at least the upper one are paid.
         """
-        low, high, step = 0, 1, 1  # as in nearly all batches
+        # as in nearly all batches
+        low = 0
+        high = 1
+        step = 1
         at_low, at_high = self._count((low, high), tokens)
         while at_low < budget:
             if low < -_MATCH:
@@ -88,7 +91,9 @@ class QuotaCredit:
             low, high, at_high, step = low - step, low, at_low, 2 * step
             (at_low,) = self._count((low,), tokens)
         while at_high > budget:
-            low, high, step = high, high + step, 2 * step
+            low = high
+            high = high + step
+            step = 2 * step
             (at_high,) = self._count((high,), tokens)
         while high - low > 1:
             middle = (low + high) // 2

@@ -1,12 +1,12 @@
 """Selection from a stream of encoder chunks, on any mesh: what the three selectors have in common.
 
-The encoder offers its scores a few features at a time; a selector keeps what may still be selected and settles with
-the other ranks at the end. The matrix of tokens x features never exists.
+The encoder offers its scores a few features at a time; a selector keeps what may still be selected, and finds its
+matches together with the other ranks at the end. The matrix of tokens x features never exists.
 
-    selector.begin(place, tokens)
+    selector.start(placement, tokens)
     for first_feature, scores in shard.encode_chunks(x):
         selector.offer(first_feature, scores)
-    matches = selector.settle()          # None: the lower bound was too high, offer everything again
+    matches = selector.resolve()          # None: the lower bound was too high, offer everything again
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from distsae.allocation.scores import ExactScores, Scores
 from distsae.collective import Collective, Solo
 from distsae.errors import NonFiniteScores
 
-__all__ = ["Chunks", "Place", "Selector", "refuse_non_finite", "select"]
+__all__ = ["Chunks", "Placement", "Selector", "refuse_non_finite", "select"]
 
 Chunks = Callable[[], Iterable[tuple[int, Scores | Tensor]]]
 """Gives a batch's blocks of scores, from its first feature on; a tensor is taken as exact pre-activations."""
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where this rank's scores lie in the global batch's matrix of tokens x features.
 
     Args:
@@ -50,15 +50,15 @@ class Place:
     d_sae: int
 
     @staticmethod
-    def solo(d_sae: int) -> Place:
+    def solo(d_sae: int) -> Placement:
         """Returns the place of a single process."""
-        return Place(Solo(), Solo(), Solo(), 0, 0, d_sae)
+        return Placement(Solo(), Solo(), Solo(), 0, 0, d_sae)
 
 
 class Selector(Protocol):
     """One allocation rule, applied to a stream of score chunks."""
 
-    def begin(self, place: Place, tokens: int) -> None:
+    def start(self, placement: Placement, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""
         ...
 
@@ -69,7 +69,7 @@ class Selector(Protocol):
         """
         ...
 
-    def settle(self) -> Matches | None:
+    def resolve(self) -> Matches | None:
         """Returns this rank's matches, by feature then token in local indices; None asks for the chunks again.
 
         Collective: every rank calls it, and every rank gets None or none does.
@@ -80,7 +80,7 @@ class Selector(Protocol):
         ...
 
 
-def select(selectors: Sequence[Selector], chunks: Chunks, place: Place, tokens: int) -> list[Matches]:
+def select(selectors: Sequence[Selector], chunks: Chunks, placement: Placement, tokens: int) -> list[Matches]:
     """Runs `selectors` over one pass of `chunks()`, again if a lower bound proves too high.
 
     Returns:
@@ -88,14 +88,14 @@ def select(selectors: Sequence[Selector], chunks: Chunks, place: Place, tokens: 
     """
     while True:
         for selector in selectors:
-            selector.begin(place, tokens)
+            selector.start(placement, tokens)
         for first_feature, block in chunks():
             scores = ExactScores(block) if isinstance(block, Tensor) else block
             for selector in selectors:
                 selector.offer(first_feature, scores)
-        settled = [selector.settle() for selector in selectors]
-        found = [matches for matches in settled if matches is not None]
-        if len(found) == len(settled):
+        resolved = [selector.resolve() for selector in selectors]
+        found = [matches for matches in resolved if matches is not None]
+        if len(found) == len(resolved):
             return found
 
 
@@ -103,7 +103,7 @@ def refuse_non_finite(counts: Tensor) -> None:
     """Raises if any rank counted scores that are not finite.
 
     Args:
-        counts: one count a rank of `place.world`, in rank order, int64 `[ranks]`; the same on all ranks.
+        counts: one count a rank of `placement.world`, in rank order, int64 `[ranks]`; the same on all ranks.
     """
     if bool((counts > 0).any()):
         rank = int(torch.argmax((counts > 0).long()))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distsae.allocation.matches import Matches
 from distsae.allocation.scores import Scores
-from distsae.allocation.selector import Place, refuse_non_finite
+from distsae.allocation.selector import Placement, refuse_non_finite
 
 __all__ = ["ThresholdSelector"]
 
@@ -26,9 +26,11 @@ class ThresholdSelector:
     def __init__(self, threshold: Tensor) -> None:
         self._threshold = threshold.clamp(min=0)[:, None]
 
-    def begin(self, place: Place, tokens: int) -> None:
+    def start(self, placement: Placement, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""
-        self._place, self._tokens, self._bad = place, tokens, 0
+        self._placement = placement
+        self._tokens = tokens
+        self._bad = 0
         self._found: list[Matches] = []
 
     def offer(self, first_feature: int, scores: Scores) -> None:
@@ -38,12 +40,14 @@ class ThresholdSelector:
         flat, score = scores.above(threshold)
         feature = flat // max(self._tokens, 1)
         fires = score > threshold.squeeze(1)[feature]  # a threshold is exclusive
-        flat, feature, score = flat[fires], feature[fires], score[fires]
+        flat = flat[fires]
+        feature = feature[fires]
+        score = score[fires]
         self._found.append(Matches(flat - feature * self._tokens, feature + first_feature, score))
 
-    def settle(self) -> Matches:
+    def resolve(self) -> Matches:
         """Returns this rank's matches; one number a rank is exchanged, for the scores that are not finite."""
-        refuse_non_finite(self._place.world.stack(torch.tensor(self._bad, device=self._threshold.device)))
+        refuse_non_finite(self._placement.world.stack(torch.tensor(self._bad, device=self._threshold.device)))
         return Matches(
             torch.cat([matches.token for matches in self._found]),
             torch.cat([matches.feature for matches in self._found]),

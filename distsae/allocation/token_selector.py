@@ -15,7 +15,7 @@ from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
 from distsae.allocation.scores import Scores
 from distsae.allocation.segments import largest_per_segment, ranked
-from distsae.allocation.selector import Place, refuse_non_finite
+from distsae.allocation.selector import Placement, refuse_non_finite
 
 __all__ = ["TokenSelector"]
 
@@ -35,17 +35,19 @@ class TokenSelector:
         self.shortfall = 0
         self._exchange = CandidateExchange()
 
-    def state(self) -> dict[str, float | None]:
+    def forecast(self) -> dict[str, float | None]:
         """Returns what the last batches let it expect of the next; the same on all ranks that select together."""
         return {"room": self._exchange.room}
 
-    def restore(self, state: Mapping[str, float | None]) -> None:
+    def restore_forecast(self, forecast: Mapping[str, float | None]) -> None:
         """Expects what a selector of this rule did, on whatever mesh; it saves effort and changes no selection."""
-        self._exchange.room = int(state.get("room") or 0)
+        self._exchange.room = int(forecast.get("room") or 0)
 
-    def begin(self, place: Place, tokens: int) -> None:
+    def start(self, placement: Placement, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""
-        self._place, self._tokens, self._bad = place, tokens, 0
+        self._placement = placement
+        self._tokens = tokens
+        self._bad = 0
         self._lower: Tensor | None = None  # [tokens]
         self._token: list[Tensor] = []
         self._feature: list[Tensor] = []
@@ -66,26 +68,32 @@ class TokenSelector:
         if self._held > 2 * self.k * self._tokens:
             self._trim()
 
-    def settle(self) -> Matches:
+    def resolve(self) -> Matches:
         """Settles each token's cut over the feature ranks and returns this rank's matches."""
-        place = self._place
+        placement = self._placement
         self._trim()
-        token, feature, score = self._token[0], self._feature[0], self._score[0]
-        if place.feature.size > 1:
+        token = self._token[0]
+        feature = self._feature[0]
+        score = self._score[0]
+        if placement.feature.size > 1:
             order, rank = ranked(token, score, self._tokens)
             single = score.float()
             order = order[single[order] >= self._global_bound(token[order], rank, single[order])[token[order]]]
-            token, feature, score = token[order], feature[order], score[order]
+            token = token[order]
+            feature = feature[order]
+            score = score[order]
             counts = torch.bincount(token, minlength=self._tokens)
             body = torch.cat([counts.int(), score.float().view(torch.int32)])
-            bodies = self._exchange.gather(place.feature, body)
+            bodies = self._exchange.gather(placement.feature, body)
             tokens = [self._all_tokens(score.device).repeat_interleave(part[: self._tokens].long()) for part in bodies]
             scores = [part[self._tokens :].view(torch.float32) for part in bodies]
-            _, mine = pick_of_all(tokens, scores, self._quotas(score.device), place.feature.rank)
-            token, feature, score = token[mine], feature[mine], score[mine]
-        counts = place.world.stack(torch.tensor([self._bad, score.numel()], device=score.device))
+            _, mine = pick_of_all(tokens, scores, self._quotas(score.device), placement.feature.rank)
+            token = token[mine]
+            feature = feature[mine]
+            score = score[mine]
+        counts = placement.world.stack(torch.tensor([self._bad, score.numel()], device=score.device))
         refuse_non_finite(counts[:, 0])
-        self.shortfall = self.k * self._tokens * place.data.size - int(counts[:, 1].sum())
+        self.shortfall = self.k * self._tokens * placement.data.size - int(counts[:, 1].sum())
         return Matches(token, feature, score).by_feature()
 
     def _global_bound(self, token: Tensor, rank: Tensor, score: Tensor) -> Tensor:
@@ -100,7 +108,7 @@ class TokenSelector:
             rank: its rank among this rank's candidates of the token, `0 <= rank < k`.
             score: its score, fp32.
         """
-        group = self._place.feature
+        group = self._placement.feature
         largest = score.new_zeros(self._tokens, self.k)
         largest[token, rank] = score
         fair_share = largest[:, -(-self.k // group.size) - 1]
@@ -109,9 +117,13 @@ class TokenSelector:
 
     def _trim(self) -> None:
         """Drops what this rank alone shows to be outside a token's `k` largest; exact with ties."""
-        token, feature, score = torch.cat(self._token), torch.cat(self._feature), torch.cat(self._score)
+        token = torch.cat(self._token)
+        feature = torch.cat(self._feature)
+        score = torch.cat(self._score)
         keep = largest_per_segment(token, score, self._quotas(score.device))
-        self._token, self._feature, self._score = [token[keep]], [feature[keep]], [score[keep]]
+        self._token = [token[keep]]
+        self._feature = [feature[keep]]
+        self._score = [score[keep]]
         self._held = keep.numel()
         score = self._score[0].float()
         lower = score.new_zeros(self._tokens) if self._lower is None else self._lower

@@ -21,7 +21,9 @@ __all__ = ["ZipfFit", "fit_zipf"]
 
 _POINTS = 256
 _FEWEST = 8
-_OFFSETS, _FINER_OFFSETS, _REFINEMENTS = 48, 9, 4
+_OFFSETS = 48
+_FINER_OFFSETS = 9
+_REFINEMENTS = 4
 _GENTLE_WIDTH = 0.1  # nats: where soft L1 turns from square to linear
 _LEAST_WIDTH = 0.02  # a few times the width of a bin of density
 _REWEIGHTINGS = 8

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from distsae.store.buffers import page_aligned
 
-__all__ = ["Block"]
+__all__ = ["BatchBuffer"]
 
 
-class Block:
+class BatchBuffer:
     """Room for `steps` batches of the rows of some streams.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from distsae.batches.stream_order import Visit
-from distsae.batches.unit_waiter import Arrivals
+from distsae.batches.unit_waiter import UnitWaiter
 from distsae.store import Store
 from distsae.store.buffers import page_aligned
 from distsae.store.open_chunk import ChunkFile, ChunkInMemory, OpenChunk
@@ -32,8 +32,10 @@ class ChunkOpener:
     """
 
     def __init__(self, store: Store, hook: str) -> None:
-        self._arrivals = Arrivals(store)
-        self._store, self._hook, self._chunks = store, hook, store.chunks("train")
+        self._arrivals = UnitWaiter(store)
+        self._store = store
+        self._hook = hook
+        self._chunks = store.chunks("train")
         self._checked: set[int] = set()
         self._buffers: list[np.ndarray] = []
         self._scratch: list[np.ndarray] = []

@@ -32,7 +32,7 @@ class OpenAhead:
         self._ahead: deque[tuple[Visit, Future[OpenChunk]]] = deque()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="open")
 
-    def begin(self, visits: Iterator[Visit]) -> None:
+    def follow(self, visits: Iterator[Visit]) -> None:
         """Goes on with other visits; what was opened ahead is closed, what was taken must have been released."""
         dropped = [future for _, future in self._ahead]
         wait([future for future in dropped if not future.cancel()])
@@ -63,13 +63,13 @@ class OpenAhead:
         self._unused += 1
         self._go_on()
 
-    def settle(self) -> None:
+    def wait_until_ahead(self) -> None:
         """Waits until as much is open as may be; whoever measures wants no reads of others beside his."""
         wait([future for _, future in self._ahead])
 
     def close(self) -> None:
         """Closes what was opened ahead, and ends the thread after what it is opening."""
-        self.begin(iter(()))
+        self.follow(iter(()))
         self._thread.shutdown()
 
     def _go_on(self) -> None:

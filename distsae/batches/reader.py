@@ -82,11 +82,11 @@ class BatchReader:
         self._ahead = (step + 1, self._thread.submit(self._read, step + 1)) if more else None
         return rows
 
-    def settle(self) -> None:
+    def wait_until_ahead(self) -> None:
         """Waits until the next batch is ready and as much is read ahead as there is memory for."""
         if self._ahead is not None:
             wait([self._ahead[1]])
-        self._rows.settle()
+        self._rows.wait_until_ahead()
 
     def close(self) -> None:
         """Stops reading ahead."""

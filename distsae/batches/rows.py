@@ -8,9 +8,9 @@ from concurrent.futures import Future, wait
 
 from torch import Tensor
 
-from distsae.batches.batch_buffer import Block
+from distsae.batches.batch_buffer import BatchBuffer
 from distsae.batches.chunk_opener import ChunkOpener
-from distsae.batches.stream_filler import Lane
+from distsae.batches.stream_filler import StreamFiller
 from distsae.batches.stream_order import StreamOrder
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.store import Store
@@ -21,7 +21,7 @@ __all__ = ["RowReader"]
 _BLOCKS = 2
 """The block in use and the one that is being filled."""
 
-_LANES = 2
+_FILLERS = 2
 """Each has a thread that fills blocks and one that opens and checks files ahead of it."""
 
 _PIECE_BYTES = 2**19
@@ -53,26 +53,28 @@ class RowReader:
         self.batch_rows = len(streams) * order.rows_per_stream
         piece = order.rows_per_stream * d_in * dtype.itemsize
         self._steps = min(-(-_PIECE_BYTES // piece), order.steps_per_epoch, _MOST_STEPS)
-        self._blocks = [Block(self._steps, len(streams), order.rows_per_stream, d_in, dtype) for _ in range(_BLOCKS)]
+        self._blocks = [
+            BatchBuffer(self._steps, len(streams), order.rows_per_stream, d_in, dtype) for _ in range(_BLOCKS)
+        ]
         self._opener = ChunkOpener(store, hook)
-        self._lanes, self._most_open = [], 0
-        lanes = min(_LANES, len(streams))
-        for first in range(lanes):
-            mine = {streams[place]: place for place in range(first, len(streams), lanes)}
-            roomy = _ROOMY_BYTES // store.buffer_bytes(hook) // lanes
+        self._fillers, self._most_open = [], 0
+        fillers = min(_FILLERS, len(streams))
+        for first in range(fillers):
+            mine = {streams[place]: place for place in range(first, len(streams), fillers)}
+            roomy = _ROOMY_BYTES // store.buffer_bytes(hook) // fillers
             most = min(max(roomy, len(mine) + max(len(mine) // 4, 1)), 2 * len(mine))
-            self._lanes.append(Lane(order, mine, self._opener.open, most))
+            self._fillers.append(StreamFiller(order, mine, self._opener.open, most))
             self._most_open += most
-        self._current: Block | None = None
+        self._current: BatchBuffer | None = None
         self._given_up, self._lock = False, threading.Lock()
-        self._filling: deque[tuple[Block, list[Future[None]]]] = deque()
+        self._filling: deque[tuple[BatchBuffer, list[Future[None]]]] = deque()
         self._next, self._size = 0, 0  # first batch of the block that will be filled next, and its number of batches
 
     @property
     def memory_bytes(self) -> int:
         """Most memory that reading takes."""
         return sum(block.nbytes for block in self._blocks) + self._opener.memory_bytes(
-            len(self._lanes), self._most_open
+            len(self._fillers), self._most_open
         )
 
     def read(self, step: int) -> Tensor:
@@ -100,11 +102,11 @@ class RowReader:
         assert self._current is not None
         return self._current.batch(step)
 
-    def settle(self) -> None:
+    def wait_until_ahead(self) -> None:
         """Waits until as much is read ahead as there is memory for."""
         wait([future for _, filling in self._filling for future in filling])
-        for lane in self._lanes:
-            lane.settle()
+        for filler in self._fillers:
+            filler.wait_until_ahead()
 
     def give_up(self) -> None:
         """Ends all waiting for units that producers have not committed yet: until `begin_anew`, `read` fails."""
@@ -121,8 +123,8 @@ class RowReader:
     def close(self) -> None:
         """Stops reading ahead."""
         self.give_up()
-        for lane in self._lanes:
-            lane.close()
+        for filler in self._fillers:
+            filler.close()
 
     def _turn(self) -> None:
         """Goes on to the next block; the one in use is filled anew."""
@@ -141,19 +143,19 @@ class RowReader:
         self._opener.give_up()  # what was ahead may be units that nobody makes before we have read on
         wait([future for _, filling in self._filling for future in filling if not future.cancel()])
         self._filling.clear()
-        for lane in self._lanes:
-            lane.drop()
+        for filler in self._fillers:
+            filler.drop()
         with self._lock:
             if self._given_up:
                 raise CannotContinue(f"batch {step} was waited for when the reader gave up")
             self._opener.go_on()
         self._next, self._size = step, size
-        for lane in self._lanes:
-            lane.begin(step)
+        for filler in self._fillers:
+            filler.seek(step)
         for block in self._blocks:
             self._fill(block)
 
-    def _fill(self, block: Block) -> None:
+    def _fill(self, block: BatchBuffer) -> None:
         """Begins to fill a block, unless all batches there are have been begun."""
         first, window = self._next, self._order.window
         if first == self._order.steps:
@@ -162,5 +164,5 @@ class RowReader:
         while last < first + self._size and window(last) == window(first):  # the next window may not be there yet
             last += 1
         block.hold(first, last)
-        self._filling.append((block, [lane.fill(block) for lane in self._lanes]))
+        self._filling.append((block, [filler.fill(block) for filler in self._fillers]))
         self._next = last

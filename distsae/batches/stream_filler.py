@@ -6,13 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from distsae.batches.batch_buffer import Block
+from distsae.batches.batch_buffer import BatchBuffer
 from distsae.batches.open_ahead import OpenAhead
 from distsae.batches.stream_order import StreamOrder, Visit
 from distsae.errors import DistsaeError
 from distsae.store.open_chunk import OpenChunk
 
-__all__ = ["Lane"]
+__all__ = ["StreamFiller"]
 
 
 @dataclass(eq=False)
@@ -24,7 +24,7 @@ class _Held:
     stop: int
 
 
-class Lane:
+class StreamFiller:
     """One thread reads what some streams give to one block after the other; another one opens chunks ahead of it.
 
     Everything is done in the order of need, so no more chunks need be open than there are streams, and one.
@@ -49,21 +49,21 @@ class Lane:
         self._failed: Exception | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fill")
 
-    def begin(self, step: int) -> None:
+    def seek(self, step: int) -> None:
         """Makes `step` the first batch of the next block; no block may be being filled."""
         self.drop()
-        self._ahead.begin(self._order.visits(step, list(self._places)))
+        self._ahead.follow(self._order.visits(step, list(self._places)))
 
-    def fill(self, block: Block) -> Future[None]:
+    def fill(self, block: BatchBuffer) -> Future[None]:
         """Begins to fill our part of the next block.
 
         The result raises `TornData` if a file is missing or damaged, and so do those of all later blocks.
         """
         return self._thread.submit(self._fill, block)
 
-    def settle(self) -> None:
+    def wait_until_ahead(self) -> None:
         """Waits until as many chunks are open as may be; no block may be being filled."""
-        self._ahead.settle()
+        self._ahead.wait_until_ahead()
 
     def close(self) -> None:
         """Ends the threads, after what they are at, and closes all chunks."""
@@ -71,7 +71,7 @@ class Lane:
         self.drop()
         self._ahead.close()
 
-    def _fill(self, block: Block) -> None:
+    def _fill(self, block: BatchBuffer) -> None:
         if self._failed is not None:
             raise self._failed
         filled = dict.fromkeys(self._places, 0)
@@ -86,7 +86,7 @@ class Lane:
             self._failed = error
             raise
 
-    def _read(self, stream: int, block: Block, filled: dict[int, int]) -> None:
+    def _read(self, stream: int, block: BatchBuffer, filled: dict[int, int]) -> None:
         """Reads on in what a stream holds, to the end of the block or of the visit."""
         held, begin = self._held[stream], filled[stream]
         end = min(begin + held.stop - held.done, block.rows)
@@ -97,7 +97,7 @@ class Lane:
 
     def drop(self) -> None:
         """Lets go of what is open, before the lane begins elsewhere or ends."""
-        self._ahead.begin(iter(()))
+        self._ahead.follow(iter(()))
         for held in self._held.values():
             self._ahead.release(held.chunk)
         self._held.clear()

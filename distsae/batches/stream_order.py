@@ -68,7 +68,9 @@ class StreamOrder:
     ) -> None:
         if batch_tokens <= 0 or batch_tokens % streams:
             raise WrongInput(f"`batch_tokens` (={batch_tokens}) must be a positive multiple of {streams}")
-        self.batch_tokens, self.streams, self.rows_per_stream = batch_tokens, streams, batch_tokens // streams
+        self.batch_tokens = batch_tokens
+        self.streams = streams
+        self.rows_per_stream = batch_tokens // streams
         self._chunk_rows, self._seed = np.asarray(chunk_rows, dtype=np.int64), seed
         self._passes = [np.arange(len(chunk_rows))] if windows is None else [np.asarray(w) for w in windows]
         rows = [int(self._chunk_rows[chunks].sum()) for chunks in self._passes]
@@ -129,7 +131,9 @@ class StreamOrder:
             found.sort(key=lambda visit: visit[:3])
             for at, stream, _, part in found:
                 yield Visit(at, stream, part.start, part.stop, part.chunk)
-            epoch, step_of_epoch, step = epoch + 1, 0, first + steps
+            epoch = epoch + 1
+            step_of_epoch = 0
+            step = first + steps
 
     def _place(self, step: int) -> tuple[int, int]:
         """Returns the epoch or window that a step is in, and how many steps of it come before."""

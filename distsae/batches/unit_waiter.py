@@ -10,13 +10,13 @@ from distsae.errors import CannotContinue, TornData
 from distsae.progress import say
 from distsae.store import Store, reading
 
-__all__ = ["Arrivals"]
+__all__ = ["UnitWaiter"]
 
 _POLL, _POLL_OBJECTS = 0.3, 3.0  # seconds between looks
 _SILENCE, _REMIND = 10.0, 60.0  # seconds until it is said that somebody waits, and until it is said again
 
 
-class Arrivals:
+class UnitWaiter:
     """Units of `store`, as they come; all units of a store that is not bounded are there."""
 
     def __init__(self, store: Store) -> None:

@@ -7,36 +7,38 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FileRecord", "compare", "compare_size", "record_of"]
+__all__ = ["FileDigest", "compare", "compare_size", "digest_of"]
 
 _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class FileRecord:
+class FileDigest:
     """What a file must be: its size in bytes and its SHA-256 in hex."""
 
     bytes: int
     sha256: str
 
 
-def record_of(path: Path, on_read: Callable[[int], None] = lambda size: None) -> FileRecord:
+def digest_of(path: Path, on_read: Callable[[int], None] = lambda size: None) -> FileDigest:
     """Reads the whole file and returns what it is.
 
     Args:
         path: the file.
         on_read: called after each block with its bytes; what it raises ends the reading.
     """
-    digest, size, block = hashlib.sha256(), 0, memoryview(bytearray(_BLOCK_BYTES))
+    digest = hashlib.sha256()
+    size = 0
+    block = memoryview(bytearray(_BLOCK_BYTES))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(block):
             digest.update(block[:count])
             size += count
             on_read(count)
-    return FileRecord(size, digest.hexdigest())
+    return FileDigest(size, digest.hexdigest())
 
 
-def compare_size(path: Path, expected: FileRecord) -> str:
+def compare_size(path: Path, expected: FileDigest) -> str:
     """Says whether the file is missing or has another size than `expected`, naming it; an empty string if neither."""
     if not path.is_file():
         return f"{path} is missing"
@@ -45,7 +47,7 @@ def compare_size(path: Path, expected: FileRecord) -> str:
     return ""
 
 
-def compare(path: Path, expected: FileRecord, on_read: Callable[[int], None] = lambda size: None) -> str:
+def compare(path: Path, expected: FileDigest, on_read: Callable[[int], None] = lambda size: None) -> str:
     """Reads the whole file and says in what it differs from `expected`, naming it; an empty string if in nothing.
 
     Args:
@@ -55,6 +57,6 @@ def compare(path: Path, expected: FileRecord, on_read: Callable[[int], None] = l
     """
     if problem := compare_size(path, expected):
         return problem
-    if record_of(path, on_read).sha256 != expected.sha256:
+    if digest_of(path, on_read).sha256 != expected.sha256:
         return f"{path} is damaged: its SHA-256 is not the one in its manifest"
     return ""

@@ -189,7 +189,9 @@ def _leftover(path: Path) -> Leftover | None:
 
 def _measure(path: Path) -> tuple[list[str], int, float]:
     """Returns the files under a path, or itself, by their names from there; their bytes; and the newest time of all."""
-    names, size, changed = [], 0, 0.0
+    names = []
+    size = 0
+    changed = 0.0
     inside = [Path(folder, name) for folder, _, files in os.walk(path) for name in files]
     for file in [path, *inside]:
         try:

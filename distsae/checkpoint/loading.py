@@ -65,13 +65,13 @@ def _needed(path: Path, manifest: Manifest, wanted: Mapping[str, TensorFacts]) -
         if record is None:
             raise WrongInput(
                 f"tensor `{name}` must be in the checkpoint {path}; got one with {len(manifest.tensors)} other tensors"
-                f"{nearest(name, manifest.tensors)}; do resume with the config that wrote it"
+                f"{nearest(name, manifest.tensors)}; resume with the config that wrote it"
             )
         for what, saved, asked in (("dtype", record.dtype, view.dtype), ("shape", record.shape, view.shape)):
             if saved != asked:
                 raise WrongInput(
                     f"tensor `{name}` must have the {what} it was saved with in {path}, {_words(saved)}; got "
-                    f"{_words(asked)}; do resume with the config that wrote it"
+                    f"{_words(asked)}; resume with the config that wrote it"
                 )
         files.update(file for file, _, _, _ in _overlaps(record, view.rows))
     return files

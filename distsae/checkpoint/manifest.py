@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distsae.checkpoint.file_digest import FileRecord
+from distsae.checkpoint.file_digest import FileDigest
 from distsae.checkpoint.state import JSON
 from distsae.durable import write_new
 from distsae.errors import TornData, WrongInput
@@ -57,7 +57,7 @@ class Manifest:
     """A checkpoint's table of contents."""
 
     step: int
-    files: dict[str, FileRecord]
+    files: dict[str, FileDigest]
     tensors: dict[str, TensorRecord]
     facts: dict[str, JSON]
 
@@ -90,7 +90,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise WrongInput(
             f"`checkpoint` (={folder}) must be a checkpoint's folder; got a path that is none; "
-            f"do name one such as RUN/checkpoints/step-00001000"
+            f"name one such as RUN/checkpoints/step-00001000"
         )
     for name in (_NAME, _GUARD):
         if not (folder / name).is_file():
@@ -118,7 +118,7 @@ def _guard(content: bytes) -> bytes:
 def _parse(fields: dict[str, Any]) -> Manifest:
     return Manifest(
         step=fields["step"],
-        files={name: FileRecord(**record) for name, record in fields["files"].items()},
+        files={name: FileDigest(**record) for name, record in fields["files"].items()},
         tensors={
             name: TensorRecord(
                 dtype=record["dtype"],

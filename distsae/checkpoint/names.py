@@ -19,7 +19,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-__all__ = ["LATEST", "checkpoints", "set_aside", "settle", "step_name", "step_of", "temporary_name"]
+__all__ = ["LATEST", "checkpoints", "clean_up", "set_aside", "step_name", "step_of", "temporary_name"]
 
 LATEST = "latest"
 
@@ -60,7 +60,7 @@ def set_aside(path: Path, word: str) -> Path:
     return path.rename(path.with_name(f".{word}-{path.name}-{uuid.uuid4().hex}"))
 
 
-def settle(folder: Path) -> None:
+def clean_up(folder: Path) -> None:
     """Removes what a process that died left half-done, and gives a checkpoint it was replacing its name back.
 
     To be called by one process, when no other one saves or prunes.

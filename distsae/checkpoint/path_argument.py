@@ -11,13 +11,13 @@ from distsae.checkpoint.manifest import OWN_FILES
 from distsae.checkpoint.names import checkpoints, step_of
 from distsae.errors import TornData, WrongInput
 
-__all__ = ["Place", "choose_step", "choose_whole", "find"]
+__all__ = ["CheckpointPath", "choose_step", "choose_whole", "find"]
 
 _SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Place:
+class CheckpointPath:
     """What a path means.
 
     Args:
@@ -29,7 +29,7 @@ class Place:
     checkpoint: Path | None
 
 
-def find(text: str) -> Place:
+def find(text: str) -> CheckpointPath:
     """Finds what a path names: a run, its folder of checkpoints, or one checkpoint.
 
     Raises:
@@ -40,25 +40,25 @@ def find(text: str) -> Place:
     if not path.is_dir():
         raise WrongInput(
             f"`run` (={path}) must be the folder of a run or of a checkpoint; got "
-            f"{'a file' if path.exists() else 'nothing there'}; do name one, such as runs/mc"
+            f"{'a file' if path.exists() else 'nothing there'}; name one, such as runs/mc"
         )
     if step_of(path) is not None or (path / OWN_FILES[0]).is_file():
-        return Place(path.parent, path)
+        return CheckpointPath(path.parent, path)
     run = (path / "config.yaml").is_file()
     for folder in (path / "checkpoints", path):
         listing = look(folder)
         if listing.entries or listing.leftovers or listing.latest is not None:
-            return Place(folder, None)
+            return CheckpointPath(folder, None)
     if run or path.name == "checkpoints" or (path / "checkpoints").is_dir():
         raise _nothing_saved(path)
     if members := _members(path):
         raise WrongInput(
             f"`run` (={path}) must be one run; got the folder of a sweep, with {_words(members)}; "
-            f"do name one of them, such as {path / members[0]}"
+            f"name one of them, such as {path / members[0]}"
         )
     raise WrongInput(
         f"`run` (={path}) must be the folder of a run or of a checkpoint; got a folder that is neither; "
-        "do name the `out` of distsae train"
+        "name the `out` of distsae train"
     )
 
 

@@ -40,7 +40,12 @@ class Ranks:
     def __init__(self, mesh: DeviceMesh | None, group: dist.ProcessGroup | None = None) -> None:
         self._group = group
         if mesh is None:
-            self.rank, self.size, self.data, self.feature, self.datas, self.features = 0, 1, 0, 0, 1, 1
+            self.rank = 0
+            self.size = 1
+            self.data = 0
+            self.feature = 0
+            self.datas = 1
+            self.features = 1
             return
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         assert mesh.size() == self.size, f"a mesh of {mesh.size()} ranks in a world of {self.size}"

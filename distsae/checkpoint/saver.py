@@ -68,7 +68,7 @@ class Saver:
             going, self._going = self._going, None
             going.result()
 
-    def settle(self) -> None:
+    def wait_and_free(self) -> None:
         """Waits, and gives the memory of the copies back; the next save takes it anew."""
         try:
             self.wait()
@@ -78,7 +78,7 @@ class Saver:
     def close(self) -> None:
         """Waits, and ends the thread."""
         try:
-            self.settle()
+            self.wait_and_free()
         finally:
             self._thread.shutdown()
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from torch.distributed.device_mesh import DeviceMesh
 
 from distsae.checkpoint.failures import CheckpointFailed
-from distsae.checkpoint.file_digest import FileRecord
+from distsae.checkpoint.file_digest import FileDigest
 from distsae.checkpoint.manifest import Manifest, TensorRecord, write_manifest
-from distsae.checkpoint.names import LATEST, set_aside, settle, step_name, temporary_name
+from distsae.checkpoint.names import LATEST, clean_up, set_aside, step_name, temporary_name
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.snapshot import Snapshot
 from distsae.checkpoint.state import DTYPES, JSON, Value
@@ -73,7 +73,7 @@ def save_snapshot(folder: Path, step: int, snapshot: Snapshot, facts: Mapping[st
     needed = _bytes(plan)
     try:
         ranks.only_first(lambda: _open_attempt(temporary, needed))
-        files: dict[str, FileRecord] = {}
+        files: dict[str, FileDigest] = {}
         for written in ranks.together(lambda: _write_own(temporary, snapshot)):
             files |= written
         manifest = Manifest(step, dict(sorted(files.items())), plan, dict(facts))
@@ -94,7 +94,7 @@ def _checked(snapshot: Snapshot, facts: Mapping[str, JSON]) -> Snapshot:
     try:
         json.dumps(facts, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise WrongInput(f"`facts` must be plain JSON; got {error}; do convert it before saving") from error
+        raise WrongInput(f"`facts` must be plain JSON; got {error}; convert it before saving") from error
     return snapshot
 
 
@@ -107,14 +107,14 @@ def _open_attempt(temporary: Path, needed: int) -> None:
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         sync(folder.parent)
-    settle(folder)
+    clean_up(folder)
     # To fill the last of the disk before failing would take it from everyone else who writes there.
     if (free := shutil.disk_usage(folder).free) < needed:
         raise CheckpointFailed(f"{folder} is on a disk that is too full: {free:,} bytes are free")
     temporary.mkdir()
 
 
-def _write_own(temporary: Path, snapshot: Snapshot) -> dict[str, FileRecord]:
+def _write_own(temporary: Path, snapshot: Snapshot) -> dict[str, FileDigest]:
     """Writes what this rank has to write and returns the records of its files."""
     return {name: write_tensors(temporary / name, tensors) for name, tensors in snapshot.files.items()}
 

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from distsae.checkpoint.file_digest import FileRecord
+from distsae.checkpoint.file_digest import FileDigest
 from distsae.checkpoint.state import dtype_name
 from distsae.errors import TornData
 
@@ -28,7 +28,7 @@ __all__ = ["read_rows", "write_tensors"]
 _BLOCK_BYTES = 64 << 20
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> FileRecord:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> FileDigest:
     """Creates `path` with `tensors` in it, durably, and returns its size and digest.
 
     Raises:
@@ -57,7 +57,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> FileRecord:
         file.flush()
         os.fsync(file.fileno())
     assert size == 8 + len(words) + end, "the bytes written are not the bytes announced"
-    return FileRecord(size, digest.hexdigest())
+    return FileDigest(size, digest.hexdigest())
 
 
 def _blocks(tensor: Tensor) -> Iterator[bytes | memoryview]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 
-from distsae.checkpoint.file_digest import FileRecord, compare
+from distsae.checkpoint.file_digest import FileDigest, compare
 from distsae.checkpoint.manifest import read_manifest
 from distsae.errors import DistsaeError
 
@@ -65,7 +65,7 @@ def read_through(paths: Sequence[Path], on_read: Callable[[int], None] = lambda 
         on_read: called from this thread with bytes as they are read; a file that need not be read to the end, such as
             one of the wrong size, counts as if it were.
     """
-    files: list[tuple[Path, Path, FileRecord]] = []
+    files: list[tuple[Path, Path, FileDigest]] = []
     faults: dict[Path, list[str]] = {path: [] for path in paths}
     for path in faults:
         try:
@@ -80,17 +80,17 @@ def read_through(paths: Sequence[Path], on_read: Callable[[int], None] = lambda 
     return [_verdict(path, [record for owner, _, record in files if owner == path], faults[path]) for path in faults]
 
 
-def _verdict(path: Path, records: Sequence[FileRecord], faults: Sequence[str]) -> Verdict:
+def _verdict(path: Path, records: Sequence[FileDigest], faults: Sequence[str]) -> Verdict:
     gone = bool(faults) and not path.is_dir()
     return Verdict(path, len(records), sum(record.bytes for record in records), () if gone else tuple(faults), gone)
 
 
-def _compare_all(files: Sequence[tuple[Path, FileRecord]], on_read: Callable[[int], None]) -> list[str]:
+def _compare_all(files: Sequence[tuple[Path, FileDigest]], on_read: Callable[[int], None]) -> list[str]:
     """Returns what is wrong with each file, in their order; an empty string if nothing."""
     news: SimpleQueue[int | None] = SimpleQueue()  # bytes read, and None for each file that is done with
     stop = Event()
 
-    def work(path: Path, expected: FileRecord) -> str:
+    def work(path: Path, expected: FileDigest) -> str:
         counted = 0
 
         def count(size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from distsae.checkpoint.file_digest import FileRecord, compare
+from distsae.checkpoint.file_digest import FileDigest, compare
 from distsae.checkpoint.manifest import read_manifest
 from distsae.checkpoint.ranks import Ranks
 from distsae.errors import DistsaeError, TornData
@@ -13,7 +13,7 @@ from distsae.errors import DistsaeError, TornData
 __all__ = ["check_files", "verify"]
 
 
-def check_files(folder: Path, files: Mapping[str, FileRecord], ranks: Ranks) -> None:
+def check_files(folder: Path, files: Mapping[str, FileDigest], ranks: Ranks) -> None:
     """Checks all `files` of `folder`, shared out over the ranks; a collective.
 
     In a save, most ranks so read what another one wrote, which also finds out a folder that is not shared.

@@ -114,4 +114,4 @@ def _words(facts: TensorFacts) -> str:
 
 
 def _refusal(name: str, must: str) -> WrongInput:
-    return WrongInput(f"tensor `{name}` must {must}; do pass `save` the same state on every rank")
+    return WrongInput(f"tensor `{name}` must {must}; pass `save` the same state on every rank")

@@ -55,7 +55,7 @@ class ListConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoConfig:
+class CheckpointInfoConfig:
     """Settings of `checkpoint info`.
 
     Args:
@@ -108,7 +108,7 @@ def _list(argv: list[str]) -> int:
     place = find(config.run)
     if place.checkpoint is not None:
         raise WrongInput(
-            f"`run` (={config.run}) must be the folder of a run; got a checkpoint; do name {place.folder}, or ask "
+            f"`run` (={config.run}) must be the folder of a run; got a checkpoint; name {place.folder}, or ask "
             "`distsae checkpoint info` what is in it"
         )
     listing = look(place.folder)
@@ -146,7 +146,7 @@ def _info(argv: list[str]) -> int:
     from distsae.cli.parsing import parse
 
     config = parse(
-        InfoConfig,
+        CheckpointInfoConfig,
         argv,
         prog="distsae checkpoint info",
         examples=EXAMPLES,
@@ -203,11 +203,11 @@ def _verify(argv: list[str]) -> int:
 
     folder, path = _chosen(config.run, config.step)
     if config.all and path is not None:
-        raise WrongInput("`all` (=true) must be given for a whole run; got one of its checkpoints; do leave out either")
+        raise WrongInput("`all` (=true) must be given for a whole run; got one of its checkpoints; leave out either")
     listing = look(folder)
     every = [entry.path for entry in listing.entries]
     if path is None and not every:
-        raise WrongInput(f"`run` (={config.run}) must have checkpoints; got none; do `checkpoint list` what is left")
+        raise WrongInput(f"`run` (={config.run}) must have checkpoints; got none; `checkpoint list` what is left")
     faulty = False
     if path is None and listing.disappeared is not None:
         print(f"{folder / listing.disappeared} is not there, though {folder / 'latest'} names it")
@@ -258,7 +258,7 @@ def _chosen(run: str, step: int | None) -> tuple[Path, Path | None]:
     if step is None:
         return place.folder, place.checkpoint
     if place.checkpoint is not None:
-        raise WrongInput(f"`step` (={step}) must be left out where `run` (={run}) is a checkpoint; do name its run")
+        raise WrongInput(f"`step` (={step}) must be left out where `run` (={run}) is a checkpoint; name its run")
     return place.folder, choose_step(place.folder, step)
 
 

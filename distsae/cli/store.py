@@ -23,7 +23,7 @@ EXAMPLES = """
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoConfig:
+class StoreInfoConfig:
     """Settings of `store info` and `store status`.
 
     Args:
@@ -70,7 +70,7 @@ def _info(argv: list[str]) -> int:
     from distsae.store import Store
 
     config = parse(
-        InfoConfig,
+        StoreInfoConfig,
         argv,
         prog="distsae store info",
         examples=EXAMPLES,
@@ -135,7 +135,7 @@ def _status(argv: list[str]) -> int:
     from distsae.store.location import location
 
     config = parse(
-        InfoConfig,
+        StoreInfoConfig,
         argv,
         prog="distsae store status",
         examples=EXAMPLES,

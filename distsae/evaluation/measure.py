@@ -132,8 +132,14 @@ class _Block:
         batch_contexts: int,
         progress: Progress,
     ) -> None:
-        self.sae, self.model, self.hook, self.token_ids = sae, model, hook, token_ids
-        self.mean, self.excluded, self.batch, self.progress = mean, excluded, batch_contexts, progress
+        self.sae = sae
+        self.model = model
+        self.hook = hook
+        self.token_ids = token_ids
+        self.mean = mean
+        self.excluded = excluded
+        self.batch = batch_contexts
+        self.progress = progress
 
     def measure(self, rules: tuple[Rule, ...]) -> Measured:
         contexts, length = self.token_ids.shape

@@ -133,7 +133,9 @@ class PrefilteredScores:
 
     def __init__(self, kernels: Kernels, upper: Tensor, W_enc: Tensor, b_enc: Tensor, centred: Tensor) -> None:
         self._kernels, self._upper = kernels, upper
-        self._W_enc, self._b_enc, self._centred = W_enc, b_enc, centred
+        self._W_enc = W_enc
+        self._b_enc = b_enc
+        self._centred = centred
         self.rescored = 0
 
     @property

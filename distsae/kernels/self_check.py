@@ -15,7 +15,9 @@ from distsae.kernels.reference import REFERENCE
 
 __all__ = ["refuse_if_wrong"]
 
-_TOKENS, _FEATURES, _D_IN = 9, 13, 300
+_TOKENS = 9
+_FEATURES = 13
+_D_IN = 300
 _MATCHES = 40
 _DEEP = 4096
 """Width of a product that a library is tempted to split along it."""

@@ -83,7 +83,7 @@ def find_model(name_or_dir: str, *, revision: str | None = None) -> ModelFiles:
         folder = path
     else:
         raise WrongInput(
-            f"`model` (={name_or_dir}) must be a folder that save_pretrained wrote; got one without config.json; do "
+            f"`model` (={name_or_dir}) must be a folder that save_pretrained wrote; got one without config.json; "
             "save model and tokenizer there"
         )
     try:
@@ -152,7 +152,7 @@ def _hub_folder(name: str, revision: str | None) -> Path:
             folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, "*.bin"]))
     except (OSError, ValueError, HFValidationError) as error:
         raise WrongInput(
-            f"`model` (={name}) must be an existing folder or a Hugging Face repository; got {_first_line(error)}; do "
+            f"`model` (={name}) must be an existing folder or a Hugging Face repository; got {_first_line(error)}; "
             "check the name and the network"
         ) from error
     return folder

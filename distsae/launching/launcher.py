@@ -22,7 +22,7 @@ from types import FrameType
 import psutil
 
 from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, STOPPED, WRONG_INPUT, as_code
-from distsae.launching.process_tree import Brood
+from distsae.launching.process_tree import ProcessTree
 from distsae.progress import say
 
 __all__ = ["first_code", "main"]
@@ -50,7 +50,7 @@ class _Requests:
     """What the supervisor wants: that the processes stop, or, when it is gone, that they end."""
 
     def __init__(self, lifeline: int) -> None:
-        self.brood = Brood()
+        self.tree = ProcessTree()
         self.stop = threading.Event()
         self.abandoned = False
         self._lifeline = lifeline
@@ -69,7 +69,7 @@ class _Requests:
     def _pass_on(self) -> None:
         self.stop.wait()
         while True:
-            for process in self.brood.children():
+            for process in self.tree.children():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGUSR1)
             time.sleep(_AGAIN)
@@ -80,7 +80,7 @@ class _Requests:
         # The main thread may be starting processes; it ends when it hears of theirs, and looks for the last ones.
         os.kill(os.getpid(), signal.SIGTERM)
         while True:
-            self.brood.kill()
+            self.tree.kill()
             time.sleep(0.1)
 
 
@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
         return _launched(arguments, requests)
     finally:
         if requests.abandoned:
-            requests.brood.end()
+            requests.tree.end()
 
 
 def _launched(arguments: list[str], requests: _Requests) -> int:

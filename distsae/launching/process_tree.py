@@ -15,7 +15,7 @@ import psutil
 
 from distsae.errors import CannotContinue
 
-__all__ = ["Brood", "adopting"]
+__all__ = ["ProcessTree", "adopting"]
 
 _POLL = 0.05
 _UNKILLABLE = 60.0
@@ -41,7 +41,7 @@ def adopting() -> Iterator[None]:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-class Brood:
+class ProcessTree:
     """The processes that this one has started since the object was made, and all that came from them."""
 
     def __init__(self) -> None:

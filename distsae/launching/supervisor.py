@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from distsae.errors import WrongInput
 from distsae.exit_codes import DIVERGED, DONE, INTERRUPTED, STOPPED, WRONG_INPUT, as_code
 from distsae.launching.command import checked_arguments
-from distsae.launching.process_tree import Brood, adopting
+from distsae.launching.process_tree import ProcessTree, adopting
 from distsae.progress import say
 from distsae.signals import listening, stop_signals
 
@@ -74,7 +74,7 @@ class _Supervisor:
     def __init__(self, config: SuperviseConfig, arguments: list[str]) -> None:
         self._config, self._arguments = config, arguments
         self._launch: subprocess.Popen[bytes] | None = None
-        self._brood = Brood()
+        self._brood = ProcessTree()
         self._asked: signal.Signals | None = None
         self._asked_at = 0.0
         self._killed = False

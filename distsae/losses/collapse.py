@@ -88,7 +88,7 @@ class CollapseAlarms:
         self._limits = limits
         self._raised: set[str] = set()
 
-    def state(self) -> list[str]:
+    def facts(self) -> list[str]:
         """Returns the numbers that are over their limits and have been warned about."""
         return sorted(self._raised)
 

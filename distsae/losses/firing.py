@@ -59,10 +59,10 @@ class FiringStatistics:
 
     def follow(self, other: FiringStatistics) -> None:
         """Takes over the counts of another."""
-        for name, tensor in self.state().items():
-            tensor.copy_(other.state()[name])
+        for name, tensor in self.tensors().items():
+            tensor.copy_(other.tensors()[name])
 
-    def state(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Returns the live tensors: one row a local feature, and the tokens, equal on all ranks."""
         return {"matches": self.matches, "tokens_since_fired": self.tokens_since_fired, "tokens": self.tokens}
 

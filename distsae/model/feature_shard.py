@@ -70,7 +70,9 @@ class FeatureShard(nn.Module):
     ) -> None:
         super().__init__()
         rows = initial_rows(d_in, features, seed)
-        self.features, self.kernels, self._selection_mb = features, kernels, selection_mb
+        self.features = features
+        self.kernels = kernels
+        self._selection_mb = selection_mb
         self._prefilter, self.rescored = prefilter, 0
         self._low: PrefilterRows | None = None
         self._low_is_of = (-1, -1)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from distsae.allocation import FeatureSelector, Matches, Place, QuotaCredit, Selector, ThresholdSelector, select
+from distsae.allocation import FeatureSelector, Matches, Placement, QuotaCredit, Selector, ThresholdSelector, select
 from distsae.durable import replace, sync
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
@@ -171,7 +171,7 @@ class SAE(nn.Module):
         (found,) = select(
             [selector],
             lambda: score_chunks(self.W_enc.t(), self.b_enc, centred),
-            Place.solo(self.cfg.d_sae),
+            Placement.solo(self.cfg.d_sae),
             tokens,
         )
         return found.by_token()
@@ -198,7 +198,7 @@ class SAE(nn.Module):
         except (OSError, SafetensorError) as error:
             with contextlib.suppress(OSError):
                 weights.unlink(missing_ok=True)
-            raise CannotContinue(f"the SAE could not be written into {folder} ({error}); do make room there") from error
+            raise CannotContinue(f"the SAE could not be written into {folder} ({error}); make room there") from error
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> SAE:

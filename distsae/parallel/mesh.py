@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from distsae.allocation import Place
+from distsae.allocation import Placement
 from distsae.collective import Collective, Solo
 from distsae.errors import WrongInput
 from distsae.parallel.group import GroupCollective
@@ -61,9 +61,9 @@ class Mesh:
         starts = [rank * share + min(rank, longer) for rank in range(self.feature.size + 1)]
         return [range(*ends) for ends in pairwise(starts)]
 
-    def place(self, d_sae: int, tokens: int) -> Place:
+    def placement(self, d_sae: int, tokens: int) -> Placement:
         """Returns where this rank's scores lie in a batch of `tokens` tokens a data rank."""
-        return Place(
+        return Placement(
             feature=self.feature,
             data=self.data,
             world=self.world,

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["ALWAYS", "MOMENTS", "STEPPING", "TRAINING", "Facts", "Item", "Moment", "Place", "at", "peak"]
+__all__ = ["ALWAYS", "MOMENTS", "STEPPING", "TRAINING", "Facts", "Item", "MemoryKind", "Moment", "at", "peak"]
 
 Moment = Literal["start", "select", "update", "save", "freeze", "write"]
 """Rows are made; a step selects, and then updates; a checkpoint is saved; the frozen rule is calibrated; the SAE is
 written."""
 
-Place = Literal["host", "device"]
+MemoryKind = Literal["host", "device"]
 
 MOMENTS: tuple[Moment, ...] = get_args(Moment)
 ALWAYS = MOMENTS
@@ -58,16 +58,16 @@ class Item:
     name: str
     bytes: int
     when: tuple[Moment, ...]
-    where: Place = "host"
+    where: MemoryKind = "host"
     main_only: bool = False
 
 
-def at(items: Iterable[Item], moment: Moment, where: Place, *, main: bool = True) -> int:
+def at(items: Iterable[Item], moment: Moment, where: MemoryKind, *, main: bool = True) -> int:
     """Returns the bytes that are there at a moment, on the main process or on any other."""
     return sum(i.bytes for i in items if moment in i.when and i.where == where and (main or not i.main_only))
 
 
-def peak(items: Iterable[Item], where: Place = "host", moments: Iterable[Moment] = MOMENTS) -> int:
+def peak(items: Iterable[Item], where: MemoryKind = "host", moments: Iterable[Moment] = MOMENTS) -> int:
     """Returns the most bytes that are ever there on the main process, which has all items."""
     items = list(items)
     return max(at(items, moment, where) for moment in moments)

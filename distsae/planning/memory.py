@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from distsae.kernels import PrefilterRows
-from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, Moment, Place, at
+from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, MemoryKind, Moment, at
 from distsae.planning.saving import COPY
 from distsae.planning.work import end_items, step_items
 from distsae.training import TrainConfig
@@ -65,12 +65,12 @@ def _optimizer(config: TrainConfig, features: int, facts: Facts) -> Iterator[Ite
     device, kind = _device(facts), config.optimizer.state
     if config.engine == "deepspeed":
         part = 4 * (2 * features * facts.d_in + features + facts.d_in) // config.mesh.data
-        where: Place = "host" if config.deepspeed.offload_optimizer == "cpu" else device
+        where: MemoryKind = "host" if config.deepspeed.offload_optimizer == "cpu" else device
         yield Item("DeepSpeed's part of the weights", part, TRAINING, where)
         yield Item("Adam's moments, this rank's part", 2 * part, TRAINING, where)
         return
     row = torch.empty(features, facts.d_in, device="meta")
-    state = moments_of("W_enc", row, kind, 0, 0).state().values()
+    state = moments_of("W_enc", row, kind, 0, 0).tensors().values()
     noise = 0 if kind == "fp32" else 24 * features  # of the global rows, for stochastic rounding
     size = 2 * (sum(tensor.nbytes for tensor in state) + noise) + 8 * (features + facts.d_in)
     yield Item(f"Adam's moments, {kind}", size, STEPPING, device)
@@ -97,12 +97,12 @@ def _work(config: TrainConfig, facts: Facts) -> list[Item]:
 
 def _together(items: Sequence[Item]) -> list[Item]:
     """Adds up items of the same name."""
-    found: dict[tuple[str, tuple[Moment, ...], Place], int] = {}
+    found: dict[tuple[str, tuple[Moment, ...], MemoryKind], int] = {}
     for item in items:
         key = item.name, item.when, item.where
         found[key] = found.get(key, 0) + item.bytes
     return [Item(name, size, when, where) for (name, when, where), size in found.items()]
 
 
-def _device(facts: Facts) -> Place:
+def _device(facts: Facts) -> MemoryKind:
     return "device" if facts.gpu else "host"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from distsae.planning.items import STEPPING, Facts, Item, Place
+from distsae.planning.items import STEPPING, Facts, Item, MemoryKind
 from distsae.training import TrainConfig
 from distsae.training.engines.moments import moments_of
 
@@ -16,7 +16,9 @@ COPY = "copy of the state, to be saved meanwhile"
 
 _WRITTEN_AT_ONCE = 64 << 20
 
-_COUNTS_BYTES, _QUOTA_BYTES, _REHEARSAL_BYTES = 33, 16, 16
+_COUNTS_BYTES = 33
+_QUOTA_BYTES = 16
+_REHEARSAL_BYTES = 16
 """Of a feature: firing statistics and thresholds; quota and credit; matches and age in the rehearsal for new ranks."""
 
 
@@ -26,7 +28,7 @@ def saving_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[I
     The copies stay from one checkpoint to the next, until training is done. Members of a sweep are saved one after
     another into the same ones.
     """
-    device: Place = "device" if facts.gpu else "host"
+    device: MemoryKind = "device" if facts.gpu else "host"
     matrix, ranks = 4 * features * facts.d_in, config.mesh.data
     zero = config.engine == "deepspeed"
     if zero:
@@ -45,7 +47,7 @@ def _saved_bytes(config: TrainConfig, d_in: int) -> int:
     """Returns the bytes of a feature in a checkpoint."""
     weights = 4 * (2 * d_in + 1)
     row = torch.empty(1, d_in, device="meta")
-    moments = moments_of("W_enc", row, config.optimizer.state, 0, 0).state().values()
+    moments = moments_of("W_enc", row, config.optimizer.state, 0, 0).tensors().values()
     size = weights + 2 * sum(tensor.nbytes for tensor in moments) + 8 + _COUNTS_BYTES
     if config.ema_decay is not None:
         size += weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distsae.planning.items import MOMENTS, Item, Moment, Place, at
+from distsae.planning.items import MOMENTS, Item, MemoryKind, Moment, at
 
 __all__ = ["gib", "memory_table"]
 
@@ -18,7 +18,7 @@ _HEADS: dict[Moment, str] = {
 }
 
 
-def memory_table(items: Sequence[Item], where: Place) -> list[str]:
+def memory_table(items: Sequence[Item], where: MemoryKind) -> list[str]:
     """Returns the lines of a table in MiB: an item a line, a moment of the run a column, totals below."""
     rows = [["MiB", *_HEADS.values()]]
     for item in items:

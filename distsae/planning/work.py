@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distsae.model import chunk_size
-from distsae.planning.items import TRAINING, Facts, Item, Place
+from distsae.planning.items import TRAINING, Facts, Item, MemoryKind
 from distsae.planning.saving import saving_items
 from distsae.training import TrainConfig
 from distsae.training.freezing.heldout_rows import CALIBRATION_TOKENS, JUDGING_TOKENS
@@ -37,7 +37,7 @@ _ROW_BLOCK = {False: 6 * (3 << 19), True: 6 << 26}
 
 def step_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item]:
     """Yields what a step and a checkpoint of it work with on a rank of `features` features."""
-    device: Place = "device" if facts.gpu else "host"
+    device: MemoryKind = "device" if facts.gpu else "host"
     parts, ranks = config.accumulation, config.mesh.data
     tokens = config.batch_tokens // ranks
     micro = tokens // parts
@@ -62,7 +62,7 @@ def step_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Ite
 
 def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item]:
     """Yields what the end of a run works with."""
-    device: Place = "device" if facts.gpu else "host"
+    device: MemoryKind = "device" if facts.gpu else "host"
     ranks, d_in = config.mesh.data, facts.d_in
     rows = min(facts.heldout_rows, CALIBRATION_TOKENS + JUDGING_TOKENS)
     judging = min(rows, JUDGING_TOKENS)
@@ -120,7 +120,9 @@ def _columns(config: TrainConfig, facts: Facts) -> int:
 
 def _vectors(config: TrainConfig, facts: Facts) -> int:
     """Returns what is as wide as an activation: in the step of a micro-batch, or when gradients are gathered."""
-    ranks, parts, aux = config.mesh.data, config.accumulation, _aux(config)
+    ranks = config.mesh.data
+    parts = config.accumulation
+    aux = _aux(config)
     batch = config.batch_tokens // ranks * facts.d_in * 4
     left = (3 if aux else 2) * batch  # `x - b_dec` and the gradients of the reconstructions
     several = batch + left if parts > 1 else 0
@@ -129,7 +131,7 @@ def _vectors(config: TrainConfig, facts: Facts) -> int:
     return max(in_step, gathered) + (batch if facts.gpu else 0)
 
 
-def _heldout_check(config: TrainConfig, facts: Facts, matrix: int, device: Place) -> Iterator[Item]:
+def _heldout_check(config: TrainConfig, facts: Facts, matrix: int, device: MemoryKind) -> Iterator[Item]:
     rows = min(facts.heldout_rows, JUDGING_TOKENS)
     yield Item("held-out rows, kept", rows * facts.d_in * facts.storage_bytes, TRAINING)
     yield Item("held-out rows, normalised", rows * facts.d_in * 4, ("update",))

@@ -91,9 +91,9 @@ def check(config: ProduceConfig) -> None:
         WrongInput: naming the setting.
     """
     if not config.hooks:
-        raise WrongInput("`hooks` (=[]) must name at least one hook; do give --hooks '[blocks.0.resid_post]'")
+        raise WrongInput("`hooks` (=[]) must name at least one hook; give --hooks '[blocks.0.resid_post]'")
     if len(set(config.hooks)) < len(config.hooks) or any(not hook or "/" in hook for hook in config.hooks):
-        raise WrongInput(f"`hooks` (={list(config.hooks)}) must be different names; do name each hook once")
+        raise WrongInput(f"`hooks` (={list(config.hooks)}) must be different names; name each hook once")
     at_least = {"context_length": 2, "unit_rows": 1, "chunk_rows": 1, "batch_contexts": 1, "excluded_positions": 0}
     for name, least in at_least.items():
         if getattr(config, name) < least:
@@ -112,6 +112,6 @@ def check(config: ProduceConfig) -> None:
         )
     if config.max_contexts is not None and config.max_contexts < 2:
         raise WrongInput(
-            f"`max_rows` (={config.max_rows}) must allow two contexts, one to train on and one held out; do use "
+            f"`max_rows` (={config.max_rows}) must allow two contexts, one to train on and one held out; use "
             f"{2 * config.rows_per_context} or more"
         )

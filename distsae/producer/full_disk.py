@@ -11,11 +11,11 @@ from pathlib import Path
 from distsae.errors import CannotContinue
 from distsae.store.location import Location
 
-__all__ = ["needs_room"]
+__all__ = ["full_disk_named"]
 
 
 @contextmanager
-def needs_room(root: Location) -> Iterator[None]:
+def full_disk_named(root: Location) -> Iterator[None]:
     """Within this context a full disk is an error of one line; nothing that is committed is lost by it.
 
     Raises:
@@ -28,5 +28,5 @@ def needs_room(root: Location) -> Iterator[None]:
             raise
         local = "" if isinstance(root, Path) else f" under {tempfile.gettempdir()}, from where it is uploaded"
         raise CannotContinue(
-            f"`out` (={root}) must have room for the store{local}; got a full disk; do make room and run it again"
+            f"`out` (={root}) must have room for the store{local}; got a full disk; make room and run it again"
         ) from error

@@ -21,7 +21,9 @@ class JobProgress:
     """
 
     def __init__(self, done: Callable[[], set[int]], unit_rows: list[int], look_every: float = 2.0) -> None:
-        self._done, self._unit_rows, self._look_every = done, unit_rows, look_every
+        self._done = done
+        self._unit_rows = unit_rows
+        self._look_every = look_every
         self._computed: dict[int, int] = {}  # rows of each unit that this process has computed
         self._look()
         self._shown = self._committed_rows

@@ -18,8 +18,8 @@ from distsae.errors import WrongInput
 from distsae.language_model.hooks import hook_widths
 from distsae.language_model.loading import LanguageModel, ModelFiles, find_model, load_language_model
 from distsae.producer.config import ProduceConfig, check
-from distsae.producer.full_disk import needs_room
-from distsae.producer.producer_rank import crew_place, own_device
+from distsae.producer.full_disk import full_disk_named
+from distsae.producer.producer_rank import own_device, producer_rank
 from distsae.producer.status import standing
 from distsae.producer.stopping import Stop
 from distsae.producer.tokenised import corpus_of, tokenised_corpus
@@ -58,12 +58,12 @@ def produce(config: ProduceConfig) -> None:
     """
     check(config)
     root = location(config.out)
-    with needs_room(root), Stop(partial(standing, root)) as stop:
+    with full_disk_named(root), Stop(partial(standing, root)) as stop:
         _produce_into(root, config, stop)
 
 
 def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
-    place = crew_place()
+    place = producer_rank()
     device = own_device(config.device, place)
     begun = read_attributes(root)
     if begun is None:  # a missing corpus is noticed before a model is loaded
@@ -112,12 +112,12 @@ def _checked_widths(config: ProduceConfig, language_model: LanguageModel) -> dic
     longest = getattr(model_config, "max_position_embeddings", None)
     if longest is not None and config.context_length > longest:
         raise WrongInput(
-            f"`context_length` (={config.context_length}) must not exceed the model's {longest} positions; do use less"
+            f"`context_length` (={config.context_length}) must not exceed the model's {longest} positions; use less"
         )
     if len(language_model.tokenizer) > language_model.model.get_input_embeddings().num_embeddings:
         raise WrongInput(
             f"`model` (={config.model}) must have an embedding for every token; got a tokenizer of "
-            f"{len(language_model.tokenizer)} tokens; do save the tokenizer that belongs to the model beside it"
+            f"{len(language_model.tokenizer)} tokens; save the tokenizer that belongs to the model beside it"
         )
     return hook_widths(language_model.model, config.hooks)
 

@@ -15,10 +15,10 @@ import torch
 
 from distsae.errors import WrongInput
 
-__all__ = ["Place", "crew_place", "own_device", "unit_queue"]
+__all__ = ["ProducerRank", "own_device", "producer_rank", "unit_queue"]
 
 
-class Place(NamedTuple):
+class ProducerRank(NamedTuple):
     """Rank `rank` of `size` producers, number `local_rank` on its machine."""
 
     rank: int
@@ -26,20 +26,20 @@ class Place(NamedTuple):
     local_rank: int
 
 
-def crew_place(environment: Mapping[str, str] = os.environ) -> Place:
+def producer_rank(environment: Mapping[str, str] = os.environ) -> ProducerRank:
     """Reads this process's place from a launcher's variables: torchrun or accelerate, srun, or a SLURM array."""
     if "RANK" in environment and "WORLD_SIZE" in environment:
         rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-        return Place(rank, size, int(environment.get("LOCAL_RANK", rank)))
+        return ProducerRank(rank, size, int(environment.get("LOCAL_RANK", rank)))
     tasks = int(environment.get("SLURM_NTASKS", "1"))
     task, local = int(environment.get("SLURM_PROCID", "0")), int(environment.get("SLURM_LOCALID", "0"))
     first = int(environment.get("SLURM_ARRAY_TASK_MIN", "0"))
     element = int(environment.get("SLURM_ARRAY_TASK_ID", str(first))) - first
     elements = int(environment.get("SLURM_ARRAY_TASK_COUNT", "1"))
-    return Place(element * tasks + task, elements * tasks, local)
+    return ProducerRank(element * tasks + task, elements * tasks, local)
 
 
-def unit_queue(place: Place, units: int) -> list[int]:
+def unit_queue(place: ProducerRank, units: int) -> list[int]:
     """Returns all units: this rank's share in order, then the other ranks' from their ends.
 
     A rank works forwards through its share, so its helpers work backwards.
@@ -53,7 +53,7 @@ def unit_queue(place: Place, units: int) -> list[int]:
     return own + others
 
 
-def own_device(device: str, place: Place) -> torch.device:
+def own_device(device: str, place: ProducerRank) -> torch.device:
     """Returns the device that `device` means; `auto` takes the GPU of this process's local rank, else the CPU.
 
     Raises:

@@ -18,7 +18,9 @@ from distsae.store.location import Location
 
 __all__ = ["StoreStatus", "standing", "store_status"]
 
-_WINDOW, _LONGEST_WINDOW, _COMMITS = 600.0, 3600.0, 3
+_WINDOW = 600.0
+_LONGEST_WINDOW = 3600.0
+_COMMITS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,9 @@ def store_status(root: Location) -> StoreStatus:
     """
     paths = StorePaths(root)
     attributes = read_attributes(root)
-    commits, released, reader = _commits(paths), 0, ""
+    commits = _commits(paths)
+    released = 0
+    reader = ""
     finished = paths.dataset.exists()
     if attributes is not None and attributes.keep_units is not None:  # sealed long before its last unit is produced
         released, reader = reading(root)
@@ -71,7 +75,7 @@ def store_status(root: Location) -> StoreStatus:
         finished = finished and released + len(commits) == _unit_count(paths, attributes)
     claim_times = {} if finished else _claims(paths)
     if attributes is None and not claim_times:
-        raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; do check the path")
+        raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; check the path")
     rows = sum(record.rows for _, record in commits)
     if attributes is not None:
         rows += sum(unit_sizes(attributes)[:released]) * attributes.rows_per_context

@@ -23,7 +23,7 @@ import torch
 from distsae.errors import TornData, WrongInput
 from distsae.language_model.loading import ModelFiles
 from distsae.producer.config import ProduceConfig
-from distsae.producer.full_disk import needs_room
+from distsae.producer.full_disk import full_disk_named
 from distsae.producer.growing_array import GrowingArray
 from distsae.progress import Progress, say
 from distsae.store import Claims, StorePaths
@@ -50,7 +50,9 @@ class Tokenised:
     """
 
     def __init__(self, contexts: Contexts, fingerprint: str, commit: str | None = None) -> None:
-        self.contexts, self.fingerprint, self.commit = contexts, fingerprint, commit
+        self.contexts = contexts
+        self.fingerprint = fingerprint
+        self.commit = commit
 
     def verify(self) -> None:
         """Checks that the copy on disk still is what was published, a piece of it at a time.
@@ -77,7 +79,7 @@ def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Location, c
         if claims.take(_CLAIM):
             try:
                 if not _is_published(folder):
-                    with needs_room(root):
+                    with full_disk_named(root):
                         _pack(folder, config, files)
             finally:
                 claims.release(_CLAIM)
@@ -140,7 +142,7 @@ def _pack(folder: Location, config: ProduceConfig, files: ModelFiles) -> None:
         count = _write(temporary, pieces, length, config.max_contexts)
         if count < 2:
             raise WrongInput(
-                f"`corpus` (={config.corpus}) must hold text for two contexts of {length} tokens; got {count}; do use "
+                f"`corpus` (={config.corpus}) must hold text for two contexts of {length} tokens; got {count}; use "
                 "more text or a smaller `context_length`"
             )
         (temporary / _FINGERPRINT).write_text(_fingerprint(_mapped(temporary)))

@@ -100,11 +100,11 @@ def _stored(values: Tensor, storage: torch.dtype, hook: str) -> Tensor:
     broken = ~torch.isfinite(values)
     if bool(broken.any()):
         raise CannotContinue(
-            f"`model_dtype` must keep activations finite; got {int(broken.sum())} infinities or NaNs at {hook}; do use "
+            f"`model_dtype` must keep activations finite; got {int(broken.sum())} infinities or NaNs at {hook}; use "
             "--model_dtype fp32"
         )
     lost = ~torch.isfinite(stored)
     raise CannotContinue(
         f"`dtype` must hold every activation; got {lost.float().mean().item():.2e} of the values at {hook} beyond "
-        f"{torch.finfo(storage).max:g}, the largest {values.abs().max().item():g}; do use --dtype bf16"
+        f"{torch.finfo(storage).max:g}, the largest {values.abs().max().item():g}; use --dtype bf16"
     )

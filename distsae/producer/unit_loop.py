@@ -9,7 +9,7 @@ from pathlib import Path
 from distsae.language_model.loading import LanguageModel
 from distsae.producer.idle import Idle
 from distsae.producer.job_progress import JobProgress
-from distsae.producer.producer_rank import Place, unit_queue
+from distsae.producer.producer_rank import ProducerRank, unit_queue
 from distsae.producer.stopping import Stop
 from distsae.producer.unit import compute_unit
 from distsae.producer.unit_writer import UnitWriter
@@ -38,7 +38,7 @@ def produce_units(
     contexts: Contexts,
     language_model: LanguageModel,
     claims: Claims,
-    place: Place,
+    place: ProducerRank,
     stop: Stop,
 ) -> None:
     """Returns when every unit is committed, by us or by others.

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from distsae.errors import TornData
-from distsae.producer.full_disk import needs_room
+from distsae.producer.full_disk import full_disk_named
 from distsae.store import (
     Claims,
     StoreAttributes,
@@ -40,7 +40,9 @@ class UnitWriter:
     """
 
     def __init__(self, root: Location, attributes: StoreAttributes, claims: Claims) -> None:
-        self._root, self._attributes, self._claims = root, attributes, claims
+        self._root = root
+        self._attributes = attributes
+        self._claims = claims
         self._units = len(unit_contexts(attributes))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="unit-writer")
         self._unit: Future[None] | None = None
@@ -86,7 +88,7 @@ def commit_data(root: Location, attributes: StoreAttributes, unit: int, split: s
         TornData: what is on disk is not what was written.
     """
     try:
-        with needs_room(root):
+        with full_disk_named(root):
             commit_unit(root, write_attempt(root, attributes, unit, split, data))
     except (FileNotFoundError, TornData):
         # Attempts are removed when another producer has committed their unit, or when that has been read and released.

@@ -107,13 +107,13 @@ class _Memory:
                 if kept["settings"].get(key) != value:
                     raise WrongInput(
                         f"`{key}` (={value}) must stay what the demo in {out} began with; got "
-                        f"{kept['settings'].get(key)} there; do give --fresh to start again, or another --out"
+                        f"{kept['settings'].get(key)} there; give --fresh to start again, or another --out"
                     )
             self.seconds = kept["seconds"]
         elif out.is_dir() and any(out.iterdir()):
             raise WrongInput(
                 f"`out` (={out}) must be a new or empty folder, or an earlier demo's; got a folder of other files; "
-                "do give another --out"
+                "give another --out"
             )
         else:
             out.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ class _Memory:
 def _require_report_packages() -> None:
     missing = [name for name in ("matplotlib", "jinja2") if importlib.util.find_spec(name) is None]
     if missing:
-        raise WrongInput(f"the demo's report needs {' and '.join(missing)}; do `pip install 'distsae[report]'`")
+        raise WrongInput(f"the demo's report needs {' and '.join(missing)}; `pip install 'distsae[report]'`")
 
 
 def _remove_earlier(out: Path) -> None:

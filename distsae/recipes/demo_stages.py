@@ -86,7 +86,9 @@ def launch_config() -> Path:
 def demo_stages(config: DemoConfig) -> list[Stage]:
     """Returns the stages in order; paths are `config.out`'s, as the user wrote it."""
     out = Path(config.out)
-    corpus, store, runs = out / "corpus.jsonl", out / "store", [out / "runs" / name for name in RUNS]
+    corpus = out / "corpus.jsonl"
+    store = out / "store"
+    runs = [out / "runs" / name for name in RUNS]
     stages = [
         Stage(
             "corpus",

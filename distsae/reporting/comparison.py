@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distsae.reporting.runs import Run
+from distsae.reporting.runs import ReportedRun
 from distsae.reporting.style import INK, Figure, drawing, look, to_svg
 from distsae.reporting.wording import fixed
 
 __all__ = ["comparison_figure"]
 
 
-def comparison_figure(runs: Sequence[Run], key: str, title: str, reading: str) -> Figure:
+def comparison_figure(runs: Sequence[ReportedRun], key: str, title: str, reading: str) -> Figure:
     """Draws one number of `evaluation.json`: the training rule as a dot with its interval, the frozen rule hollow.
 
     Args:

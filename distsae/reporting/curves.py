@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from distsae.reporting.runs import Array, Run
+from distsae.reporting.runs import Array, ReportedRun
 from distsae.reporting.style import Figure, drawing, look, to_svg
 from distsae.reporting.wording import fixed, percent
 
@@ -98,7 +98,7 @@ _CURVES = (
 )
 
 
-def training_figures(runs: Sequence[Run]) -> list[Figure]:
+def training_figures(runs: Sequence[ReportedRun]) -> list[Figure]:
     """Draws the curves that at least one run has logged and that are not zero throughout."""
     figures = []
     for curve in _CURVES:
@@ -117,12 +117,12 @@ def thin(tokens: Array, values: Array, points: int = _POINTS) -> tuple[Array, Ar
     return np.array([tokens[part].mean() for part in parts]), np.array([values[part].mean() for part in parts])
 
 
-def _is_worth_drawing(run: Run, key: str) -> bool:
+def _is_worth_drawing(run: ReportedRun, key: str) -> bool:
     values = run.metrics.get(key)
     return "tokens" in run.metrics and values is not None and bool(np.nan_to_num(values).any())
 
 
-def _draw(runs: Sequence[Run], curve: _Curve) -> Figure:
+def _draw(runs: Sequence[ReportedRun], curve: _Curve) -> Figure:
     ends = []
     with drawing() as (canvas, axes):
         for run in runs:

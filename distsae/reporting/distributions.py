@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from distsae.evaluation.adaptivity import by_loss
-from distsae.reporting.runs import Run
+from distsae.reporting.runs import ReportedRun
 from distsae.reporting.style import INK, Figure, drawing, look, to_svg
 from distsae.reporting.wording import fixed, percent
 
@@ -18,7 +18,7 @@ __all__ = ["adaptivity_figure", "density_figure", "error_figure", "features_per_
 _RANKS = 300
 
 
-def density_figure(runs: Sequence[Run]) -> Figure:
+def density_figure(runs: Sequence[ReportedRun]) -> Figure:
     """Draws density against rank on logarithmic axes, with each run's Zipf fit."""
     said = []
     with drawing() as (canvas, axes):
@@ -54,7 +54,7 @@ def density_figure(runs: Sequence[Run]) -> Figure:
     )
 
 
-def features_per_token_figure(runs: Sequence[Run]) -> Figure:
+def features_per_token_figure(runs: Sequence[ReportedRun]) -> Figure:
     """Draws the histogram of features per token."""
     said = []
     counts = [run.arrays["features_per_token"] for run in runs]
@@ -88,7 +88,7 @@ def features_per_token_figure(runs: Sequence[Run]) -> Figure:
     )
 
 
-def adaptivity_figure(runs: Sequence[Run]) -> Figure:
+def adaptivity_figure(runs: Sequence[ReportedRun]) -> Figure:
     """Draws features per token by decile of the loss of the next token: mean and middle half."""
     said = []
     with drawing() as (canvas, axes):
@@ -114,7 +114,7 @@ def adaptivity_figure(runs: Sequence[Run]) -> Figure:
     )
 
 
-def error_figure(runs: Sequence[Run]) -> Figure:
+def error_figure(runs: Sequence[ReportedRun]) -> Figure:
     """Draws the squared error, as a share of the mean variance, by decile of the loss of the next token."""
     said = []
     with drawing() as (canvas, axes):

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from distsae import __version__
-from distsae.reporting.runs import Run, same_text
+from distsae.reporting.runs import ReportedRun, same_text
 from distsae.reporting.style import Figure, look
 from distsae.reporting.table import Row
 from distsae.reporting.wording import ALLOCATIONS
@@ -32,7 +32,9 @@ class Section:
     note: str = ""
 
 
-def render(runs: Sequence[Run], setup: Sequence[Row], results: Sequence[Row], sections: Sequence[Section]) -> str:
+def render(
+    runs: Sequence[ReportedRun], setup: Sequence[Row], results: Sequence[Row], sections: Sequence[Section]
+) -> str:
     """Returns the HTML."""
     environment = Environment(
         loader=PackageLoader("distsae.reporting"),
@@ -63,6 +65,6 @@ def render(runs: Sequence[Run], setup: Sequence[Row], results: Sequence[Row], se
     )
 
 
-def _allocation(run: Run) -> str:
+def _allocation(run: ReportedRun) -> str:
     first = ALLOCATIONS.get(str(run.setting("allocation")), "")
     return f"{first}, then Feature Choice" if run.setting("finetune_fc_from") is not None else first

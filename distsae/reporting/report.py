@@ -12,7 +12,7 @@ from distsae.reporting.config import ReportConfig
 
 if TYPE_CHECKING:
     from distsae.reporting.page import Section
-    from distsae.reporting.runs import Run
+    from distsae.reporting.runs import ReportedRun
 
 __all__ = ["default_out", "report"]
 
@@ -49,7 +49,7 @@ def default_out(runs: Sequence[str]) -> Path:
     return first / "report" if len(runs) == 1 else first.resolve().parent / "report"
 
 
-def _sections(runs: Sequence[Run]) -> list[Section]:
+def _sections(runs: Sequence[ReportedRun]) -> list[Section]:
     from distsae.reporting.comparison import comparison_figure
     from distsae.reporting.curves import training_figures
     from distsae.reporting.distributions import (

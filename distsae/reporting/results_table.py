@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsae.reporting.runs import Run, same_text
+from distsae.reporting.runs import ReportedRun, same_text
 from distsae.reporting.table import Cell, Row
 from distsae.reporting.wording import amount, duration, fixed, percent, signed
 
 __all__ = ["results"]
 
 
-def results(runs: Sequence[Run]) -> list[Row]:
+def results(runs: Sequence[ReportedRun]) -> list[Row]:
     """Returns what came out, with intervals, and marks the best of several runs that were measured alike."""
     comparable = same_text(runs)
     rows = []
@@ -39,20 +39,20 @@ class _Measure:
     """How one number is found, shown and judged (`better`: lower, higher, or neither)."""
 
     label: str
-    value: Callable[[Run], float | None]
+    value: Callable[[ReportedRun], float | None]
     show: Callable[[object], str] = fixed
     note: str = ""
     better: str = ""
-    detail: Callable[[Run], str] = lambda run: ""
+    detail: Callable[[ReportedRun], str] = lambda run: ""
     group: str = ""
 
 
-def _measured(key: str) -> Callable[[Run], float | None]:
+def _measured(key: str) -> Callable[[ReportedRun], float | None]:
     return lambda run: run.measured(key)
 
 
-def _interval(key: str, digits: int = 4) -> Callable[[Run], str]:
-    def show(run: Run) -> str:
+def _interval(key: str, digits: int = 4) -> Callable[[ReportedRun], str]:
+    def show(run: ReportedRun) -> str:
         interval = run.measured(f"{key}_ci95")
         if not interval or None in interval:
             return ""
@@ -61,8 +61,8 @@ def _interval(key: str, digits: int = 4) -> Callable[[Run], str]:
     return show
 
 
-def _gap(name: str, digits: int) -> Callable[[Run], str]:
-    def show(run: Run) -> str:
+def _gap(name: str, digits: int) -> Callable[[ReportedRun], str]:
+    def show(run: ReportedRun) -> str:
         gap = run.measured(f"frozen_rule.{name}_gap")
         return "" if gap is None else f"{signed(gap, digits)} against the training rule"
 
@@ -73,15 +73,15 @@ def _two_digits(value: object) -> str:
     return fixed(value, 2)
 
 
-def _last(key: str) -> Callable[[Run], float | None]:
-    def find(run: Run) -> float | None:
+def _last(key: str) -> Callable[[ReportedRun], float | None]:
+    def find(run: ReportedRun) -> float | None:
         values = run.metrics.get(key)
         return float(values[-1]) if values is not None and len(values) else None
 
     return find
 
 
-def _speed(run: Run) -> float | None:
+def _speed(run: ReportedRun) -> float | None:
     values = run.metrics.get("tokens_per_second")
     if values is None or not np.isfinite(values).any():
         return None

@@ -21,13 +21,13 @@ import yaml
 from distsae.errors import DistsaeError, TornData, WrongInput
 from distsae.store import Store
 
-__all__ = ["Array", "Run", "load_runs", "same_text"]
+__all__ = ["Array", "ReportedRun", "load_runs", "same_text"]
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class ReportedRun:
     """One run, as far as it got.
 
     Args:
@@ -73,7 +73,7 @@ class Run:
         return value
 
 
-def load_runs(paths: Sequence[str | Path]) -> list[Run]:
+def load_runs(paths: Sequence[str | Path]) -> list[ReportedRun]:
     """Reads run folders, in order.
 
     Raises:
@@ -86,7 +86,7 @@ def load_runs(paths: Sequence[str | Path]) -> list[Run]:
     return [_load(folder, name, i) for i, (folder, name) in enumerate(zip(folders, _names(folders), strict=True))]
 
 
-def same_text(runs: Sequence[Run]) -> bool:
+def same_text(runs: Sequence[ReportedRun]) -> bool:
     """Says whether all evaluated runs were evaluated on the same tokens; only then can their numbers be compared."""
     return len({run.measured("text_digest") for run in runs if run.evaluation is not None}) <= 1
 
@@ -100,7 +100,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return ["/".join(p[-depth:]) for p in parts]
 
 
-def _load(folder: Path, name: str, column: int) -> Run:
+def _load(folder: Path, name: str, column: int) -> ReportedRun:
     if not folder.is_dir():
         raise WrongInput(f"`runs` (={folder}) must be a run folder; no such folder; check the path")
     config_file, log = folder / "config.yaml", folder / "metrics.jsonl"
@@ -110,7 +110,7 @@ def _load(folder: Path, name: str, column: int) -> Run:
             "folder that `distsae train --out` wrote"
         )
     config, lines = _yaml(config_file), _lines(log)
-    return Run(
+    return ReportedRun(
         path=folder,
         name=name,
         column=column,

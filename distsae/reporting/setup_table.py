@@ -6,21 +6,21 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from distsae.reporting.runs import Run
+from distsae.reporting.runs import ReportedRun
 from distsae.reporting.table import Cell, Row
 from distsae.reporting.wording import ALLOCATIONS, amount, percent
 
 __all__ = ["setup"]
 
 
-def setup(runs: Sequence[Run]) -> list[Row]:
+def setup(runs: Sequence[ReportedRun]) -> list[Row]:
     """Returns what was run; a row that no run knows anything about is left out."""
     rows = [Row(label=label, cells=tuple(Cell(text=show(run)) for run in runs)) for label, show in _SETUP]
     return [row for row in rows if any(cell.text not in ("", "–") for cell in row.cells)]
 
 
-def _setting(key: str, show: Callable[[object], str] = str) -> Callable[[Run], str]:
-    def find(run: Run) -> str:
+def _setting(key: str, show: Callable[[object], str] = str) -> Callable[[ReportedRun], str]:
+    def find(run: ReportedRun) -> str:
         value = run.setting(key)
         return "–" if value is None else show(value)
 
@@ -35,7 +35,7 @@ def _count(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _allocation(run: Run) -> str:
+def _allocation(run: ReportedRun) -> str:
     name = run.setting("allocation") or run.sae.get("allocation")
     text = ALLOCATIONS.get(str(name), "–")
     later = run.setting("finetune_fc_from")
@@ -46,7 +46,7 @@ def _allocation(run: Run) -> str:
     return text
 
 
-def _rate(run: Run) -> str:
+def _rate(run: ReportedRun) -> str:
     rate, logged = run.setting("optimizer.lr"), run.metrics.get("lr")
     if rate is None:
         return "–"
@@ -55,12 +55,12 @@ def _rate(run: Run) -> str:
     return str(rate)
 
 
-def _mesh(run: Run) -> str:
+def _mesh(run: ReportedRun) -> str:
     data, feature = run.setting("mesh.data"), run.setting("mesh.feature")
     return "–" if data is None or feature is None else f"{data} data × {feature} feature"
 
 
-def _steps(run: Run) -> str:
+def _steps(run: ReportedRun) -> str:
     steps = run.metrics.get("step")
     planned = run.setting("steps")
     done = int(steps[-1]) if steps is not None and len(steps) else None
@@ -69,14 +69,14 @@ def _steps(run: Run) -> str:
     return _count(done) if planned in (None, done) else f"{_count(done)} logged of {_count(planned)}"
 
 
-def _evaluated(run: Run) -> str:
+def _evaluated(run: ReportedRun) -> str:
     if run.evaluation is None:
         return "not evaluated"
     text = "held-out contexts" if run.measured("split") == "heldout" else str(run.measured("corpus"))
     return f"{text}, {amount(run.measured('rows'))} token rows in {amount(run.measured('contexts'))} contexts"
 
 
-_SETUP: tuple[tuple[str, Callable[[Run], str]], ...] = (
+_SETUP: tuple[tuple[str, Callable[[ReportedRun], str]], ...] = (
     ("Language model", lambda run: _first(run.store.get("model"), run.measured("model"), run.sae.get("model_name"))),
     ("Hook", lambda run: _first(run.setting("hook"), run.sae.get("hook_name"), run.measured("hook"))),
     ("Corpus", lambda run: _first(run.store.get("corpus"))),

@@ -19,7 +19,9 @@ from matplotlib.figure import Figure as Canvas
 
 __all__ = ["INK", "MUTED", "Figure", "Look", "drawing", "look", "to_svg"]
 
-INK, MUTED, _GRID = "#1f2933", "#616e7c", "#e4e7eb"
+INK = "#1f2933"
+MUTED = "#616e7c"
+_GRID = "#e4e7eb"
 
 # Okabe and Ito's palette without its yellow, which is too light for lines on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")

@@ -19,7 +19,7 @@ from distsae.store.buffers import page_aligned
 from distsae.store.json_files import crc32c
 from distsae.store.location import Location
 from distsae.store.object_path import ObjectPath
-from distsae.store.records import FileRecord
+from distsae.store.records import AttemptFile
 
 __all__ = [
     "TRAILER",
@@ -50,7 +50,7 @@ def ends_with_crc(metadata: dict[str, Any]) -> bool:
     return bool(codecs[-1].get("name") == "crc32c")
 
 
-def record_files(folder: Path) -> dict[str, FileRecord]:
+def record_files(folder: Path) -> dict[str, AttemptFile]:
     """Returns size and crc32c of every file of an attempt, in any codecs, by its path inside `folder`.
 
     Raises:
@@ -61,17 +61,17 @@ def record_files(folder: Path) -> dict[str, FileRecord]:
     return {name: _record(folder / name, trails(name, trailed)) for name in names}
 
 
-def _record(file: Path, trailing: bool | None) -> FileRecord:
+def _record(file: Path, trailing: bool | None) -> AttemptFile:
     content = np.frombuffer(file.read_bytes(), np.uint8)
     if not trailing:
-        return FileRecord(len(content), crc32c(content))
+        return AttemptFile(len(content), crc32c(content))
     checksum = crc32c(content[:-TRAILER])
     if checksum != int.from_bytes(content[-TRAILER:].tobytes(), "little"):
         raise TornData(f"{file} was just written and reads back differently: the disk or the memory is faulty")
-    return FileRecord(len(content), checksum)
+    return AttemptFile(len(content), checksum)
 
 
-def check_file(file: Location, promised: FileRecord, trailing: bool | None) -> np.ndarray:
+def check_file(file: Location, promised: AttemptFile, trailing: bool | None) -> np.ndarray:
     """Returns the bytes of a file after comparing them with its record.
 
     `trailing` says whether it ends with its crc, None if that is not known.
@@ -89,7 +89,7 @@ def check_file(file: Location, promised: FileRecord, trailing: bool | None) -> n
     return content
 
 
-def read_metadata(folder: Location, relative: str, files: dict[str, FileRecord]) -> dict[str, Any]:
+def read_metadata(folder: Location, relative: str, files: dict[str, AttemptFile]) -> dict[str, Any]:
     """Returns the content of a `zarr.json` after comparing it with its record.
 
     Raises:
@@ -101,7 +101,7 @@ def read_metadata(folder: Location, relative: str, files: dict[str, FileRecord])
     return found
 
 
-def read_chunk_file(file: Location, promised: FileRecord, buffer: np.ndarray | None = None) -> np.ndarray:
+def read_chunk_file(file: Location, promised: AttemptFile, buffer: np.ndarray | None = None) -> np.ndarray:
     """Returns the payload of a chunk that ends with its crc32c: uint8, writable.
 
     Args:
@@ -125,7 +125,7 @@ def read_chunk_file(file: Location, promised: FileRecord, buffer: np.ndarray | N
     return payload
 
 
-def read_part(file: Location, promised: FileRecord, offset: int, part: np.ndarray) -> None:
+def read_part(file: Location, promised: AttemptFile, offset: int, part: np.ndarray) -> None:
     """Fills `part`, uint8, from byte `offset` on, without a check: for files that have been checked before.
 
     Raises:
@@ -135,7 +135,7 @@ def read_part(file: Location, promised: FileRecord, offset: int, part: np.ndarra
         raise TornData(f"{file} is damaged: it has become shorter than its commit record promises")
 
 
-def _fill(file: Location, promised: FileRecord, buffers: list[np.ndarray], offset: int) -> int:
+def _fill(file: Location, promised: AttemptFile, buffers: list[np.ndarray], offset: int) -> int:
     """Reads into `buffers`, one after the other, without a copy and without the GIL; returns the bytes read."""
     if isinstance(file, ObjectPath):
         return _fill_from_object(file, promised, buffers, offset)
@@ -164,7 +164,7 @@ def fill_from(descriptor: int, parts: list[memoryview], offset: int) -> int:
     return done
 
 
-def _fill_from_object(file: ObjectPath, promised: FileRecord, buffers: list[np.ndarray], offset: int) -> int:
+def _fill_from_object(file: ObjectPath, promised: AttemptFile, buffers: list[np.ndarray], offset: int) -> int:
     try:
         content = np.frombuffer(file.read_range(offset, sum(map(len, buffers))), np.uint8)
     except FileNotFoundError:
@@ -198,7 +198,7 @@ def arrays_with_crc(metadata: dict[str, dict[str, Any]]) -> dict[str, bool]:
     }
 
 
-def _read_promised(file: Location, promised: FileRecord) -> np.ndarray:
+def _read_promised(file: Location, promised: AttemptFile) -> np.ndarray:
     try:
         content = np.frombuffer(file.read_bytes(), np.uint8)
     except FileNotFoundError:
@@ -208,11 +208,11 @@ def _read_promised(file: Location, promised: FileRecord) -> np.ndarray:
     return content
 
 
-def _trailer(promised: FileRecord) -> bytes:
+def _trailer(promised: AttemptFile) -> bytes:
     return promised.crc32c.to_bytes(TRAILER, "little")
 
 
-def _missing(file: Location, promised: FileRecord) -> TornData:
+def _missing(file: Location, promised: AttemptFile) -> TornData:
     return TornData(f"{file} is missing; its unit's commit record promises {promised.size} bytes")
 
 

@@ -64,7 +64,7 @@ def refuse_other_reader(root: Location, reader: str) -> None:
     if seen.reader not in ("", reader):
         raise WrongInput(
             f"`store` (={root}) must have one reader, as it keeps no unit longer than that one needs it; got "
-            f"{seen.reader}; do resume that run, or produce another store (or remove {StorePaths(root).reading} if "
+            f"{seen.reader}; resume that run, or produce another store (or remove {StorePaths(root).reading} if "
             "that run is given up)"
         )
 

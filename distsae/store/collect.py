@@ -40,7 +40,7 @@ def collect_orphans(root: Location) -> Collected:
     """
     attributes = read_attributes(root)
     if attributes is None:
-        raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; do check the path")
+        raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; check the path")
     paths = StorePaths(root)
     for record in entries(paths.commits, "unit-"):
         with contextlib.suppress(FileNotFoundError):  # released just now

@@ -36,7 +36,7 @@ def begin_store(root: Location, attributes: StoreAttributes) -> StoreAttributes:
     """
     paths = StorePaths(root)
     if root.is_file():
-        raise WrongInput(f"`out` (={root}) must be a folder; got a file; do choose another name")
+        raise WrongInput(f"`out` (={root}) must be a folder; got a file; choose another name")
     if not paths.attributes.exists():
         publish_json(paths.attributes, attributes.to_json())
     first = read_attributes(root)
@@ -47,7 +47,7 @@ def begin_store(root: Location, attributes: StoreAttributes) -> StoreAttributes:
             for name, (there, here) in differences(first, attributes).items()
         )
         raise WrongInput(
-            f"`out` (={root}) must hold a store of the same settings; got {shown}; do repeat them or use another `out`"
+            f"`out` (={root}) must hold a store of the same settings; got {shown}; repeat them or use another `out`"
         )
     return first
 

@@ -39,13 +39,13 @@ def location(place: str | Location) -> Location:
         try:
             return Path(text).expanduser()
         except RuntimeError as error:
-            raise WrongInput(f"`{text}` must be a folder; got {error}; do write it out") from None
+            raise WrongInput(f"`{text}` must be a folder; got {error}; write it out") from None
     scheme, rest = url[1].lower(), url[2]
     if scheme == "file" and (file := re.fullmatch(r"(?://(?:localhost)?)?(/[^/].*)", rest)):
         return Path(file[1])
     if scheme not in _SCHEMES or not re.match(r"//[^/]", rest):
         raise WrongInput(
-            f"`{text}` must be a folder or the URL of one in an object store; got neither; do write it like "
+            f"`{text}` must be a folder or the URL of one in an object store; got neither; write it like "
             f"s3://bucket/folder (or {', '.join(f'{name}://' for name in _SCHEMES[1:])})"
         )
     return ObjectPath(f"{scheme}:{rest}")

@@ -59,7 +59,7 @@ def merge_stores(
     root = location(out)
     for store in stores:
         if root.resolve() == store.path.resolve():
-            raise WrongInput(f"`out` (={out}) must be a new store; got one of those to merge; do choose another name")
+            raise WrongInput(f"`out` (={out}) must be a new store; got one of those to merge; choose another name")
     attributes = merged_attributes(stores)
     places = StorePaths(root)
     units = [(store, unit) for split in ("train", "heldout") for store in stores for unit in _units(store, split)]
@@ -85,13 +85,13 @@ def merged_attributes(stores: Sequence[Store]) -> StoreAttributes:
         WrongInput: they do not go together.
     """
     if len(stores) < 2:
-        raise WrongInput(f"`stores` (={', '.join(str(s.path) for s in stores)}) must be two or more; do name another")
+        raise WrongInput(f"`stores` (={', '.join(str(s.path) for s in stores)}) must be two or more; name another")
     first, held = stores[0], [_texts(store) for store in stores]
     for number, store in enumerate(stores):
         if store.attributes.keep_units is not None:
             raise WrongInput(
                 f"`stores` (={store.path}) must keep all units; got a bounded store (keep_units "
-                f"{store.attributes.keep_units}); do produce one without --keep_units"
+                f"{store.attributes.keep_units}); produce one without --keep_units"
             )
         differing = differences(first.attributes, store.attributes)
         forbidden = {name: both for name, both in differing.items() if name not in MAY_DIFFER}
@@ -100,12 +100,12 @@ def merged_attributes(stores: Sequence[Store]) -> StoreAttributes:
                 f"{name} {there} here and {here} in {first.path}" for name, (here, there) in forbidden.items()
             )
             raise WrongInput(
-                f"`stores` (={store.path}) must go with {first.path}; got {shown}; do produce it with equal settings"
+                f"`stores` (={store.path}) must go with {first.path}; got {shown}; produce it with equal settings"
             )
         for earlier in range(number):
             if held[earlier] & held[number]:
                 raise WrongInput(
-                    f"`stores` (={store.path}) must hold other text than {stores[earlier].path}; got the same; do name "
+                    f"`stores` (={store.path}) must hold other text than {stores[earlier].path}; got the same; name "
                     "each text once"
                 )
     fingerprints = "".join(store.fingerprint for store in stores)

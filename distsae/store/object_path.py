@@ -210,10 +210,10 @@ class ObjectPath:
             advice = "check credentials, endpoint and network"
             if _NO_KEY.search(reason):  # without keys the library asks the machine of a cloud for some
                 advice = "set credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what your vendor calls them)"
-            raise CannotContinue(f"{self} could not be {done}: {reason[:300]}; do {advice}") from error
+            raise CannotContinue(f"{self} could not be {done}: {reason[:300]}; {advice}") from error
 
     def _no_bucket(self) -> WrongInput:
-        return WrongInput(f"`{self.root}` must be in a bucket that exists; got none of that name; do create it")
+        return WrongInput(f"`{self.root}` must be in a bucket that exists; got none of that name; create it")
 
 
 def _is_bucket_missing(error: Exception) -> bool:
@@ -240,5 +240,5 @@ def _opened(root: str) -> Any:  # noqa: ANN401
     except (library.exceptions.BaseError, ValueError) as error:
         raise WrongInput(
             f"`{root}` must be a folder or the URL of one in an object store (s3://, gs://, az://); got "
-            f"{str(error).strip().splitlines()[0]}; do check it"
+            f"{str(error).strip().splitlines()[0]}; check it"
         ) from None

@@ -17,7 +17,7 @@ import numpy as np
 
 from distsae.errors import TornData
 from distsae.store.attempt_files import TRAILER, fill_from
-from distsae.store.records import FileRecord
+from distsae.store.records import AttemptFile
 
 __all__ = ["ChunkFile", "ChunkInMemory", "OpenChunk"]
 
@@ -48,8 +48,10 @@ class ChunkFile:
         TornData: the file is missing or has another size than promised.
     """
 
-    def __init__(self, file: Path, promised: FileRecord, row_bytes: int) -> None:
-        self._file, self._promised, self._row_bytes = file, promised, row_bytes
+    def __init__(self, file: Path, promised: AttemptFile, row_bytes: int) -> None:
+        self._file = file
+        self._promised = promised
+        self._row_bytes = row_bytes
         try:
             self._descriptor = os.open(file, os.O_RDONLY)
         except FileNotFoundError:
@@ -68,7 +70,9 @@ class ChunkFile:
         Raises:
             TornData: it is not what was promised.
         """
-        payload, crc32c, read_only = self._promised.size - TRAILER, 0, scratch.view()
+        payload = self._promised.size - TRAILER
+        crc32c = 0
+        read_only = scratch.view()
         read_only.flags.writeable = False  # google_crc32c takes no others
         for offset in range(0, payload, len(scratch)):
             size = min(len(scratch), payload - offset)
@@ -102,7 +106,9 @@ class ChunkInMemory:
     """
 
     def __init__(self, rows: np.ndarray, first: int, give_back: Callable[[], None]) -> None:
-        self._bytes, self._first, self._row_bytes = rows.reshape(-1).data, first, rows.shape[1]
+        self._bytes = rows.reshape(-1).data
+        self._first = first
+        self._row_bytes = rows.shape[1]
         self._give_back = give_back
 
     def fill(self, start: int, parts: Sequence[memoryview]) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["FileRecord", "HookSums", "UnitRecord"]
+__all__ = ["AttemptFile", "HookSums", "UnitRecord"]
 
 
-class FileRecord(NamedTuple):
+class AttemptFile(NamedTuple):
     """A file of an attempt: its size in bytes and its crc32c.
 
     A chunk file ends with the crc32c of what comes before it, and the crc32c of such a whole is the same number for
@@ -62,7 +62,7 @@ class UnitRecord:
     fingerprint: str
     digest: str
     sums: dict[str, HookSums]
-    files: dict[str, FileRecord]
+    files: dict[str, AttemptFile]
 
     def to_json(self) -> dict[str, Any]:
         """Returns a dict that JSON can hold."""
@@ -72,5 +72,5 @@ class UnitRecord:
     def from_json(cls, values: dict[str, Any]) -> UnitRecord:
         """Returns the record that `to_json` gave."""
         sums = {hook: HookSums(**value) for hook, value in values["sums"].items()}
-        files = {name: FileRecord(*record) for name, record in values["files"].items()}
+        files = {name: AttemptFile(*record) for name, record in values["files"].items()}
         return cls(**{**values, "sums": sums, "files": files})

@@ -42,7 +42,9 @@ class Store:
     def __init__(
         self, path: Location, attributes: StoreAttributes, units: tuple[UnitRecord, ...], dataset: dict[str, Any]
     ) -> None:
-        self.path, self.attributes, self.units = path, attributes, units
+        self.path = path
+        self.attributes = attributes
+        self.units = units
         self.fingerprint: str = dataset["fingerprint"]
         self.content_digest: str = dataset["content_digest"]
         self.rows: int = dataset["rows"]
@@ -69,7 +71,7 @@ class Store:
         dataset = read_json(paths.dataset)
         if dataset["format_version"] != FORMAT_VERSION:
             raise WrongInput(
-                f"`store` (={root}) must have format {FORMAT_VERSION}; got {dataset['format_version']}; do read it "
+                f"`store` (={root}) must have format {FORMAT_VERSION}; got {dataset['format_version']}; read it "
                 "with the version of distsae that wrote it"
             )
         attributes = StoreAttributes.from_json(dataset["attributes"])
@@ -269,12 +271,12 @@ class Store:
 def _why_not_open(root: Location) -> str:
     attributes = read_attributes(root)
     if attributes is None:
-        return f"`store` (={root}) must be a store; got no dataset.json there; do make one with `distsae produce --out`"
+        return f"`store` (={root}) must be a store; got no dataset.json there; make one with `distsae produce --out`"
     merge = StorePaths(root).merge
     command = "distsae store merge" if merge.exists() else "distsae produce"
     units = read_json(merge)["units"] if merge.exists() else len(unit_sizes(attributes))
     done = len(committed_units(root, units))
     return (
-        f"`store` (={root}) must be finished; got {done} of {units} units; do run the same `{command}` command again, "
+        f"`store` (={root}) must be finished; got {done} of {units} units; run the same `{command}` command again, "
         "it continues"
     )

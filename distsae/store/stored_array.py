@@ -21,7 +21,7 @@ from distsae.store.buffers import same_place
 from distsae.store.layout import chunk_count
 from distsae.store.location import Location
 from distsae.store.object_path import ObjectPath
-from distsae.store.records import FileRecord
+from distsae.store.records import AttemptFile
 
 __all__ = ["StoredArray"]
 
@@ -48,9 +48,12 @@ class StoredArray:
         dtype: np.dtype[Any],
         shape: tuple[int, ...],
         chunk_rows: int,
-        files: dict[str, FileRecord],
+        files: dict[str, AttemptFile],
     ) -> None:
-        self.folder, self.name, self.dtype, self.shape = folder, name, dtype, shape
+        self.folder = folder
+        self.name = name
+        self.dtype = dtype
+        self.shape = shape
         self.chunk_rows, self._files = chunk_rows, files
         self._row_bytes = dtype.itemsize * math.prod(shape[1:])
         parts = name.split("/")
@@ -106,7 +109,9 @@ class StoredArray:
             kept[...] = rows
             return kept
         (relative,) = self.files(index * self.chunk_rows, index * self.chunk_rows + 1)
-        file, promised, row_bytes = self.folder / relative, self.promised(relative), self._row_bytes
+        file = self.folder / relative
+        promised = self.promised(relative)
+        row_bytes = self._row_bytes
         if relative in self._checked:
             part = same_place(buffer, start * row_bytes, (stop - start) * row_bytes)
             read_part(file, promised, start * row_bytes, part)
@@ -132,7 +137,7 @@ class StoredArray:
         elif not (self.folder / relative).is_file():
             raise TornData(f"{self.folder / relative} is missing; it was there before")
 
-    def promised(self, relative: str) -> FileRecord:
+    def promised(self, relative: str) -> AttemptFile:
         """Returns what the commit record says of one of `files`.
 
         Raises:

@@ -23,7 +23,7 @@ from distsae.store.attributes import StoreAttributes
 from distsae.store.json_files import delivered
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.location import Location
-from distsae.store.records import FileRecord, HookSums, UnitRecord
+from distsae.store.records import AttemptFile, HookSums, UnitRecord
 
 __all__ = ["UnitData", "write_attempt"]
 
@@ -41,7 +41,9 @@ class UnitData:
     """
 
     def __init__(self, acts: dict[str, Tensor], rows: dict[str, Tensor], context_token_ids: Tensor) -> None:
-        self.acts, self.rows, self.context_token_ids = acts, rows, context_token_ids
+        self.acts = acts
+        self.rows = rows
+        self.context_token_ids = context_token_ids
 
     def __len__(self) -> int:
         return len(self.rows["token_id"])
@@ -81,7 +83,7 @@ def _write_group(
     place: dict[str, Any],
     arrays: dict[str, np.ndarray],
     acts: dict[str, np.ndarray],
-) -> dict[str, FileRecord]:
+) -> dict[str, AttemptFile]:
     """Writes the Zarr group of an attempt and returns its files, after reading them again."""
     group = zarr.open_group(folder, mode="w-", zarr_format=3, attributes={"distsae": {**place, **attributes.to_json()}})
     storage, chunk_rows = DTYPES[attributes.dtype], attributes.chunk_rows

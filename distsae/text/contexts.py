@@ -91,7 +91,7 @@ def cut_contexts(
     """
     bos, eos = _special_tokens(tokenizer, prepend_bos)
     if context_length <= int(prepend_bos):
-        raise WrongInput(f"`context_length` (={context_length}) must leave room for text after BOS; do use 2 or more")
+        raise WrongInput(f"`context_length` (={context_length}) must leave room for text after BOS; use 2 or more")
     return _cut(_token_stream(documents, tokenizer, eos), context_length, max_contexts, bos if prepend_bos else None)
 
 
@@ -123,9 +123,9 @@ def _cut(
 def _special_tokens(tokenizer: PreTrainedTokenizerBase, prepend_bos: bool) -> tuple[int, int]:
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if eos is None:
-        raise WrongInput("the tokenizer must have an EOS token to join documents with; got none; do set eos_token")
+        raise WrongInput("the tokenizer must have an EOS token to join documents with; got none; set eos_token")
     if prepend_bos and bos is None:
-        raise WrongInput("`prepend_bos` (=true) must have a BOS token; got none; do use --prepend_bos false")
+        raise WrongInput("`prepend_bos` (=true) must have a BOS token; got none; use --prepend_bos false")
     return (int(bos) if prepend_bos else -1), int(eos)
 
 
@@ -157,7 +157,7 @@ def _batches(documents: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
         if number >= _MOST_DOCUMENTS:
             raise WrongInput(
                 f"`corpus` must have at most {_MOST_DOCUMENTS:,} documents, because their numbers are kept in 32 bits; "
-                "got more; do use a part of it, or join short documents"
+                "got more; use a part of it, or join short documents"
             )
         if text:
             batch.append((number, text))

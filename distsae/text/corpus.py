@@ -69,7 +69,7 @@ def open_corpus(
         if revision is not None:
             raise WrongInput(
                 f"`corpus_revision` (={revision}) must be of a Hugging Face data set; got the local `corpus` "
-                f"(={path}); do leave it out, or give the data set's name"
+                f"(={path}); leave it out, or give the data set's name"
             )
         return Corpus(documents=_local_documents(corpus_files(path, split), text_field), commit=None)
     texts, commit = open_hub_corpus(
@@ -105,7 +105,7 @@ def corpus_files(path: Path, split: str = "train") -> tuple[Path, ...]:
     files = tuple(_walk(path, split))
     if not files:
         raise WrongInput(
-            f"`corpus` (={path}) must be or hold files ending in {', '.join(SUFFIXES)}; got none; do point it at them"
+            f"`corpus` (={path}) must be or hold files ending in {', '.join(SUFFIXES)}; got none; point it at them"
         )
     return files
 
@@ -119,7 +119,7 @@ def _walk(path: Path, split: str) -> Iterator[Path]:
         if split not in splits:
             raise WrongInput(
                 f"`split` (={split}) must be one of the splits that were saved in {path}, {', '.join(splits)}"
-                f"{nearest(split, splits)}; do set --split"
+                f"{nearest(split, splits)}; set --split"
             )
         yield from _walk(path / split, split)
     elif (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
@@ -138,7 +138,7 @@ def _described(file: Path, key: str) -> list[Any]:
         return list(json.loads(file.read_text(encoding="utf-8"))[key])
     except (ValueError, KeyError, TypeError) as error:
         raise WrongInput(
-            f"`corpus` file {file} must be as save_to_disk wrote it; got {error!r}; do save it again"
+            f"`corpus` file {file} must be as save_to_disk wrote it; got {error!r}; save it again"
         ) from None
 
 

@@ -73,7 +73,7 @@ def _check_revision(builder: DatasetBuilder, name: str, revision: str | None) ->
     if from_cache and revision not in (None, builder.hash):
         raise WrongInput(
             f"`corpus_revision` (={revision}) must be at hand or within reach; got no answer from the hub, and the "
-            f"cache holds {name} at {builder.hash}; do connect to the network, or ask for that"
+            f"cache holds {name} at {builder.hash}; connect to the network, or ask for that"
         )
 
 
@@ -87,7 +87,7 @@ def _named_errors(name: str, split: str) -> Iterator[None]:
         reason = " ".join(str(error).split()) or "no reason given"
         raise WrongInput(
             f"`corpus` (={name}) must be an existing path or a Hugging Face data set with the split {split!r}; got "
-            f"{type(error).__name__}: {reason[:500]}; do check the name, `split`, `subset`, `corpus_revision` and the "
+            f"{type(error).__name__}: {reason[:500]}; check the name, `split`, `subset`, `corpus_revision` and the "
             "network"
         ) from error
 

@@ -32,6 +32,6 @@ def local_path(name_or_path: str, what: str) -> Path | None:
     if not name_or_path or name_or_path[0] in "./~" or name_or_path.count("/") > 1 or is_file:
         raise WrongInput(
             f"`{what}` (={name_or_path}) must be an existing path or the name of a hub repository; got a path where "
-            f"there is nothing ({path.absolute()}); do check the spelling"
+            f"there is nothing ({path.absolute()}); check the spelling"
         )
     return None

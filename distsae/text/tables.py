@@ -43,7 +43,7 @@ def table_documents(file: Path, text_field: str) -> Iterator[str]:
     except (ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines() or ["no reason given"]
         raise WrongInput(
-            f"`corpus` file {file} must be a whole {file.suffix[1:]} file; got {reason[0]}; do write it again"
+            f"`corpus` file {file} must be a whole {file.suffix[1:]} file; got {reason[0]}; write it again"
         ) from None
 
 

@@ -30,6 +30,5 @@ def text_of(record: object, text_field: str, where: str) -> str:
 def no_text(text_field: str, seen: str, where: str, hint: str = "") -> WrongInput:
     """Returns the error that says that `seen` is where a text should be."""
     return WrongInput(
-        f"`text_field` (={text_field}) must name a text in every record; got {seen} in {where}{hint}; do set "
-        "--text_field"
+        f"`text_field` (={text_field}) must name a text in every record; got {seen} in {where}{hint}; set --text_field"
     )

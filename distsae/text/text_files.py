@@ -77,7 +77,7 @@ def _parsed(line: str, what: str) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise WrongInput(f"{what}: {error}; do mend it") from None
+        raise WrongInput(f"{what}: {error}; mend it") from None
 
 
 def _whole(text: str) -> str:
@@ -91,6 +91,6 @@ def _whole(text: str) -> str:
 def _refused(file: Path, error: Exception) -> WrongInput:
     if isinstance(error, OSError) and error.errno is not None:  # of the system; damage has no number
         return WrongInput(
-            f"`corpus` file {file} must be readable; got {os.strerror(error.errno)}; do check its disk and permissions"
+            f"`corpus` file {file} must be readable; got {os.strerror(error.errno)}; check its disk and permissions"
         )
-    return WrongInput(f"`corpus` file {file} must be UTF-8 text; got {error}; do convert it")
+    return WrongInput(f"`corpus` file {file} must be UTF-8 text; got {error}; convert it")

@@ -51,7 +51,9 @@ def initial_state(config: TrainConfig, shard: FeatureShard, mesh: Mesh) -> Train
         mesh: this process's place.
     """
     assert config.steps is not None
-    features, auxiliary, device = len(shard.features), config.auxiliary, shard.b_dec.device
+    features = len(shard.features)
+    auxiliary = config.auxiliary
+    device = shard.b_dec.device
     return TrainingState(
         shard=shard,
         engine=_engine(config, shard, mesh),

@@ -45,7 +45,7 @@ def step_together(
     """
     company = _Company(runs)
     for run in runs:
-        company.attempt(run, run.begin)
+        company.attempt(run, run.start)
     accelerator.wait_for_everyone()  # else a rank might look for units that still count as released
     for run in runs:
         run.track = start_tracking(accelerator, run.config, run.name)
@@ -56,7 +56,7 @@ def step_together(
         for step in range(done, steps):
             if not company.going:
                 break
-            stop.begin()
+            stop.open_vote()
             due = [run for run in company.going if run.done == step]
             others = [run.clock for run in company.going if run not in due]
             begin = watchdog.rest if bounded else watchdog.working_on
@@ -72,7 +72,7 @@ def step_together(
                 _pause(company.going, asked, step + 1)
     watchdog.working_on("saving the last checkpoint")
     for run in company.going:
-        run.checkpoints.settle()
+        run.checkpoints.wait_and_free()
     watchdog.rest("making the SAE")
     saved = bool(company.going) and all(run.checkpoints.hold(steps) for run in company.going)
     with stop.at_once("making the SAE", possible=saved):

@@ -76,7 +76,7 @@ class Meter:
         """Training seconds of the run so far, those of earlier processes included."""
         return self._before + self._clock.now() - self._started
 
-    def state(self) -> dict[str, float]:
+    def facts(self) -> dict[str, float]:
         """Returns the sums of the unfinished window and the seconds; with them a resumed run logs the same lines."""
         window_seconds = self._window_before + self._clock.now() - self._window_started
         return {name: getattr(self, f"_{name}") for name in _SUMS} | {

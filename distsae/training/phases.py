@@ -44,7 +44,10 @@ class Phases:
     """
 
     def __init__(self, config: TrainConfig, steps: int, mesh: Mesh, device: torch.device) -> None:
-        self._config, self._steps, self._mesh, self._device = config, steps, mesh, device
+        self._config = config
+        self._steps = steps
+        self._mesh = mesh
+        self._device = device
         self._features = mesh.features(config.sae.d_sae)
         self.switch_step = round(config.finetune_fc_from * steps) if config.finetune_fc_from is not None else None
         self.credit: QuotaCredit | None = None
@@ -118,23 +121,23 @@ class Phases:
         if step > 0 and self.allocation(step - 1) == "feature_choice":
             self._begin_feature_choice(statistics)
 
-    def state(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Returns the live tensors that the next steps depend on: one row a local feature, or the same on all ranks."""
         state: dict[str, Tensor] = {}
         if self.credit is not None:
             state |= {"quotas.per_token": self.credit.quota_per_token, "quotas.credit": self.credit.credit}
         if self.rehearsal is not None:
-            state |= self.rehearsal.state()
+            state |= self.rehearsal.tensors()
         return state
 
     def forecasts(self) -> dict[str, dict[str, float | None]]:
         """Returns by name what the selectors expect of the next batch. It saves effort and changes no selection."""
-        return {name: selector.state() for name, selector in self._selectors().items()}
+        return {name: selector.forecast() for name, selector in self._selectors().items()}
 
     def restore_forecasts(self, forecasts: Mapping[str, Mapping[str, float | None]]) -> None:
         """Expects what `forecasts` returned, as far as it is there; on any mesh, after `restore`."""
         for name, selector in self._selectors().items():
-            selector.restore(forecasts.get(name, {}))
+            selector.restore_forecast(forecasts.get(name, {}))
 
     def _selectors(self) -> dict[str, BatchSelector]:
         return {"rule": self.selector} | ({"rehearsal": self.rehearsal.selector} if self.rehearsal else {})

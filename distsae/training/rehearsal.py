@@ -30,6 +30,6 @@ class Rehearsal:
         )
         self.statistics.follow(before)
 
-    def state(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, torch.Tensor]:
         """Returns the live tensors."""
-        return {f"rehearsal.{name}": tensor for name, tensor in self.statistics.state().items()}
+        return {f"rehearsal.{name}": tensor for name, tensor in self.statistics.tensors().items()}

@@ -36,7 +36,7 @@ __all__ = ["Run"]
 
 
 class Run:
-    """One process's part of a run. Whoever steps it reads the batches: `begin`, `step` for each, `finish`.
+    """One process's part of a run. Whoever steps it reads the batches: `start`, `step` for each, `finish`.
 
     Args:
         config: the run, with `hook` and `steps`.
@@ -53,10 +53,21 @@ class Run:
     def __init__(self, config: TrainConfig, job: Job, folder: RunFolder, clock: TrainingClock, name: str = "") -> None:
         assert config.hook is not None
         assert config.steps is not None
-        store, reader, mesh, accelerator = job.store, job.reader, job.mesh, job.accelerator
-        self.config, self.store, self.reader, self.mesh, self.accelerator = config, store, reader, mesh, accelerator
-        self.steps, self.hook, self.device = config.steps, config.hook, accelerator.device
-        self.folder, self.done, self.name = folder, 0, name
+        store = job.store
+        reader = job.reader
+        mesh = job.mesh
+        accelerator = job.accelerator
+        self.config = config
+        self.store = store
+        self.reader = reader
+        self.mesh = mesh
+        self.accelerator = accelerator
+        self.steps = config.steps
+        self.hook = config.hook
+        self.device = accelerator.device
+        self.folder = folder
+        self.done = 0
+        self.name = name
         self.track: Tracking = accelerator.log
         self.units = UnitRelease(store, reader.order, self.steps, self.folder.name)
         main = accelerator.is_main_process
@@ -72,10 +83,12 @@ class Run:
             begin_from(config.init, shard, config.sae.d_sae, reader.normalisation)
         self.state = initial_state(config, shard, mesh)
         self.alarms = CollapseAlarms(config.alarms)
-        self.clock, self.heldout, self.watchdog = clock, job.heldout, job.watchdog
+        self.clock = clock
+        self.heldout = job.heldout
+        self.watchdog = job.watchdog
         self.meter = Meter(config.batch_tokens, clock)
-        settle = self.checkpoints.settle
-        self.diagnosis = Diagnosis(config, folder, self.state, self._ranks, store.fingerprint, settle)
+        free = self.checkpoints.wait_and_free
+        self.diagnosis = Diagnosis(config, folder, self.state, self._ranks, store.fingerprint, free)
 
     @property
     def nothing_left(self) -> bool:
@@ -90,7 +103,7 @@ class Run:
         """Whether the run may wait long for its next rows, those of a bounded store, and has nothing to lose now."""
         return self.units.bounded and (not self.done or self.checkpoints.hold(self.done))
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Takes up the newest checkpoint, if there is one, and makes the folder ready. All processes meet after it."""
         self._ranks.only_first(self._occupy)
         if self._point is not None:
@@ -98,12 +111,12 @@ class Run:
         if self.accelerator.is_main_process:
             self.folder.write_config(self.config)
             self.folder.metrics.keep_until(self.done)
-            self.units.begin(min(self.done, self.steps - 1))
+            self.units.start_reading(min(self.done, self.steps - 1))
 
     def _occupy(self) -> None:
         self.folder.occupy()
         if self._point is None and self.folder.saved:
-            raise CannotContinue(f"{self.folder.path} was begun by another job meanwhile; do start the command again")
+            raise CannotContinue(f"{self.folder.path} was begun by another job meanwhile; start the command again")
 
     def introduce(self) -> None:
         """Says what is about to be trained."""
@@ -124,7 +137,10 @@ class Run:
         Returns:
             Values for people; empty unless a line was logged.
         """
-        config, state, step, meter = self.config, self.state, self.done, self.meter
+        config = self.config
+        state = self.state
+        step = self.done
+        meter = self.meter
         self._begins(step + 1, "selecting and stepping")
         line = state.phases.prepare(step, state.statistics)
         if line:
@@ -138,7 +154,9 @@ class Run:
             selectors.append(state.auxiliary)
         rate = config.optimizer.rate(step, self.steps, state.d_sae)
         how = Circumstances(rate, state.phases.allocation(step), state.phases.k)
-        cost, outcomes, shortfall = SelectionCost(), [], 0
+        cost = SelectionCost()
+        outcomes = []
+        shortfall = 0
         every = watched([*selectors, *state.phases.observers], self.mesh, cost)
         for part in micro_batches(x, STREAMS // self.mesh.data.size, config.accumulation):
             state.phases.grant(config.batch_tokens // config.accumulation)
@@ -208,7 +226,7 @@ class Run:
             CheckpointFailed: of the last step; the SAE was written.
         """
         state = self.state
-        self.checkpoints.settle()
+        self.checkpoints.wait_and_free()
         del state.engine  # Adam's moments: twice the memory of the weights, which the end has a use for
         with state.final_weights():
             sae, gap = frozen_sae(self.config, self.store, state, self.mesh, self.reader)
@@ -271,8 +289,8 @@ class Run:
             "store_fingerprint": self.store.fingerprint,
             "underused": {**self.state.underused.numbers()},
             "forecasts": {name: {**forecast} for name, forecast in self.state.forecasts().items()},
-            "meter": {**self.meter.state()},
-            "alarms": [*self.alarms.state()],
+            "meter": {**self.meter.facts()},
+            "alarms": [*self.alarms.facts()],
             "switch_step": self.state.phases.switch_step,
             "config": self.config.stored(),
             "distsae_version": __version__,

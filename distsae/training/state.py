@@ -58,11 +58,11 @@ class TrainingState:
         local: dict[str, Tensor | Streamed] = {
             name: parameter.detach() for name, parameter in self.shard.named_parameters()
         }
-        local |= self.engine.state()
-        local |= self.thresholds.state()
-        local |= {f"firing.{name}": tensor for name, tensor in self.statistics.state().items()}
-        local |= self.phases.state()
-        local |= self.average.state() if self.average is not None else {}
+        local |= self.engine.tensors()
+        local |= self.thresholds.tensors()
+        local |= {f"firing.{name}": tensor for name, tensor in self.statistics.tensors().items()}
+        local |= self.phases.tensors()
+        local |= self.average.tensors() if self.average is not None else {}
         local["underused.members"] = self.underused.members.view(torch.uint8)
         state: State = {}
         for name, tensor in local.items():
@@ -76,9 +76,9 @@ class TrainingState:
         Without it a resumed run selects the same, with more effort at first. Ranks of other groups may expect
         otherwise; after a resume all expect what the first rank did, so that those of a group agree on any mesh.
         """
-        return self.phases.forecasts() | {"auxiliary": self.auxiliary.state()}
+        return self.phases.forecasts() | {"auxiliary": self.auxiliary.forecast()}
 
     def restore_forecasts(self, forecasts: Mapping[str, Mapping[str, float | None]]) -> None:
         """Expects what `forecasts` returned on the first rank, as far as it is there."""
         self.phases.restore_forecasts(forecasts)
-        self.auxiliary.restore(forecasts.get("auxiliary", {}))
+        self.auxiliary.restore_forecast(forecasts.get("auxiliary", {}))

@@ -64,7 +64,7 @@ class ThresholdTracker:
         total, count = mesh.feature.sum(sums.to(device)).tolist()
         return total / count if count else None
 
-    def state(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Returns the live tensors, one row a local feature."""
         return {"threshold.total": self.total, "threshold.weight": self.weight}
 
@@ -93,7 +93,7 @@ def quota_thresholds(
     selector = FeatureSelector(len(shard.features))
     selector.grant(QuotaCredit(quota_per_token, k, mesh.feature).pay(x.shape[0] * mesh.data.size).to(device))
     centred = x.to(device) - shard.b_dec
-    select([selector], lambda: shard.encode_chunks(centred), mesh.place(d_sae, x.shape[0]), x.shape[0])
+    select([selector], lambda: shard.encode_chunks(centred), mesh.placement(d_sae, x.shape[0]), x.shape[0])
     return selector.cuts
 
 
@@ -119,7 +119,7 @@ def calibrated(shard: FeatureShard, thresholds: Tensor, x: Tensor, k: int, mesh:
             yield first, _Ratios(scores, thresholds[first : first + scores.shape[0], None])
 
     selector = MutualSelector(k)
-    select([selector], ratios, mesh.place(d_sae, x.shape[0]), x.shape[0])
+    select([selector], ratios, mesh.placement(d_sae, x.shape[0]), x.shape[0])
     return thresholds if selector.cut is None else thresholds * selector.cut
 
 

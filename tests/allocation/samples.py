@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distsae.allocation import Matches, Place, Selector, select
+from distsae.allocation import Matches, Placement, Selector, select
 
 KINDS = ("normal", "tied", "skewed", "sparse", "equal", "zeros", "negative", "bfloat16", "signed zeros", "subnormal")
 
@@ -92,7 +92,7 @@ def chunks(batch: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
 
 def run(selectors: Sequence[Selector], batch: Tensor, chunk: int) -> list[Matches]:
     """Selects from one batch on one process."""
-    return select(selectors, lambda: chunks(batch, chunk), Place.solo(batch.shape[1]), batch.shape[0])
+    return select(selectors, lambda: chunks(batch, chunk), Placement.solo(batch.shape[1]), batch.shape[0])
 
 
 def assert_same(found: Matches, expected: Matches) -> None:

@@ -18,7 +18,7 @@ from distsae.allocation import (
     FeatureSelector,
     Matches,
     MutualSelector,
-    Place,
+    Placement,
     TokenSelector,
     feature_choice,
     mutual_choice,
@@ -28,7 +28,9 @@ from distsae.allocation import (
 from distsae.collective import Solo
 from tests.allocation.samples import chunks
 
-TOKENS, FEATURES, K = 16, 90, 3
+TOKENS = 16
+FEATURES = 90
+K = 3
 RULES = ("token_choice", "mutual_choice", "feature_choice")
 
 
@@ -43,7 +45,9 @@ class _Thread:
     """A collective whose ranks are threads of this process."""
 
     def __init__(self, threads: _Threads, rank: int) -> None:
-        self._threads, self.rank, self.size = threads, rank, len(threads.slots)
+        self._threads = threads
+        self.rank = rank
+        self.size = len(threads.slots)
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         self._threads.slots[self.rank] = tensor.clone()
@@ -109,7 +113,7 @@ def test_any_number_of_shards_selects_what_one_does(rule, kind, size):
         }[rule]()
         if isinstance(selector, FeatureSelector):
             selector.grant(quotas[features.start : features.stop])
-        place = Place(group, Solo(), group, features.start, 0, FEATURES)
+        place = Placement(group, Solo(), group, features.start, 0, FEATURES)
         found = []
         for batch in batches:
             mine = batch[:, features.start : features.stop].contiguous()

@@ -66,13 +66,13 @@ def test_a_bound_that_proves_too_high_costs_a_second_pass_and_nothing_else():
 @given(cases(), st.integers(1, 8), st.one_of(st.none(), st.floats(2.0**-40, 2.0**40, width=32)))
 def test_whatever_it_is_told_to_expect_the_selection_is_the_same(case, k, cut):
     selector = MutualSelector(k)
-    selector.restore({"cut": cut})
+    selector.restore_forecast({"cut": cut})
     for batch in case.batches:
         (found,) = run([selector], batch, case.chunk)
         assert_same(found, mutual_choice(batch, k * case.tokens))
     resumed = MutualSelector(k)
-    resumed.restore(selector.state())
-    assert resumed.state() == selector.state() == {"cut": selector.cut}
+    resumed.restore_forecast(selector.forecast())
+    assert resumed.forecast() == selector.forecast() == {"cut": selector.cut}
 
 
 def test_candidates_never_exceed_twice_the_budget_and_a_chunk():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distsae.allocation import Matches, Place, select
+from distsae.allocation import Matches, Placement, select
 from distsae.allocation.selector import refuse_non_finite
 from distsae.errors import NonFiniteScores
 
@@ -14,13 +14,13 @@ class _AsksAgain:
     def __init__(self, passes):
         self.passes, self.told = passes, []
 
-    def begin(self, place, tokens):
+    def start(self, placement, tokens):
         self.told.append(("begin", tokens))
 
     def offer(self, first_feature, scores):
         self.told.append(("offer", first_feature))
 
-    def settle(self):
+    def resolve(self):
         self.passes -= 1
         empty = torch.zeros(0, dtype=torch.long)
         return None if self.passes else Matches(empty, empty, torch.zeros(0))
@@ -29,7 +29,7 @@ class _AsksAgain:
 def test_all_selectors_see_every_pass():
     content, patient = _AsksAgain(1), _AsksAgain(2)
     content.passes = 2  # settles in the second pass as well
-    found = select([patient, content], lambda: [(0, torch.zeros(2, 3)), (2, torch.zeros(1, 3))], Place.solo(3), 3)
+    found = select([patient, content], lambda: [(0, torch.zeros(2, 3)), (2, torch.zeros(1, 3))], Placement.solo(3), 3)
     assert len(found) == 2
     assert patient.told == content.told == [("begin", 3), ("offer", 0), ("offer", 2)] * 2
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distsae.allocation import MutualSelector, Place, ThresholdSelector, select
+from distsae.allocation import MutualSelector, Placement, ThresholdSelector, select
 from distsae.errors import NonFiniteScores
 
 TOKENS, FEATURES = 21, 17
@@ -30,7 +30,7 @@ def _chunks(scores, size):
 def test_what_exceeds_its_threshold_and_zero(size, dtype):
     scores = _scores(dtype)
     scores[:, 9] = _thresholds()[9].to(dtype)  # exclusive, and compared as fp32
-    (found,) = select([ThresholdSelector(_thresholds())], _chunks(scores, size), Place.solo(FEATURES), TOKENS)
+    (found,) = select([ThresholdSelector(_thresholds())], _chunks(scores, size), Placement.solo(FEATURES), TOKENS)
     fires = (scores > 0) & (scores.double() > _thresholds().double())
     assert torch.equal(found.dense(TOKENS, FEATURES), scores.to(found.score) * fires)
     assert torch.equal(torch.stack([found.feature, found.token], 1), fires.t().nonzero())  # by feature, then token
@@ -41,7 +41,7 @@ def test_what_exceeds_its_threshold_and_zero(size, dtype):
 
 def test_no_tokens_no_matches():
     empty = _scores()[:0]
-    (found,) = select([ThresholdSelector(_thresholds())], _chunks(empty, 8), Place.solo(FEATURES), 0)
+    (found,) = select([ThresholdSelector(_thresholds())], _chunks(empty, 8), Placement.solo(FEATURES), 0)
     assert len(found) == 0
 
 
@@ -51,7 +51,7 @@ def test_scores_that_are_not_finite_are_refused_as_by_every_rule(bad):
     scores[2, 5] = bad
     for selector in (ThresholdSelector(_thresholds()), MutualSelector(1)):
         with pytest.raises(NonFiniteScores, match="1 scores are not finite"):
-            select([selector], _chunks(scores, 8), Place.solo(FEATURES), TOKENS)
+            select([selector], _chunks(scores, 8), Placement.solo(FEATURES), TOKENS)
 
 
 def test_thresholds_given_are_left_as_they_are():

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from distsae.batches.batch_buffer import Block
+from distsae.batches.batch_buffer import BatchBuffer
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_each_row_of_each_stream_has_its_place(dtype):
-    block = Block(steps=5, streams=3, rows_per_stream=4, d_in=2, dtype=dtype)
+    block = BatchBuffer(steps=5, streams=3, rows_per_stream=4, d_in=2, dtype=dtype)
     block.hold(70, 74)
     assert block.rows == 16
     for place in range(3):
@@ -26,7 +26,7 @@ def test_each_row_of_each_stream_has_its_place(dtype):
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 16), (0, 1), (3, 4), (3, 5), (4, 8), (2, 13), (15, 16)])
 def test_any_range_is_its_rows_in_order(start, stop):
-    block = Block(steps=4, streams=3, rows_per_stream=4, d_in=1, dtype=torch.float32)
+    block = BatchBuffer(steps=4, streams=3, rows_per_stream=4, d_in=1, dtype=torch.float32)
     block.hold(0, 4)
     rows = torch.arange(stop - start, dtype=torch.float32)
     content, done = rows.view(torch.uint8).numpy().data, 0
@@ -39,7 +39,7 @@ def test_any_range_is_its_rows_in_order(start, stop):
 
 
 def test_batches_begin_at_a_page():
-    block = Block(steps=2, streams=64, rows_per_stream=8, d_in=256, dtype=torch.float16)
+    block = BatchBuffer(steps=2, streams=64, rows_per_stream=8, d_in=256, dtype=torch.float16)
     block.hold(3, 5)
     assert [block.batch(step).data_ptr() % 4096 for step in (3, 4)] == [0, 0]
     assert block.nbytes == 2 * 64 * 8 * 512

@@ -29,7 +29,10 @@ class Source:
     def __init__(self, damaged=()):
         self.gate, self.damaged = threading.Event(), damaged
         self.gate.set()
-        self.opened, self.open, self.most, self.changed = [], 0, 0, threading.Condition()
+        self.opened = []
+        self.open = 0
+        self.most = 0
+        self.changed = threading.Condition()
 
     def __call__(self, visit):
         assert self.gate.wait(120)
@@ -67,7 +70,7 @@ def ahead():
 def test_every_visit_in_order_few_open(ahead):
     source = Source()
     one = ahead(source, 6)
-    one.begin(_visits())
+    one.follow(_visits())
     for number in range(60):
         visit, chunk = one.take(FAR)
         assert visit.chunk == chunk.number == number
@@ -78,21 +81,21 @@ def test_every_visit_in_order_few_open(ahead):
 def test_opens_before_it_is_asked_and_no_further_than_it_may(ahead):
     source = Source()
     one = ahead(source, 6)
-    one.begin(_visits())
-    one.settle()
+    one.follow(_visits())
+    one.wait_until_ahead()
     assert sorted(source.opened) == list(range(6))
     held = [one.take(FAR)[1], one.take(FAR)[1]]
     assert len(source.opened) == 6
     for chunk in held:
         one.release(chunk)
-    one.settle()
+    one.wait_until_ahead()
     assert sorted(source.opened) == list(range(8))
 
 
 def test_one_more_than_is_held_is_enough(ahead):
     source = Source()
     one = ahead(source, 5)
-    one.begin(_visits())
+    one.follow(_visits())
     held = {}
     for number in range(40):
         visit, chunk = one.take(FAR)
@@ -107,7 +110,7 @@ def test_nothing_is_taken_that_is_not_needed_yet(ahead):
     source = Source()
     source.gate.clear()
     one = ahead(source, 6)
-    one.begin(_visits(first=4))
+    one.follow(_visits(first=4))
     assert one.take(1) is None  # and does not wait for it
     source.gate.set()
     assert [one.take(2)[0].chunk for _ in range(4)] == [4, 5, 6, 7]
@@ -117,10 +120,10 @@ def test_nothing_is_taken_that_is_not_needed_yet(ahead):
 def test_beginning_anew_closes_what_is_open_and_under_way(ahead):
     source = Source(damaged={2})
     one = ahead(source, 6)
-    one.begin(_visits())
+    one.follow(_visits())
     source.wait_for(3)
     for first in (100, 1000, 104):
-        one.begin(_visits(first=first))
+        one.follow(_visits(first=first))
         for number in range(20):
             visit, chunk = one.take(FAR)
             assert visit.chunk == chunk.number == first + number
@@ -133,7 +136,7 @@ def test_beginning_anew_closes_what_is_open_and_under_way(ahead):
 def test_visits_may_end(ahead):
     source = Source()
     one = ahead(source, 6)
-    one.begin(islice(_visits(), 8))
+    one.follow(islice(_visits(), 8))
     for number in range(8):
         visit, chunk = one.take(FAR)
         assert visit.chunk == number
@@ -143,11 +146,11 @@ def test_visits_may_end(ahead):
 
 def test_an_error_is_raised_where_the_chunk_is_taken_and_again(ahead):
     one = ahead(Source(damaged={5}), 6)
-    one.begin(_visits())
+    one.follow(_visits())
     for _ in range(5):
         one.release(one.take(FAR)[1])
     for _ in range(2):
         with pytest.raises(TornData, match="chunk 5 is damaged"):
             one.take(FAR)
-    one.begin(_visits(first=6))
+    one.follow(_visits(first=6))
     assert one.take(FAR)[0].chunk == 6

@@ -103,7 +103,7 @@ def test_files_open_at_a_time_are_bounded(store, reader):
     one, order = reader(store)
     for step in range(0, 2 * order.steps_per_epoch, 3):  # each begins anew
         one.read(step)
-        one.settle()
+        one.wait_until_ahead()
         assert 64 <= _open_files(store) <= 128
     one.close()
     assert _open_files(store) == 0
@@ -112,7 +112,7 @@ def test_files_open_at_a_time_are_bounded(store, reader):
 def test_files_are_checked_on_the_first_pass(store, reader, monkeypatch):
     checked, check = [], ChunkFile.check
     monkeypatch.setattr(ChunkFile, "check", lambda self, scratch: (checked.append(self._file), check(self, scratch)))
-    monkeypatch.setattr("distsae.batches.rows._LANES", 1)  # two may come to a chunk at the same time
+    monkeypatch.setattr("distsae.batches.rows._FILLERS", 1)  # two may come to a chunk at the same time
     one, order = reader(store, batch=64)
     for step in range(order.steps_per_epoch):
         one.read(step)
@@ -126,7 +126,9 @@ def test_files_are_checked_on_the_first_pass(store, reader, monkeypatch):
 
 
 def test_rows_are_seen_only_after_their_file_was_checked(store, reader, monkeypatch):
-    checked, check, fill = set(), ChunkFile.check, ChunkFile.fill
+    checked = set()
+    check = ChunkFile.check
+    fill = ChunkFile.fill
 
     def checking(self, scratch):
         check(self, scratch)
@@ -149,7 +151,7 @@ def test_the_next_batches_are_there_before_they_are_needed(store, reader, monkey
     one, _ = reader(store)
     expected = [one.read(step).clone() for step in range(2 * one._steps)]
     one.read(0)
-    one.settle()
+    one.wait_until_ahead()
     gate, fill = threading.Event(), ChunkFile.fill
     monkeypatch.setattr(ChunkFile, "fill", lambda *rest: gate.wait(120) and fill(*rest))
     for step in range(2 * one._steps):

@@ -1,11 +1,11 @@
-"""One lane: its streams' rows in block after block, with few chunks open, and after a failure nothing more."""
+"""One filler: its streams' rows in block after block, with few chunks open, and after a failure nothing more."""
 
 import numpy as np
 import pytest
 import torch
 
-from distsae.batches.batch_buffer import Block
-from distsae.batches.stream_filler import Lane
+from distsae.batches.batch_buffer import BatchBuffer
+from distsae.batches.stream_filler import StreamFiller
 from distsae.batches.stream_order import StreamOrder
 from distsae.errors import TornData
 from distsae.store.open_chunk import ChunkInMemory
@@ -17,7 +17,9 @@ class Source:
     """Chunks whose rows say which they are: `1000 * chunk + row`."""
 
     def __init__(self):
-        self.open, self.most, self.damaged = 0, 0, None
+        self.open = 0
+        self.most = 0
+        self.damaged = None
 
     def __call__(self, visit):
         if visit.chunk == self.damaged:
@@ -42,8 +44,8 @@ def source():
 
 
 @pytest.fixture
-def lane(order, source):
-    one = Lane(order, {1: 0, 4: 1, 6: 2}, source, most_open=4)
+def filler(order, source):
+    one = StreamFiller(order, {1: 0, 4: 1, 6: 2}, source, most_open=4)
     yield one
     one.close()
     assert source.open == 0
@@ -55,28 +57,28 @@ def _expected(order, step):
 
 
 @pytest.mark.parametrize("steps", [1, 3, 7])
-def test_blocks_one_after_the_other(order, source, lane, steps):
-    block = Block(steps, streams=3, rows_per_stream=2, d_in=1, dtype=torch.float32)
+def test_blocks_one_after_the_other(order, source, filler, steps):
+    block = BatchBuffer(steps, streams=3, rows_per_stream=2, d_in=1, dtype=torch.float32)
     for begin in (0, 5, 4):
-        lane.begin(begin)
+        filler.seek(begin)
         for first in range(begin, begin + 4 * order.steps_per_epoch, steps):
             block.hold(first, first + steps)
-            lane.fill(block).result()
+            filler.fill(block).result()
             for step in range(first, first + steps):
                 assert block.batch(step)[:, 0].tolist() == _expected(order, step)
     assert source.most == 4  # one more than there are streams
 
 
-def test_after_a_failure_nothing_is_filled_until_it_begins_anew(order, source, lane):
-    block = Block(order.steps_per_epoch, streams=3, rows_per_stream=2, d_in=1, dtype=torch.float32)
+def test_after_a_failure_nothing_is_filled_until_it_begins_anew(order, source, filler):
+    block = BatchBuffer(order.steps_per_epoch, streams=3, rows_per_stream=2, d_in=1, dtype=torch.float32)
     source.damaged = order.slices(1, 4)[0].chunk
-    lane.begin(0)
+    filler.seek(0)
     for first in (0, order.steps_per_epoch):
         block.hold(first, first + order.steps_per_epoch)
         with pytest.raises(TornData, match=f"chunk {source.damaged} is damaged"):
-            lane.fill(block).result()
+            filler.fill(block).result()
     source.damaged = None
-    lane.begin(0)
+    filler.seek(0)
     block.hold(0, order.steps_per_epoch)
-    lane.fill(block).result()
+    filler.fill(block).result()
     assert block.batch(1)[:, 0].tolist() == _expected(order, 1)

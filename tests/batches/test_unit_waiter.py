@@ -6,7 +6,7 @@ import torch
 
 from distsae.batches import BatchReader
 from distsae.batches import unit_waiter as arrival
-from distsae.batches.unit_waiter import Arrivals
+from distsae.batches.unit_waiter import UnitWaiter
 from distsae.errors import CannotContinue, TornData
 from distsae.store import Store, begin_store, release, seal_store, units_to_seal
 from tests.store.synthetic import attributes, write_store, write_unit
@@ -25,10 +25,10 @@ def store(tmp_path):
 
 def test_what_is_there_is_not_waited_for(store, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(arrival, "_SILENCE", 0.0)  # who waits says so at once
-    Arrivals(store).wait_for(1)
+    UnitWaiter(store).wait_for(1)
     whole = write_store(tmp_path / "whole")
     for unit in range(len(whole.units)):
-        Arrivals(whole).wait_for(unit)
+        UnitWaiter(whole).wait_for(unit)
     assert capsys.readouterr().err == ""
 
 
@@ -36,7 +36,9 @@ def test_waits_and_says_so(store, monkeypatch, capsys):
     monkeypatch.setattr(arrival, "_POLL", 0.01)
     monkeypatch.setattr(arrival, "_SILENCE", 0.0)
     monkeypatch.setattr(arrival, "_REMIND", 1e6)
-    arrivals, say, thread = Arrivals(store), Arrivals._say, threading.local()
+    arrivals = UnitWaiter(store)
+    say = UnitWaiter._say
+    thread = threading.local()
     all_wait = threading.Barrier(3, timeout=120)  # both threads, each after it would have said so, and this one
 
     def saying(self, unit):
@@ -45,7 +47,7 @@ def test_waits_and_says_so(store, monkeypatch, capsys):
             thread.has_said = True
             all_wait.wait()
 
-    monkeypatch.setattr(Arrivals, "_say", saying)
+    monkeypatch.setattr(UnitWaiter, "_say", saying)
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(arrivals.wait_for, 2) for _ in range(2)]
         all_wait.wait()
@@ -59,11 +61,11 @@ def test_waits_and_says_so(store, monkeypatch, capsys):
 def test_a_released_unit_never_comes(store):
     release(store.path, "a run", 2)
     with pytest.raises(TornData, match=r"unit 1 of .* has been released"):
-        Arrivals(Store.open(store.path)).wait_for(1)
+        UnitWaiter(Store.open(store.path)).wait_for(1)
 
 
 def test_waiting_can_be_ended(store):
-    arrivals = Arrivals(store)
+    arrivals = UnitWaiter(store)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(arrivals.wait_for, 3)
         arrivals.give_up()

@@ -99,7 +99,9 @@ def bytes_received(job: Job, matches: float | None = None) -> dict[str, float]:
 
 def calls(job: Job) -> dict[str, int]:
     """Returns the collectives of a step, by exchange; the selection as it usually is."""
-    some, data, feature = job.reconstructions, job.data > 1, job.feature > 1
+    some = job.reconstructions
+    data = job.data > 1
+    feature = job.feature > 1
     return {
         "selection": 2 * some * (job.ranks > 1),
         "reconstruction": 1 * feature,

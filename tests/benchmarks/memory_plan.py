@@ -27,7 +27,9 @@ from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig,
 from tests.benchmarks.random_store import synthetic_store
 
 ROOT = Path(__file__).parents[2]
-TOKENS, D_IN, STEPS = 2048, 768, 6
+TOKENS = 2048
+D_IN = 768
+STEPS = 6
 HELDOUT = 1 << 14
 _UNIT_ROWS = 1 << 15
 

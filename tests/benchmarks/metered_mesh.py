@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from distsae.allocation import Matches, Place, Scores, Selector
+from distsae.allocation import Matches, Placement, Scores, Selector
 from distsae.collective import Collective
 from distsae.parallel import GroupCollective, Mesh
 
@@ -79,7 +79,9 @@ def metered(mesh: Mesh, ledger: Ledger) -> Mesh:
 
 class _Metered:
     def __init__(self, group: GroupCollective, axis: str, ledger: Ledger) -> None:
-        self._group, self._axis, self._ledger = group, axis, ledger
+        self._group = group
+        self._axis = axis
+        self._ledger = ledger
         self.rank, self.size = group.rank, group.size
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -102,7 +104,9 @@ class _Metered:
     def _timed(self, kind: str, call: Callable[[], _Found]) -> _Found:
         spent, group = self._ledger.spent["selection" if self._axis == "world" else kind], self._group
         calls, received = group.collectives, group.bytes_received
-        begun, own, processor = time.perf_counter(), time.thread_time(), time.process_time()
+        begun = time.perf_counter()
+        own = time.thread_time()
+        processor = time.process_time()
         found = call()
         spent.processor += time.process_time() - processor
         spent.own += time.thread_time() - own
@@ -151,23 +155,27 @@ class TimedSelectors:
 
     def __init__(self, selectors: Sequence[Selector], ledger: Ledger) -> None:
         self.wrapped: list[Selector] = [_Timed(one, self, first=one is selectors[0]) for one in selectors]
-        self.clock, self.seconds, self.passes = Clock(ledger), 0.0, 0
+        self.clock = Clock(ledger)
+        self.seconds = 0.0
+        self.passes = 0
 
 
 class _Timed:
     def __init__(self, selector: Selector, all_of_them: TimedSelectors, *, first: bool) -> None:
-        self._selector, self._all, self._first = selector, all_of_them, first
+        self._selector = selector
+        self._all = all_of_them
+        self._first = first
 
-    def begin(self, place: Place, tokens: int) -> None:
+    def start(self, placement: Placement, tokens: int) -> None:
         if self._first:
             self._all.clock.begin()
             self._all.passes += 1
-        self._selector.begin(place, tokens)
+        self._selector.start(placement, tokens)
 
     def offer(self, first_feature: int, scores: Scores) -> None:
         self._selector.offer(first_feature, scores)
 
-    def settle(self) -> Matches | None:
-        found = self._selector.settle()
+    def resolve(self) -> Matches | None:
+        found = self._selector.resolve()
         self._all.seconds += self._all.clock.lap()
         return found

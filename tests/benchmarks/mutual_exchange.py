@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distsae.allocation import ExactScores, Matches, MutualSelector, Place, select
+from distsae.allocation import ExactScores, Matches, MutualSelector, Placement, select
 from distsae.parallel import GroupCollective, Mesh
 from tests.benchmarks.score_batches import ScoreBatches
 from tests.distributed.processes import run_on_mesh
@@ -72,16 +72,16 @@ def two_round_histogram(held: Matches, budget: int, world: GroupCollective) -> T
     """Two all-reduces of histograms: of the upper 16 bits of the scores, then of the lower 16 in the cut's bin."""
     bits = held.score.view(torch.int32)
     upper = bits >> 16
-    place, left = _bin_of(world.sum(torch.bincount(upper, minlength=1 << 15).int()), budget)
-    lower = bits[upper == place] & 0xFFFF
+    placement, left = _bin_of(world.sum(torch.bincount(upper, minlength=1 << 15).int()), budget)
+    lower = bits[upper == placement] & 0xFFFF
     cut, _ = _bin_of(world.sum(torch.bincount(lower, minlength=1 << 16).int()), left)
-    return bits >= (place << 16) + cut
+    return bits >= (placement << 16) + cut
 
 
 def _bin_of(counts: Tensor, n: int) -> tuple[int, int]:
     at_least = counts.flip(0).cumsum(0).flip(0)
-    place = int((at_least >= n).sum()) - 1
-    return place, n - int(at_least[place] - counts[place])
+    placement = int((at_least >= n).sum()) - 1
+    return placement, n - int(at_least[placement] - counts[placement])
 
 
 def bisection(held: Matches, budget: int, world: GroupCollective) -> Tensor:
@@ -109,23 +109,23 @@ def measure(mesh: Mesh, setting: Setting) -> dict[str, list[Cost]]:
     loud = setting.loud if world.rank == 0 else 1.0
     batches = ScoreBatches(setting.d_sae, setting.d_in, setting.tokens, features, loud)
     selector, budget = MutualSelector(setting.k), setting.k * setting.tokens
-    place = mesh.place(setting.d_sae, setting.tokens)
+    placement = mesh.placement(setting.d_sae, setting.tokens)
     costs: dict[str, list[Cost]] = defaultdict(list)
     for step in range(setting.warm_up + setting.steps):
         alone = MutualSelector(setting.k)
-        local_place = Place.solo(setting.d_sae)
-        selector.begin(place, setting.tokens)
-        alone.begin(local_place, setting.tokens)
+        local_placement = Placement.solo(setting.d_sae)
+        selector.start(placement, setting.tokens)
+        alone.start(local_placement, setting.tokens)
         for first, pre_acts in batches.chunks(step):
             selector.offer(first, ExactScores(pre_acts))
             alone.offer(first, ExactScores(pre_acts))
-        held = alone.settle()
+        held = alone.resolve()
         assert held is not None
 
         def ours(step: int = step) -> int:
-            matches = selector.settle()
+            matches = selector.resolve()
             if matches is None:
-                (matches,) = select([selector], lambda: batches.chunks(step), place, setting.tokens)
+                (matches,) = select([selector], lambda: batches.chunks(step), placement, setting.tokens)
             return len(matches)
 
         runs: dict[str, Callable[[], int]] = {OURS: ours}

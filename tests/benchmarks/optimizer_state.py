@@ -52,7 +52,7 @@ class Contestant:
     @property
     def mib(self) -> float:
         """Memory of the moments."""
-        return sum(tensor.nbytes for tensor in self._engine.state().values()) / (1 << 20)
+        return sum(tensor.nbytes for tensor in self._engine.tensors().values()) / (1 << 20)
 
     def step(self, step: int, x: Tensor, variance: float) -> None:
         given = self._given

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from distsae.producer import Contexts, LanguageModel, documents, hook_widths, load_language_model, pack
-from distsae.producer.producer_rank import Place
+from distsae.producer.producer_rank import ProducerRank
 from distsae.producer.stopping import Stop
 from distsae.producer.unit import compute_unit
 from distsae.producer.unit_loop import produce_units
@@ -42,7 +42,9 @@ class Ways:
     """Ways to run the model over all contexts; each takes an empty folder."""
 
     def __init__(self, language_model: LanguageModel, contexts: Contexts, hook: str, path: str, options: dict) -> None:
-        self.language_model, self.contexts, self.path = language_model, contexts, path
+        self.language_model = language_model
+        self.contexts = contexts
+        self.path = path
         self.attributes = StoreAttributes(
             model=language_model.name,
             model_revision=language_model.revision,
@@ -97,7 +99,9 @@ class Ways:
         """Everything; writing overlaps with computing but for the last unit."""
         begin_store(root, self.attributes)
         with Stop(lambda: "") as stop, Claims(StorePaths(root).claims) as claims:
-            produce_units(root, self.attributes, self.contexts, self.language_model, claims, Place(0, 1, 0), stop)
+            produce_units(
+                root, self.attributes, self.contexts, self.language_model, claims, ProducerRank(0, 1, 0), stop
+            )
 
     def _compute(self, unit: int) -> UnitData:
         ids = self.units[unit]

@@ -21,7 +21,9 @@ from distsae.losses import FiringStatistics, Underused
 from distsae.parallel import GroupCollective, Mesh
 from tests.distributed.processes import run_on_mesh
 
-_TOKENS, _K, _WINDOW = 4096, 32, 1_000_000
+_TOKENS = 4096
+_K = 32
+_WINDOW = 1_000_000
 _ROUNDS, _WARM_UP = 5, 3
 
 

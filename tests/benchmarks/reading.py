@@ -35,7 +35,10 @@ class Ways:
     """Ways to read all training rows of a hook once; each returns the rows that it read."""
 
     def __init__(self, store: Store, hook: str, batch_tokens: int, epochs: int) -> None:
-        self.store, self.hook, self.chunks, self.epochs = store, hook, store.chunks(), epochs
+        self.store = store
+        self.hook = hook
+        self.chunks = store.chunks()
+        self.epochs = epochs
         assert isinstance(store.path, Path)  # a raw read needs files
         self.files = [
             store.path / "data" / store.units[chunk.unit].attempt / store.chunk_file(hook, chunk)
@@ -87,7 +90,7 @@ class Ways:
             first = self._epoch[reader] * self.order.steps_per_epoch
             rows += sum(len(read(step)) for step in range(first, first + self.order.steps_per_epoch))
             self._epoch[reader] += 1
-        reader.settle()
+        reader.wait_until_ahead()
         return rows
 
     def _first_passes(self, begin: Callable[[], RowReader | BatchReader]) -> int:

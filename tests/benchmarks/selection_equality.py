@@ -17,7 +17,7 @@ import torch
 from distsae.allocation import (
     FeatureSelector,
     MutualSelector,
-    Place,
+    Placement,
     QuotaCredit,
     Selector,
     TokenSelector,
@@ -45,7 +45,10 @@ def _selector(rule: str, k: int, d_sae: int) -> Selector:
 
 def _compare(rule: str, arguments: argparse.Namespace) -> str:
     """Trains with one rule and returns its row of the table."""
-    store, k, d_sae, tokens = Store.open(arguments.store), arguments.k, arguments.d_sae, arguments.batch_tokens
+    store = Store.open(arguments.store)
+    k = arguments.k
+    d_sae = arguments.d_sae
+    tokens = arguments.batch_tokens
     reader = BatchReader(store, arguments.hook, tokens, 0, 0, 1)
     sealed, normalisation = store.statistics(arguments.hook), reader.normalisation
     mean, variance = normalisation.apply(sealed.mean.clone()), sealed.variance * normalisation.scale**2
@@ -65,7 +68,7 @@ def _compare(rule: str, arguments: argparse.Namespace) -> str:
             plain.grant(quotas)
         with torch.no_grad():
             scores = torch.addmm(shard.b_enc[:, None], shard.W_enc, (x - shard.b_dec).t())
-        (expected,) = select([plain], lambda scores=scores: [(0, scores)], Place.solo(d_sae), tokens)
+        (expected,) = select([plain], lambda scores=scores: [(0, scores)], Placement.solo(d_sae), tokens)
         expected = expected.by_token()
         outcome = training_step(shard, x, mesh, d_sae, [selector], mean, variance, 1 / 32)
         found = outcome.matches.by_token()

@@ -18,11 +18,13 @@ from pathlib import Path
 
 import torch
 
-from distsae.allocation import FeatureSelector, MutualSelector, Place, Selector, TokenSelector, select
+from distsae.allocation import FeatureSelector, MutualSelector, Placement, Selector, TokenSelector, select
 from distsae.model import SELECTION_MB, FeatureShard
 
 WIDTHS = (16384, 65536, 262144)
-TOKENS, K, D_IN = 2048, 32, 64
+TOKENS = 2048
+K = 32
+D_IN = 64
 RULES = ("TC", "MC", "MC + aux", "FC")
 # Otherwise the allocator keeps what was freed, and the next measurement does not see it.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -66,7 +68,7 @@ def _measure(d_sae: int, tokens: int, k: int, d_in: int, selection_mb: float, pr
             x = torch.randn(tokens, d_in, generator=torch.Generator().manual_seed(seed))
             Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
             before = _status("VmRSS")
-            select(selectors, lambda x=x: shard.encode_chunks(x), Place.solo(d_sae), tokens)
+            select(selectors, lambda x=x: shard.encode_chunks(x), Placement.solo(d_sae), tokens)
             found[f"{name}, {step}"] = _status("VmHWM") - before
     return found
 

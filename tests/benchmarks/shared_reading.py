@@ -41,8 +41,8 @@ def measure(mesh: Mesh, path: str, batch_tokens: int, rounds: int) -> dict[str, 
     rows = RowReader(store, hook, reader.order, range(64))
     batch = reader.batch(0).clone()
     stored = rows.read(0).clone()
-    reader.settle()
-    rows.settle()
+    reader.wait_until_ahead()
+    rows.wait_until_ahead()
 
     def fp32(step: int) -> Tensor:
         shared = reader.batch(step) if first else batch
@@ -62,8 +62,8 @@ def measure(mesh: Mesh, path: str, batch_tokens: int, rounds: int) -> dict[str, 
             begun, processor = time.perf_counter(), time.process_time()
             for step in range(number * steps, (number + 1) * steps):
                 take(step)
-            reader.settle()  # a pass reads as much as it uses
-            rows.settle()
+            reader.wait_until_ahead()  # a pass reads as much as it uses
+            rows.wait_until_ahead()
             dist.barrier()
             if number:
                 taken[name].append((time.perf_counter() - begun, time.process_time() - processor))

@@ -102,7 +102,9 @@ def print_parts(widths: list[int], tokens: int, k: int, rounds: int) -> None:
 
 def _parts(width: int, tokens: int, k: int) -> list[Callable[[], object]]:
     """Returns a call of each of `_PARTS`, on statistics that a fit is trusted on."""
-    firings, tracker, selector = FiringStatistics(width, 10**6, 10**6), ThresholdTracker(width), MutualSelector(k)
+    firings = FiringStatistics(width, 10**6, 10**6)
+    tracker = ThresholdTracker(width)
+    selector = MutualSelector(k)
     selector.cut = 1.0
     mesh, device = build_mesh(MeshConfig(), 1, "cpu"), torch.device("cpu")
     popularity = (torch.arange(width, dtype=torch.float64) + 10) ** -1

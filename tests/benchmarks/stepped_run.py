@@ -71,7 +71,7 @@ def begun(config: TrainConfig) -> Iterator[tuple[Run, Callable[[], Taken]]]:
 
             def step() -> None:
                 run.step(reader.batch(run.done).to(accelerator.device))
-                reader.settle()
+                reader.wait_until_ahead()
 
             yield run, lambda: timed(step)
     finally:

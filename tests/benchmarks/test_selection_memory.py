@@ -6,7 +6,10 @@ import pytest
 
 from tests.benchmarks.selection_memory import measured_in_a_process
 
-TOKENS, K, D_IN, TARGET = 1024, 8, 8, 16
+TOKENS = 1024
+K = 8
+D_IN = 8
+TARGET = 16
 CANDIDATES = 8  # MiB: a few times the budget of 8192 matches, vectors with a number a feature, and slack
 
 

@@ -17,17 +17,17 @@ from tests.distributed.processes import run_on_mesh
 
 def measure(mesh: Mesh, d_sae: int, d_in: int, tokens: int, k: int, steps: int) -> list[tuple[float, int, int]]:
     """Returns seconds, collectives and bytes received of each batch's exchange."""
-    features, place = mesh.features(d_sae), mesh.place(d_sae, tokens)
+    features, placement = mesh.features(d_sae), mesh.placement(d_sae, tokens)
     batches, selector = ScoreBatches(d_sae, d_in, tokens, features), TokenSelector(k)
     groups = [group for group in (mesh.feature, mesh.world) if isinstance(group, GroupCollective)]
     found = []
     for step in range(steps + 1):
-        selector.begin(place, tokens)
+        selector.start(placement, tokens)
         for first, pre_acts in batches.chunks(step):
             selector.offer(first, ExactScores(pre_acts))
         calls, received = (sum(getattr(group, name) for group in groups) for name in ("collectives", "bytes_received"))
         began = time.perf_counter()
-        selector.settle()
+        selector.resolve()
         seconds = time.perf_counter() - began
         after = [sum(getattr(group, name) for group in groups) for name in ("collectives", "bytes_received")]
         found.append((seconds, after[0] - calls, after[1] - received))

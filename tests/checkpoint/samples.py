@@ -97,7 +97,10 @@ class World:
     count = 0
 
     def __init__(self, rank: int, folder: Path, data: int, feature: int) -> None:
-        self.rank, self.folder, self.data, self.feature = rank, folder, data, feature
+        self.rank = rank
+        self.folder = folder
+        self.data = data
+        self.feature = feature
 
     def __enter__(self) -> DeviceMesh | None:
         World.count += 1

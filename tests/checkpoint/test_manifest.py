@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from distsae.checkpoint.file_digest import FileRecord
+from distsae.checkpoint.file_digest import FileDigest
 from distsae.checkpoint.manifest import Manifest, Piece, TensorRecord, read_manifest, write_manifest
 from distsae.errors import TornData, WrongInput
 
 _MANIFEST = Manifest(
     step=3,
-    files={"a.safetensors": FileRecord(10, "00")},
+    files={"a.safetensors": FileDigest(10, "00")},
     tensors={"W": TensorRecord("F32", (4, 2), (Piece("a.safetensors", 0, 4),)), "s": TensorRecord("I64", (), ())},
     facts={"lr": 0.1 + 0.2, "big": 2**70, "name": "ö", "none": None, "list": [1, {"x": False}]},
 )

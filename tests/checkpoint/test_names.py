@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distsae.checkpoint.names import checkpoints, set_aside, settle, step_name, step_of, temporary_name
+from distsae.checkpoint.names import checkpoints, clean_up, set_aside, step_name, step_of, temporary_name
 
 
 def test_steps_and_names() -> None:
@@ -29,7 +29,7 @@ def test_a_checkpoint_set_aside_gets_its_name_back(tmp_path: Path) -> None:
     (tmp_path / "step-00000010").mkdir()
     aside = set_aside(tmp_path / "step-00000002", "replaced")
     assert [path.name for path in checkpoints(tmp_path)] == [aside.name, "step-00000010"]
-    settle(tmp_path)
+    clean_up(tmp_path)
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000002", "step-00000010"]
 
 
@@ -43,7 +43,7 @@ def test_settling_removes_leftovers_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "step-00000001").mkdir()
     (tmp_path / ".latest-0").touch()
     (tmp_path / "latest").touch()
-    settle(tmp_path)
+    clean_up(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "step-00000001",
         "step-00000002",
@@ -64,7 +64,7 @@ def test_what_cannot_be_deleted_keeps_no_run_from_saving(tmp_path: Path, monkeyp
             raise OSError("busy")
 
         patch.setattr("os.rmdir", busy)
-        settle(tmp_path)
+        clean_up(tmp_path)
     assert leftover.is_dir()
-    settle(tmp_path)
+    clean_up(tmp_path)
     assert not leftover.exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distsae.checkpoint import save
-from distsae.checkpoint.path_argument import Place, choose_step, choose_whole, find
+from distsae.checkpoint.path_argument import CheckpointPath, choose_step, choose_whole, find
 from distsae.errors import TornData, WrongInput
 from tests.checkpoint.samples import cut, whole
 
@@ -23,28 +23,28 @@ def _run(path: Path, *steps: int) -> Path:
 
 def test_a_run_its_folder_and_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = _run(tmp_path / "run", 1, 2) / "checkpoints"
-    assert find(str(tmp_path / "run")) == find(str(folder)) == Place(folder, None)
+    assert find(str(tmp_path / "run")) == find(str(folder)) == CheckpointPath(folder, None)
     one = folder / "step-00000001"
-    assert find(str(one)) == Place(folder, one)
+    assert find(str(one)) == CheckpointPath(folder, one)
     (one / "manifest.json").unlink()  # torn, and still a checkpoint by its name
-    assert find(str(one)) == Place(folder, one)
+    assert find(str(one)) == CheckpointPath(folder, one)
     moved = shutil.copytree(folder / "step-00000002", tmp_path / "mine")
-    assert find(str(moved)) == Place(tmp_path, moved)
+    assert find(str(moved)) == CheckpointPath(tmp_path, moved)
     monkeypatch.chdir(moved)
-    assert find(".") == Place(tmp_path, moved)
+    assert find(".") == CheckpointPath(tmp_path, moved)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert find("~/run") == Place(folder, None)
+    assert find("~/run") == CheckpointPath(folder, None)
 
 
 def test_a_folder_with_leftovers_only(tmp_path: Path) -> None:
     folder = _run(tmp_path / "run") / "checkpoints"
     (folder / f".step-00000001-{'0' * 32}").mkdir(parents=True)
-    assert find(str(tmp_path / "run")) == Place(folder, None)
+    assert find(str(tmp_path / "run")) == CheckpointPath(folder, None)
     with pytest.raises(WrongInput, match="must have checkpoints"):
         choose_whole(folder)
     (_run(tmp_path / "deleted") / "checkpoints").mkdir()
     (tmp_path / "deleted" / "checkpoints" / "latest").write_text("step-00000003\n")
-    assert find(str(tmp_path / "deleted")) == Place(tmp_path / "deleted" / "checkpoints", None)
+    assert find(str(tmp_path / "deleted")) == CheckpointPath(tmp_path / "deleted" / "checkpoints", None)
 
 
 def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:

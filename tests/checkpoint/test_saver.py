@@ -19,7 +19,9 @@ class _Gate:
     """Holds saves up until it is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.reached, self.opened, self.threads = threading.Event(), threading.Event(), []
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+        self.threads = []
         monkeypatch.setattr(saver, "save_snapshot", self._held)
 
     def _held(self, *arguments: object) -> Path:

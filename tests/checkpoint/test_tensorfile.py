@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distsae.checkpoint import tensorfile
-from distsae.checkpoint.file_digest import record_of
+from distsae.checkpoint.file_digest import digest_of
 from distsae.checkpoint.tensorfile import read_rows, write_tensors
 from distsae.errors import TornData
 from tests.checkpoint.samples import whole
@@ -18,7 +18,7 @@ from tests.checkpoint.samples import whole
 def test_safetensors_reads_what_we_write(tmp_path: Path) -> None:
     tensors = whole(4) | {"": torch.zeros(2, 0), "i8": torch.arange(-3, 4, dtype=torch.int8)}
     record = write_tensors(tmp_path / "ours", tensors)
-    assert record == record_of(tmp_path / "ours")
+    assert record == digest_of(tmp_path / "ours")
     read = load_file(tmp_path / "ours")
     assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():

@@ -11,7 +11,7 @@ import pytest
 
 from distsae.checkpoint import save, verify
 from distsae.checkpoint import threaded_verifying as full_check
-from distsae.checkpoint.file_digest import compare, record_of
+from distsae.checkpoint.file_digest import compare, digest_of
 from distsae.checkpoint.manifest import Manifest, read_manifest, write_manifest
 from distsae.checkpoint.threaded_verifying import bytes_to_read, read_through
 from distsae.durable import write_new
@@ -32,7 +32,7 @@ def _checkpoint_of(folder: Path, step: int, sizes: dict[str, int]) -> Path:
     path.mkdir(parents=True)
     for name, size in sizes.items():
         write_new(path / name, bytes([size % 251]) * size)
-    write_manifest(path, Manifest(step, {name: record_of(path / name) for name in sizes}, {}, {}))
+    write_manifest(path, Manifest(step, {name: digest_of(path / name) for name in sizes}, {}, {}))
     return path
 
 

@@ -265,8 +265,8 @@ def test_wrong_input_is_one_line_and_code_2(run, tmp_path, capsys):
         (["info", _checkpoints(run)[3], "--step", "3"], "must be left out where `run`"),
         (["verify", _checkpoints(run)[3], "--all"], "`all` (=true) must be given for a whole run"),
         (["verify", run, "--all", "--step", "3"], "`all` (=true) must be given for a whole run"),
-        (["list", _checkpoints(run)[3]], f"do name {run / 'checkpoints'}"),
-        (["verify", leftovers], "got none; do `checkpoint list` what is left"),
+        (["list", _checkpoints(run)[3]], f"name {run / 'checkpoints'}"),
+        (["verify", leftovers], "got none; `checkpoint list` what is left"),
         (["verify", run, "--stpe", "3"], "unknown key `stpe`; did you mean 'step'?"),
     ]
     for argv, said in cases:

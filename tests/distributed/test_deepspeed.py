@@ -28,7 +28,9 @@ OPTIMIZER = OptimizerConfig(clip_norm=0.5)
 
 def _steps(mesh: Mesh, shard, engine, first: int, last: int) -> list[tuple[float, float]]:
     mean, variance = mean_and_variance(torch.float32)
-    share, selector, found = TOKENS // mesh.data.size, MutualSelector(K), []
+    share = TOKENS // mesh.data.size
+    selector = MutualSelector(K)
+    found = []
     for step in range(first, last):
         x = activations(step, torch.float32)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
         outcome = training_step(shard, x, mesh, D_SAE, [selector], mean, variance, 1 / 32)
@@ -38,7 +40,9 @@ def _steps(mesh: Mesh, shard, engine, first: int, last: int) -> list[tuple[float
 
 def _train(mesh: Mesh, engines: list[DeepSpeedConfig | None]) -> tuple[list[tuple[float, float]], dict[str, Tensor]]:
     """Five steps an engine, each going on from the state of the one before; None is the plain engine."""
-    shard, state, found = shard_on(mesh, torch.float32), None, []
+    shard = shard_on(mesh, torch.float32)
+    state = None
+    found = []
     for place, zero in enumerate(engines):
         fresh = shard_on(mesh, torch.float32)
         with torch.no_grad():
@@ -47,7 +51,7 @@ def _train(mesh: Mesh, engines: list[DeepSpeedConfig | None]) -> tuple[list[tupl
         shard = fresh
         engine = PlainEngine(shard, mesh, OPTIMIZER) if zero is None else DeepSpeedEngine(shard, mesh, OPTIMIZER, zero)
         if state is not None:
-            live = engine.state()
+            live = engine.tensors()
             assert live.keys() == state.keys()
             for name, value in live.items():
                 assert tuple(value.shape) == tuple(state[name].shape)
@@ -59,7 +63,7 @@ def _train(mesh: Mesh, engines: list[DeepSpeedConfig | None]) -> tuple[list[tupl
         found += _steps(mesh, shard, engine, 5 * place, 5 * place + 5)
         state = {
             name: value.read() if isinstance(value, Streamed) else value.clone()
-            for name, value in engine.state().items()
+            for name, value in engine.tensors().items()
         }
     weights = {
         name: parameter.detach().clone() if name == "b_dec" else torch.cat(mesh.feature.gather(parameter.detach()))

@@ -34,7 +34,9 @@ def _mine(kind: str, mesh: Mesh) -> torch.Tensor:
 def _nth(mesh: Mesh, kind: str) -> tuple[list[OrderStatistic], int, int]:
     world = mesh.world
     assert isinstance(world, GroupCollective)
-    found, most_calls, most_bytes = [], 0, 0
+    found = []
+    most_calls = 0
+    most_bytes = 0
     for n in PLACES:
         if n <= len(KEYS[kind]):
             before = world.collectives, world.bytes_received
@@ -81,15 +83,17 @@ def test_parts_of_unequal_length_take_one_collective_while_their_length_is_stead
 
 def _steady(mesh: Mesh, rule: str) -> list[tuple[int, int]]:
     """Returns collectives and bytes of each of six fresh batches."""
-    tokens, features, k = 512, 512, 16
+    tokens = 512
+    features = 512
+    k = 16
     selector = {"mutual_choice": lambda: MutualSelector(k), "token_choice": lambda: TokenSelector(k)}[rule]()
-    mine, place = mesh.features(features), mesh.place(features, tokens)
+    mine, placement = mesh.features(features), mesh.placement(features, tokens)
     groups = [group for group in (mesh.feature, mesh.world) if isinstance(group, GroupCollective)]
     spent = []
     for step in range(6):
         batch = torch.randn(tokens, features, generator=torch.Generator().manual_seed(step))[:, mine.start : mine.stop]
         before = [(group.collectives, group.bytes_received) for group in groups]
-        select([selector], lambda batch=batch: chunks(batch, 64), place, tokens)
+        select([selector], lambda batch=batch: chunks(batch, 64), placement, tokens)
         after = [(group.collectives, group.bytes_received) for group in groups]
         spent.append(tuple(sum(b[i] - a[i] for a, b in zip(before, after, strict=True)) for i in (0, 1)))
     return spent
@@ -97,25 +101,27 @@ def _steady(mesh: Mesh, rule: str) -> list[tuple[int, int]]:
 
 def _spent(mesh: Mesh, rule: str, steps: range, state: dict | None) -> tuple[list[tuple[int, int]], list, dict]:
     """Collectives and bytes of each batch, what was selected, and the selector's state, from `state` on."""
-    tokens, features, k = 64 // mesh.data.size, 96, 4
-    mine, place = mesh.features(features), mesh.place(features, tokens)
+    tokens = 64 // mesh.data.size
+    features = 96
+    k = 4
+    mine, placement = mesh.features(features), mesh.placement(features, tokens)
     selector = batch_selector(rule, k, len(mine))
     if state is not None:
-        selector.restore(state)
+        selector.restore_forecast(state)
     groups = [group for group in (mesh.data, mesh.feature, mesh.world) if isinstance(group, GroupCollective)]
     spent, selected = [], []
     for step in steps:
         generator = torch.Generator().manual_seed(step)
         batch = torch.randn(64, features, generator=generator) * 2.0 ** -(step % 3)
-        batch = batch[place.first_token : place.first_token + tokens, mine.start : mine.stop]
+        batch = batch[placement.first_token : placement.first_token + tokens, mine.start : mine.stop]
         if isinstance(selector, FeatureSelector):
             selector.grant(torch.full((len(mine),), 1 + step))
         before = [(group.collectives, group.bytes_received) for group in groups]
-        (found,) = select([selector], lambda batch=batch: chunks(batch, 16), place, tokens)
+        (found,) = select([selector], lambda batch=batch: chunks(batch, 16), placement, tokens)
         after = [(group.collectives, group.bytes_received) for group in groups]
         spent.append(tuple(sum(b[i] - a[i] for a, b in zip(before, after, strict=True)) for i in (0, 1)))
-        selected.append((found.token + place.first_token, found.feature + mine.start, found.score))
-    return spent, selected, selector.state()
+        selected.append((found.token + placement.first_token, found.feature + mine.start, found.score))
+    return spent, selected, selector.forecast()
 
 
 def _together(ranks: list, step: int) -> set[tuple[int, int, float]]:
@@ -151,14 +157,18 @@ def test_a_steady_step_of_mutual_choice_takes_two_collectives_of_a_histogram(ran
 
 def _wide(mesh: Mesh) -> list[tuple[int, float]]:
     """Returns collectives of each batch of 131,072 matches, and its bytes over those of a full all-gather."""
-    tokens, features, k = 4096, 256, 32
-    selector, mine, place = MutualSelector(k), mesh.features(features), mesh.place(features, tokens)
+    tokens = 4096
+    features = 256
+    k = 32
+    selector = MutualSelector(k)
+    mine = mesh.features(features)
+    placement = mesh.placement(features, tokens)
     world, spent = mesh.world, []
     assert isinstance(world, GroupCollective)
     for step in range(4):
         batch = torch.randn(tokens, features, generator=torch.Generator().manual_seed(step))[:, mine.start : mine.stop]
         before = world.collectives, world.bytes_received
-        select([selector], lambda batch=batch: chunks(batch, 64), place, tokens)
+        select([selector], lambda batch=batch: chunks(batch, 64), placement, tokens)
         whole = (world.size - 1) * k * tokens * 4
         spent.append((world.collectives - before[0], (world.bytes_received - before[1]) / whole))
     return spent

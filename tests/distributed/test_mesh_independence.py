@@ -34,7 +34,9 @@ ENGINES = {
 }
 SHAPES = ((1, 2), (2, 1), (1, 4), (2, 2), (4, 1))
 STEPS, CLIP = 50, 0.2
-LOSS, NORM, WEIGHTS = 2e-6, 1e-6, 5e-6
+LOSS = 2e-6
+NORM = 1e-6
+WEIGHTS = 5e-6
 """Relative; some six times what was measured: 3e-7, 1.4e-7, 8e-7."""
 WIDE_GAPS = 3700
 """From this batch on, in every step of every rule, scores at the cut are 6e-6 of the largest score apart, or more: no

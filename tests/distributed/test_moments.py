@@ -22,7 +22,7 @@ def _train(mesh: Mesh, kind: str, folder: Path, first: int, last: int) -> dict[s
     """Steps `first` to `last`, from the checkpoint in `folder` unless it is the beginning; returns the whole state."""
     shard, (mean, variance) = shard_on(mesh, torch.float32), mean_and_variance(torch.float32)
     engine, share = PlainEngine(shard, mesh, OptimizerConfig(state=kind), seed=1), TOKENS // mesh.data.size
-    local = {name: parameter.detach() for name, parameter in shard.named_parameters()} | engine.state()
+    local = {name: parameter.detach() for name, parameter in shard.named_parameters()} | engine.tensors()
     state: State = {
         name: tensor if name.endswith("b_dec") or not tensor.dim() else Shard(tensor, shard.features.start, D_SAE)
         for name, tensor in local.items()

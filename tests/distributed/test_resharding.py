@@ -19,7 +19,10 @@ from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig,
 from tests.distributed.meshed_runs import Place, walked
 from tests.distributed.processes import run_on_mesh
 
-STOP, MORE, FEWER, D_SAE = 30, 50, 15, 97
+STOP = 30
+MORE = 50
+FEWER = 15
+D_SAE = 97
 assert D_SAE % 2
 assert D_SAE % 3
 assert D_SAE % 4, "no feature axis divides it"

@@ -18,7 +18,7 @@ from distsae.allocation import (
     FeatureSelector,
     Matches,
     MutualSelector,
-    Place,
+    Placement,
     TokenSelector,
     feature_choice,
     mutual_choice,
@@ -138,8 +138,8 @@ class Found:
 def live_through(mesh: Mesh, story: Story) -> dict[str, list[Found]]:
     """Selects under every rule from this rank's part of every batch."""
     tokens, features = story.tokens // mesh.data.size, mesh.features(story.features)
-    place = mesh.place(story.features, tokens)
-    rows, columns = slice(place.first_token, place.first_token + tokens), slice(features.start, features.stop)
+    placement = mesh.placement(story.features, tokens)
+    rows, columns = slice(placement.first_token, placement.first_token + tokens), slice(features.start, features.stop)
     selectors = {
         "token_choice": TokenSelector(story.k),
         "mutual_choice": MutualSelector(story.k),
@@ -150,17 +150,17 @@ def live_through(mesh: Mesh, story: Story) -> dict[str, list[Found]]:
     for batch, quotas in zip(story.batches, story.quotas, strict=True):
         selectors["feature_choice"].grant(quotas[columns])
         mine = batch[rows, columns]
-        found = select(list(selectors.values()), lambda mine=mine: chunks(mine, story.chunk), place, tokens)
+        found = select(list(selectors.values()), lambda mine=mine: chunks(mine, story.chunk), placement, tokens)
         for (rule, selector), matches in zip(selectors.items(), found, strict=True):
-            lived[rule].append(Found(_globally(matches, place), selector.shortfall, getattr(selector, "cut", None)))
+            lived[rule].append(Found(_globally(matches, placement), selector.shortfall, getattr(selector, "cut", None)))
     return lived
 
 
-def _globally(matches: Matches, place: Place) -> Matches:
+def _globally(matches: Matches, placement: Placement) -> Matches:
     ordered = matches.by_feature()
     assert torch.equal(matches.token, ordered.token), "not by feature, then token"
     assert torch.equal(matches.feature, ordered.feature), "not by feature, then token"
-    return Matches(matches.token + place.first_token, matches.feature + place.first_feature, matches.score)
+    return Matches(matches.token + placement.first_token, matches.feature + placement.first_feature, matches.score)
 
 
 def check(shape: tuple[int, int], story: Story) -> None:
@@ -220,7 +220,7 @@ def test_many_ties_between_ranks_are_settled_by_token_and_feature(shape):
 def _one_bad_score(mesh: Mesh, bad_rank: int) -> list[str]:
     """Returns what each rule says of a score that is not finite on one rank."""
     tokens, features = 8 // mesh.data.size, mesh.features(12)
-    place, answers = mesh.place(12, tokens), []
+    placement, answers = mesh.placement(12, tokens), []
     mine = torch.rand(tokens, len(features), generator=torch.Generator().manual_seed(mesh.world.rank))
     if mesh.world.rank == bad_rank:
         mine[1, 2] = torch.nan
@@ -229,7 +229,7 @@ def _one_bad_score(mesh: Mesh, bad_rank: int) -> list[str]:
         if isinstance(selector, FeatureSelector):
             selector.grant(torch.full((len(features),), 2))
         try:
-            select([selector], lambda: chunks(mine, 5), place, tokens)
+            select([selector], lambda: chunks(mine, 5), placement, tokens)
             answers.append("nothing was raised")
         except NonFiniteScores as error:
             answers.append(str(error))

@@ -57,7 +57,9 @@ class Found:
 
 def _step(mesh: Mesh, rule: str, aux: AuxName) -> Found:
     """A step with the auxiliary loss and, for comparison, one without."""
-    shard, features, (mean, variance) = moved_shard_on(mesh), mesh.features(D_SAE), mean_and_variance()
+    shard = moved_shard_on(mesh)
+    features = mesh.features(D_SAE)
+    (mean, variance) = mean_and_variance()
     share = TOKENS // mesh.data.size
     first = mesh.data.rank * share
     x = activations(0)[first : first + share]

@@ -28,10 +28,10 @@ def _train(mesh: Mesh, engine_name: str, look: bool) -> tuple[dict[str, torch.Te
         engine.update(outcome.gradients, 3e-3)
         average.update(step)
         if look:
-            kept = average.state()["average.b_dec"].clone()
+            kept = average.tensors()["average.b_dec"].clone()
             with average.applied():
                 assert torch.equal(shard.b_dec, kept)
-    found = {name: parameter.detach() for name, parameter in shard.named_parameters()}, average.state()
+    found = {name: parameter.detach() for name, parameter in shard.named_parameters()}, average.tensors()
     for tensors in found:
         for name, tensor in tensors.items():
             tensors[name] = tensor.clone() if "b_dec" in name else torch.cat(mesh.feature.gather(tensor))

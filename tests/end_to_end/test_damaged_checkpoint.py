@@ -17,7 +17,9 @@ from distsae.exit_codes import DONE, FAILED, WRONG_INPUT
 from tests.checkpoint.bomb import plant_with_digests, raw, torch_archive
 from tests.end_to_end.launching import launch, train_words
 
-FIRST, SECOND, STEPS = 6, 12, 15
+FIRST = 6
+SECOND = 12
+STEPS = 15
 OLDER, NEWER = f"step-{FIRST:08d}", f"step-{SECOND:08d}"
 FILES = ("feature-00000-of-00001.safetensors", "replicated.safetensors", "manifest.json", "manifest.json.sha256")
 

@@ -31,7 +31,9 @@ from tests.distributed.meshed_runs import Place, trained
 from tests.distributed.processes import end_processes, run_on_mesh
 from tests.end_to_end.launching import ENVIRONMENT
 
-D_SAE, K, BATCH = 300, 4, 256
+D_SAE = 300
+K = 4
+BATCH = 256
 METHODS = {
     "TC": {"allocation": "token_choice", "aux": "aux_k"},
     "MC": {},

@@ -75,7 +75,9 @@ def test_room_for_one_checkpoint_and_a_half(disk: SmallDisk, straight, tiny_stor
 
 def test_not_a_byte_is_left_for_a_while(disk: SmallDisk, straight, tiny_store, capsys, monkeypatch):
     """Neither checkpoints nor lines of metrics can be written; then somebody makes room, and the run is whole."""
-    out, ended, ballast = disk.path / "run", RunCheckpoints._ended, []
+    out = disk.path / "run"
+    ended = RunCheckpoints._ended
+    ballast = []
 
     def fills_then_frees(checkpoints, done, failure):
         ended(checkpoints, done, failure)

@@ -65,7 +65,9 @@ class Slot:
     """One of the places at which a producer always runs, until all kills are dealt."""
 
     def __init__(self, job: Job, store: Path, environment: dict[str, str]) -> None:
-        self._job, self._store, self._environment = job, store, environment
+        self._job = job
+        self._store = store
+        self._environment = environment
         self.aim: str | None = None
         self.process: subprocess.Popen[str] | None = None
 

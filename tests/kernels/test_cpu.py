@@ -14,7 +14,9 @@ VERSIONS = [CPU, REFERENCE]
 
 @st.composite
 def _problems(draw):
-    tokens, features, d_in = draw(st.integers(1, 9)), draw(st.integers(1, 11)), draw(st.integers(1, 6))
+    tokens = draw(st.integers(1, 9))
+    features = draw(st.integers(1, 11))
+    d_in = draw(st.integers(1, 6))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     dtype = draw(st.sampled_from([torch.float32, torch.float64]))
     mask = torch.rand(tokens, features, generator=generator) < draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))

@@ -29,7 +29,9 @@ def _problem(kind, features, tokens, d_in, generator):
     x = torch.randn(tokens, d_in, generator=generator)
     match kind:
         case "tied":
-            W_enc, b_enc, x = W_enc.round(), b_enc.round(), x.round()
+            W_enc = W_enc.round()
+            b_enc = b_enc.round()
+            x = x.round()
         case "skewed":
             W_enc *= (torch.rand(features, 1, generator=generator) < 0.2) * 999.0 + 1
             x *= (torch.rand(tokens, 1, generator=generator) < 0.2) * 99.0 + 1
@@ -146,7 +148,10 @@ def _shard(features, d_in, prefilter):
 @pytest.mark.parametrize("selection_mb", [0.5, 1000])
 def test_selections_are_those_from_all_scores_in_fp32(rule, selection_mb):
     """Batch after batch, the first without a history; the scores too, but for the order of their sums."""
-    features, d_in, tokens, k = 600, 48, 300, 8
+    features = 600
+    d_in = 48
+    tokens = 300
+    k = 8
     credit = QuotaCredit(zipf_quotas(features, k), k)
     quotas = [credit.pay(tokens) for _ in range(4)]
     found = {}

@@ -19,7 +19,9 @@ from tests.training.samples import D_IN, RULES, activations, mean_and_variance
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TRITON = kernels_for("triton", DEVICE)  # which checks itself
 MESH = build_mesh(MeshConfig(), 1, DEVICE.type)
-FEATURES, TOKENS, K = 12, 6, 2
+FEATURES = 12
+TOKENS = 6
+K = 2
 assert_close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
 
 # Tokens, features, width, share of the pairs that match: widths under, at and over a block and its multiples.

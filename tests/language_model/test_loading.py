@@ -59,5 +59,5 @@ def test_hub_name_without_network(monkeypatch):
         raise huggingface_hub.errors.LocalEntryNotFoundError("cannot reach the hub")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(WrongInput, match="cannot reach the hub; do check the name and the network"):
+    with pytest.raises(WrongInput, match="cannot reach the hub; check the name and the network"):
         load_language_model("nobody/no-such-model")

@@ -10,7 +10,7 @@ import sys
 import psutil
 import pytest
 
-from distsae.launching.process_tree import Brood, adopting
+from distsae.launching.process_tree import ProcessTree, adopting
 from tests.end_to_end.supervising import gone
 
 FAMILY = """
@@ -38,27 +38,27 @@ def older():
 
 
 def test_children_and_grandchildren_are_ended_and_older_ones_are_not(older):
-    brood = Brood()
+    tree = ProcessTree()
     parent, grandchild = _family()
-    assert [process.pid for process in brood.children()] == [parent.pid]
-    assert [process.pid for process in brood.all()] == [parent.pid, grandchild.pid]
-    brood.kill()
+    assert [process.pid for process in tree.children()] == [parent.pid]
+    assert [process.pid for process in tree.all()] == [parent.pid, grandchild.pid]
+    tree.kill()
     assert parent.wait() == -signal.SIGKILL
-    brood.end()
+    tree.end()
     assert gone([grandchild])  # an orphan now, which somebody else buries
-    assert brood.all() == []
+    assert tree.all() == []
     assert older.poll() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to an ancestor")
 def test_orphans_are_found_and_ended(older):
-    brood = Brood()
+    tree = ProcessTree()
     with adopting():
         parent, grandchild = _family()
         parent.kill()
         parent.wait()
-        assert [process.pid for process in brood.all()] == [grandchild.pid]
-        brood.end()
+        assert [process.pid for process in tree.all()] == [grandchild.pid]
+        tree.end()
     assert not grandchild.is_running()
     assert older.poll() is None
 
@@ -71,20 +71,20 @@ def test_who_ends_when_asked_is_not_killed(tmp_path):
         "print(flush=True)\n"
         "while True: time.sleep(0.1)\n"  # a `pause` that begins just after the signal would not end
     )
-    brood = Brood()
+    tree = ProcessTree()
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
-    brood.end(patience=60)
+    tree.end(patience=60)
     assert (tmp_path / "said").read_text() == "bye"
 
 
 def test_who_does_not_end_when_asked_is_killed():
     script = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(flush=True)\nsignal.pause()\n"
-    brood = Brood()
+    tree = ProcessTree()
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
-    brood.end(patience=0.1)
+    tree.end(patience=0.1)
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)

@@ -96,10 +96,10 @@ def test_a_warning_when_a_number_rises_and_again_only_after_it_fell():
 def test_what_was_warned_about_is_kept_over_a_stop():
     limits, high = AlarmConfig(), Concentration(0.1, 0.75)
     alarms, resumed = CollapseAlarms(limits), CollapseAlarms(limits)
-    assert alarms.state() == []
+    assert alarms.facts() == []
     assert len(alarms.check(1, high)) == 1
-    assert alarms.state() == ["token_overlap"]
-    resumed.restore(alarms.state())
+    assert alarms.facts() == ["token_overlap"]
+    resumed.restore(alarms.facts())
     assert resumed.check(2, high) == []
     assert resumed.check(3, Concentration(0.1, 0.1)) == []
     assert len(resumed.check(4, high)) == 1

@@ -68,7 +68,9 @@ def test_chunks_of_scores_equal_dense_scores(selection_mb, sizes, dtype):
     W_enc, b_enc, centred = (
         torch.randn(shape, generator=generator, dtype=dtype) for shape in ((61, 7), (61,), (11, 7))
     )
-    dense, next_feature, found = (centred @ W_enc.t() + b_enc).t(), 0, []
+    dense = (centred @ W_enc.t() + b_enc).t()
+    next_feature = 0
+    found = []
     for first, chunk in score_chunks(W_enc, b_enc, centred, selection_mb):
         assert first == next_feature
         found.append(len(chunk))
@@ -109,7 +111,9 @@ def test_the_memory_target_does_not_change_the_matches(allocation):
             found += select([selector], lambda batch=batch: shard.encode_chunks(batch), Place.solo(100), 24)
         return found
 
-    tiny, some, huge = matches(1e-9), matches(0.03), matches(1e6)
+    tiny = matches(1e-9)
+    some = matches(0.03)
+    huge = matches(1e6)
     for others in (some, huge):
         for one, other in zip(tiny, others, strict=True):
             assert len(one) > 0

@@ -11,7 +11,10 @@ from distsae.allocation import QuotaCredit, feature_choice, mutual_choice, token
 from distsae.errors import CannotContinue, WrongInput
 from distsae.model import SAEConfig, feature_shard
 
-D_IN, D_SAE, K, TOKENS = 12, 50, 5, 40
+D_IN = 12
+D_SAE = 50
+K = 5
+TOKENS = 40
 RULES = ("token_choice", "mutual_choice", "feature_choice")
 
 

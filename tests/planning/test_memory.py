@@ -39,7 +39,7 @@ def test_parameters_and_the_prefilter(shard):
 
 @pytest.mark.parametrize("state", ["fp32", "bf16", "int8"])
 def test_moments(shard, state):
-    real = _bytes(PlainEngine(shard, SOLO, OptimizerConfig(state=state)).state().values())
+    real = _bytes(PlainEngine(shard, SOLO, OptimizerConfig(state=state)).tensors().values())
     noise = 0 if state == "fp32" else 48 * 4096
     assert _sizes(run(optimizer=OptimizerConfig(state=state)))[f"Adam's moments, {state}"] == pytest.approx(
         real + noise, abs=64
@@ -49,11 +49,13 @@ def test_moments(shard, state):
 def test_statistics_average_and_thresholds(shard):
     sizes = _sizes(run(ema_decay=0.9))
     statistics = FiringStatistics(4096, 1, 1)
-    real = _bytes(statistics.state().values()) + 8 * 4096 + Underused.none(4096).members.nbytes  # with the last counts
+    real = (
+        _bytes(statistics.tensors().values()) + 8 * 4096 + Underused.none(4096).members.nbytes
+    )  # with the last counts
     assert sizes["firing statistics, quotas"] == pytest.approx(real, abs=64)
-    average = _bytes(WeightAverage(shard, 0.9).state().values())
+    average = _bytes(WeightAverage(shard, 0.9).tensors().values())
     assert sizes["running average of the weights"] == pytest.approx(average, abs=4 * FACTS.d_in)
-    assert sizes["thresholds"] == _bytes(ThresholdTracker(4096).state().values())
+    assert sizes["thresholds"] == _bytes(ThresholdTracker(4096).tensors().values())
 
 
 def test_deepspeed_shards_over_the_data_axis_and_offloads():

@@ -4,18 +4,18 @@ from pathlib import Path
 import pytest
 
 from distsae.errors import CannotContinue
-from distsae.producer.full_disk import needs_room
+from distsae.producer.full_disk import full_disk_named
 from distsae.store import location
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize(("root", "where"), [(Path("stores/a"), "for the store;"), (location("s3://b/a"), "uploaded;")])
 def test_a_full_disk_says_where_and_what_to_do(number, root, where):
-    said = rf"`out` \(={root}\) .*{where} got a full disk; do make room"
-    with pytest.raises(CannotContinue, match=said), needs_room(root):
+    said = rf"`out` \(={root}\) .*{where} got a full disk; make room"
+    with pytest.raises(CannotContinue, match=said), full_disk_named(root):
         raise OSError(number, "no space")
 
 
 def test_other_errors_are_not_touched():
-    with pytest.raises(PermissionError), needs_room(Path("a")):
+    with pytest.raises(PermissionError), full_disk_named(Path("a")):
         raise PermissionError(errno.EACCES, "not yours")

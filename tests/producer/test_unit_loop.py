@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from distsae.producer import ProduceConfig, documents, load_language_model, pack, produce
-from distsae.producer.producer_rank import Place
+from distsae.producer.producer_rank import ProducerRank
 from distsae.producer.stopping import Stop
 from distsae.producer.unit_loop import produce_units
 from distsae.store import (
@@ -68,7 +68,7 @@ class _Job:
 
     def run(self):
         with Stop(lambda: "") as stop, Claims(StorePaths(self.root).claims) as claims:
-            place = Place(0, 1, 0)
+            place = ProducerRank(0, 1, 0)
             produce_units(self.root, self.attributes, self.contexts, self.language_model, claims, place, stop)
 
     def claims(self):

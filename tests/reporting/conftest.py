@@ -1,4 +1,4 @@
-"""Run folders as training and evaluation leave them, filled with plausible numbers."""
+"""ReportedRun folders as training and evaluation leave them, filled with plausible numbers."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import zarr.codecs
 from distsae.errors import TornData
 from distsae.store.attempt_files import check_file, ends_with_crc, read_chunk_file, read_part, record_files, trails
 from distsae.store.json_files import crc32c
-from distsae.store.records import FileRecord
+from distsae.store.records import AttemptFile
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_valid_chunk_in_the_wrong_place_is_found(folder):
     with pytest.raises(TornData, match="own/c/0 is damaged"):
         read_chunk_file(folder / "own/c/0", files["own/c/0"])
     with pytest.raises(TornData, match="own/c/0 is damaged"):
-        check_file(folder / "own/c/0", FileRecord(*files["own/c/0"]), True)
+        check_file(folder / "own/c/0", AttemptFile(*files["own/c/0"]), True)
 
 
 def test_into_a_buffer_that_is_used_again(folder):

@@ -177,7 +177,7 @@ def test_one_reader(root):
     begin_reading(root, "runs/a", 0)
     release(root, "runs/a", 2)
     assert begin_reading(root, "runs/a", 2) is False
-    with pytest.raises(WrongInput, match=r"one reader.*got runs/a; do resume that run"):
+    with pytest.raises(WrongInput, match=r"one reader.*got runs/a; resume that run"):
         begin_reading(root, "runs/b", 0)
 
 

@@ -20,7 +20,9 @@ def test_first_writer_wins_and_leaves_no_scratch(tmp_path):
 
 def test_of_many_racing_writers_one_wins(tmp_path):
     for attempt in range(20):
-        path, barrier, won = tmp_path / f"{attempt}.json", threading.Barrier(6), []
+        path = tmp_path / f"{attempt}.json"
+        barrier = threading.Barrier(6)
+        won = []
 
         def race(number, path=path, barrier=barrier, won=won):
             barrier.wait()

@@ -126,7 +126,7 @@ def test_goes_on_where_it_was_interrupted(two, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         merge_stores(paths, tmp_path / "c")
     monkeypatch.undo()
-    with pytest.raises(WrongInput, match=r"got 3 of 9 units; do run the same `distsae store merge` command again"):
+    with pytest.raises(WrongInput, match=r"got 3 of 9 units; run the same `distsae store merge` command again"):
         Store.open(tmp_path / "c")
     merged = merge_stores(paths, tmp_path / "c")
     assert [unit.attempt for unit in merged.units[:3]] == [record.attempt for record in committed]
@@ -195,7 +195,7 @@ def test_the_same_text_twice_and_other_mistakes_are_refused(two, tmp_path):
         ([two[0].path, same.path], "must hold other text than"),
         ([two[0].path, two[0].path], "must hold other text than"),
         ([two[0].path], "must be two or more"),
-        ([two[0].path, tmp_path / "nothing"], "do make one with"),
+        ([two[0].path, tmp_path / "nothing"], "make one with"),
     ):
         with pytest.raises(WrongInput, match=words):
             merge_stores(paths, tmp_path / "c")

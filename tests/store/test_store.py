@@ -80,12 +80,12 @@ def test_unknown_hook_lists_those_that_exist(store):
 
 
 def test_missing_and_unsealed_stores_say_what_to_do(tmp_path):
-    with pytest.raises(WrongInput, match="do make one with"):
+    with pytest.raises(WrongInput, match="make one with"):
         Store.open(tmp_path / "nothing")
     attrs = attributes()
     begin_store(tmp_path / "begun", attrs)
     write_unit(tmp_path / "begun", attrs, 1)
-    with pytest.raises(WrongInput, match=r"got 1 of 4 units; do run the same `distsae produce` command again"):
+    with pytest.raises(WrongInput, match=r"got 1 of 4 units; run the same `distsae produce` command again"):
         Store.open(tmp_path / "begun")
 
 

@@ -128,5 +128,5 @@ def test_the_store_records_the_commit(cache, tmp_path, tiny_model_dir, capsys, r
 
 @pytest.mark.parametrize("streaming", [True, False])
 def test_a_name_out_of_reach(streaming):
-    with pytest.raises(WrongInput, match=r"`corpus` \(=no/body\) .* ConnectionError: .*no/body.*; do check the name"):
+    with pytest.raises(WrongInput, match=r"`corpus` \(=no/body\) .* ConnectionError: .*no/body.*; check the name"):
         _open("no/body", streaming=streaming)

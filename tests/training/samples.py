@@ -10,7 +10,10 @@ from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 from distsae.training import Gradients
 
-D_IN, D_SAE, K, TOKENS = 16, 64, 4, 96
+D_IN = 16
+D_SAE = 64
+K = 4
+TOKENS = 96
 RULES = ("token_choice", "mutual_choice", "feature_choice")
 
 

@@ -50,7 +50,7 @@ def test_a_restored_meter_finishes_the_window():
     straight, stopped = Meter(100, TrainingClock()), Meter(100, TrainingClock())
     for meter in (straight, stopped):
         meter.add(_outcome(0.5, 10.0, 20.0), 400, 7, 1.0, SelectionCost(3, 4, 5))
-    resumed, kept = Meter(100, TrainingClock()), stopped.state()
+    resumed, kept = Meter(100, TrainingClock()), stopped.facts()
     resumed.restore(kept)
     assert resumed.seconds >= kept["seconds"] - 1e-3
     for meter in (straight, resumed):
@@ -63,7 +63,7 @@ def test_a_restored_meter_finishes_the_window():
 
 def test_seconds_go_on_from_the_earlier_process():
     meter = Meter(100, TrainingClock())
-    meter.restore(Meter(100, TrainingClock()).state() | {"seconds": 3600.0})
+    meter.restore(Meter(100, TrainingClock()).facts() | {"seconds": 3600.0})
     assert 3600 <= meter.seconds < 3700
 
 

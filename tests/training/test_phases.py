@@ -13,7 +13,9 @@ from distsae.training.phases import Phases
 from tests.distributed.processes import run_on_mesh
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
-D_SAE, K, BATCH = 64, 4, 64
+D_SAE = 64
+K = 4
+BATCH = 64
 
 
 def _phases(mesh=MESH, steps=20, **changes):
@@ -103,13 +105,13 @@ def test_restored_phases_go_on_with_the_same_quotas(stop):
     state = {}
     for step in range(20):
         if step == stop:
-            state = {name: tensor.clone() for name, tensor in straight.state().items()}
+            state = {name: tensor.clone() for name, tensor in straight.tensors().items()}
         straight.prepare(step, _statistics())
         straight.grant(BATCH)
         grants.append(getattr(straight.selector, "_quotas", None))
     resumed = _phases(finetune_fc_from=0.5)
     resumed.restore(stop, 10, _statistics())
-    live = resumed.state()
+    live = resumed.tensors()
     assert live.keys() == state.keys()
     for name, tensor in state.items():
         live[name].copy_(tensor)
@@ -134,7 +136,9 @@ def test_ranks_follow_what_mutual_choice_would_do_now(given):
     """The data change at step 10: rare features become frequent. Statistics of Feature Choice would never show it."""
     phases = _phases(steps=40, allocation="feature_choice", quota_refresh=5, **given)
     before, after = torch.arange(D_SAE), torch.arange(D_SAE).flip(0)
-    lines, quotas, credits = {}, {}, {}
+    lines = {}
+    quotas = {}
+    credits = {}
     for step in range(40):
         line = phases.prepare(step, FiringStatistics(D_SAE, 60, 1000))
         phases.grant(BATCH)

@@ -2,12 +2,14 @@
 
 import torch
 
-from distsae.allocation import MutualSelector, Place, mutual_choice, select
+from distsae.allocation import MutualSelector, Placement, mutual_choice, select
 from distsae.collective import Solo
 from distsae.losses import FiringStatistics
 from distsae.training.rehearsal import Rehearsal
 
-FEATURES, TOKENS, K = 12, 30, 2
+FEATURES = 12
+TOKENS = 30
+K = 2
 
 
 def _before():
@@ -29,15 +31,15 @@ def test_its_selector_is_mutual_choice():
     scores = torch.randn(TOKENS, FEATURES, generator=torch.Generator().manual_seed(0))
     selector = Rehearsal(K, _before()).selector
     assert isinstance(selector, MutualSelector)
-    (found,) = select([selector], lambda: [(0, scores.t().contiguous())], Place.solo(FEATURES), TOKENS)
+    (found,) = select([selector], lambda: [(0, scores.t().contiguous())], Placement.solo(FEATURES), TOKENS)
     assert torch.equal(found.by_token().feature, mutual_choice(scores, K * TOKENS).feature)
 
 
 def test_its_state_is_live_and_has_names_of_its_own():
     rehearsal, before = Rehearsal(K, _before()), _before()
-    assert rehearsal.state().keys() == {"rehearsal.matches", "rehearsal.tokens_since_fired", "rehearsal.tokens"}
+    assert rehearsal.tensors().keys() == {"rehearsal.matches", "rehearsal.tokens_since_fired", "rehearsal.tokens"}
     rehearsal.statistics.update(torch.tensor([3]), TOKENS, Solo())
     resumed = Rehearsal(K, before)
-    for name, tensor in resumed.state().items():
-        tensor.copy_(rehearsal.state()[name])
+    for name, tensor in resumed.tensors().items():
+        tensor.copy_(rehearsal.tensors()[name])
     assert torch.equal(resumed.statistics.density(), rehearsal.statistics.density())

@@ -16,7 +16,10 @@ from distsae.training import AuxiliaryConfig, CheckpointConfig, run, train
 from distsae.training.folder.unit_release import UnitRelease
 from tests.training.sample_runs import config_of
 
-BATCH, K, STEPS, SWITCH = 256, 4, 12, 8
+BATCH = 256
+K = 4
+STEPS = 12
+SWITCH = 8
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from distsae.allocation import MutualSelector, Place, select
+from distsae.allocation import MutualSelector, Placement, select
 from distsae.checkpoint import Shard
 from distsae.losses import FiringStatistics, Underused
 from distsae.parallel import MeshConfig, build_mesh
@@ -78,7 +78,7 @@ def test_filling_the_tensors_restores_the_run():
     assert (state.statistics.matches == 1).all()
     assert state.underused.members.all()
     assert state.thresholds.thresholds().tolist() == [1.0] * D_SAE
-    assert all((tensor == 1).all() for tensor in state.engine.state().values())
+    assert all((tensor == 1).all() for tensor in state.engine.tensors().values())
 
 
 def _selected(state, *batches):
@@ -93,7 +93,7 @@ def _selected(state, *batches):
             offered.append(1)
             yield 0, batch.t().contiguous()
 
-        select(selectors, chunks, Place.solo(D_SAE), len(batch))
+        select(selectors, chunks, Placement.solo(D_SAE), len(batch))
         passes.append(len(offered))
     return passes
 

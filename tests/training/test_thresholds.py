@@ -76,14 +76,14 @@ def test_state_is_live():
     selector.cut = 1.5
     tracker.update(selector)
     resumed = ThresholdTracker(2)
-    for name, tensor in resumed.state().items():
-        tensor.copy_(tracker.state()[name])
+    for name, tensor in resumed.tensors().items():
+        tensor.copy_(tracker.tensors()[name])
     assert torch.equal(resumed.thresholds(), tracker.thresholds())
     fc = FeatureSelector(2)
     fc.cuts = torch.tensor([1.0, 2.0])
     for t in (tracker, resumed):  # and stays live after an update of the other kind
         t.update(fc)
-        assert t.state()["threshold.total"] is t.total
+        assert t.tensors()["threshold.total"] is t.total
     assert torch.equal(resumed.thresholds(), tracker.thresholds())
 
 

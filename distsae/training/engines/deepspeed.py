@@ -139,7 +139,7 @@ class DeepSpeedEngine:
         b_dec = gradients.b_dec_as_decoder_bias() - self._mesh.feature.sum(b_enc @ shard.W_enc)
         return {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec}
 
-    def state(self) -> dict[str, Tensor | Streamed]:
+    def tensors(self) -> dict[str, Tensor | Streamed]:
         """Returns Adam's steps and moments as `adam.NAME.PARAMETER`; a moment is gathered when it is read."""
         inner = self._engine.optimizer.optimizer.state
         steps = [state["step"] for state in inner.values() if "step" in state]

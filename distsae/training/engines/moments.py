@@ -49,7 +49,7 @@ class Moments(Protocol):
         """Takes back what `read` gave and the update of `step` has changed; may overwrite both tensors."""
         ...
 
-    def state(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Returns the live tensors by name, a row a feature."""
         ...
 
@@ -83,7 +83,7 @@ class Fp32Moments:
     def write(self, rows: slice, mean: Tensor, square: Tensor, step: int) -> None:
         """See `Moments`."""
 
-    def state(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """See `Moments`."""
         return {"exp_avg": self._mean, "exp_avg_sq": self._square}
 
@@ -106,7 +106,7 @@ class Bf16Moments:
         self._mean[rows].view(torch.int16).copy_(_shortened(mean, 16, one))
         self._square[rows].view(torch.int16).copy_(_shortened(square, 16, other))
 
-    def state(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """See `Moments`."""
         return {"exp_avg": self._mean, "exp_avg_sq": self._square}
 
@@ -143,7 +143,7 @@ class Int8Moments:
         self._scale(root, root, self._root_scale[rows])
         self._root[rows] = _shortened(root, _ROOT_DROPS, other).sub_(_ROOT_SHIFT).clamp_(min=0)
 
-    def state(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Returns codes and scales; `exp_avg_sq` has those of the roots."""
         return {
             "exp_avg": self._mean,
@@ -179,9 +179,13 @@ class _Noise:
     """Random integers below `2^16` for the elements of one parameter; see the module."""
 
     def __init__(self, name: str, parameter: Tensor, first_row: int, seed: int) -> None:
-        self._name, self._seed, (features, self._width) = name, seed, parameter.shape
+        self._name = name
+        self._seed = seed
+        (features, self._width) = parameter.shape
         self._features = torch.arange(first_row, first_row + features, device=parameter.device)
-        self._step, self._rows, self._columns = -1, self._features, self._features
+        self._step = -1
+        self._rows = self._features
+        self._columns = self._features
 
     def of(self, rows: slice, step: int) -> tuple[Tensor, Tensor]:
         """Returns two independent ones for each element of some rows, int32 `[rows, d_in]`."""

@@ -38,7 +38,9 @@ class PlainEngine:
     """
 
     def __init__(self, shard: FeatureShard, mesh: Mesh, config: OptimizerConfig, seed: int = 0) -> None:
-        self._shard, self._mesh, self._config = shard, mesh, config
+        self._shard = shard
+        self._mesh = mesh
+        self._config = config
         self._named = {name: parameter.detach() for name, parameter in shard.named_parameters()}
         self._moments = {
             name: moments_of(name, parameter, config.state, shard.features.start, seed)
@@ -106,10 +108,10 @@ class PlainEngine:
     def restore(self, state: Mapping[str, object]) -> None:
         """Does nothing: `state` gave the live tensors, and whoever filled them has restored the engine."""
 
-    def state(self) -> dict[str, Tensor | Streamed]:
+    def tensors(self) -> dict[str, Tensor | Streamed]:
         """Returns Adam's steps and moments, as they are kept, as `adam.NAME.PARAMETER`."""
         state: dict[str, Tensor | Streamed] = {}
         for name, moments in self._moments.items():
             state[f"adam.step.{name}"] = self._steps[name]
-            state |= {f"adam.{part}.{name}": tensor for part, tensor in moments.state().items()}
+            state |= {f"adam.{part}.{name}": tensor for part, tensor in moments.tensors().items()}
         return state

@@ -20,7 +20,7 @@ class Engine(Protocol):
         """Applies a step's gradients and returns their global norm, each parameter counted once."""
         ...
 
-    def state(self) -> dict[str, Tensor | Streamed]:
+    def tensors(self) -> dict[str, Tensor | Streamed]:
         """Returns the optimizer's tensors by name; those of a sharded parameter have its shape.
 
         Names and shapes are the same for every engine, so that a checkpoint of one is read by the other.

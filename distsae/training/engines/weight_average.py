@@ -61,7 +61,7 @@ class WeightAverage:
             for name, parameter in named.items():
                 _exchange(parameter, averages[name])
 
-    def state(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Returns the live tensors as `average.PARAMETER`."""
         return {f"average.{name}": tensor for name, tensor in self._averages.items()}
 

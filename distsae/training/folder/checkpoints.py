@@ -36,7 +36,10 @@ class RunCheckpoints:
         *,
         tidies: bool,
     ) -> None:
-        self._config, self._folder, self._units, self._saver = config, folder, units, saver
+        self._config = config
+        self._folder = folder
+        self._units = units
+        self._saver = saver
         self._say, self._tidies = say, tidies
         self._failure: CheckpointFailed | None = None
         self._attempted: int | None = None
@@ -66,9 +69,9 @@ class RunCheckpoints:
         """Says whether the last state on the disk is that of `done` steps; a save under way does not count."""
         return self._held == done
 
-    def settle(self) -> None:
+    def wait_and_free(self) -> None:
         """Returns when the last save has ended, and its memory is free."""
-        self._saver.settle()
+        self._saver.wait_and_free()
 
     def require(self) -> None:
         """Returns when the last state and the lines logged so far are on the disk.

@@ -56,7 +56,7 @@ class FolderLock:
                     file.close()
                     raise CannotContinue(
                         f"`out` (={self._path.parent}) must be trained into by one job at a time; got one that trains "
-                        f"already, {holder}; do wait for its end or choose another `out` (if it is gone for good, "
+                        f"already, {holder}; wait for its end or choose another `out` (if it is gone for good, "
                         f"remove {self._path})"
                     ) from None
             if not told:

@@ -29,7 +29,10 @@ class UnitRelease:
     """
 
     def __init__(self, store: Store, order: StreamOrder, steps: int, run: str) -> None:
-        self._store, self._order, self._steps, self._run = store, order, steps, run
+        self._store = store
+        self._order = order
+        self._steps = steps
+        self._run = run
         self._windows: tuple[range, ...] = ()
         if store.attributes.keep_units is not None:
             self._windows = windows(store.attributes)
@@ -37,7 +40,7 @@ class UnitRelease:
         if order.steps is not None and steps > order.steps:
             raise WrongInput(
                 f"`steps` (={steps}) must not exceed {order.steps}, what the bounded store {store.path} gives to one "
-                "reading; do train for less, or produce more rows"
+                "reading; train for less, or produce more rows"
             )
 
     @property
@@ -45,7 +48,7 @@ class UnitRelease:
         """Whether the store keeps units only as long as they are needed."""
         return bool(self._windows)
 
-    def begin(self, step: int) -> None:
+    def start_reading(self, step: int) -> None:
         """The run reads from global batch `step` on; for one process to say."""
         if self._windows and begin_reading(self._store.path, self._run, self._first_unit(step)):
             say(

@@ -39,7 +39,10 @@ def frozen_sae(
     """
     assert config.hook is not None
     assert config.steps is not None
-    shard, phases, normalisation, d_sae = state.shard, state.phases, reader.normalisation, config.sae.d_sae
+    shard = state.shard
+    phases = state.phases
+    normalisation = reader.normalisation
+    d_sae = config.sae.d_sae
     threshold, gap = _frozen_rule(config, store, state, mesh, reader)
 
     W_enc = _on_main(shard.W_enc, mesh, d_sae, transposed=True)
@@ -84,7 +87,10 @@ def _frozen_rule(
     """Returns this rank's thresholds, None for Token Choice, and what they change; the rows are gone afterwards."""
     assert config.hook is not None
     assert config.steps is not None
-    shard, phases, normalisation, d_sae = state.shard, state.phases, reader.normalisation, config.sae.d_sae
+    shard = state.shard
+    phases = state.phases
+    normalisation = reader.normalisation
+    d_sae = config.sae.d_sae
     threshold: Tensor | None = None
     tracked = state.thresholds.thresholds()
     if phases.credit is not None:

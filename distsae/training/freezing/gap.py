@@ -63,7 +63,10 @@ def frozen_gap(
         x: held-out activations, scaled as in training, fp32 `[rows, d_in]`, equal on all ranks.
         mesh: this process's place.
     """
-    d_sae, k, device, rows = config.sae.d_sae, config.sae.k, shard.b_dec.device, x.shape[0]
+    d_sae = config.sae.d_sae
+    k = config.sae.k
+    device = shard.b_dec.device
+    rows = x.shape[0]
     if not rows:
         return FrozenGap(0)
     mesh = mesh_for(mesh, rows)
@@ -78,7 +81,9 @@ def frozen_gap(
         if credit is not None and isinstance(training, FeatureSelector):
             training.grant(credit.pay(tokens * mesh.data.size).to(device))
         chunks = partial(shard.encode_chunks, mine - shard.b_dec)
-        for total, matches in zip(totals, select(selectors, chunks, mesh.place(d_sae, tokens), tokens), strict=True):
+        for total, matches in zip(
+            totals, select(selectors, chunks, mesh.placement(d_sae, tokens), tokens), strict=True
+        ):
             x_hat = mesh.feature.sum(shard.kernels.decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
             matched = mesh.feature.sum(torch.tensor(float(len(matches)), dtype=torch.float64, device=device))
             total += mesh.data.sum(torch.stack([matched, (x_hat - mine).double().square().sum()]))

@@ -29,7 +29,9 @@ class HeldoutCheck:
     """
 
     def __init__(self, store: Store, hook: str, normalisation: Normalisation) -> None:
-        self._store, self._hook, self._normalisation = store, hook, normalisation
+        self._store = store
+        self._hook = hook
+        self._normalisation = normalisation
         self._rows: Tensor | None = None
 
     def measure(

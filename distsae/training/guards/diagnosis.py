@@ -64,7 +64,7 @@ class Diagnosis:
         state: the parameters, and Adam's moments.
         ranks: of the job.
         store: fingerprint of the store.
-        settle: returns when the checkpoint under way, if any, is there.
+        wait_for_save: returns when the checkpoint under way, if any, is there.
     """
 
     def __init__(
@@ -74,10 +74,14 @@ class Diagnosis:
         state: TrainingState,
         ranks: Ranks,
         store: str,
-        settle: Callable[[], None],
+        wait_for_save: Callable[[], None],
     ) -> None:
-        self._config, self._folder, self._state, self._ranks, self._store = config, folder, state, ranks, store
-        self._settle = settle
+        self._config = config
+        self._folder = folder
+        self._state = state
+        self._ranks = ranks
+        self._store = store
+        self._settle = wait_for_save
 
     def check_loss(self, step: int, outcome: StepOutcome, x: Tensor, how: Circumstances) -> None:
         """Looks at what a step found, before anything is changed. The numbers are equal on all ranks.
@@ -163,7 +167,7 @@ class Diagnosis:
     def _tensors(self, x: Tensor, outcome: StepOutcome | None) -> dict[str, Tensor]:
         tensors = {"batch": x} | {name: value.detach() for name, value in self._state.shard.named_parameters()}
         # DeepSpeed's would have to be gathered from all ranks first.
-        moments = {name: value for name, value in self._state.engine.state().items() if isinstance(value, Tensor)}
+        moments = {name: value for name, value in self._state.engine.tensors().items() if isinstance(value, Tensor)}
         tensors |= {name: value for name, value in moments.items() if value.shape and value.is_floating_point()}
         if outcome is not None:
             for term, kind in zip(outcome.gradients.terms, ("main", "auxiliary"), strict=False):
@@ -233,7 +237,11 @@ def look_at(tensor: Tensor) -> dict[str, Any]:
     """
     flat = tensor.reshape(tensor.shape[0], -1) if tensor.dim() else tensor.reshape(1, 1)
     size = max(_BLOCK // max(flat.shape[1], 1), 1)
-    count, rows, least, most, squares = 0, list[int](), math.inf, -math.inf, 0.0
+    count = 0
+    rows = list[int]()
+    least = math.inf
+    most = -math.inf
+    squares = 0.0
     for first in range(0, flat.shape[0], size):
         block = flat[first : first + size].double()
         well = block.isfinite()

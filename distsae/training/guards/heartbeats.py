@@ -58,7 +58,9 @@ class Heartbeats:
     """
 
     def __init__(self, present: Callable[[], tuple[str, bool, float]], every: float) -> None:
-        self._present, self._every, self._number = present, every, 0
+        self._present = present
+        self._every = every
+        self._number = 0
         self.rank, self.size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self._stopped, self._asked = threading.Event(), threading.Event()
         self._wake = threading.Event()

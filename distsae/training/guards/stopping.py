@@ -58,7 +58,7 @@ class StopVote:
         if self._left and self._asked is not None and isinstance(error, SystemExit | KeyboardInterrupt):
             say(f"stopped by {self._asked.name} while {self._left}; the same command goes on")
 
-    def begin(self) -> None:
+    def open_vote(self) -> None:
         """Begins the vote of a step; every rank calls it, and then `outcome`."""
         self._doing = None
         if self._asked is not None and not self._told:

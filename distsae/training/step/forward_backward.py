@@ -81,7 +81,7 @@ def training_step(
     tokens = x.shape[0]
     all_tokens = tokens * mesh.data.size
     centred = x - shard.b_dec
-    place = mesh.place(d_sae, tokens)
+    place = mesh.placement(d_sae, tokens)
     selected = select([*selectors, *observers], lambda: shard.encode_chunks(centred), place, tokens)
     matches, *auxiliary = selected[: len(selectors)]
     observed = tuple(selected[len(selectors) :])

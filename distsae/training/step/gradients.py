@@ -156,7 +156,9 @@ def _merged(parts: Sequence[tuple[Matches, Tensor]], sizes: Sequence[int], featu
     shift = start - (counts.cumsum(1) - counts)
     total, (first, _) = sum(len(matches) for matches, _ in parts), parts[0]
     token, feature = first.token.new_empty(total), first.feature.new_empty(total)
-    score, dots, tokens = first.score.new_empty(total), first.score.new_empty(total), 0
+    score = first.score.new_empty(total)
+    dots = first.score.new_empty(total)
+    tokens = 0
     for (matches, these), by, size in zip(parts, shift, sizes, strict=True):
         place = torch.arange(len(matches), device=matches.token.device) + by[matches.feature]
         token[place], feature[place] = matches.token + tokens, matches.feature

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distsae.allocation import Matches, Place, Scores, Selector
+from distsae.allocation import Matches, Placement, Scores, Selector
 from distsae.parallel import GroupCollective, Mesh
 
 __all__ = ["SelectionCost", "watched"]
@@ -40,18 +40,21 @@ def watched(selectors: Sequence[Selector], mesh: Mesh, cost: SelectionCost) -> l
 
 class _Watched:
     def __init__(self, selector: Selector, groups: list[GroupCollective], cost: SelectionCost, *, first: bool) -> None:
-        self._selector, self._groups, self._cost, self._first = selector, groups, cost, first
+        self._selector = selector
+        self._groups = groups
+        self._cost = cost
+        self._first = first
 
-    def begin(self, place: Place, tokens: int) -> None:
+    def start(self, placement: Placement, tokens: int) -> None:
         self._cost.passes += self._first
-        self._selector.begin(place, tokens)
+        self._selector.start(placement, tokens)
 
     def offer(self, first_feature: int, scores: Scores) -> None:
         self._selector.offer(first_feature, scores)
 
-    def settle(self) -> Matches | None:
+    def resolve(self) -> Matches | None:
         before = self._spent()
-        found = self._selector.settle()
+        found = self._selector.resolve()
         after = self._spent()
         self._cost.collectives += after[0] - before[0]
         self._cost.bytes_received += after[1] - before[1]

@@ -27,7 +27,9 @@ class _Distsae:
     warmup = 2  # the first step selects without a forecast of the cut
 
     def __init__(self, size: Size, data: Data, rule: str, aux: str, prefilter: PrefilterName) -> None:
-        self._size, self._data, self._auxiliary = size, data, AuxiliaryConfig()
+        self._size = size
+        self._data = data
+        self._auxiliary = AuxiliaryConfig()
         self._mesh = build_mesh(MeshConfig(), 1, "cpu")
         device = data.mean.device
         self._shard = FeatureShard(

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 __all__ = ["Size", "activations"]
 
-_DIRECTIONS_PER_DIM, _ACTIVE, _NOISE, _OFFSET = 5, 24, 0.2, 0.3
+_DIRECTIONS_PER_DIM = 5
+_ACTIVE = 24
+_NOISE = 0.2
+_OFFSET = 0.3
 _BASE_RATE, _BASE_WIDTH = 1.6e-3, 1 << 14
 
 

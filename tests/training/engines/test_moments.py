@@ -39,13 +39,15 @@ def test_fp32_is_live():
     moments = _fresh("fp32")
     for part, name in zip(moments.read(slice(5, 9)), ("exp_avg", "exp_avg_sq"), strict=True):
         part.fill_(7.0)
-        assert moments.state()[name].sum() == 7 * 4 * D_IN
+        assert moments.tensors()[name].sum() == 7 * 4 * D_IN
 
 
 @pytest.mark.parametrize(("kind", "largest_gap"), [("bf16", 2**-7), ("int8", 2**-3)])
 def test_rounding_is_exact_in_expectation(kind, largest_gap):
     """Of the mean, and of the second moment or its root: each kept number is next to the true one, on average on it."""
-    moments, (mean, square), draws = _fresh(kind), _numbers(), 1000
+    moments = _fresh(kind)
+    (mean, square) = _numbers()
+    draws = 1000
     found = [_written(moments, mean, square, step) for step in range(draws)]
     for side, root in ((0, False), (1, kind == "int8")):
         true = (mean, square.sqrt() if root else square)[side]
@@ -130,15 +132,15 @@ def test_int8_keeps_a_second_moment_above_zero():
 @pytest.mark.parametrize(("kind", "bytes_a_number"), [("fp32", 8), ("bf16", 4), ("int8", 2 + 2 * 4 / 256)])
 def test_memory(kind, bytes_a_number):
     """Of both moments together; vectors keep fp32, and every tensor has a row a feature."""
-    kept = moments_of("W", torch.zeros(10, 768), kind, 0, 0).state().values()
+    kept = moments_of("W", torch.zeros(10, 768), kind, 0, 0).tensors().values()
     assert sum(tensor.nbytes for tensor in kept) == pytest.approx(7680 * bytes_a_number)
     assert all(len(tensor) == 10 for tensor in kept)
-    assert sum(tensor.nbytes for tensor in moments_of("b", torch.zeros(10), kind, 0, 0).state().values()) == 80
+    assert sum(tensor.nbytes for tensor in moments_of("b", torch.zeros(10), kind, 0, 0).tensors().values()) == 80
 
 
 @pytest.mark.parametrize(("d_in", "blocks"), [(16, 1), (256, 1), (384, 2), (768, 3), (500, 2), (257, 257)])
 def test_int8_blocks_divide_a_row(d_in, blocks):
-    scales = moments_of("W", torch.zeros(4, d_in), "int8", 0, 0).state()["exp_avg_scale"]
+    scales = moments_of("W", torch.zeros(4, d_in), "int8", 0, 0).tensors()["exp_avg_scale"]
     assert scales.shape == (4, blocks)
 
 
@@ -153,7 +155,7 @@ def _trained(state, steps, start=None):
         with torch.no_grad():
             for name, value in weights.items():
                 named[name].copy_(value)
-            live = engine.state()
+            live = engine.tensors()
             for name, value in moments.items():
                 live[name].copy_(value)
     for step in range(first, steps):
@@ -162,7 +164,7 @@ def _trained(state, steps, start=None):
         engine.update(outcome.gradients, 3e-3)
         losses.append(outcome.loss)
     weights = {name: parameter.detach().clone() for name, parameter in named.items()}
-    return losses, (steps, weights, {name: tensor.clone() for name, tensor in engine.state().items()})
+    return losses, (steps, weights, {name: tensor.clone() for name, tensor in engine.tensors().items()})
 
 
 def test_training_ends_where_fp32_does():

@@ -81,7 +81,7 @@ def test_state_is_live_and_complete():
     shard = shard_on(MESH)
     engine = PlainEngine(shard, MESH, OptimizerConfig())
     names = ("W_enc", "W_dec", "b_enc", "b_dec")
-    assert set(engine.state()) == {
+    assert set(engine.tensors()) == {
         f"adam.{part}.{name}" for part in ("step", "exp_avg", "exp_avg_sq") for name in names
     }
     other = shard_on(MESH)
@@ -91,8 +91,8 @@ def test_state_is_live_and_complete():
     with torch.no_grad():
         for mine, theirs in zip(other.parameters(), shard.parameters(), strict=True):
             mine.copy_(theirs)
-    live = resumed.state()
-    for name, tensor in engine.state().items():
+    live = resumed.tensors()
+    for name, tensor in engine.tensors().items():
         assert tensor.any(), name
         live[name].copy_(tensor)
     resumed.restore(live)

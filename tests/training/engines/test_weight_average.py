@@ -41,7 +41,7 @@ def test_recent_weights_count_most_and_the_first_fade():
         shares = [share * decay for share in shares] + [1 - decay]
     assert sum(shares) == pytest.approx(1)
     assert shares[0] < 1e-6
-    for name, tensor in average.state().items():
+    for name, tensor in average.tensors().items():
         expected = sum(
             share * weights[name.removeprefix("average.")] for share, weights in zip(shares, seen, strict=True)
         )
@@ -54,7 +54,7 @@ def test_the_shard_has_the_average_meanwhile_and_its_weights_again_after(monkeyp
     for step in range(3):
         before = _moved(shard, step)
         average.update(step)
-    kept = {name: tensor.clone() for name, tensor in average.state().items()}
+    kept = {name: tensor.clone() for name, tensor in average.tensors().items()}
     monkeypatch.setattr(weight_average, "_ROWS", 7)
     versions = [parameter._version for parameter in shard.parameters()]
     with average.applied():
@@ -72,7 +72,7 @@ def test_the_shard_has_the_average_meanwhile_and_its_weights_again_after(monkeyp
     assert all(p._version > before for p, before in zip(shard.parameters(), versions, strict=True))
     for name, parameter in shard.named_parameters():
         assert torch.equal(parameter, before[name])
-        assert torch.equal(average.state()[f"average.{name}"], kept[f"average.{name}"])
+        assert torch.equal(average.tensors()[f"average.{name}"], kept[f"average.{name}"])
 
 
 def test_training_is_as_without_and_the_sae_has_the_average(tiny_store, tmp_path):

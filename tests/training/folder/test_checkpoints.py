@@ -81,7 +81,7 @@ def test_only_one_process_tidies(make, tmp_path):
     checkpoints, _ = make(units, tidies=False, keep_last=1)
     for done in (1, 2, 3):
         checkpoints.save(done, _state(), {})
-    checkpoints.settle()
+    checkpoints.wait_and_free()
     assert len(_steps(tmp_path)) == 3
     assert units.heard == []
 
@@ -90,10 +90,10 @@ def test_a_full_disk_leaves_the_run_and_the_one_before(make, tmp_path):
     units = _Units()
     checkpoints, said = make(units, keep_last=1)
     checkpoints.save(1, _state(), {})
-    checkpoints.settle()
+    checkpoints.wait_and_free()
     with _full_disk():
         checkpoints.save(2, _state(), {})
-        checkpoints.settle()
+        checkpoints.wait_and_free()
     (line,) = said
     assert line.startswith("warning: the checkpoint of step 2 could not be completed")
     assert "it needs 524,288 bytes in" in line

@@ -45,7 +45,7 @@ def test_a_killed_holder_frees_it(tmp_path, capsys, monkeypatch):
     holder = _holder(path)
     try:
         refused = FolderLock(path, patience=2.5)
-        found = rf"`out` \(={tmp_path}\) must be .*process {holder.pid} on {platform.node()}; do wait"
+        found = rf"`out` \(={tmp_path}\) must be .*process {holder.pid} on {platform.node()}; wait"
         with pytest.raises(CannotContinue, match=found):
             refused.take()
         assert capsys.readouterr().err.count("waiting for the job") == 1

@@ -26,7 +26,7 @@ def _release(store, steps=None, run="runs/a"):
 
 def test_units_are_released_behind_checkpoints(store):
     units, order = _release(store)
-    units.begin(0)
+    units.start_reading(0)
     second = next(step for step in range(order.steps) if order.window(step) == 1)
     assert [done for done in range(1, order.steps + 1) if units.due(done)] == [
         step for step in range(1, order.steps) if order.window(step) > order.window(step - 1)
@@ -44,7 +44,7 @@ def test_units_are_released_behind_checkpoints(store):
 def test_a_run_that_ends_early_may_go_on(store):
     units, order = _release(store, steps=2)
     assert order.window(2) == 0
-    units.begin(0)
+    units.start_reading(0)
     units.saved(2)
     units.finished()
     assert reading(store.path).released == 0
@@ -52,9 +52,9 @@ def test_a_run_that_ends_early_may_go_on(store):
 
 def test_going_back(store, capsys):
     units, order = _release(store)
-    units.begin(order.steps - 1)
+    units.start_reading(order.steps - 1)
     units.saved(order.steps - 1)
-    units.begin(0)
+    units.start_reading(0)
     assert reading(store.path).released == 0
     assert "produces them again" in capsys.readouterr().err
 
@@ -62,7 +62,7 @@ def test_going_back(store, capsys):
 def test_refused_before_anything_is_read(store):
     with pytest.raises(WrongInput, match=r"`steps` \(=1000\) must not exceed \d+, what the bounded store"):
         _release(store, steps=1000)
-    _release(store)[0].begin(0)
+    _release(store)[0].start_reading(0)
     with pytest.raises(WrongInput, match="must have one reader"):
         _release(store, run="runs/b")
 
@@ -70,7 +70,7 @@ def test_refused_before_anything_is_read(store):
 def test_a_store_that_keeps_everything_is_let_alone(tmp_path):
     store = write_store(tmp_path, attributes(contexts=200))
     units, order = _release(store, steps=1000)
-    units.begin(0)
+    units.start_reading(0)
     assert not any(units.due(done) for done in range(1, order.steps_per_epoch + 1))
     units.saved(1000)
     units.finished()

@@ -23,7 +23,11 @@ from tests.distributed.processes import run_on_mesh
 from tests.training.pretended_gpu import GPU, PretendedGpu
 from tests.training.samples import RULES
 
-HOOK, D_SAE, K, SCALE, STEPS = "blocks.0.resid_post", 64, 4, 0.37, 7
+HOOK = "blocks.0.resid_post"
+D_SAE = 64
+K = 4
+SCALE = 0.37
+STEPS = 7
 SHIFT = torch.linspace(-0.5, 0.5, 32)
 
 

@@ -30,10 +30,10 @@ def _measure(mesh, rule):
     phases = Phases(config, 9, mesh, torch.device("cpu"))
     phases.prepare(0, FiringStatistics(len(features), 1000, 1000))
     phases.prepare(1, FiringStatistics(len(features), 1000, 1000))
-    before = {name: tensor.clone() for name, tensor in phases.state().items()}
+    before = {name: tensor.clone() for name, tensor in phases.tensors().items()}
     threshold = _thresholds()[features.start : features.stop] if rule != "token_choice" else None
     gap = frozen_gap(moved_shard_on(mesh), config, phases, threshold, ROWS, mesh)
-    for name, tensor in phases.state().items():
+    for name, tensor in phases.tensors().items():
         assert torch.equal(tensor, before[name])  # the run's own credit is not spent
     return gap, phases.credit.quota_per_token if phases.credit is not None else None
 

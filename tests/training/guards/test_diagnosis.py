@@ -161,7 +161,10 @@ def test_a_full_disk_does_not_hide_the_error(tiny_store, tmp_path):
 def test_what_is_said_of_a_tensor(monkeypatch):
     monkeypatch.setattr(diagnosis, "_BLOCK", 6)
     tensor = torch.ones(5, 3)
-    tensor[1, 0], tensor[4, 1], tensor[4, 2], tensor[0, 0] = math.nan, math.inf, -math.inf, -2
+    tensor[1, 0] = math.nan
+    tensor[4, 1] = math.inf
+    tensor[4, 2] = -math.inf
+    tensor[0, 0] = -2
     look = look_at(tensor)
     assert (look["shape"], look["not_finite"], look["rows"]) == ([5, 3], 3, [1, 4])
     assert (look["min"], look["max"]) == (-2, 1)

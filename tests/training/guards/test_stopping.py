@@ -23,11 +23,11 @@ def test_what_comes_before_a_step_ends_behind_it(number, capsys, monkeypatch):
     monkeypatch.setattr(stopping, "_PATIENCE", 600.0)
     before = signal.getsignal(number)
     with StopVote() as stop:
-        stop.begin()
+        stop.open_vote()
         assert stop.outcome() is None
         _send(number)
         _send(number)  # launchers pass on what the whole group got
-        stop.begin()
+        stop.open_vote()
         assert stop.outcome() is number
     assert signal.getsignal(number) is before
     again = "; again to end at once, without a checkpoint" if number is signal.SIGINT else ""
@@ -36,17 +36,17 @@ def test_what_comes_before_a_step_ends_behind_it(number, capsys, monkeypatch):
 
 def test_what_comes_in_a_step_waits_for_the_next():
     with StopVote() as stop:
-        stop.begin()
+        stop.open_vote()
         _send(signal.SIGUSR1)
         assert stop.outcome() is None
-        stop.begin()
+        stop.open_vote()
         assert stop.outcome() is signal.SIGUSR1
 
 
 def test_a_second_interrupt_ends_at_once(monkeypatch):
     monkeypatch.setattr(stopping, "_PATIENCE", -1.0)
     with StopVote() as stop, pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        stop.begin()
+        stop.open_vote()
         _send(signal.SIGINT)
         _send(signal.SIGTERM)
         _send(signal.SIGINT)
@@ -58,10 +58,10 @@ def test_an_interrupt_that_is_ignored_stays_ignored_and_usr1_does_not():
     try:
         with StopVote() as stop:
             _send(signal.SIGINT)
-            stop.begin()
+            stop.open_vote()
             assert stop.outcome() is None
             _send(signal.SIGUSR1)
-            stop.begin()
+            stop.open_vote()
             assert stop.outcome() is signal.SIGUSR1
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
     finally:
@@ -76,7 +76,7 @@ def test_an_interrupt_that_is_ignored_stays_ignored_and_usr1_does_not():
 @pytest.mark.parametrize("early", [False, True])
 def test_who_waits_for_rows_ends_at_once(number, raised, early, capsys):
     with pytest.raises(raised) as caught, StopVote() as stop:  # noqa: PT012
-        stop.begin()
+        stop.open_vote()
         if early:
             _send(number)
         with stop.at_once("waiting for rows"):
@@ -100,7 +100,7 @@ def test_who_has_something_to_lose_waits_on():
     with StopVote() as stop:
         with stop.at_once("waiting for rows", possible=False):
             _send(signal.SIGTERM)
-        stop.begin()
+        stop.open_vote()
         assert stop.outcome() is signal.SIGTERM
 
 
@@ -110,7 +110,7 @@ def _asked_at(mesh: Mesh, who: int, when: int) -> list[int]:
     with StopVote() as stop:
         stop.group = mesh.aside()
         for step in range(8):
-            stop.begin()
+            stop.open_vote()
             if mesh.world.rank == who and step == when:
                 _send(signal.SIGTERM)
             outcomes.append(stop.outcome() or 0)

@@ -57,7 +57,9 @@ def test_energies_are_those_of_the_batch(rule):
 @pytest.mark.parametrize("name", ["W_enc", "W_dec", "b_enc", "b_dec"])
 def test_the_gradient_predicts_small_changes_of_the_loss(rule, name):
     """No autograd at all: finite differences of the loss that the step reports, and of the auxiliary one."""
-    shard, x, h = moved_shard_on(MESH), activations(0), 1e-6
+    shard = moved_shard_on(MESH)
+    x = activations(0)
+    h = 1e-6
     main = _gradients(shard, _step(shard, x, rule, auxiliary=False))[name]
     gain = _gradients(shard, _step(shard, x, rule))[name] - main
     found = dense_step(shard, x, rule, MEMBERS)

@@ -21,7 +21,9 @@ from tests.allocation.samples import modest
 @st.composite
 def _gradients(draw):
     """Random ones of one or two terms, with empty features and tokens, in either precision."""
-    tokens, features, d_in = draw(st.integers(1, 12)), draw(st.integers(1, 15)), draw(st.integers(1, 5))
+    tokens = draw(st.integers(1, 12))
+    features = draw(st.integers(1, 15))
+    d_in = draw(st.integers(1, 5))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     dtype = draw(st.sampled_from([torch.float32, torch.float64]))
     terms = []

@@ -27,7 +27,9 @@ def _select(mesh, rule, watch):
         centred = scale * activations(0)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
         cost = SelectionCost()
         these = watched(selectors, mesh, cost) if watch else selectors
-        found += select(these, lambda centred=centred: shard.encode_chunks(centred), mesh.place(D_SAE, share), share)
+        found += select(
+            these, lambda centred=centred: shard.encode_chunks(centred), mesh.placement(D_SAE, share), share
+        )
         costs.append((cost.passes, cost.collectives, cost.bytes_received))
     spent = [sum(getattr(group, name) for group in groups) for name in ("collectives", "bytes_received")]
     return costs, [(m.token, m.feature, m.score) for m in found], [spent[0] - before[0], spent[1] - before[1]]
