@@ -1,7 +1,7 @@
-"""The few words that ranks exchange.
+"""The collective operations that the mathematics needs.
 
-`allocation` and `losses` see other processes only through this interface, so the paper's mathematics runs in a
-notebook with `Solo` and is proved there; `distsae.parallel` implements it on a torch process group.
+`allocation` and `losses` reach other processes only through this interface. So the paper's mathematics runs in a
+notebook with `Solo`, where it is proved; `distsae.parallel` implements the interface on a torch process group.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ __all__ = ["Collective", "Solo"]
 
 
 class Collective(Protocol):
-    """A group of ranks along one axis of the mesh (or all of them)."""
+    """A group of ranks: those along one axis of the mesh, or all of them."""
 
     @property
     def rank(self) -> int:
-        """This process's place in the group, `0 <= rank < size`."""
+        """Index of this process in the group, `0 <= rank < size`."""
         ...
 
     @property
@@ -31,20 +31,20 @@ class Collective(Protocol):
         ...
 
     def max(self, tensor: Tensor) -> Tensor:
-        """Returns the elementwise maximum over the group; `tensor` may be overwritten."""
+        """Returns the elementwise maximum over the group, equal on every rank; `tensor` may be overwritten."""
         ...
 
     def stack(self, tensor: Tensor) -> Tensor:
-        """Returns every rank's tensor, `[size, *tensor.shape]`, in rank order; all have the same shape."""
+        """Returns the tensors of all ranks, which have one shape, `[size, *tensor.shape]` in rank order."""
         ...
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """Returns every rank's tensor in rank order; first dimensions may differ, the others may not."""
+        """Returns the tensors of all ranks in rank order; only their first dimensions may differ."""
         ...
 
 
 class Solo:
-    """The group of one process: every collective is the identity."""
+    """The group of one process, in which every collective is the identity."""
 
     rank = 0
     size = 1

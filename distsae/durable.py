@@ -1,30 +1,77 @@
-"""Small files that are on the disk when writing them returns, whole or not at all."""
+"""Files that survive a crash: each is on the disk when its writing returns, and holds all of its content or none.
+
+A reader never sees a half-written file, because content is written under a temporary name in the same folder first.
+`replace` and `replacing` then rename it over what was there before; `publish` gives it a name that must be free.
+"""
 
 from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["beside", "replace", "sync", "write_new"]
+__all__ = ["beside", "publish", "replace", "replacing", "sync", "write_new"]
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Creates a file and returns when its bytes are on the disk; one that exists is an error."""
+    """Creates a file and returns when its content is on the disk.
+
+    Raises:
+        FileExistsError: the file exists.
+    """
     with path.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Gives a file new content in one step: readers see the old or the new one, never a part, also after a crash."""
-    fresh = beside(path)
+def publish(path: Path, content: bytes) -> bool:
+    """Creates a file with all of its content in one step, unless it exists.
+
+    Of any number of processes that publish the same name at the same time, exactly one succeeds.
+
+    Returns:
+        Whether the file now has `content`, either because this call created it or because an equal one existed: a
+        network file system may repeat a request whose answer was lost, and then finds the file that it has created.
+    """
+    temporary = beside(path)
     try:
-        write_new(fresh, content)
-        fresh.replace(path)
+        write_new(temporary, content)
+        os.link(temporary, path)
+    except FileExistsError:
+        return path.read_bytes() == content
     finally:
-        fresh.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+        sync(path.parent)
+    return True
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Gives a file new content in one step: readers see the old or the new content, even after a crash."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Yields a name to write a file under; when the block ends, that file replaces `path` in one step.
+
+    When the block or the replacement fails, the temporary file is removed and `path` keeps its old content.
+
+    Args:
+        path: file to create or replace; its folder must exist.
+        temporary: name to write under, in the folder of `path`; by default a fresh hidden one. With a name that stays
+            the same, a large file that a killed process left there is overwritten the next time instead of kept.
+    """
+    temporary = beside(path) if temporary is None else temporary
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     sync(path.parent)
 
 
@@ -34,7 +81,7 @@ def beside(path: Path) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Returns when the bytes of a file, or the names in a folder, are on the disk."""
+    """Returns when the content of a file, or the list of names in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

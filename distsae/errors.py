@@ -1,7 +1,8 @@
-"""What distsae says when it cannot go on.
+"""The errors that distsae raises on purpose.
 
-These are one line each. `WrongInput` is the user's to mend, before any expensive work; `Diverged` is the training's
-end; the others are of the machine. `distsae.exit_codes` has a code for each kind. Anything else is a fault of ours and
+The text of each is one line. `WrongInput` is for the user to correct and is raised before any expensive work.
+`Diverged` ends a training for good. `CannotContinue`, `TornData` and `CheckpointFailed` report faults of the machine: a
+disk, a network, a file. `distsae.exit_codes` has a code for each kind. Any other exception is a bug in distsae and
 keeps its traceback.
 """
 
@@ -10,14 +11,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CannotContinue", "DistsaeError", "Diverged", "NonFiniteScores", "TornData", "WrongInput", "nearest"]
+__all__ = [
+    "CannotContinue",
+    "CheckpointFailed",
+    "DistsaeError",
+    "Diverged",
+    "NonFiniteScores",
+    "TornData",
+    "WrongInput",
+    "nearest",
+]
 
 
 class DistsaeError(Exception):
     """Base of every error that distsae raises on purpose; its text is one line.
 
     Attributes:
-        of_all_ranks: all ranks of a job raise it alike, and one of them need say so.
+        of_all_ranks: True if every rank of a job raises the same error, so that one rank reports it for all.
     """
 
     of_all_ranks = False
@@ -33,9 +43,9 @@ class WrongInput(DistsaeError):
 
 
 class CannotContinue(DistsaeError):
-    """This process met something that no check beforehand could see, a full disk for example: exit code 1.
+    """This process met something that no check could foresee, a full disk for example: exit code 1.
 
-    Other processes of the job may be well, so whichever rank it is says so itself.
+    Other ranks may be healthy, so each rank reports its own.
     """
 
 
@@ -43,14 +53,20 @@ class TornData(DistsaeError):
     """A file on disk is not what its commit record promised; the text names the file."""
 
 
+class CheckpointFailed(DistsaeError):
+    """A checkpoint could not be read or written: a full disk, a lost folder; the text names the rank and the file."""
+
+    of_all_ranks = True
+
+
 class Diverged(DistsaeError):
-    """Training has left the finite numbers: exit code 3, since the same steps would end the same."""
+    """Training produced a number that is not finite: exit code 3, because the same steps would end the same way."""
 
     of_all_ranks = True
 
 
 class NonFiniteScores(Diverged):
-    """The encoder produced infinities or NaNs; the text names how many and where."""
+    """The encoder produced infinities or NaNs; the text says how many and where."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

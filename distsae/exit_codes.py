@@ -1,4 +1,4 @@
-"""What the exit code of a command says, to people and to the scripts that start it again."""
+"""The exit codes of distsae commands: what they tell the user, and the scripts that restart a command."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ DONE = 0
 """The work is done."""
 
 FAILED = 1
-"""Something broke: a process, a disk, a network, a file. Started again, the same command may come through."""
+"""Something broke: a process, a disk, a network, a file. The same command may succeed when it is started again."""
 
 WRONG_INPUT = 2
-"""The command cannot be carried out as it is; nothing was started."""
+"""The command cannot be carried out as given; nothing was started."""
 
 DIVERGED = 3
-"""A score, loss or gradient was not finite. Started again, the same command would end the same."""
+"""A score, loss or gradient was not finite. The same command would end the same way when it is started again."""
 
 STOPPED = 75
-"""Asked to stop by SIGTERM or SIGUSR1, and did, behind a checkpoint: the same command goes on (`EX_TEMPFAIL`)."""
+"""SIGTERM or SIGUSR1 asked the command to stop, and it saved a checkpoint first; the same command resumes from that
+checkpoint (`EX_TEMPFAIL`)."""
 
 INTERRUPTED = 128 + signal.SIGINT
 """Ended by Ctrl-C."""
 
 
 def as_code(status: int) -> int:
-    """Returns what a shell makes of how a process ended: 128 + n where signal n ended it, which Python calls -n."""
+    """Returns the exit code that a shell reports for the status of a process.
+
+    Python reports a process that signal n ended as -n, a shell as 128 + n; other statuses are the same.
+    """
     return 128 - status if status < 0 else status

@@ -1,7 +1,7 @@
-"""Every random number of a run comes from one seed and a name.
+"""Seeds of random streams, each derived from the seed of the run and a name.
 
 `derive(seed, "W_dec")` is the same on every rank, mesh, machine and Python version, so that nothing random depends
-on how the work is split, and two uses with different names never share a stream.
+on how the work is split. Two uses with different names never share a stream.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def derive(seed: int, *names: str | int) -> int:
 
 
 def torch_generator(seed: int, *names: str | int) -> torch.Generator:
-    """Returns a CPU generator for the stream `names` of `seed`."""
+    """Returns a CPU generator for the stream named `names` of `seed`."""
     return torch.Generator().manual_seed(derive(seed, *names))
 
 
 def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
-    """Returns a NumPy generator (PCG64) for the stream `names` of `seed`."""
+    """Returns a NumPy generator (PCG64) for the stream named `names` of `seed`."""
     return np.random.Generator(np.random.PCG64(derive(seed, *names)))

@@ -1,4 +1,4 @@
-"""Listening to signals for the length of a `with` block."""
+"""Signal handlers that are installed for the length of a `with` block."""
 
 from __future__ import annotations
 
@@ -13,36 +13,39 @@ __all__ = ["listening", "stop_signals"]
 
 @contextmanager
 def listening(
-    numbers: Iterable[signal.Signals], hear: Callable[[signal.Signals], None]
+    numbers: Iterable[signal.Signals], handler: Callable[[signal.Signals], None]
 ) -> Iterator[list[signal.Signals]]:
-    """Calls `hear` on each of the signals until the block ends, in the main thread; any other thread hears nothing.
+    """Calls `handler` for each of the signals until the block ends; then the handlers from before are back.
+
+    Python delivers signals to the main thread alone, so in any other thread this does nothing.
 
     Args:
-        numbers: signals to listen to.
-        hear: gets the signal, between two instructions of the main thread.
+        numbers: signals to handle.
+        handler: called with the signal, between two instructions of the main thread; may raise.
 
     Yields:
-        The signals that are really listened to.
+        The signals that are handled: all of `numbers` in the main thread, none in another thread.
     """
 
-    def on(number: int, _: FrameType | None) -> None:
-        hear(signal.Signals(number))
+    def on_signal(number: int, _: FrameType | None) -> None:
+        handler(signal.Signals(number))
 
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in numbers} if main else {}
-    for number in before:
-        signal.signal(number, on)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    previous = {number: signal.getsignal(number) for number in numbers} if in_main_thread else {}
+    for number in previous:
+        signal.signal(number, on_signal)
     try:
-        yield list(before)
+        yield list(previous)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old_handler in previous.items():
+            signal.signal(number, old_handler)
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Returns what asks a training to stop: SIGTERM, SIGUSR1 and, unless it is ignored as in the background, SIGINT.
+    """Returns the signals that ask a training to stop: SIGTERM, SIGUSR1 and SIGINT.
 
-    SIGUSR1 may be ignored so that the launcher between does not die of it: it is for the training all the same.
+    SIGINT is left out where it is ignored, as in a job that a shell runs in the background. SIGUSR1 is included even
+    where it is ignored: a launcher ignores it in order to survive, but it is meant for the training.
     """
-    asked = [signal.SIGTERM, signal.SIGUSR1]
-    return asked if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else [*asked, signal.SIGINT]
+    signals = [signal.SIGTERM, signal.SIGUSR1]
+    return signals if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else [*signals, signal.SIGINT]

@@ -1,6 +1,6 @@
-"""The paper's mathematics: who gets the budget of matches (arXiv 2411.02124)."""
+"""The paper's mathematics: which token-feature pairs get the budget of matches (arXiv 2411.02124)."""
 
-from distsae.allocation.blocks import blocks
+from distsae.allocation.cache_blocks import cache_blocks
 from distsae.allocation.density_ranks import DensityRanks
 from distsae.allocation.feature_selector import FeatureSelector
 from distsae.allocation.matches import Matches
@@ -28,7 +28,7 @@ __all__ = [
     "ThresholdSelector",
     "TokenSelector",
     "ZipfFit",
-    "blocks",
+    "cache_blocks",
     "feature_choice",
     "fit_zipf",
     "mutual_choice",

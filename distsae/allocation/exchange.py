@@ -1,6 +1,8 @@
-"""The exchange of candidates: an all-gather of parts of unequal length, in one collective when little has changed."""
+"""The exchange of candidates: an all-gather of parts of unequal length, in one collective while lengths are steady."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -16,52 +18,63 @@ _SHRINK = 0.9
 
 
 class CandidateExchange:
-    """Gathers every rank's candidates.
+    """Gathers the candidates of all ranks.
 
-    Each message has room for a little more than the longest part of the last exchanges, so that one collective of
-    equal messages carries everything; what does not fit travels in a second one.
+    All messages have one length, a little more than the longest part of the last exchanges, so that usually one
+    collective carries everything. What does not fit is sent in a second one.
 
     Attributes:
-        room: numbers that the next message has room for, the same on all ranks that exchange; any number will do.
+        capacity: length of the next message, equal on all ranks that exchange. Every value is correct; one that fits
+            saves the second collective.
     """
 
     def __init__(self) -> None:
-        self.room = 0
+        self.capacity = 0
+
+    def forecast(self) -> dict[str, float | None]:
+        """Returns what the last exchanges let this one expect of the next, equal on all ranks that exchange."""
+        return {"room": self.capacity}
+
+    def restore_forecast(self, forecast: Mapping[str, float | None]) -> None:
+        """Takes over what `forecast` returned, on any mesh; an empty mapping expects nothing."""
+        self.capacity = int(forecast.get("room") or 0)
 
     def gather(self, group: Collective, body: Tensor) -> list[Tensor]:
-        """Returns all ranks' bodies in rank order; collective.
+        """Returns the bodies of all ranks in rank order; collective.
 
         Args:
             group: the ranks that exchange.
-            body: int32 `[any]`, for example the bits of fp32 scores.
+            body: this rank's part, int32 `[any]`, for example the bits of fp32 scores.
         """
-        message = body.new_zeros(1 + self.room)
+        message = body.new_zeros(1 + self.capacity)
         message[0] = body.numel()
-        message[1 : 1 + body.numel()] = body[: self.room]
-        parts = group.stack(message)
-        sizes: list[int] = parts[:, 0].tolist()
-        longest = max(sizes)
-        if longest > self.room:
-            rest = body.new_zeros(longest - self.room)
-            rest[: max(body.numel() - self.room, 0)] = body[self.room :]
-            parts = torch.cat([parts, group.stack(rest)], dim=1)
-        self.room = max(int(_SLACK * longest) + _SPARE, int(_SHRINK * self.room))
-        return [part[1 : 1 + size] for part, size in zip(parts, sizes, strict=True)]
+        message[1 : 1 + body.numel()] = body[: self.capacity]
+        messages = group.stack(message)
+        lengths: list[int] = messages[:, 0].tolist()
+        longest = max(lengths)
+        if longest > self.capacity:
+            overflow = body.new_zeros(longest - self.capacity)
+            overflow[: max(body.numel() - self.capacity, 0)] = body[self.capacity :]
+            messages = torch.cat([messages, group.stack(overflow)], dim=1)
+        self.capacity = max(int(_SLACK * longest) + _SPARE, int(_SHRINK * self.capacity))
+        return [message[1 : 1 + length] for message, length in zip(messages, lengths, strict=True)]
 
 
 def pick_of_all(segments: list[Tensor], scores: list[Tensor], quotas: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Picks the largest candidates of each segment from all ranks', and says which of them are this rank's.
+    """Picks the largest candidates of each segment among those of all ranks.
 
     Args:
-        segments: the candidates' segments, int64 `[n]` a rank, in rank order.
-        scores: their scores, `[n]` a rank; ties are settled by rank, then by the order within a rank.
-        quotas: how many candidates each segment keeps, int64 `[segments]`.
-        rank: this rank.
+        segments: segment of each candidate, one int64 tensor `[n]` per rank, in rank order.
+        scores: score of each candidate, one tensor `[n]` per rank; ties go to the lower rank, and within a rank to the
+            earlier candidate.
+        quotas: number of candidates that each segment keeps, int64 `[segments]`.
+        rank: index of this rank.
 
     Returns:
-        Indices of the picks among all ranks' candidates, and those of this rank's picks among its own, int64.
+        Indices of the picks among the candidates of all ranks, and indices of this rank's picks among its own; both
+        int64, ascending.
     """
     picked = largest_per_segment(torch.cat(segments), torch.cat(scores), quotas)
     start = sum(score.numel() for score in scores[:rank])
-    mine = picked[(picked >= start) & (picked < start + scores[rank].numel())] - start
-    return picked, mine
+    own = picked[(picked >= start) & (picked < start + scores[rank].numel())] - start
+    return picked, own

@@ -1,7 +1,8 @@
 """Feature Choice on any mesh: feature `j` keeps its `m_j` largest positive scores over the tokens.
 
-A chunk of the encoder holds whole columns, so each rank picks its top `m_j` at once and the feature axis need not
-meet. Data ranks hold other tokens of the same features: they gather their picks, which contain the global ones.
+A chunk of the encoder holds whole columns, so each rank picks the top `m_j` of its tokens at once, and feature ranks
+exchange nothing. Data ranks hold other tokens of the same features: they gather their picks, which contain the global
+ones.
 """
 
 from __future__ import annotations
@@ -13,31 +14,34 @@ from torch import Tensor
 
 from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
-from distsae.allocation.scores import Scores
-from distsae.allocation.segments import largest_per_segment
+from distsae.allocation.scores import Scores, feature_and_token
+from distsae.allocation.segments import largest_per_segment, smallest_per_segment
 from distsae.allocation.selector import Placement, refuse_non_finite
 
 __all__ = ["FeatureSelector"]
 
 _SAFETY = 0.8
-"""A feature's next lower bound as a share of its last cut."""
+"""Next lower bound of a feature, as a share of its last cut."""
 
-_SECOND_LOOKS = (0.6, 0.5, 0.0)
-"""A feature with too few candidates is looked at again by this share of its bound; at last it is read whole."""
+_RETRY_SHARES = (0.6, 0.5, 0.0)
+"""A feature with fewer candidates than its quota is searched again with its bound times each of these in turn; the last
+search has no bound."""
 
-_SAMPLE = 256
-"""Tokens from which the lower bound of a feature without a last cut is guessed."""
+_SAMPLE_TOKENS = 256
+"""Number of tokens from which the lower bound of a feature without a last cut is guessed."""
 
 
 class FeatureSelector:
-    """Selects `quotas[j]` largest positive scores of each local feature `j` (arXiv 2411.02124, Feature Choice).
+    """Selects the `quotas[j]` largest positive scores of each local feature `j` (arXiv 2411.02124, Feature Choice).
+
+    The quotas of a batch are set by `grant` before it starts.
 
     Args:
-        d_sae_local: features on this rank.
+        d_sae_local: number of features on this rank.
 
     Attributes:
-        cuts: smallest selected score of each local feature in the last batch, fp32 `[d_sae_local]`; nan if it has none.
-        shortfall: matches the last batch lacked.
+        cuts: smallest selected score of each local feature in the last batch, fp32 `[d_sae_local]`; nan without one.
+        shortfall: number of matches by which the last batch missed its quotas, over all ranks.
     """
 
     def __init__(self, d_sae_local: int) -> None:
@@ -48,111 +52,119 @@ class FeatureSelector:
         self._bounds = torch.zeros(d_sae_local)
 
     def forecast(self) -> dict[str, float | None]:
-        """Returns what the last batches let it expect of the next; the same on all ranks that select together.
+        """Returns what the last batches let this selector expect of the next; the same on all ranks of a mesh.
 
-        The features' lower bounds are not: they are of one data rank's tokens. They save this rank's time alone, and
-        are guessed anew.
+        The features' lower bounds are left out: they depend on the tokens of one data rank, save work on that rank
+        alone, and are guessed anew.
         """
-        return {"room": self._exchange.room}
+        return self._exchange.forecast()
 
     def restore_forecast(self, forecast: Mapping[str, float | None]) -> None:
-        """Expects what a selector of this rule did, on whatever mesh; it saves effort and changes no selection."""
-        self._exchange.room = int(forecast.get("room") or 0)
+        """Takes over the forecast of a selector of this rule, from any mesh; it saves work and changes no selection."""
+        self._exchange.restore_forecast(forecast)
 
     def grant(self, quotas: Tensor) -> None:
-        """Sets the whole matches of each local feature in the next global batch, int64 `[d_sae_local]`."""
+        """Sets the quota of each local feature in the next global batch, whole matches, int64 `[d_sae_local]`."""
         self._quotas = quotas
-        self._bounds, self.cuts = self._bounds.to(quotas.device), self.cuts.to(quotas.device)
+        self._bounds = self._bounds.to(quotas.device)
+        self.cuts = self.cuts.to(quotas.device)
 
     def start(self, placement: Placement, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""
         self._placement = placement
         self._tokens = tokens
-        self._bad = 0
+        self._non_finite = 0
         self._picked: list[Matches] = []
 
     def offer(self, first_feature: int, scores: Scores) -> None:
-        """Picks each feature's largest scores."""
-        self._bad += scores.non_finite()
-        rows = slice(first_feature, first_feature + scores.shape[0])
-        quotas = self._quotas[rows]
-        bounds = _with_guesses(self._bounds[rows], quotas, scores)
+        """Picks the largest scores of each feature of the chunk."""
+        self._non_finite += scores.non_finite()
+        chunk = slice(first_feature, first_feature + scores.shape[0])
+        quotas = self._quotas[chunk]
+        bounds = _with_guesses(self._bounds[chunk], quotas, scores)
         flat, score = scores.above(bounds.masked_fill(quotas == 0, torch.inf)[:, None])
-        for share in _SECOND_LOOKS:
+        for share in _RETRY_SHARES:
             held = torch.bincount(flat // self._tokens, minlength=quotas.numel())
-            poor = ((held < quotas) & (bounds > 0)).nonzero().squeeze(1)
-            if not poor.numel():
+            too_few = ((held < quotas) & (bounds > 0)).nonzero().squeeze(1)
+            if not too_few.numel():
                 break
-            bounds = bounds.index_copy(0, poor, share * bounds[poor])
-            flat, score = _with_rows_again(flat, score, poor, bounds[poor], scores)
-        feature = flat // self._tokens
-        token = flat - feature * self._tokens
+            bounds = bounds.index_copy(0, too_few, share * bounds[too_few])
+            flat, score = _searched_again(flat, score, too_few, bounds[too_few], scores)
+        feature, token = feature_and_token(flat, self._tokens)
         keep = largest_per_segment(feature, score, quotas)
-        self._picked.append(Matches(token[keep], feature[keep] + first_feature, score[keep]))
+        self._picked.append(Matches(token, feature + first_feature, score).picked(keep))
 
     def resolve(self) -> Matches:
-        """Settles each feature's cut over the data ranks and returns this rank's matches."""
+        """Settles the cut of each feature over the data ranks and returns this rank's matches; collective."""
         placement = self._placement
-        token = torch.cat([matches.token for matches in self._picked])
-        feature = torch.cat([matches.feature for matches in self._picked])
-        score = torch.cat([matches.score for matches in self._picked])
-        self._bound_next(feature, score.float())
-        every_feature, every_score = feature, score
+        matches = Matches.joined(self._picked)
+        self._set_bounds(matches.feature, matches.score.float())
+        feature_of_all = matches.feature
+        score_of_all = matches.score
         if placement.data.size > 1:
-            body = torch.cat([feature.int(), score.float().view(torch.int32)])
-            bodies = self._exchange.gather(placement.data, body)
-            halves = [part.chunk(2) for part in bodies]
-            features, scores = [half[0].long() for half in halves], [half[1].view(torch.float32) for half in halves]
-            picked, mine = pick_of_all(features, scores, self._quotas, placement.data.rank)
-            token = token[mine]
-            feature = feature[mine]
-            score = score[mine]
-            every_feature, every_score = torch.cat(features)[picked], torch.cat(scores)[picked]
-        self.cuts = _least(every_feature, every_score.float(), self.cuts)
+            body = torch.cat([matches.feature.int(), matches.score.float().view(torch.int32)])
+            halves = [part.chunk(2) for part in self._exchange.gather(placement.data, body)]
+            features = [half[0].long() for half in halves]
+            scores = [half[1].view(torch.float32) for half in halves]
+            picked, own = pick_of_all(features, scores, self._quotas, placement.data.rank)
+            matches = matches.picked(own)
+            feature_of_all = torch.cat(features)[picked]
+            score_of_all = torch.cat(scores)[picked]
+        self.cuts = _smallest(feature_of_all, score_of_all.float(), len(self.cuts))
+        # All data ranks have the same quotas: one of them counts what was granted, each what it has selected.
         granted = self._quotas.sum() if placement.data.rank == 0 else self._quotas.new_zeros(())
-        counts = placement.world.stack(torch.stack([granted.new_tensor(self._bad), granted - score.numel()]))
+        missing = granted - len(matches)
+        counts = placement.world.stack(torch.stack([granted.new_tensor(self._non_finite), missing]))
         refuse_non_finite(counts[:, 0])
         self.shortfall = int(counts[:, 1].sum())
-        return Matches(token, feature, score)
+        return matches
 
-    def _bound_next(self, feature: Tensor, score: Tensor) -> None:
+    def _set_bounds(self, feature: Tensor, score: Tensor) -> None:
         """Sets the next lower bounds from this rank's picks: a feature that filled its quota needs no lower scores.
 
-        The bounds are of this rank's tokens, not of all data ranks': each must find its own `quotas[j]` largest.
+        The bounds are those of this rank's tokens, not of all data ranks: each must find its own `quotas[j]` largest.
         """
         filled = torch.bincount(feature, minlength=self._quotas.numel()) >= self._quotas
-        bounds = torch.where(filled, _SAFETY * _least(feature, score, self._bounds), 0.0)
+        bounds = torch.where(filled, _SAFETY * _smallest(feature, score, len(self._bounds)), 0.0)
         self._bounds = torch.where(self._quotas > 0, bounds, self._bounds)
 
 
-def _with_rows_again(
-    flat: Tensor, score: Tensor, rows: Tensor, bounds: Tensor, scores: Scores
+def _searched_again(
+    flat: Tensor, score: Tensor, features: Tensor, bounds: Tensor, scores: Scores
 ) -> tuple[Tensor, Tensor]:
-    """Returns the candidates with those of the features `rows` found anew, by other bounds."""
+    """Returns the candidates after searching some features of the chunk again, with other bounds.
+
+    Args:
+        flat: flat indices of the candidates so far, ascending.
+        score: their scores.
+        features: features to search again, ascending.
+        bounds: new bound of each of these features.
+        scores: the chunk.
+    """
     tokens = scores.shape[1]
-    again = torch.zeros(scores.shape[0], dtype=torch.bool, device=flat.device).index_fill(0, rows, True)
-    others = ~again[flat // tokens]
-    more, more_score = scores.above(bounds[:, None], rows)
-    flat, order = torch.cat([flat[others], more]).sort()
-    return flat, torch.cat([score[others], more_score])[order]
+    is_searched = torch.zeros(scores.shape[0], dtype=torch.bool, device=flat.device).index_fill(0, features, True)
+    others = ~is_searched[flat // tokens]
+    found, found_score = scores.above(bounds[:, None], features)
+    flat, order = torch.cat([flat[others], found]).sort()
+    return flat, torch.cat([score[others], found_score])[order]
 
 
 def _with_guesses(bounds: Tensor, quotas: Tensor, scores: Scores) -> Tensor:
-    """Returns the bounds, with a guess where there is none: what about twice the quota of a sample of tokens exceeds.
+    """Returns the bounds, with a guess for each feature without one: about twice its quota of tokens should exceed it.
 
-    Without it, a feature's first matches would be sought among all its positive scores, half of the tokens.
+    Without a guess, the first matches of a feature would be sought among all its positive scores, half of the tokens.
     """
-    cold = ((bounds == 0) & (quotas > 0)).nonzero().squeeze(1)
+    unbounded = ((bounds == 0) & (quotas > 0)).nonzero().squeeze(1)
     tokens = scores.shape[1]
-    if not cold.numel() or tokens < 4 * _SAMPLE:
+    if not unbounded.numel() or tokens < 4 * _SAMPLE_TOKENS:
         return bounds
-    sample = scores.sample(cold, tokens // _SAMPLE).sort(dim=1, descending=True).values
-    place = 2 * quotas[cold] * sample.shape[1] // tokens + 4
-    guess = sample.gather(1, place.clamp(max=sample.shape[1] - 1)[:, None]).squeeze(1).clamp(min=0)
-    return bounds.index_copy(0, cold, torch.where(place < sample.shape[1], guess, 0.0))
+    sample = scores.sample(unbounded, tokens // _SAMPLE_TOKENS).sort(dim=1, descending=True).values
+    rank = 2 * quotas[unbounded] * sample.shape[1] // tokens + 4
+    guess = sample.gather(1, rank.clamp(max=sample.shape[1] - 1)[:, None]).squeeze(1).clamp(min=0)
+    return bounds.index_copy(0, unbounded, torch.where(rank < sample.shape[1], guess, 0.0))
 
 
-def _least(feature: Tensor, score: Tensor, like: Tensor) -> Tensor:
-    """Returns each feature's smallest score, nan where it has none, in the shape of `like`."""
-    least = torch.full_like(like, torch.inf).scatter_reduce(0, feature, score, "amin")
-    return torch.where(least.isfinite(), least, torch.nan)
+def _smallest(feature: Tensor, score: Tensor, features: int) -> Tensor:
+    """Returns the smallest score of each feature, `[features]`; nan for a feature without one."""
+    smallest = smallest_per_segment(feature, score, features)
+    return torch.where(smallest.isfinite(), smallest, torch.nan)

@@ -1,7 +1,7 @@
 """Quotas: how many matches each feature is entitled to.
 
-Feature Choice (arXiv 2411.02124) gives feature `j` the share `m_j` of the budget: the same for all (uniform), or
-falling with the feature's rank by density as a Zipf-Mandelbrot law. Wide dictionaries have `m_j < 1` a batch, so
+Feature Choice (arXiv 2411.02124) gives feature `j` the share `m_j` of the budget: the same for all features (uniform),
+or falling with the feature's rank by density as a Zipf-Mandelbrot law. Wide dictionaries have `m_j < 1` per batch, so
 each feature keeps a credit that grows by its share and is spent in whole matches (`distsae.allocation.quota_credit`).
 """
 
@@ -17,7 +17,7 @@ __all__ = ["uniform_quotas", "zipf_quotas", "zipf_quotas_of"]
 
 
 def uniform_quotas(d_sae: int, k: float) -> Tensor:
-    """Returns the matches per token of each feature when all are treated alike: `k / d_sae`, fp64 `[d_sae]`."""
+    """Returns the matches per token of each feature if all are treated alike: `k / d_sae`, fp64 `[d_sae]`."""
     _check(d_sae, k)
     return torch.full((d_sae,), k / d_sae, dtype=torch.float64)
 
@@ -25,7 +25,7 @@ def uniform_quotas(d_sae: int, k: float) -> Tensor:
 def zipf_quotas(d_sae: int, k: float, s: float = 1.0, q: float = 0.0, rank: Tensor | None = None) -> Tensor:
     """Returns the matches per token of each feature under Zipf-Mandelbrot: `m_j ~ (rank_j + q)^-s`.
 
-    No feature can match a token twice, so shares above 1 are cut to 1 and the rest is given to the others in
+    No feature can match a token twice, so shares above 1 are cut to 1 and the rest is given to the other features in
     proportion.
 
     Args:
@@ -33,7 +33,7 @@ def zipf_quotas(d_sae: int, k: float, s: float = 1.0, q: float = 0.0, rank: Tens
         k: mean matches per token, the sum of the result.
         s: exponent, >= 0.
         q: offset that flattens the head, > -1.
-        rank: each feature's rank by density, 1 for the densest, `[d_sae]`; tied features may share the mean of their
+        rank: rank of each feature by density, 1 for the densest, `[d_sae]`; tied features may share the mean of their
             ranks. By default feature `j` has rank `j + 1`.
 
     Returns:
@@ -45,10 +45,10 @@ def zipf_quotas(d_sae: int, k: float, s: float = 1.0, q: float = 0.0, rank: Tens
 
 
 def zipf_quotas_of(ranks: DensityRanks, k: float, s: float, q: float) -> Tensor:
-    """Returns `zipf_quotas` of this rank's features, from the ranks of all; the same on every mesh, bit for bit.
+    """Returns the `zipf_quotas` of this rank's features, the same on every mesh, bit for bit.
 
     Args:
-        ranks: the features in the order of their densities.
+        ranks: features of all ranks, ordered by density.
         k: mean matches per token, the sum over all ranks.
         s: exponent, >= 0.
         q: offset that flattens the head, > -1.
@@ -61,12 +61,20 @@ def zipf_quotas_of(ranks: DensityRanks, k: float, s: float, q: float) -> Tensor:
 
 
 def _shares(rank: Tensor, count: Tensor, k: float, s: float, q: float) -> Tensor:
-    """Returns the share of one feature of each group; groups have a rank and a number of features."""
+    """Returns the share of one feature of each group of features with equal rank.
+
+    Args:
+        rank: rank of each group, `[groups]`.
+        count: number of features in each group, `[groups]`; may be 0.
+        k: mean matches per token, the sum over all features.
+        s: exponent.
+        q: offset.
+    """
     if s < 0 or q <= -1:
         raise WrongInput(f"`s` (={s}) must not be negative and `q` (={q}) must be greater than -1")
-    held = count > 0
-    log_rank = torch.where(held, rank.double() + q, torch.inf).log()
-    weight = torch.exp(s * (log_rank.min() - log_rank)) if s else held.double()  # 1 at the top: no power underflows
+    occupied = count > 0
+    log_rank = torch.where(occupied, rank.double() + q, torch.inf).log()
+    weight = torch.exp(s * (log_rank.min() - log_rank)) if s else occupied.double()  # 1 at the top: no underflow there
     share = weight * (k / (count * weight).sum())
     while bool((share > 1).any()):
         full = share >= 1

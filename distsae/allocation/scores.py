@@ -1,6 +1,6 @@
-"""A block of scores as a selector sees it: not a matrix, but the answers to a few questions.
+"""A chunk of scores as a selector sees it: not a matrix, but the answers to a few questions.
 
-A selector never needs all scores, only those above a bound. Asked this way, a block may be computed exactly, or in low
+A selector never needs all scores, only those above a bound. Asked this way, a chunk may be computed exactly, or in low
 precision with a certified margin and exactly where it matters; the selection is the same.
 """
 
@@ -13,52 +13,54 @@ from torch import Tensor
 
 from distsae.allocation.segments import just_below, true_indices
 
-__all__ = ["ExactScores", "Scores", "in_block"]
+__all__ = ["ExactScores", "Scores", "feature_and_token", "in_chunk"]
 
 
 class Scores(Protocol):
-    """The scores of all of a rank's tokens for a few consecutive features, `[features, tokens]`."""
+    """The scores of a chunk of consecutive features for all of this rank's tokens, `[features, tokens]`.
+
+    Features are counted from the first one of the chunk.
+    """
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Features and tokens."""
+        """Number of features and of tokens."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where answers are."""
+        """Device of the bounds and of the answers."""
         ...
 
     def non_finite(self) -> int:
-        """Returns how many of the scores are not finite."""
+        """Returns the number of scores that are not finite."""
         ...
 
     def above(self, bound: Tensor, rows: Tensor | None = None, most: int | None = None) -> tuple[Tensor, Tensor]:
-        """Finds the positive scores that are not under a bound.
+        """Finds the positive scores that are at least a bound.
 
         Args:
-            bound: not negative, infinite where nothing is wanted; expands to `[features, tokens]`, or
-                `[len(rows), tokens]`.
-            rows: features to look at, as places in this block, ascending int64; all by default.
-            most: scores that are surely not among the `most` largest of the block may be left out.
+            bound: lower bound of the scores, not negative, infinite where none is wanted; expands to
+                `[features, tokens]`, or to `[len(rows), tokens]`.
+            rows: features of the chunk to search, int64, ascending; by default all.
+            most: scores that are certainly not among the `most` largest of the chunk may be left out; by default none.
 
         Returns:
-            Flat indices `feature * tokens + token`, ascending int64 and with `feature` a place in this block, and the
-            exact scores, at least fp32.
+            Flat indices `feature * tokens + token`, int64, ascending, and the exact scores, at least fp32.
         """
         ...
 
     def leading(self, k: int) -> Tensor:
-        """Returns for each token a score that its `k`-th largest of this block is not under, `[tokens]`."""
+        """Returns a lower bound of each token's `k`-th largest score in this chunk, `[tokens]`."""
         ...
 
     def sample(self, rows: Tensor, stride: int) -> Tensor:
-        """Returns every `stride`-th token's scores of some rows, roughly, fp32 `[rows, tokens / stride]`."""
+        """Returns approximate scores of the features `rows` for every `stride`-th token, fp32 `[rows, sample]`."""
         ...
 
 
 class ExactScores:
-    """Scores that are all there.
+    """Scores that have all been computed.
 
     Args:
         pre_acts: pre-activations, `[features, tokens]`; compared in fp32.
@@ -70,41 +72,46 @@ class ExactScores:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Features and tokens."""
+        """Number of features and of tokens."""
         return self._pre_acts.shape[0], self._pre_acts.shape[1]
 
     @property
     def device(self) -> torch.device:
-        """Where the scores are."""
+        """Device of the scores."""
         return self._pre_acts.device
 
     def non_finite(self) -> int:
-        """Counts the scores that are not finite; one pass over the block when all are well."""
+        """Returns the number of scores that are not finite; one pass over the chunk if there are none."""
         if self._non_finite is None:  # several selectors ask
-            well = bool(self._pre_acts.sum().isfinite())
-            self._non_finite = 0 if well else self._pre_acts.numel() - int(self._pre_acts.isfinite().sum())
+            all_finite = bool(self._pre_acts.sum().isfinite())
+            self._non_finite = 0 if all_finite else self._pre_acts.numel() - int(self._pre_acts.isfinite().sum())
         return self._non_finite
 
     def above(self, bound: Tensor, rows: Tensor | None = None, most: int | None = None) -> tuple[Tensor, Tensor]:
-        """Finds the positive scores that are not under a bound; see `Scores.above`."""
-        wanted = self._pre_acts if rows is None else self._pre_acts[rows]
-        # A tensor, not a number, which would be rounded to the dtype of the scores.
-        flat = true_indices(wanted > just_below(bound))
-        # Half precision loses nothing by being widened.
-        score = wanted.reshape(-1)[flat]
+        """Finds the positive scores that are at least a bound; see `Scores.above`."""
+        searched = self._pre_acts if rows is None else self._pre_acts[rows]
+        # The threshold is a tensor: a number would be rounded to the dtype of the scores.
+        flat = true_indices(searched > just_below(bound))
+        score = searched.reshape(-1)[flat]
         score = score.float() if score.dtype.itemsize < 4 else score
-        return (flat if rows is None else in_block(flat, rows, self.shape[1])), score
+        return (flat if rows is None else in_chunk(flat, rows, self.shape[1])), score
 
     def leading(self, k: int) -> Tensor:
-        """Returns each token's `k`-th largest score of this block; see `Scores.leading`."""
+        """Returns each token's `k`-th largest score in this chunk; see `Scores.leading`."""
         return self._pre_acts.t().topk(k, dim=1, sorted=False).values.amin(1).float()
 
     def sample(self, rows: Tensor, stride: int) -> Tensor:
-        """Returns every `stride`-th token's scores of some rows."""
+        """Returns the scores of the features `rows` for every `stride`-th token; see `Scores.sample`."""
         return self._pre_acts[rows, ::stride].float()
 
 
-def in_block(flat: Tensor, rows: Tensor, tokens: int) -> Tensor:
-    """Turns flat indices that count features within `rows` into those of the block."""
-    place = flat // max(tokens, 1)
-    return flat + (rows[place] - place) * tokens
+def feature_and_token(flat: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """Splits flat indices `feature * tokens + token` into features and tokens."""
+    feature = flat // max(tokens, 1)
+    return feature, flat - feature * tokens
+
+
+def in_chunk(flat: Tensor, rows: Tensor, tokens: int) -> Tensor:
+    """Turns flat indices that count features within `rows` into flat indices of the chunk."""
+    index = flat // max(tokens, 1)
+    return flat + (rows[index] - index) * tokens

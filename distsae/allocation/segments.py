@@ -5,31 +5,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["just_below", "largest_per_segment", "ranked", "true_indices"]
+__all__ = ["just_below", "largest_per_segment", "ranked", "smallest_per_segment", "true_indices"]
 
 
 def just_below(bound: Tensor) -> Tensor:
-    """Returns the thresholds that make one comparison, `x >` them, say `x >= bound and x > 0`.
+    """Returns thresholds with which the comparison `x > threshold` means `x >= bound and x > 0`.
 
-    A comparison with the smallest subnormal number would not do: a processor that flushes those to 0, as some
-    libraries set it to, selects zeros.
+    A comparison with the smallest subnormal number would not do: some libraries set the processor to flush subnormal
+    numbers to 0, and it would then select zeros.
     """
     bound = bound.clamp(min=0)
     return torch.nextafter(bound, torch.zeros_like(bound))
 
 
 def ranked(segment: Tensor, score: Tensor, segments: int) -> tuple[Tensor, Tensor]:
-    """Orders candidates by segment, and in each from the largest score to the smallest.
+    """Orders candidates by segment, and within a segment from the largest score to the smallest.
 
     Args:
-        segment: int64 `[n]`, the segment of each candidate, `0 <= segment < segments`.
-        score: positive, `[n]`, compared in fp32; equal scores of a segment keep their order.
+        segment: segment of each candidate, int64 `[n]`, `0 <= segment < segments`.
+        score: positive score of each candidate, `[n]`, compared in fp32; equal scores of a segment keep their order.
         segments: number of segments.
 
     Returns:
-        The order, int64 `[n]`, and the place in its segment of each candidate in that order, 0 for the largest.
+        The order, int64 `[n]`, and the rank of each candidate of that order in its segment, 0 for the largest.
     """
-    # The bits of positive scores order as they do: one sort of integers does for both keys.
+    # The bits of positive scores are ordered as the scores are: one sort of integers does for both keys.
     bits = score.float().view(torch.int32).long()
     order = ((segment + 1 << 31) - bits).sort(stable=True).indices
     counts = torch.bincount(segment, minlength=segments)
@@ -38,30 +38,41 @@ def ranked(segment: Tensor, score: Tensor, segments: int) -> tuple[Tensor, Tenso
 
 
 def largest_per_segment(segment: Tensor, score: Tensor, quotas: Tensor) -> Tensor:
-    """Picks, in each segment, the `quotas[segment]` largest scores; of equal scores those that come first.
+    """Picks the `quotas[segment]` largest scores of each segment, and of equal scores those that come first.
 
     Args:
-        segment: int64 `[n]`, the segment of each candidate, `0 <= segment < len(quotas)`.
-        score: positive, `[n]`; within a segment the candidates are listed in the order in which ties are settled.
-        quotas: int64 `[segments]`.
+        segment: segment of each candidate, int64 `[n]`, `0 <= segment < len(quotas)`.
+        score: positive score of each candidate, `[n]`; candidates of a segment are in the order that settles ties.
+        quotas: number of candidates that each segment keeps at most, int64 `[segments]`.
 
     Returns:
         Indices of the picked candidates, int64, ascending.
     """
-    order, place = ranked(segment, score, quotas.numel())
-    return order[place < quotas[segment[order]]].sort().values
+    order, rank = ranked(segment, score, quotas.numel())
+    return order[rank < quotas[segment[order]]].sort().values
+
+
+def smallest_per_segment(segment: Tensor, score: Tensor, segments: int) -> Tensor:
+    """Returns the smallest score of each segment, `[segments]` in the scores' dtype; infinite for an empty segment.
+
+    Args:
+        segment: segment of each candidate, int64 `[n]`, `0 <= segment < segments`.
+        score: score of each candidate, `[n]`.
+        segments: number of segments.
+    """
+    return score.new_full((segments,), torch.inf).scatter_reduce(0, segment, score, "amin")
 
 
 def true_indices(mask: Tensor) -> Tensor:
     """Returns the flat indices of the true entries of a contiguous bool tensor, ascending.
 
-    Eight entries are looked at together through an int64 view: on the sparse masks of a selection this takes about
-    half the time of `nonzero` on one core.
+    Eight entries are tested together through an int64 view: on the sparse masks of a selection this takes about half
+    the time of `nonzero` on one core.
     """
     flat = mask.view(-1)
     if flat.numel() % 8 or flat.is_cuda:
         return flat.nonzero().squeeze(1)
-    words = flat.view(torch.int64)
-    some = words.nonzero().squeeze(1)
-    inside = words[some].view(torch.bool).view(-1, 8).nonzero()
-    return some[inside[:, 0]] * 8 + inside[:, 1]
+    eights = flat.view(torch.int64)
+    some_true = eights.nonzero().squeeze(1)
+    inside = eights[some_true].view(torch.bool).view(-1, 8).nonzero()
+    return some_true[inside[:, 0]] * 8 + inside[:, 1]

@@ -1,12 +1,16 @@
-"""Selection from a stream of encoder chunks, on any mesh: what the three selectors have in common.
+"""Selection from a stream of encoder chunks, on any mesh: what the selectors have in common.
 
-The encoder offers its scores a few features at a time; a selector keeps what may still be selected, and finds its
-matches together with the other ranks at the end. The matrix of tokens x features never exists.
+The encoder offers its scores a few features at a time. A selector keeps the candidates, which may still be selected,
+and at the end finds its matches together with the other ranks. The matrix of tokens x features never exists.
 
     selector.start(placement, tokens)
     for first_feature, scores in shard.encode_chunks(x):
         selector.offer(first_feature, scores)
-    matches = selector.resolve()          # None: the lower bound was too high, offer everything again
+    matches = selector.resolve()          # None: the lower bound was too high, offer all chunks again
+
+From one batch to the next a selector forecasts: how low the next cut may lie, or how long the next messages will be. A
+forecast saves work and changes no selection. The selectors of a training run give it out as plain numbers by
+`forecast()`, and a resumed run hands them back by `restore_forecast()`.
 """
 
 from __future__ import annotations
@@ -26,20 +30,21 @@ from distsae.errors import NonFiniteScores
 __all__ = ["Chunks", "Placement", "Selector", "refuse_non_finite", "select"]
 
 Chunks = Callable[[], Iterable[tuple[int, Scores | Tensor]]]
-"""Gives a batch's blocks of scores, from its first feature on; a tensor is taken as exact pre-activations."""
+"""Starts a pass over a batch: yields the first local feature and the scores of each chunk, in ascending order. A tensor
+stands for exact pre-activations, `[features, tokens]`."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where this rank's scores lie in the global batch's matrix of tokens x features.
+    """Where this rank's scores lie in the global batch's matrix of tokens x features, and the ranks that hold the rest.
 
     Args:
-        feature: ranks that hold other features of the same tokens.
-        data: ranks that hold the same features of other tokens.
+        feature: ranks with other features of the same tokens.
+        data: ranks with other tokens of the same features.
         world: all ranks.
         first_feature: global index of this rank's first feature.
         first_token: global index of this rank's first token.
-        d_sae: features over all ranks.
+        d_sae: number of features over all ranks.
     """
 
     feature: Collective
@@ -51,28 +56,37 @@ class Placement:
 
     @staticmethod
     def solo(d_sae: int) -> Placement:
-        """Returns the place of a single process."""
+        """Returns the placement of a single process, which holds the whole matrix."""
         return Placement(Solo(), Solo(), Solo(), 0, 0, d_sae)
 
 
 class Selector(Protocol):
-    """One allocation rule, applied to a stream of score chunks."""
+    """One allocation rule, applied to a stream of score chunks: `start`, `offer` for each chunk, `resolve`."""
 
     def start(self, placement: Placement, tokens: int) -> None:
-        """Starts a batch of `tokens` local tokens."""
+        """Starts a pass over a batch and drops the candidates of the pass before.
+
+        Args:
+            placement: position of this rank's scores in the global batch.
+            tokens: number of tokens on this rank, equal on all ranks.
+        """
         ...
 
     def offer(self, first_feature: int, scores: Scores) -> None:
-        """Takes the scores of local features `first_feature, ...`, compared in fp32.
+        """Keeps the candidates of a chunk. Not collective.
 
-        Blocks come in ascending order of features, and are overwritten after the call.
+        Args:
+            first_feature: local index of the first feature of the chunk. Chunks come in ascending order.
+            scores: scores of the chunk, compared in fp32; valid only during the call.
         """
         ...
 
     def resolve(self) -> Matches | None:
-        """Returns this rank's matches, by feature then token in local indices; None asks for the chunks again.
+        """Settles with the other ranks which candidates are selected; collective.
 
-        Collective: every rank calls it, and every rank gets None or none does.
+        Returns:
+            This rank's matches, sorted by feature, then token, in local indices. None, on all ranks alike, if a lower
+            bound was too high: the batch must be started and offered again.
 
         Raises:
             NonFiniteScores: on every rank, if any rank was offered a score that is not finite.
@@ -81,29 +95,38 @@ class Selector(Protocol):
 
 
 def select(selectors: Sequence[Selector], chunks: Chunks, placement: Placement, tokens: int) -> list[Matches]:
-    """Runs `selectors` over one pass of `chunks()`, again if a lower bound proves too high.
+    """Selects from one batch by several rules; collective.
+
+    All selectors share a pass over the chunks, and all take part in another one if any of them needs it.
+
+    Args:
+        selectors: the rules.
+        chunks: starts a pass over this rank's scores of the batch.
+        placement: position of this rank's scores in the global batch.
+        tokens: number of tokens on this rank.
 
     Returns:
-        This rank's matches, one `Matches` a selector.
+        This rank's matches of each selector.
     """
     while True:
         for selector in selectors:
             selector.start(placement, tokens)
-        for first_feature, block in chunks():
-            scores = ExactScores(block) if isinstance(block, Tensor) else block
+        for first_feature, chunk in chunks():
+            scores = ExactScores(chunk) if isinstance(chunk, Tensor) else chunk
             for selector in selectors:
                 selector.offer(first_feature, scores)
         resolved = [selector.resolve() for selector in selectors]
-        found = [matches for matches in resolved if matches is not None]
-        if len(found) == len(resolved):
-            return found
+        selected = [matches for matches in resolved if matches is not None]
+        if len(selected) == len(resolved):
+            return selected
 
 
 def refuse_non_finite(counts: Tensor) -> None:
     """Raises if any rank counted scores that are not finite.
 
     Args:
-        counts: one count a rank of `placement.world`, in rank order, int64 `[ranks]`; the same on all ranks.
+        counts: number of such scores on each rank of `placement.world`, in rank order, int64 `[ranks]`; the same on
+            all ranks.
     """
     if bool((counts > 0).any()):
         rank = int(torch.argmax((counts > 0).long()))

@@ -1,6 +1,6 @@
 """The frozen rule: a feature fires where its score is positive and exceeds its threshold.
 
-It needs no batch: each pair is decided alone, so no rank has to hear of another's scores.
+The rule needs no batch. Each pair is decided alone, so ranks exchange no scores.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.matches import Matches
-from distsae.allocation.scores import Scores
+from distsae.allocation.scores import Scores, feature_and_token
 from distsae.allocation.selector import Placement, refuse_non_finite
 
 __all__ = ["ThresholdSelector"]
 
 
 class ThresholdSelector:
-    """Selects every score above its feature's threshold.
+    """Selects every positive score above its feature's threshold.
 
     Args:
-        threshold: smallest score that fires, exclusive, `[d_sae_local]`, on the scores' device; one below zero counts
-            as zero, an infinite one never fires.
+        threshold: threshold of each local feature, exclusive, `[d_sae_local]`, on the scores' device. A threshold below
+            zero counts as zero; a feature with an infinite one never fires.
     """
 
     def __init__(self, threshold: Tensor) -> None:
@@ -30,26 +30,20 @@ class ThresholdSelector:
         """Starts a batch of `tokens` local tokens."""
         self._placement = placement
         self._tokens = tokens
-        self._bad = 0
-        self._found: list[Matches] = []
+        self._non_finite = 0
+        self._selected: list[Matches] = []
 
     def offer(self, first_feature: int, scores: Scores) -> None:
-        """Keeps what fires."""
-        self._bad += scores.non_finite()
+        """Keeps the scores above their thresholds."""
+        self._non_finite += scores.non_finite()
         threshold = self._threshold[first_feature : first_feature + scores.shape[0]]
         flat, score = scores.above(threshold)
-        feature = flat // max(self._tokens, 1)
-        fires = score > threshold.squeeze(1)[feature]  # a threshold is exclusive
-        flat = flat[fires]
-        feature = feature[fires]
-        score = score[fires]
-        self._found.append(Matches(flat - feature * self._tokens, feature + first_feature, score))
+        feature, token = feature_and_token(flat, self._tokens)
+        fires = score > threshold.squeeze(1)[feature]  # `above` takes scores at the bound, too
+        self._selected.append(Matches(token, feature + first_feature, score).picked(fires))
 
     def resolve(self) -> Matches:
-        """Returns this rank's matches; one number a rank is exchanged, for the scores that are not finite."""
-        refuse_non_finite(self._placement.world.stack(torch.tensor(self._bad, device=self._threshold.device)))
-        return Matches(
-            torch.cat([matches.token for matches in self._found]),
-            torch.cat([matches.feature for matches in self._found]),
-            torch.cat([matches.score for matches in self._found]),
-        )
+        """Returns this rank's matches; collective, for the count of scores that are not finite."""
+        counts = self._placement.world.stack(torch.tensor(self._non_finite, device=self._threshold.device))
+        refuse_non_finite(counts)
+        return Matches.joined(self._selected)

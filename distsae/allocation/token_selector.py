@@ -1,7 +1,8 @@
 """Token Choice on any mesh: each token keeps its `k` largest positive scores (TopK, the baseline).
 
-Every token's lower bound is the k-th largest score seen so far on this rank. Feature ranks then agree on a bound for
-each token's cut, which prunes their candidates, and gather the rest; data ranks hold other tokens and need not meet.
+The lower bound of a token is the `k`-th largest of its scores so far on this rank. Feature ranks then agree on a bound
+for each token's cut, which prunes their candidates, and gather the rest. Data ranks hold other tokens and exchange no
+scores.
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ from torch import Tensor
 
 from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
-from distsae.allocation.scores import Scores
-from distsae.allocation.segments import largest_per_segment, ranked
+from distsae.allocation.scores import Scores, feature_and_token
+from distsae.allocation.segments import largest_per_segment, ranked, smallest_per_segment
 from distsae.allocation.selector import Placement, refuse_non_finite
 
 __all__ = ["TokenSelector"]
 
 
 class TokenSelector:
-    """Selects each token's `k` largest positive scores over all feature ranks.
+    """Selects the `k` largest positive scores of each token over all feature ranks.
 
     Args:
         k: matches per token.
 
     Attributes:
-        shortfall: matches the last batch lacked.
+        k: matches per token of the next batch; may be set between batches.
+        shortfall: number of matches by which the last batch missed `k` per token, over all ranks.
     """
 
     def __init__(self, k: int) -> None:
@@ -36,77 +38,73 @@ class TokenSelector:
         self._exchange = CandidateExchange()
 
     def forecast(self) -> dict[str, float | None]:
-        """Returns what the last batches let it expect of the next; the same on all ranks that select together."""
-        return {"room": self._exchange.room}
+        """Returns what the last batches let this selector expect of the next; the same on all ranks of a mesh."""
+        return self._exchange.forecast()
 
     def restore_forecast(self, forecast: Mapping[str, float | None]) -> None:
-        """Expects what a selector of this rule did, on whatever mesh; it saves effort and changes no selection."""
-        self._exchange.room = int(forecast.get("room") or 0)
+        """Takes over the forecast of a selector of this rule, from any mesh; it saves work and changes no selection."""
+        self._exchange.restore_forecast(forecast)
 
     def start(self, placement: Placement, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""
         self._placement = placement
         self._tokens = tokens
-        self._bad = 0
+        self._non_finite = 0
         self._lower: Tensor | None = None  # [tokens]
-        self._token: list[Tensor] = []
-        self._feature: list[Tensor] = []
-        self._score: list[Tensor] = []
+        self._candidates: list[Matches] = []
         self._held = 0
 
     def offer(self, first_feature: int, scores: Scores) -> None:
-        """Keeps each token's candidates."""
-        self._bad += scores.non_finite()
+        """Keeps the candidates of each token."""
+        self._non_finite += scores.non_finite()
         if self._lower is None and scores.shape[0] >= self.k:
             self._lower = scores.leading(self.k)
         flat, score = scores.above(torch.zeros(1, device=scores.device) if self._lower is None else self._lower)
-        feature = flat // self._tokens
-        self._token.append(flat - feature * self._tokens)
-        self._feature.append(feature + first_feature)
-        self._score.append(score)
+        feature, token = feature_and_token(flat, self._tokens)
+        self._candidates.append(Matches(token, feature + first_feature, score))
         self._held += flat.numel()
         if self._held > 2 * self.k * self._tokens:
             self._trim()
 
     def resolve(self) -> Matches:
-        """Settles each token's cut over the feature ranks and returns this rank's matches."""
+        """Settles the cut of each token over the feature ranks and returns this rank's matches; collective."""
         placement = self._placement
-        self._trim()
-        token = self._token[0]
-        feature = self._feature[0]
-        score = self._score[0]
+        matches = self._trim()
+        device = matches.score.device
         if placement.feature.size > 1:
-            order, rank = ranked(token, score, self._tokens)
-            single = score.float()
-            order = order[single[order] >= self._global_bound(token[order], rank, single[order])[token[order]]]
-            token = token[order]
-            feature = feature[order]
-            score = score[order]
-            counts = torch.bincount(token, minlength=self._tokens)
-            body = torch.cat([counts.int(), score.float().view(torch.int32)])
+            matches = self._above_global_bound(matches)
+            counts = torch.bincount(matches.token, minlength=self._tokens)
+            body = torch.cat([counts.int(), matches.score.float().view(torch.int32)])
             bodies = self._exchange.gather(placement.feature, body)
-            tokens = [self._all_tokens(score.device).repeat_interleave(part[: self._tokens].long()) for part in bodies]
+            all_tokens = torch.arange(self._tokens, device=device)
+            tokens = [all_tokens.repeat_interleave(part[: self._tokens].long()) for part in bodies]
             scores = [part[self._tokens :].view(torch.float32) for part in bodies]
-            _, mine = pick_of_all(tokens, scores, self._quotas(score.device), placement.feature.rank)
-            token = token[mine]
-            feature = feature[mine]
-            score = score[mine]
-        counts = placement.world.stack(torch.tensor([self._bad, score.numel()], device=score.device))
+            _, own = pick_of_all(tokens, scores, self._quotas(device), placement.feature.rank)
+            matches = matches.picked(own)
+        counts = placement.world.stack(torch.tensor([self._non_finite, len(matches)], device=device))
         refuse_non_finite(counts[:, 0])
         self.shortfall = self.k * self._tokens * placement.data.size - int(counts[:, 1].sum())
-        return Matches(token, feature, score).by_feature()
+        return matches.by_feature()
+
+    def _above_global_bound(self, candidates: Matches) -> Matches:
+        """Returns the candidates that reach the global bound of their token, sorted by token, largest first."""
+        order, rank = ranked(candidates.token, candidates.score, self._tokens)
+        candidates = candidates.picked(order)
+        score = candidates.score.float()
+        bound = self._global_bound(candidates.token, rank, score)
+        return candidates.picked(score >= bound[candidates.token])
 
     def _global_bound(self, token: Tensor, rank: Tensor, score: Tensor) -> Tensor:
-        """Returns for each token a score that its `k`-th largest over all feature ranks cannot be under, `[tokens]`.
+        """Returns a lower bound of each token's `k`-th largest score over all feature ranks, `[tokens]`; collective.
 
-        If every one of `n` ranks has `k / n` scores from some value on, or one rank has `k`, the cut is not under that
-        value. One all-reduce of two numbers a token thus spares most of the scores that a gather of each rank's `k`
-        largest would send.
+        If each of `n` ranks has `k / n` scores from some value on, or one rank has `k`, the cut is at least that value.
+        One all-reduce of two numbers per token thus spares most of the scores that a gather of each rank's `k` largest
+        would send.
 
         Args:
             token: token of each candidate of this rank.
-            rank: its rank among this rank's candidates of the token, `0 <= rank < k`.
-            score: its score, fp32.
+            rank: rank of each candidate among this rank's candidates of its token, `0 <= rank < k`.
+            score: score of each candidate, fp32.
         """
         group = self._placement.feature
         largest = score.new_zeros(self._tokens, self.k)
@@ -115,24 +113,23 @@ class TokenSelector:
         bounds = group.max(torch.stack([-fair_share, largest[:, -1]]))
         return torch.maximum(-bounds[0], bounds[1])
 
-    def _trim(self) -> None:
-        """Drops what this rank alone shows to be outside a token's `k` largest; exact with ties."""
-        token = torch.cat(self._token)
-        feature = torch.cat(self._feature)
-        score = torch.cat(self._score)
-        keep = largest_per_segment(token, score, self._quotas(score.device))
-        self._token = [token[keep]]
-        self._feature = [feature[keep]]
-        self._score = [score[keep]]
-        self._held = keep.numel()
-        score = self._score[0].float()
+    def _trim(self) -> Matches:
+        """Drops the candidates that this rank alone proves to be outside their token's `k` largest; exact with ties.
+
+        Returns:
+            The candidates that are left.
+        """
+        candidates = Matches.joined(self._candidates)
+        device = candidates.score.device
+        candidates = candidates.picked(largest_per_segment(candidates.token, candidates.score, self._quotas(device)))
+        self._candidates = [candidates]
+        self._held = len(candidates)
+        score = candidates.score.float()
         lower = score.new_zeros(self._tokens) if self._lower is None else self._lower
-        full = torch.bincount(self._token[0], minlength=self._tokens) == self.k
-        least = torch.full_like(lower, torch.inf).scatter_reduce(0, self._token[0], score, "amin")
-        self._lower = torch.where(full, torch.maximum(lower, least), lower)
+        full = torch.bincount(candidates.token, minlength=self._tokens) == self.k
+        smallest = smallest_per_segment(candidates.token, score, self._tokens)
+        self._lower = torch.where(full, torch.maximum(lower, smallest), lower)
+        return candidates
 
     def _quotas(self, device: torch.device) -> Tensor:
         return torch.full((self._tokens,), self.k, device=device)
-
-    def _all_tokens(self, device: torch.device) -> Tensor:
-        return torch.arange(self._tokens, device=device)

@@ -1,4 +1,4 @@
-"""The resumable, mesh-independent batch order and its reader."""
+"""The order of batches, which can be resumed and does not depend on the mesh, and its reader."""
 
 from distsae.batches.normalisation import Normalisation, NormalisationName
 from distsae.batches.reader import BatchReader

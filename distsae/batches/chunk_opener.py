@@ -1,4 +1,4 @@
-"""Opens the chunks that a reader visits: from its file if it can be, else loaded into memory that is used again."""
+"""Opens the chunks that a reader visits: as a file where possible, otherwise loaded into reused memory."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SCRATCH_BYTES = 2**20
 
 
 class ChunkOpener:
-    """Opens train chunks of one hook; any number of threads may.
+    """Opens train chunks of one hook, in any number of threads.
 
-    No row of a file is given out before the file has been found to be what its commit record promises, once for each
-    reader: later the file is only opened. There is as much memory as was ever needed at the same time: a chunk for each
-    that is open and not read from its file, a small piece for each thread that checks a file.
+    The first time that a file is opened, all of it is compared with its commit record, before any of its rows is
+    returned; later it is only opened. Memory is reused and never freed: one buffer for each chunk that is open at the
+    same time and not read from its file, and 1 MiB for each thread that checks a file.
 
     Args:
         store: a sealed store.
@@ -32,7 +32,7 @@ class ChunkOpener:
     """
 
     def __init__(self, store: Store, hook: str) -> None:
-        self._arrivals = UnitWaiter(store)
+        self._unit_waiter = UnitWaiter(store)
         self._store = store
         self._hook = hook
         self._chunks = store.chunks("train")
@@ -41,16 +41,17 @@ class ChunkOpener:
         self._scratch: list[np.ndarray] = []
 
     def open(self, visit: Visit) -> OpenChunk:
-        """Opens the chunk of a visit, which may take as long as reading all of it, or as producing its unit.
+        """Opens the chunk of a visit; this may take as long as reading all of it, or as producing its unit.
 
         Raises:
-            TornData: a file is missing or damaged; it is named.
-            CannotContinue: the unit was waited for in vain.
+            TornData: a file is missing or damaged; the text names it.
+            CannotContinue: `stop_waiting` was called before the unit was committed.
         """
         chunk = self._chunks[visit.chunk]
-        self._arrivals.wait_for(chunk.unit)
-        if self._store.attributes.keep_units is not None:  # read once: what is behind may be forgotten
-            self._store.forget_before(chunk.unit - self._store.attributes.keep_units)
+        self._unit_waiter.wait_for(chunk.unit)
+        keep_units = self._store.attributes.keep_units
+        if keep_units is not None:  # a bounded store is read once, so earlier units are not needed again
+            self._store.forget_before(chunk.unit - keep_units)
         array = self._array(chunk.unit)
         folder = _folder_of_files(array)
         if folder is None:
@@ -67,19 +68,24 @@ class ChunkOpener:
             self._checked.add(visit.chunk)
         return file
 
-    def give_up(self) -> None:
-        """Ends all waiting for units that are not there yet, until `go_on` is called."""
-        self._arrivals.give_up()
+    def stop_waiting(self) -> None:
+        """Ends all waiting for units that are not committed yet, until `allow_waiting` is called."""
+        self._unit_waiter.stop_waiting()
 
-    def go_on(self) -> None:
-        """Lets chunks be waited for again."""
-        self._arrivals.go_on()
+    def allow_waiting(self) -> None:
+        """Allows waiting for units again."""
+        self._unit_waiter.allow_waiting()
 
     def memory_bytes(self, threads: int, most_open: int) -> int:
-        """Returns the most memory that this takes with so many threads that open, and chunks open at the same time."""
+        """Returns the most memory that this object takes, in bytes.
+
+        Args:
+            threads: number of threads that open chunks.
+            most_open: most chunks that are open at the same time.
+        """
         units = [record.index for record in self._store.committed() if record.split == "train"]
-        loaded = any(_folder_of_files(self._array(unit)) is None for unit in units)
-        return threads * _SCRATCH_BYTES + loaded * most_open * self._store.buffer_bytes(self._hook)
+        loads_chunks = any(_folder_of_files(self._array(unit)) is None for unit in units)
+        return threads * _SCRATCH_BYTES + loads_chunks * most_open * self._store.buffer_bytes(self._hook)
 
     def _check(self, file: ChunkFile) -> None:
         scratch = self._scratch.pop() if self._scratch else page_aligned(_SCRATCH_BYTES)
@@ -103,6 +109,9 @@ class ChunkOpener:
 
 
 def _folder_of_files(array: StoredArray) -> Path | None:
-    """Returns the folder of an array if its rows lie in files as they are and any part of a file can be read."""
+    """Returns the folder of an array if rows can be read from its files as they are, None otherwise.
+
+    That needs uncompressed rows, and files of which any part can be read at once, so not objects.
+    """
     folder = array.folder
     return folder if array.direct and isinstance(folder, Path) else None

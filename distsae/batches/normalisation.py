@@ -1,8 +1,8 @@
-"""What is done to activations before training sees them, from the statistics that were sealed with the store.
+"""Normalises activations for training, with the statistics that were sealed with the store.
 
-`scale` makes their mean norm `sqrt(d_in)`, so that one learning rate and one budget of matches serve any layer of any
-model. `centre` first takes their mean away, and makes the root mean square norm of what is left `sqrt(d_in)`. Both are
-affine maps, so that they fold into an SAE's biases and thresholds, and a finished SAE works on raw activations.
+`scale` gives them the mean norm `sqrt(d_in)`, so that one learning rate and one budget of matches suit any layer of any
+model. `centre` first subtracts their mean, and gives the rest the root mean square norm `sqrt(d_in)`. Both maps are
+affine, so they fold into an SAE's biases and thresholds, and a finished SAE works on raw activations.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Normalisation:
     """The map `(x - shift) * scale`.
 
     Args:
-        scale: positive.
-        shift: fp32 `[d_in]`, or None for 0.
+        scale: factor, positive.
+        shift: vector that is subtracted first, fp32 `[d_in]`; None for 0.
     """
 
     scale: float
@@ -34,7 +34,7 @@ class Normalisation:
 
     @classmethod
     def of(cls, statistics: Statistics, name: NormalisationName) -> Normalisation:
-        """Returns the normalisation of that name for rows with these statistics."""
+        """Returns the normalisation with this name for rows with these statistics."""
         root = math.sqrt(len(statistics.mean))
         match name:
             case "none":
@@ -45,12 +45,12 @@ class Normalisation:
                 return cls(root / math.sqrt(statistics.variance), statistics.mean)
 
     def apply(self, rows: Tensor) -> Tensor:
-        """Returns raw rows `[..., d_in]` normalised, in their own memory."""
+        """Normalises raw rows `[..., d_in]` in place and returns them."""
         if self.shift is not None:
             rows.sub_(self.shift.to(rows.device))
         return rows.mul_(self.scale) if self.scale != 1.0 else rows
 
     def undo(self, rows: Tensor) -> Tensor:
-        """Returns normalised rows, or a bias added to such, as they are among raw ones."""
+        """Maps normalised rows, or a bias that is added to normalised rows, back to raw activations."""
         raw = rows / self.scale
         return raw if self.shift is None else raw + self.shift.to(raw.device)

@@ -1,9 +1,9 @@
-"""Chunks opened before they are needed, by a thread, a bounded number at a time.
+"""Opens chunks before they are needed, in a thread, a bounded number at a time.
 
-What a reader will visit is known in advance, in order. As long as fewer chunks are open than may be, the next visit of
-that list is given to the thread; the reader takes what is ready and gives it back when it is through with it. As the
-list is worked off in the order of need, what the reader waits for is always open or being opened, as long as one more
-may be open than the reader holds, and a chunk that is not there yet holds up none that is needed before it.
+The visits of a reader and their order are known in advance. As long as fewer chunks are open than allowed, the thread
+is given the next visit; the reader takes the chunk when it is open and releases it when it is finished with it. Visits
+are opened in the order of need. So if one more chunk may be open than the reader holds, the chunk that the reader waits
+for is always open or being opened, and a chunk whose unit is not committed yet delays none that is needed before it.
 """
 
 from __future__ import annotations
@@ -19,36 +19,40 @@ __all__ = ["OpenAhead"]
 
 
 class OpenAhead:
-    """Opens visits ahead of one reader; only `open_chunk` runs in another thread.
+    """Opens the chunks of visits ahead of one reader; only `open_chunk` runs in another thread.
 
     Args:
         open_chunk: opens the chunk of a visit.
-        most_open: most chunks that are ever open.
+        most_open: most chunks that are open at the same time.
     """
 
     def __init__(self, open_chunk: Callable[[Visit], OpenChunk], most_open: int) -> None:
-        self._open_chunk, self._unused = open_chunk, most_open
+        self._open_chunk = open_chunk
+        self._may_open = most_open  # number of chunks that may still be opened
         self._visits: Iterator[Visit] = iter(())
         self._ahead: deque[tuple[Visit, Future[OpenChunk]]] = deque()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="open")
 
     def follow(self, visits: Iterator[Visit]) -> None:
-        """Goes on with other visits; what was opened ahead is closed, what was taken must have been released."""
+        """Drops the chunks that are open ahead and continues with other visits.
+
+        Chunks that the reader has taken must be released before.
+        """
         dropped = [future for _, future in self._ahead]
         wait([future for future in dropped if not future.cancel()])
         for future in dropped:
             if not future.cancelled() and future.exception() is None:
                 future.result().close()
-        self._unused += len(dropped)
+        self._may_open += len(dropped)
         self._ahead.clear()
         self._visits = visits
-        self._go_on()
+        self._open_more()
 
     def take(self, before: int) -> tuple[Visit, OpenChunk] | None:
-        """Returns the next visit as soon as its chunk is open, or None if it is not needed before batch `before`.
+        """Returns the next visit and its chunk once that is open, or None if no batch before `before` needs it.
 
         Raises:
-            TornData: it could not be opened; asking again says so again.
+            TornData: the chunk could not be opened; the next call raises the same error again.
         """
         if not self._ahead or self._ahead[0][0].step >= before:
             return None
@@ -58,21 +62,21 @@ class OpenAhead:
         return visit, chunk
 
     def release(self, chunk: OpenChunk) -> None:
-        """Closes what was taken."""
+        """Closes a chunk that was taken."""
         chunk.close()
-        self._unused += 1
-        self._go_on()
+        self._may_open += 1
+        self._open_more()
 
     def wait_until_ahead(self) -> None:
-        """Waits until as much is open as may be; whoever measures wants no reads of others beside his."""
+        """Waits until as many chunks are open as allowed, so that a measurement that follows is not disturbed."""
         wait([future for _, future in self._ahead])
 
     def close(self) -> None:
-        """Closes what was opened ahead, and ends the thread after what it is opening."""
+        """Closes the chunks that are open ahead, and ends the thread once the chunk that it is opening is open."""
         self.follow(iter(()))
         self._thread.shutdown()
 
-    def _go_on(self) -> None:
-        while self._unused and (visit := next(self._visits, None)) is not None:
-            self._unused -= 1
+    def _open_more(self) -> None:
+        while self._may_open and (visit := next(self._visits, None)) is not None:
+            self._may_open -= 1
             self._ahead.append((visit, self._thread.submit(self._open_chunk, visit)))

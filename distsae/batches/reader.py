@@ -1,4 +1,4 @@
-"""Reads this data rank's part of each global batch, one batch ahead of the training step."""
+"""Reads this data rank's rows of each global batch, one batch ahead of the training step."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ from distsae.store import Store
 __all__ = ["BatchReader"]
 
 _BATCHES = 3
-"""The batch in use, the one that is ready and the one that is being put together."""
+"""The batch in use, the batch that is ready, and the batch that is being filled."""
 
 
 class BatchReader:
-    """Global batches of normalised activations in the order of `StreamOrder`.
+    """Reads global batches of normalised activations in the order of `StreamOrder`.
 
-    Activations are normalised with the statistics that were sealed with the store. Chunks are read ahead into
-    memory that is used again (`RowReader` says how much), a chunk's crc32c is checked the first time it is read, and
-    the next batch is put together while this one is used. Threads, not processes: nothing is forked after the first
-    read.
+    Activations are normalised with the statistics that were sealed with the store. Rows are read ahead into reused
+    memory (`RowReader` documents how much), a chunk's crc32c is checked the first time that the chunk is opened, and
+    the next batch is prepared while the current one is in use. All of this happens in threads; no process is forked.
 
     Args:
         store: a sealed store.
         hook: hook to read.
         batch_tokens: rows of a global batch.
         seed: seed of the order.
-        data_rank: this rank on the data axis.
-        data_ranks: size of the data axis; divides the number of streams.
-        normalise: what is done to the rows.
+        data_rank: this rank's coordinate on the data axis.
+        data_ranks: size of the data axis; must divide the number of streams.
+        normalise: name of the normalisation.
     """
 
     def __init__(
@@ -48,9 +47,13 @@ class BatchReader:
         normalise: NormalisationName = "scale",
     ) -> None:
         if STREAMS % data_ranks:
-            raise WrongInput(f"`mesh.data` (={data_ranks}) must divide {STREAMS}, the number of streams of a batch")
+            raise WrongInput(
+                f"`mesh.data` (={data_ranks}) must divide {STREAMS}, the number of streams of a batch; use a power of "
+                f"two up to {STREAMS}"
+            )
         store.require_hook(hook)
-        self.batch_tokens, self._d_in = batch_tokens, store.d_in(hook)
+        self.batch_tokens = batch_tokens
+        self._d_in = store.d_in(hook)
         self.order = StreamOrder.of(store, batch_tokens, seed)
         share = STREAMS // data_ranks
         self._rows = RowReader(store, hook, self.order, range(data_rank * share, (data_rank + 1) * share))
@@ -61,36 +64,41 @@ class BatchReader:
 
     @property
     def memory_bytes(self) -> int:
-        """Most memory that reading takes as long as the caller holds one batch at a time."""
+        """Most memory that reading takes, in bytes, if the caller holds one batch at a time."""
         return self._rows.memory_bytes + _BATCHES * self._rows.batch_rows * self._d_in * 4
 
     def batch(self, step: int) -> Tensor:
-        """Returns this rank's rows of global batch `step` (counted from 0), fp32 `[batch_tokens / data ranks, d_in]`.
+        """Returns this rank's rows of global batch `step` (counted from 0), fp32 `[batch_tokens / data_ranks, d_in]`.
 
-        The rows of data ranks 0, 1, ... in this order make the same global batch on every mesh.
+        The rows of data ranks 0, 1, ... in this order make the same global batch on every mesh. Batches in sequence are
+        read ahead; any other step starts reading anew.
+
+        Raises:
+            TornData: a file is missing or damaged; the text names it.
+            WrongInput: the bounded store has no such batch.
         """
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == step:
             rows = ahead[1].result()
         else:
             if ahead is not None:
-                self._rows.give_up()  # it may wait for rows that come only when we have read on
+                self._rows.stop_waiting()  # it may wait for a unit that is produced only after this batch is read
                 wait([ahead[1]])
-                self._rows.begin_anew()
+                self._rows.reset()
             rows = self._thread.submit(self._read, step).result()
-        more = self.order.steps is None or step + 1 < self.order.steps
-        self._ahead = (step + 1, self._thread.submit(self._read, step + 1)) if more else None
+        has_next = self.order.steps is None or step + 1 < self.order.steps
+        self._ahead = (step + 1, self._thread.submit(self._read, step + 1)) if has_next else None
         return rows
 
     def wait_until_ahead(self) -> None:
-        """Waits until the next batch is ready and as much is read ahead as there is memory for."""
+        """Waits until the next batch is ready and as many rows are read ahead as fit into memory."""
         if self._ahead is not None:
             wait([self._ahead[1]])
         self._rows.wait_until_ahead()
 
     def close(self) -> None:
-        """Stops reading ahead."""
-        self._rows.give_up()
+        """Stops reading ahead and ends all threads."""
+        self._rows.stop_waiting()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._rows.close()
 

@@ -1,8 +1,8 @@
-"""Memory for batches that is used again once nobody holds the batch that was in it.
+"""Memory for batches that is reused once its batch is no longer referenced.
 
-A fresh batch of megabytes costs more in page faults than in arithmetic. Callers may keep a batch, or a part of one, as
-long as they like: its memory counts as free only when the last tensor that shares it is gone. That is known from the
-reference count of the NumPy array underneath, which every such tensor keeps alive.
+A fresh batch of several megabytes costs more in page faults than in arithmetic. A caller may keep a batch, or a part of
+it, as long as it likes: the memory counts as free only when the last tensor that shares it is gone. That shows in the
+reference count of the NumPy array that owns the memory, because every such tensor holds a reference to it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["ReusedMemory"]
 
 
 class ReusedMemory:
-    """Gives out fp32 tensors of one shape.
+    """Returns fp32 tensors of one shape, in reused memory.
 
     Args:
-        shape: of the tensors.
-        kept: most pieces of memory that are kept for later; a caller that holds more tensors gets fresh memory.
+        shape: shape of the tensors.
+        kept: number of memory areas that are kept for reuse; a caller that holds more tensors gets fresh memory.
     """
 
     def __init__(self, shape: tuple[int, ...], kept: int) -> None:
@@ -31,19 +31,19 @@ class ReusedMemory:
         self._memory: list[np.ndarray] = []
 
     def tensor(self) -> Tensor:
-        """Returns a tensor with arbitrary content, whose memory no other living tensor shares."""
+        """Returns a tensor with arbitrary content, whose memory is shared with no other tensor in use."""
         for index in range(len(self._memory)):
             if sys.getrefcount(self._memory[index]) == _UNUSED:
                 return torch.from_numpy(self._memory[index])
-        memory = _memory(self._shape)
+        memory = _fresh_memory(self._shape)
         if len(self._memory) < self._kept:
             self._memory.append(memory)
         return torch.from_numpy(memory)
 
 
-def _memory(shape: tuple[int, ...]) -> np.ndarray:
+def _fresh_memory(shape: tuple[int, ...]) -> np.ndarray:
     return page_aligned(4 * int(np.prod(shape))).view(np.float32).reshape(shape)
 
 
-_UNUSED = next(sys.getrefcount(memory[0]) for memory in [[_memory((1,))]])
-"""References to an array that only a list holds, counted in the same way."""
+_UNUSED = next(sys.getrefcount(memory[0]) for memory in [[_fresh_memory((1,))]])
+"""Reference count of an array that only a list refers to, read in the same way as in `ReusedMemory.tensor`."""

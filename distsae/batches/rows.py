@@ -1,4 +1,4 @@
-"""One data rank's rows of any global batch, as they are stored, read ahead into bounded memory."""
+"""Reads one data rank's rows of any global batch, as they are stored, ahead of need into bounded memory."""
 
 from __future__ import annotations
 
@@ -18,151 +18,170 @@ from distsae.store.layout import DTYPES
 
 __all__ = ["RowReader"]
 
-_BLOCKS = 2
-"""The block in use and the one that is being filled."""
+_BUFFERS = 2
+"""The buffer in use, and the buffer that is being filled."""
 
-_FILLERS = 2
-"""Each has a thread that fills blocks and one that opens and checks files ahead of it."""
-
-_PIECE_BYTES = 2**19
-"""Read from a file at once; less costs noticeably more for each byte."""
+_READ_BYTES = 2**19
+"""Least size of a read from a file; smaller reads cost noticeably more for each byte."""
 
 _MOST_STEPS = 64
-_ROOMY_BYTES = 2**30
+"""Most batches in a buffer."""
 
 
 class RowReader:
-    """Rows of `streams` in the order of `StreamOrder`.
+    """Reads the rows of `streams` in the order of `StreamOrder`.
 
-    Two threads fill blocks of so many batches that a stream gives 512 KiB to each, or more, one ahead of the one in
-    use; two more open chunks, and check their files, ahead of need. Memory: at most `memory_bytes`. Rows go straight
-    from the files to where they belong; only chunks that cannot be read in parts (other codecs, object stores) are kept
-    in memory, at most two for each stream if these fit into 1 GiB, else as many as do, but never less than five for
-    every four streams.
+    One buffer of batches is filled while the other is in use. A buffer holds as many batches as it takes for a stream
+    to have 512 KiB of rows in it. Each filler has one thread that fills its streams' part of a buffer, and one that
+    opens and checks files ahead of it. Rows go straight from the files to their final position in the batches.
+
+    Chunks that cannot be read in parts (other codecs, object stores) are kept in memory: at most two for each stream if
+    these fit into `chunk_bytes`, otherwise as many as fit, but never fewer than five for every four streams. All
+    together, reading takes at most `memory_bytes`.
 
     Args:
         store: a sealed store.
         hook: hook to read.
-        order: of its train chunks.
-        streams: that are ours.
+        order: order of the store's train chunks.
+        streams: streams to read.
+        most_fillers: most fillers; there are never more of them than streams.
+        chunk_bytes: memory in bytes for chunks that cannot be read in parts; more is used only where the streams need it.
     """
 
-    def __init__(self, store: Store, hook: str, order: StreamOrder, streams: range) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hook: str,
+        order: StreamOrder,
+        streams: range,
+        most_fillers: int = 2,
+        chunk_bytes: int = 2**30,
+    ) -> None:
         self._order = order
         d_in, dtype = store.d_in(hook), DTYPES[store.attributes.dtype].torch
         self.batch_rows = len(streams) * order.rows_per_stream
-        piece = order.rows_per_stream * d_in * dtype.itemsize
-        self._steps = min(-(-_PIECE_BYTES // piece), order.steps_per_epoch, _MOST_STEPS)
-        self._blocks = [
-            BatchBuffer(self._steps, len(streams), order.rows_per_stream, d_in, dtype) for _ in range(_BLOCKS)
+        stream_bytes = order.rows_per_stream * d_in * dtype.itemsize
+        self._steps = min(-(-_READ_BYTES // stream_bytes), order.steps_per_epoch, _MOST_STEPS)
+        self._buffers = [
+            BatchBuffer(self._steps, len(streams), order.rows_per_stream, d_in, dtype) for _ in range(_BUFFERS)
         ]
         self._opener = ChunkOpener(store, hook)
-        self._fillers, self._most_open = [], 0
-        fillers = min(_FILLERS, len(streams))
+        self._fillers: list[StreamFiller] = []
+        self._most_open = 0
+        fillers = min(most_fillers, len(streams))
+        chunks_that_fit = chunk_bytes // store.buffer_bytes(hook) // fillers
         for first in range(fillers):
-            mine = {streams[place]: place for place in range(first, len(streams), fillers)}
-            roomy = _ROOMY_BYTES // store.buffer_bytes(hook) // fillers
-            most = min(max(roomy, len(mine) + max(len(mine) // 4, 1)), 2 * len(mine))
-            self._fillers.append(StreamFiller(order, mine, self._opener.open, most))
-            self._most_open += most
+            indices = {streams[index]: index for index in range(first, len(streams), fillers)}
+            fewest = len(indices) + max(len(indices) // 4, 1)
+            most_open = min(max(chunks_that_fit, fewest), 2 * len(indices))
+            self._fillers.append(StreamFiller(order, indices, self._opener.open, most_open))
+            self._most_open += most_open
         self._current: BatchBuffer | None = None
-        self._given_up, self._lock = False, threading.Lock()
         self._filling: deque[tuple[BatchBuffer, list[Future[None]]]] = deque()
-        self._next, self._size = 0, 0  # first batch of the block that will be filled next, and its number of batches
+        self._next_step = 0  # first batch of the buffer that will be filled next
+        self._next_steps = 0  # most batches of that buffer
+        self._stopped = False
+        self._stop_lock = threading.Lock()
 
     @property
     def memory_bytes(self) -> int:
-        """Most memory that reading takes."""
-        return sum(block.nbytes for block in self._blocks) + self._opener.memory_bytes(
-            len(self._fillers), self._most_open
-        )
+        """Most memory that reading takes, in bytes."""
+        buffer_bytes = sum(buffer.nbytes for buffer in self._buffers)
+        return buffer_bytes + self._opener.memory_bytes(len(self._fillers), self._most_open)
 
     def read(self, step: int) -> Tensor:
-        """Returns our rows of global batch `step`, `[rows, d_in]` in the storage dtype, in memory of the reader's own.
+        """Returns these streams' rows of global batch `step`, `[rows, d_in]` in the storage dtype.
 
-        They are there until the next call. Batches that follow one another are cheap; any other step begins anew.
+        The rows lie in memory of the reader and are valid until the next call. Batches in sequence are read ahead; any
+        other step starts reading anew.
 
         Raises:
-            TornData: a file is missing or damaged; it is named.
-            WrongInput: there is no such batch: a bounded store gives its rows once.
-            CannotContinue: `give_up` was called.
+            TornData: a file is missing or damaged; the text names it.
+            WrongInput: there is no such batch, because a bounded store gives its rows only once.
+            CannotContinue: `stop_waiting` was called.
         """
         if self._order.steps is not None and step >= self._order.steps:
-            raise WrongInput(f"`step` (={step}) must be below {self._order.steps}, the batches of the bounded store")
-        if self._given_up:
-            raise CannotContinue(f"batch {step} was asked for when the reader had given up")
+            raise WrongInput(
+                f"`step` (={step}) must be below {self._order.steps}, the number of batches of the bounded store; use "
+                "fewer steps"
+            )
+        if self._stopped:
+            raise CannotContinue(f"batch {step} was asked for after the reader had been stopped")
         if self._current is None or not self._current.first <= step < self._current.last:
             if self._current is None or not self._filling or self._filling[0][0].first != step:
-                self._begin(step, self._steps)
+                self._restart(step, self._steps)
             try:
-                self._turn()
+                self._take_next_buffer()
             except TornData:
-                self._begin(step, 1)  # batches that need nothing of the damaged file are read
-                self._turn()
+                self._restart(step, 1)  # one by one, so that batches that do not need the damaged file can be read
+                self._take_next_buffer()
         assert self._current is not None
         return self._current.batch(step)
 
     def wait_until_ahead(self) -> None:
-        """Waits until as much is read ahead as there is memory for."""
+        """Waits until as many rows are read ahead as fit into memory."""
         wait([future for _, filling in self._filling for future in filling])
         for filler in self._fillers:
             filler.wait_until_ahead()
 
-    def give_up(self) -> None:
-        """Ends all waiting for units that producers have not committed yet: until `begin_anew`, `read` fails."""
-        with self._lock:
-            self._given_up = True
-            self._opener.give_up()
+    def stop_waiting(self) -> None:
+        """Ends all waiting for units that are not committed yet; `read` fails until `reset` is called."""
+        with self._stop_lock:
+            self._stopped = True
+            self._opener.stop_waiting()
 
-    def begin_anew(self) -> None:
-        """Lets go of what was read ahead, so that the next `read` may wait again; none may be running."""
+    def reset(self) -> None:
+        """Drops what was read ahead and allows `read` again; no `read` may be running."""
         wait([future for _, filling in self._filling for future in filling])
         self._filling.clear()
-        self._current, self._given_up = None, False
+        self._current = None
+        self._stopped = False
 
     def close(self) -> None:
-        """Stops reading ahead."""
-        self.give_up()
+        """Stops reading ahead and ends all threads."""
+        self.stop_waiting()
         for filler in self._fillers:
             filler.close()
 
-    def _turn(self) -> None:
-        """Goes on to the next block; the one in use is filled anew."""
-        used, self._current = self._current, None  # if we fail, the next call begins anew
+    def _take_next_buffer(self) -> None:
+        """Makes the next buffer the current one; the one that was in use is filled again."""
+        used, self._current = self._current, None  # after a failure, the next call must restart
         if used is not None:
             self._fill(used)
-        block, filling = self._filling[0]
+        buffer, filling = self._filling[0]
         for future in filling:
             future.result()
         self._filling.popleft()
-        self._current = block
+        self._current = buffer
 
-    def _begin(self, step: int, size: int) -> None:
-        """Fills all blocks from batch `step` on, `size` batches each."""
+    def _restart(self, step: int, steps: int) -> None:
+        """Fills all buffers from batch `step` on, each with up to `steps` batches."""
         self._current = None
-        self._opener.give_up()  # what was ahead may be units that nobody makes before we have read on
+        self._opener.stop_waiting()  # reading ahead may wait for a unit that is produced only after this batch is read
         wait([future for _, filling in self._filling for future in filling if not future.cancel()])
         self._filling.clear()
         for filler in self._fillers:
             filler.drop()
-        with self._lock:
-            if self._given_up:
-                raise CannotContinue(f"batch {step} was waited for when the reader gave up")
-            self._opener.go_on()
-        self._next, self._size = step, size
+        with self._stop_lock:
+            if self._stopped:
+                raise CannotContinue(f"batch {step} was not ready before the reader was stopped")
+            self._opener.allow_waiting()
+        self._next_step = step
+        self._next_steps = steps
         for filler in self._fillers:
             filler.seek(step)
-        for block in self._blocks:
-            self._fill(block)
+        for buffer in self._buffers:
+            self._fill(buffer)
 
-    def _fill(self, block: BatchBuffer) -> None:
-        """Begins to fill a block, unless all batches there are have been begun."""
-        first, window = self._next, self._order.window
+    def _fill(self, buffer: BatchBuffer) -> None:
+        """Starts to fill a buffer with the next batches, if there are any."""
+        first, window = self._next_step, self._order.window
         if first == self._order.steps:
             return
         last = first + 1
-        while last < first + self._size and window(last) == window(first):  # the next window may not be there yet
+        # A buffer ends with its window, because the units of the next window may not be there yet.
+        while last < first + self._next_steps and window(last) == window(first):
             last += 1
-        block.hold(first, last)
-        self._filling.append((block, [filler.fill(block) for filler in self._fillers]))
-        self._next = last
+        buffer.hold(first, last)
+        self._filling.append((buffer, [filler.fill(buffer) for filler in self._fillers]))
+        self._next_step = last

@@ -1,37 +1,43 @@
-"""Waiting for a unit of a bounded store that producers have not committed yet."""
+"""Waits for units of a bounded store that producers have not committed yet."""
 
 from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
 from distsae.errors import CannotContinue, TornData
 from distsae.progress import say
 from distsae.store import Store, reading
+from distsae.store.location import poll_seconds
 
 __all__ = ["UnitWaiter"]
 
-_POLL, _POLL_OBJECTS = 0.3, 3.0  # seconds between looks
-_SILENCE, _REMIND = 10.0, 60.0  # seconds until it is said that somebody waits, and until it is said again
-
 
 class UnitWaiter:
-    """Units of `store`, as they come; all units of a store that is not bounded are there."""
+    """Lets threads wait until a unit of a store is committed; in a store that is not bounded, all units are.
 
-    def __init__(self, store: Store) -> None:
-        self._store, self._given_up = store, threading.Event()
-        self._lock, self._said = threading.Lock(), -_REMIND
+    Args:
+        store: a sealed store.
+        notify_after: seconds of waiting before the user is told.
+        notify_every: least time in seconds between two such messages, however many threads wait.
+    """
+
+    def __init__(self, store: Store, notify_after: float = 10.0, notify_every: float = 60.0) -> None:
+        self._store = store
+        self._stopped = threading.Event()
+        self._notify_after = notify_after
+        self._notify_every = notify_every
+        self._notify_lock = threading.Lock()
+        self._notified = -notify_every
 
     def wait_for(self, unit: int) -> None:
         """Returns when a unit is committed; any number of threads may wait.
 
         Raises:
-            TornData: it was released: another reader, or this one, said that nobody needs it any more.
-            CannotContinue: `give_up` was called.
+            TornData: the unit has been released, so it is not in the store any more.
+            CannotContinue: `stop_waiting` was called.
         """
-        poll = _POLL if isinstance(self._store.path, Path) else _POLL_OBJECTS
-        begun = time.monotonic()
+        started = time.monotonic()
         while True:
             try:
                 self._store.record(unit)
@@ -40,22 +46,22 @@ class UnitWaiter:
                 pass
             if unit < reading(self._store.path).released:
                 raise TornData(f"unit {unit} of {self._store.path} has been released, but is read again")
-            if time.monotonic() >= begun + _SILENCE:
-                self._say(unit)
-            if self._given_up.wait(poll):
-                raise CannotContinue(f"unit {unit} of {self._store.path} was waited for when the reader was closed")
+            if time.monotonic() >= started + self._notify_after:
+                self._notify(unit)
+            if self._stopped.wait(poll_seconds(self._store.path)):
+                raise CannotContinue(f"unit {unit} of {self._store.path} was not committed when the reader was closed")
 
-    def _say(self, unit: int) -> None:
-        """Says what is waited for, once in a while, however many threads wait."""
-        with self._lock:
-            if time.monotonic() >= self._said + _REMIND:
-                self._said = time.monotonic()
-                say(f"waiting for unit {unit} of {self._store.path}, which its `distsae produce` command makes")
+    def _notify(self, unit: int) -> None:
+        """Tells the user which unit is waited for, unless another thread has done so a short time ago."""
+        with self._notify_lock:
+            if time.monotonic() >= self._notified + self._notify_every:
+                self._notified = time.monotonic()
+                say(f"waiting for unit {unit} of {self._store.path}, which `distsae produce` has not committed yet")
 
-    def give_up(self) -> None:
-        """Ends all waiting, until `go_on` is called."""
-        self._given_up.set()
+    def stop_waiting(self) -> None:
+        """Makes all threads that wait raise `CannotContinue`, now and until `allow_waiting` is called."""
+        self._stopped.set()
 
-    def go_on(self) -> None:
-        """Lets threads wait again."""
-        self._given_up.clear()
+    def allow_waiting(self) -> None:
+        """Allows threads to wait again."""
+        self._stopped.clear()

@@ -1,4 +1,4 @@
-"""What a file must be, and whether it is."""
+"""The size and SHA-256 of a file, and how a file differs from a recorded size and SHA-256."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class FileDigest:
-    """What a file must be: its size in bytes and its SHA-256 in hex."""
+    """The size of a file in bytes and its SHA-256 in hex."""
 
     bytes: int
     sha256: str
 
 
 def digest_of(path: Path, on_read: Callable[[int], None] = lambda size: None) -> FileDigest:
-    """Reads the whole file and returns what it is.
+    """Reads a whole file and returns its size and SHA-256.
 
     Args:
-        path: the file.
-        on_read: called after each block with its bytes; what it raises ends the reading.
+        path: file to read.
+        on_read: called after each block with its size in bytes; an exception that it raises ends the reading.
     """
     digest = hashlib.sha256()
     size = 0
@@ -39,7 +39,7 @@ def digest_of(path: Path, on_read: Callable[[int], None] = lambda size: None) ->
 
 
 def compare_size(path: Path, expected: FileDigest) -> str:
-    """Says whether the file is missing or has another size than `expected`, naming it; an empty string if neither."""
+    """Returns a line that names the file if it is missing or has another size, and an empty string otherwise."""
     if not path.is_file():
         return f"{path} is missing"
     if (size := path.stat().st_size) != expected.bytes:
@@ -48,12 +48,14 @@ def compare_size(path: Path, expected: FileDigest) -> str:
 
 
 def compare(path: Path, expected: FileDigest, on_read: Callable[[int], None] = lambda size: None) -> str:
-    """Reads the whole file and says in what it differs from `expected`, naming it; an empty string if in nothing.
+    """Reads a whole file and returns a line that names it if it is not as expected, and an empty string otherwise.
+
+    A file that is missing or has another size is not read.
 
     Args:
-        path: the file.
-        expected: what it must be.
-        on_read: called after each block with its bytes; a file of another size is not read.
+        path: file to compare.
+        expected: size and SHA-256 that the file must have.
+        on_read: called after each block with its size in bytes.
     """
     if problem := compare_size(path, expected):
         return problem

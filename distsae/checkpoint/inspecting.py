@@ -1,6 +1,6 @@
-"""What lies in a folder of checkpoints, as far as manifests and sizes tell; nothing is changed, loaded or executed.
+"""What a folder of checkpoints holds, judged by manifests and file sizes; nothing is changed, loaded or executed.
 
-A run may be saving and pruning meanwhile. What disappears while it is looked at is left out.
+A run may save and prune at the same time. What disappears during the inspection is left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distsae.checkpoint.file_digest import compare_size
-from distsae.checkpoint.manifest import OWN_FILES, read_manifest
+from distsae.checkpoint.manifest import MANIFEST_NAME, OWN_FILES, read_manifest
 from distsae.checkpoint.names import LATEST, checkpoints, step_of
 from distsae.checkpoint.state import DTYPES, JSON
 from distsae.errors import DistsaeError, TornData
@@ -24,16 +24,17 @@ _LEFTOVER = re.compile(r"\.(?:(?P<word>[a-z]+)-)?(?:\.replaced-)?step-\d{8,}(?:-
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint as it looks from outside: no file but its manifest is read.
+    """A checkpoint as its manifest and its file sizes show it; no other file is read.
 
     Args:
-        path: its folder.
-        step: steps done; None if neither name nor manifest says.
-        written: when its manifest was written, in seconds since 1970; None without one.
-        bytes: of all files in the folder.
-        files: how many they are.
-        faults: a line for each file that is missing or has not the size that the manifest says, or for the manifest.
-        unlisted: files that are not the checkpoint's; nothing reads them.
+        path: folder of the checkpoint.
+        step: optimizer steps done; None if neither the folder's name nor the manifest tells.
+        written: time at which the manifest was written, in seconds since 1970; None if it cannot be read.
+        bytes: total size of the files in the folder.
+        files: number of files in the folder.
+        faults: a line for each file that is missing or differs in size from the manifest, or one line for a manifest
+            that cannot be read.
+        unlisted: names of the files that are not part of the checkpoint; nothing reads them.
     """
 
     path: Path
@@ -46,19 +47,19 @@ class Entry:
 
     @property
     def looks_whole(self) -> bool:
-        """Whether the manifest is sound and all files have their size; digests are not computed."""
+        """Whether the manifest is sound and every file has its listed size; digests are not computed."""
         return not self.faults
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something beside the checkpoints that a save, a pruning or a resumed run has left.
+    """A folder or file that a save, a pruning or a resumed run has left beside the checkpoints.
 
     Args:
         path: the folder, or a file that was to become `latest`.
-        word: `saving`, `replaced`, `removed`, `abandoned` or `latest`.
-        bytes: of all files in it.
-        changed: when the last of them was written, in seconds since 1970.
+        word: kind of leftover: `saving`, `replaced`, `removed`, `abandoned` or `latest`.
+        bytes: total size of its files.
+        changed: time of the last change to it, in seconds since 1970.
     """
 
     path: Path
@@ -69,13 +70,13 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Listing:
-    """A folder of checkpoints.
+    """Everything in a folder of checkpoints.
 
     Args:
-        folder: `RUN/checkpoints`.
-        entries: its checkpoints, oldest step first.
-        leftovers: what else lies there, by name.
-        latest: the name that the file `latest` holds; None without such a file.
+        folder: folder of checkpoints, `RUN/checkpoints`.
+        entries: checkpoints in the folder, lowest step first.
+        leftovers: leftovers in the folder, sorted by name.
+        latest: name of a checkpoint that the file `latest` holds; None without such a file.
     """
 
     folder: Path
@@ -85,26 +86,26 @@ class Listing:
 
     @property
     def newest(self) -> Entry | None:
-        """The newest checkpoint that looks whole, which a run would resume from if its digests are right."""
+        """The newest checkpoint that looks whole. A run resumes from it if its digests are right."""
         return next((entry for entry in reversed(self.entries) if entry.looks_whole), None)
 
     @property
     def disappeared(self) -> str | None:
-        """The name of the checkpoint that was published last, if it and all later ones are gone."""
-        last = step_of(Path(self.latest or ""))
-        if last is None or any((entry.step or 0) >= last for entry in self.entries):
+        """The name of the checkpoint that was published last, if it is missing and so is every later one."""
+        last_step = step_of(Path(self.latest or ""))
+        if last_step is None or any((entry.step or 0) >= last_step for entry in self.entries):
             return None
         return self.latest
 
     @property
     def bytes(self) -> int:
-        """Of the checkpoints and of what else lies there."""
+        """Total size of the checkpoints and the leftovers."""
         return sum(entry.bytes for entry in self.entries) + sum(leftover.bytes for leftover in self.leftovers)
 
 
 @dataclass(frozen=True)
 class TensorSummary:
-    """A tensor of a checkpoint: its safetensors dtype, its global shape, its bytes, and the files its rows lie in."""
+    """A tensor of a checkpoint: safetensors dtype, global shape, size in bytes, and the files that hold its rows."""
 
     name: str
     dtype: str
@@ -115,7 +116,7 @@ class TensorSummary:
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a checkpoint, by its manifest: steps done, the caller's facts and the tensors, by name."""
+    """What a checkpoint holds by its manifest: steps done, the facts saved with it, and its tensors, sorted by name."""
 
     entry: Entry
     step: int
@@ -124,8 +125,9 @@ class Contents:
 
 
 def look(folder: Path) -> Listing:
-    """Looks at a folder of checkpoints, which need not exist."""
-    latest = _latest(folder / LATEST)  # first: what is published meanwhile would seem to have disappeared
+    """Inspects a folder of checkpoints, which need not exist."""
+    # `latest` is read first: a checkpoint that is published after the listing would seem to have disappeared.
+    latest = _read_latest(folder / LATEST)
     entries = tuple(entry for entry in map(look_at, checkpoints(folder)) if entry.path.is_dir())
     listed = {entry.path for entry in entries}
     others = (path for path in sorted(folder.iterdir()) if path not in listed) if folder.is_dir() else ()
@@ -134,14 +136,15 @@ def look(folder: Path) -> Listing:
 
 
 def look_at(path: Path) -> Entry:
-    """Looks at one checkpoint, sound or not."""
+    """Inspects one checkpoint, sound or not."""
     names, size, _ = _measure(path)
     faults: list[str] = []
-    step, listed = step_of(path), set(OWN_FILES)
+    step = step_of(path)
+    listed = set(OWN_FILES)
     written: float | None = None
     try:
         manifest = read_manifest(path)
-        written = (path / OWN_FILES[0]).stat().st_mtime
+        written = (path / MANIFEST_NAME).stat().st_mtime
         step = manifest.step if step is None else step
         listed |= manifest.files.keys()
         faults = [
@@ -149,20 +152,20 @@ def look_at(path: Path) -> Entry:
         ]
     except (DistsaeError, OSError) as error:
         faults.append(str(error))
-        listed = set(names)  # nobody knows which of them belong to it
+        listed = set(names)  # without a manifest no file can be told to be a stranger
     return Entry(path, step, written, size, len(names), tuple(faults), tuple(sorted(set(names) - listed)))
 
 
 def contents(path: Path) -> Contents:
-    """Returns what is in a checkpoint, without reading any tensor.
+    """Returns what a checkpoint holds, without reading any tensor.
 
     Raises:
-        WrongInput: `path` is no checkpoint, or of another format version.
-        TornData: its manifest is missing or damaged.
+        WrongInput: `path` is not a folder, or the checkpoint has another format version.
+        TornData: the manifest is missing or damaged, or lists a dtype that no checkpoint can hold.
     """
     manifest = read_manifest(path)
     if unknown := {record.dtype for record in manifest.tensors.values()} - DTYPES.keys():
-        raise TornData(f"{path / OWN_FILES[0]} has tensors of dtypes that no checkpoint can hold: {sorted(unknown)}")
+        raise TornData(f"{path / MANIFEST_NAME} has tensors of dtypes that no checkpoint can hold: {sorted(unknown)}")
     tensors = tuple(
         TensorSummary(
             name,
@@ -188,7 +191,7 @@ def _leftover(path: Path) -> Leftover | None:
 
 
 def _measure(path: Path) -> tuple[list[str], int, float]:
-    """Returns the files under a path, or itself, by their names from there; their bytes; and the newest time of all."""
+    """Returns the files under `path` (or the file `path` itself): names relative to it, total size, last change."""
     names = []
     size = 0
     changed = 0.0
@@ -205,7 +208,7 @@ def _measure(path: Path) -> tuple[list[str], int, float]:
     return names, size, changed
 
 
-def _latest(file: Path) -> str | None:
+def _read_latest(file: Path) -> str | None:
     try:
         return file.read_bytes().decode(errors="replace").strip()
     except OSError:

@@ -1,8 +1,8 @@
-"""Loading: whatever slice each rank asks for, from whatever mesh wrote it.
+"""Loading: each rank gets the rows it asks for, whatever mesh wrote the checkpoint.
 
-The rows that a rank wants are intersected with the rows that each file holds; only the intersections are copied. Every
-file that any rank reads is checked against its digest first, before the first tensor is touched, unless `newest` has
-just done that.
+The rows that a rank asks for are intersected with the rows that each file holds, and only the intersections are copied.
+Before the first tensor is changed, every file that some rank will read is checked against its digest, unless `newest`
+or `verify` has just done that.
 """
 
 from __future__ import annotations
@@ -26,63 +26,66 @@ __all__ = ["load"]
 def load(
     path: Path, tensors: Mapping[str, Value], mesh: DeviceMesh | None = None, *, checked: bool = False
 ) -> dict[str, JSON]:
-    """Fills `tensors` in place and returns the facts saved beside them; a collective.
+    """Fills `tensors` in place and returns the facts that were saved with them. Collective.
 
-    A tensor may be asked for whole or as a `Shard`, however it was saved, on any device. Tensors of the checkpoint
-    that are not asked for are not read.
+    A tensor may be asked for whole or as a `Shard`, on any device, however it was saved. Tensors of the checkpoint that
+    are not asked for are not read.
 
     Args:
-        path: a checkpoint's folder.
-        tensors: what to fill; dtypes and global shapes must be those that were saved.
-        mesh: mesh of all processes with the dims `data` and `feature`, None for one process.
-        checked: the files have just been found sound, by `newest` or `verify`: they are not read twice.
+        path: folder of the checkpoint.
+        tensors: tensors to fill; their dtypes and global shapes must be those that were saved.
+        mesh: mesh of all processes with the dims `data` and `feature`; None for one process.
+        checked: whether `newest` or `verify` has just found the files sound, so that they need not be checked again.
 
     Raises:
-        WrongInput: there is no checkpoint, or it lacks a tensor, or has it in another shape or dtype.
-        TornData: a file that is needed is missing or damaged; no tensor has been touched.
+        WrongInput: there is no checkpoint, or a tensor is not in it, or is in it with another shape or dtype.
+        TornData: a file that is needed is missing or damaged; no tensor has been changed.
     """
     ranks = Ranks(mesh)
     wanted = describe(tensors)
-    manifests: list[Manifest] = []
+    manifests: list[Manifest] = []  # this rank's own: only the names of files are exchanged
 
-    def needs() -> set[str]:
+    def find_needed_files() -> set[str]:
         manifests.append(read_manifest(path))
-        return _needed(path, manifests[0], wanted)
+        return _needed_files(path, manifests[0], wanted)
 
-    needed = set().union(*ranks.together(needs))
-    manifest = manifests[0]
+    needed = set().union(*ranks.together(find_needed_files))
+    (manifest,) = manifests
     if not checked:
         check_files(path, {name: manifest.files[name] for name in needed}, ranks)
     ranks.together(lambda: _fill(path, manifest, tensors, wanted))
     return manifest.facts
 
 
-def _needed(path: Path, manifest: Manifest, wanted: Mapping[str, TensorFacts]) -> set[str]:
-    """Returns the files that this rank will read; refuses tensors that the checkpoint cannot fill."""
+def _needed_files(path: Path, manifest: Manifest, wanted: Mapping[str, TensorFacts]) -> set[str]:
+    """Returns the names of the files that this rank will read; refuses tensors that the checkpoint cannot fill."""
     files: set[str] = set()
     for name, view in wanted.items():
         record = manifest.tensors.get(name)
         if record is None:
             raise WrongInput(
-                f"tensor `{name}` must be in the checkpoint {path}; got one with {len(manifest.tensors)} other tensors"
+                f"tensor `{name}` must be in the checkpoint {path}; got {len(manifest.tensors)} other tensors"
                 f"{nearest(name, manifest.tensors)}; resume with the config that wrote it"
             )
-        for what, saved, asked in (("dtype", record.dtype, view.dtype), ("shape", record.shape, view.shape)):
+        for property_name, saved, asked in (("dtype", record.dtype, view.dtype), ("shape", record.shape, view.shape)):
             if saved != asked:
                 raise WrongInput(
-                    f"tensor `{name}` must have the {what} it was saved with in {path}, {_words(saved)}; got "
-                    f"{_words(asked)}; resume with the config that wrote it"
+                    f"tensor `{name}` must have the {property_name} it was saved with in {path}, {_shown(saved)}; got "
+                    f"{_shown(asked)}; resume with the config that wrote it"
                 )
         files.update(file for file, _, _, _ in _overlaps(record, view.rows))
     return files
 
 
-def _words(value: str | tuple[int, ...]) -> str:
+def _shown(value: str | tuple[int, ...]) -> str:
     return value if isinstance(value, str) else str(list(value))
 
 
 def _overlaps(record: TensorRecord, rows: tuple[int, int]) -> Iterator[tuple[str, int, int, int]]:
-    """Yields where `rows` lie: the file, the first row in the file, the first and last + 1 in what is to be filled."""
+    """Yields `(file, first, start, stop)` for each file with some of `rows`.
+
+    Rows `first, first + 1, ...` of the tensor in `file` are rows `[start, stop)` of the tensor to fill.
+    """
     for piece in record.pieces:
         start, stop = max(piece.start, rows[0]), min(piece.stop, rows[1])
         if start < stop:

@@ -1,8 +1,8 @@
-"""The manifest: what a checkpoint consists of, and the proof that it is all there.
+"""The manifest: which files and tensors a checkpoint consists of, with a digest for every byte.
 
-`manifest.json` lists every data file with size and digest, every tensor with the files its rows lie in, and the
-caller's facts. `manifest.json.sha256` holds the manifest's own digest in the form that `sha256sum --check` reads, so
-that no byte of a checkpoint goes unguarded.
+`manifest.json` lists every data file with its size and digest, every tensor with the files that hold its rows, and the
+facts that the caller saved. `manifest.json.sha256` holds the digest of the manifest itself, in the form that
+`sha256sum --check` reads, so that no byte of a checkpoint can change unnoticed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from distsae.errors import TornData, WrongInput
 
 __all__ = [
     "FORMAT_VERSION",
+    "MANIFEST_NAME",
     "OWN_FILES",
     "Manifest",
     "Piece",
@@ -31,12 +32,16 @@ __all__ = [
 
 FORMAT_VERSION = 1
 
-OWN_FILES = _NAME, _GUARD = "manifest.json", "manifest.json.sha256"
+MANIFEST_NAME = "manifest.json"
+_DIGEST_NAME = f"{MANIFEST_NAME}.sha256"
+
+OWN_FILES = (MANIFEST_NAME, _DIGEST_NAME)
+"""Files of a checkpoint that the manifest does not list."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows `[start, stop)` of a global tensor, which are all of the tensor of the same name in `file`."""
+    """Rows `[start, stop)` of a global tensor; `file` holds exactly these rows under the tensor's name."""
 
     file: str
     start: int
@@ -45,7 +50,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """A global tensor: its safetensors dtype, its shape and the pieces that cover its rows, in row order."""
+    """A global tensor: safetensors dtype, shape, and the pieces that cover its rows, in row order."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -54,7 +59,14 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checkpoint's table of contents."""
+    """The table of contents of a checkpoint.
+
+    Args:
+        step: optimizer steps done.
+        files: size and digest of each data file, by its name.
+        tensors: dtype, shape and pieces of each tensor, by its name.
+        facts: plain values that the caller saved with the tensors.
+    """
 
     step: int
     files: dict[str, FileDigest]
@@ -66,8 +78,8 @@ def facts_of(path: Path) -> tuple[int, dict[str, JSON]]:
     """Returns the step of a checkpoint and the facts saved with it, without reading any tensor.
 
     Raises:
-        WrongInput: `path` is no checkpoint, or of another format version.
-        TornData: its manifest is missing or damaged.
+        WrongInput: `path` is not a folder, or the checkpoint has another format version.
+        TornData: the manifest is missing or damaged.
     """
     manifest = read_manifest(path)
     return manifest.step, manifest.facts
@@ -76,43 +88,45 @@ def facts_of(path: Path) -> tuple[int, dict[str, JSON]]:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes the manifest and its digest into `folder`, durably."""
     content = json.dumps({"format_version": FORMAT_VERSION, **asdict(manifest)}, indent=1, allow_nan=False).encode()
-    write_new(folder / _NAME, content)
-    write_new(folder / _GUARD, _guard(content))
+    write_new(folder / MANIFEST_NAME, content)
+    write_new(folder / _DIGEST_NAME, _digest_line(content))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Reads the manifest of a checkpoint; the files it lists are not looked at.
+    """Reads the manifest of a checkpoint, and none of the files that it lists.
 
     Raises:
-        WrongInput: `folder` does not exist, or was written by another version of the format.
-        TornData: the manifest or its digest is missing or damaged, or it is something else.
+        WrongInput: `folder` is not a folder, or the checkpoint has another format version.
+        TornData: the manifest or its digest is missing or damaged, or `manifest.json` is not a manifest.
     """
     if not folder.is_dir():
         raise WrongInput(
-            f"`checkpoint` (={folder}) must be a checkpoint's folder; got a path that is none; "
-            f"name one such as RUN/checkpoints/step-00001000"
+            f"`checkpoint` (={folder}) must be a checkpoint's folder; got a path that is not a folder; "
+            f"give a folder such as RUN/checkpoints/step-00001000"
         )
-    for name in (_NAME, _GUARD):
+    for name in OWN_FILES:
         if not (folder / name).is_file():
             raise TornData(f"{folder / name} is missing")
-    content = (folder / _NAME).read_bytes()
-    if (folder / _GUARD).read_bytes() != _guard(content):
-        raise TornData(f"{folder / _NAME} is damaged, or {_GUARD} is: they do not agree")
+    content = (folder / MANIFEST_NAME).read_bytes()
+    if (folder / _DIGEST_NAME).read_bytes() != _digest_line(content):
+        raise TornData(f"{folder / MANIFEST_NAME} is damaged, or {_DIGEST_NAME} is: they do not agree")
     try:
         fields = json.loads(content)
         if (version := fields.pop("format_version")) != FORMAT_VERSION:
             raise WrongInput(
                 f"`checkpoint` (={folder}) must have format version {FORMAT_VERSION}; got {version}; "
-                f"do load it with the distsae that wrote it"
+                f"load it with the version of distsae that wrote it"
             )
         return _parse(fields)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        # Somebody has made a digest for it: what `write_manifest` writes can be read.
-        raise TornData(f"{folder / _NAME} is not the manifest of a checkpoint ({type(error).__name__})") from error
+        # The digest fits, so this is no accident: something else was put here and given a digest.
+        raise TornData(
+            f"{folder / MANIFEST_NAME} is not the manifest of a checkpoint ({type(error).__name__})"
+        ) from error
 
 
-def _guard(content: bytes) -> bytes:
-    return f"{hashlib.sha256(content).hexdigest()}  {_NAME}\n".encode()
+def _digest_line(content: bytes) -> bytes:
+    return f"{hashlib.sha256(content).hexdigest()}  {MANIFEST_NAME}\n".encode()
 
 
 def _parse(fields: dict[str, Any]) -> Manifest:

@@ -1,13 +1,13 @@
-"""The names in `RUN/checkpoints`, and how to tidy up after a process that died.
+"""The names in `RUN/checkpoints`, and how to clean up after a process that died.
 
 ```
 step-00001000/                   a published checkpoint
-latest                           the name of the one published last, for people and scripts
-.step-00001000-UUID/             being written
-.replaced-step-00001000-UUID/    the old checkpoint of a step while the new one takes its name
-.removed-step-00001000-UUID/     being deleted
-.abandoned-step-00001000-UUID/   of a line that the run has left by going back
-.latest-UUID                     `latest` being written
+latest                           the name of the checkpoint published last, for users and scripts
+.step-00001000-UUID/             a checkpoint that is being written
+.replaced-step-00001000-UUID/    the old checkpoint of a step, while the new one takes its name
+.removed-step-00001000-UUID/     a checkpoint that is being deleted
+.abandoned-step-00001000-UUID/   a checkpoint later than the one that the run was resumed from
+.latest-UUID                     `latest` while it is being written
 ```
 """
 
@@ -27,25 +27,25 @@ _STEP = re.compile(r"(?P<old>\.replaced-)?(?P<name>step-(?P<step>\d{8,}))(?(old)
 
 
 def step_name(step: int) -> str:
-    """Returns the folder name of a step's checkpoint."""
+    """Returns the folder name of the checkpoint of a step."""
     return f"step-{step:08d}"
 
 
 def temporary_name(step: int) -> str:
-    """Returns a fresh name to write a step's checkpoint under."""
+    """Returns a fresh folder name to write the checkpoint of a step under."""
     return f".{step_name(step)}-{uuid.uuid4().hex}"
 
 
 def step_of(path: Path) -> int | None:
-    """Returns the step of a published checkpoint's folder, None for any other path."""
+    """Returns the step of a checkpoint, published or set aside to be replaced; None for any other path."""
     match = _STEP.fullmatch(path.name)
     return int(match["step"]) if match else None
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Returns the published checkpoints, sound or not, oldest step first.
+    """Returns the published checkpoints, sound or not, lowest step first.
 
-    One that was being replaced when its process died is listed under its set-aside name.
+    A checkpoint that was being replaced when its process died is listed under its set-aside name.
     """
     if not folder.is_dir():
         return []
@@ -56,20 +56,20 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def set_aside(path: Path, word: str) -> Path:
-    """Renames a checkpoint to `.WORD-NAME-UUID`, in one step, and returns its new path."""
+    """Renames a checkpoint in one step to `.WORD-NAME-UUID` and returns its new path."""
     return path.rename(path.with_name(f".{word}-{path.name}-{uuid.uuid4().hex}"))
 
 
 def clean_up(folder: Path) -> None:
-    """Removes what a process that died left half-done, and gives a checkpoint it was replacing its name back.
+    """Removes what a process that died left unfinished; a checkpoint that it was replacing gets its name back.
 
-    To be called by one process, when no other one saves or prunes.
+    One process calls this, while no process saves or prunes.
     """
     for path in checkpoints(folder):
         if path.name.startswith(".replaced-"):
             path.rename(folder / step_name(step_of(path) or 0))
     for path in folder.iterdir():
-        # What cannot be deleted now, since somebody reads it over a network perhaps, must not keep a run from saving.
+        # A leftover that cannot be deleted now, perhaps because another machine is reading it, must not prevent a save.
         if path.name.startswith((".step-", ".replaced-step-", ".removed-step-")):
             shutil.rmtree(path, ignore_errors=True)
         elif path.name.startswith(f".{LATEST}-"):

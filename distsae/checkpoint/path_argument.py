@@ -1,4 +1,4 @@
-"""Which checkpoint or checkpoints a path means that a person has typed."""
+"""Which checkpoints a path means that the user has given to a command."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distsae.checkpoint.inspecting import look
-from distsae.checkpoint.manifest import OWN_FILES
+from distsae.checkpoint.manifest import MANIFEST_NAME
 from distsae.checkpoint.names import checkpoints, step_of
 from distsae.errors import TornData, WrongInput
 
-__all__ = ["CheckpointPath", "choose_step", "choose_whole", "find"]
+__all__ = ["CheckpointPath", "choose_step", "choose_whole", "resolve_path"]
 
 _SHOWN = 8
 
@@ -21,44 +21,43 @@ class CheckpointPath:
     """What a path means.
 
     Args:
-        folder: a folder of checkpoints, `RUN/checkpoints`.
-        checkpoint: the one in it that the path names; None if it names the run or the folder.
+        folder: folder of checkpoints, `RUN/checkpoints`.
+        checkpoint: the checkpoint in `folder` that the path names; None if it names the run or `folder`.
     """
 
     folder: Path
     checkpoint: Path | None
 
 
-def find(text: str) -> CheckpointPath:
-    """Finds what a path names: a run, its folder of checkpoints, or one checkpoint.
+def resolve_path(text: str) -> CheckpointPath:
+    """Returns what a path means: a run, its folder of checkpoints, or one checkpoint.
 
     Raises:
-        WrongInput: it names none of them, or a run that has saved nothing.
+        WrongInput: the path means none of these, or a run that has saved nothing yet.
     """
     path = Path(text).expanduser()
-    path = path if path.name else path.absolute()  # `.`, which has no parent
+    path = path if path.name else path.absolute()  # `.` has no name and no parent
     if not path.is_dir():
         raise WrongInput(
             f"`run` (={path}) must be the folder of a run or of a checkpoint; got "
-            f"{'a file' if path.exists() else 'nothing there'}; name one, such as runs/mc"
+            f"{'a file' if path.exists() else 'nothing there'}; give a folder such as runs/mc"
         )
-    if step_of(path) is not None or (path / OWN_FILES[0]).is_file():
+    if step_of(path) is not None or (path / MANIFEST_NAME).is_file():
         return CheckpointPath(path.parent, path)
-    run = (path / "config.yaml").is_file()
     for folder in (path / "checkpoints", path):
         listing = look(folder)
         if listing.entries or listing.leftovers or listing.latest is not None:
             return CheckpointPath(folder, None)
-    if run or path.name == "checkpoints" or (path / "checkpoints").is_dir():
+    if (path / "config.yaml").is_file() or path.name == "checkpoints" or (path / "checkpoints").is_dir():
         raise _nothing_saved(path)
-    if members := _members(path):
+    if members := _sweep_members(path):
         raise WrongInput(
-            f"`run` (={path}) must be one run; got the folder of a sweep, with {_words(members)}; "
-            f"name one of them, such as {path / members[0]}"
+            f"`run` (={path}) must be one run; got the folder of a sweep, with {_first_names(members)}; "
+            f"choose one of them, such as {path / members[0]}"
         )
     raise WrongInput(
         f"`run` (={path}) must be the folder of a run or of a checkpoint; got a folder that is neither; "
-        "name the `out` of distsae train"
+        "give the `out` of distsae train"
     )
 
 
@@ -66,17 +65,19 @@ def choose_step(folder: Path, step: int) -> Path:
     """Returns the checkpoint of a step.
 
     Raises:
-        WrongInput: there is none; the steps nearest to it are named.
+        WrongInput: there is no such checkpoint; the text names the nearest steps.
     """
-    steps = {found: path for path in checkpoints(folder) if (found := step_of(path)) is not None}
-    if step in steps:
-        return steps[step]
-    if not steps:
+    by_step = {saved: path for path in checkpoints(folder) if (saved := step_of(path)) is not None}
+    if step in by_step:
+        return by_step[step]
+    if not by_step:
         raise _nothing_saved(folder)
-    near = [*[found for found in steps if found < step][-1:], *[found for found in steps if found > step][:1]]
+    before = [saved for saved in by_step if saved < step]
+    after = [saved for saved in by_step if saved > step]
+    nearest = map(str, [*before[-1:], *after[:1]])
     raise WrongInput(
-        f"`step` (={step}) must be that of a checkpoint in {folder}; got {len(steps)} of other steps; "
-        f"the nearest to it: {', '.join(map(str, near))}"
+        f"`step` (={step}) must be the step of a checkpoint in {folder}; got {len(by_step)} checkpoints of other "
+        f"steps; choose the nearest: {' or '.join(nearest)}"
     )
 
 
@@ -85,7 +86,7 @@ def choose_whole(folder: Path) -> Path:
 
     Raises:
         WrongInput: there are no checkpoints.
-        TornData: none looks whole; what is wrong with the newest is said.
+        TornData: no checkpoint looks whole; the text says what is wrong with the newest.
     """
     listing = look(folder)
     if listing.newest is not None:
@@ -99,14 +100,14 @@ def choose_whole(folder: Path) -> Path:
 def _nothing_saved(path: Path) -> WrongInput:
     return WrongInput(
         f"`run` (={path}) must have checkpoints; got none yet; "
-        "do look again when its first one is due (`checkpoint.every`)"
+        "look again after the first one is due (`checkpoint.every`)"
     )
 
 
-def _members(path: Path) -> list[str]:
+def _sweep_members(path: Path) -> list[str]:
     return sorted(member.name for member in path.iterdir() if (member / "checkpoints").is_dir())
 
 
-def _words(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

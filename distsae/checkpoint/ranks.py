@@ -1,8 +1,8 @@
 """Ranks that succeed or fail together.
 
-A checkpoint is a handful of phases, and after each every rank must know whether all the others came through: one that
-raises alone leaves the rest waiting in a collective that never completes. `Ranks.together` runs a phase and turns the
-first failure of any rank into the same error on all of them.
+Saving and loading consist of phases. After each phase every rank must learn whether all the others succeeded, because a
+rank that raises alone leaves the others waiting in a collective that never completes. `Ranks.together` runs a phase and
+raises the first failure of any rank as the same error on all of them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import TypeVar
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
-from distsae.checkpoint.failures import CheckpointFailed
-from distsae.errors import CannotContinue, DistsaeError, TornData, WrongInput
+from distsae.errors import CannotContinue, CheckpointFailed, DistsaeError, TornData, WrongInput
 
 __all__ = ["Ranks"]
 
 T = TypeVar("T")
 
-_KINDS: dict[str, type[DistsaeError]] = {
+_KEPT_CLASSES: dict[str, type[DistsaeError]] = {
     "WrongInput": WrongInput,
     "TornData": TornData,
     "CannotContinue": CannotContinue,
@@ -28,13 +27,21 @@ _KINDS: dict[str, type[DistsaeError]] = {
 
 
 class Ranks:
-    """All processes of a mesh, or the only one.
+    """All ranks of a mesh, as this one sees them.
 
     Args:
         mesh: mesh with the dims `data` and `feature` that spans all processes; None for one process without
             torch.distributed.
-        group: of all processes, to talk in; by default the world's. A thread needs one of its own, since the order of
-            messages in a group must be the same on all ranks.
+        group: process group of all processes, for the collectives of this object; by default the world's. A thread
+            needs a group of its own, because collectives in one group must have the same order on all ranks.
+
+    Attributes:
+        rank: global rank of this process.
+        size: number of processes.
+        data: rank of this process on the data axis.
+        feature: rank of this process on the feature axis.
+        data_size: number of ranks on the data axis.
+        feature_size: number of ranks on the feature axis.
     """
 
     def __init__(self, mesh: DeviceMesh | None, group: dist.ProcessGroup | None = None) -> None:
@@ -44,21 +51,24 @@ class Ranks:
             self.size = 1
             self.data = 0
             self.feature = 0
-            self.datas = 1
-            self.features = 1
+            self.data_size = 1
+            self.feature_size = 1
             return
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.rank = dist.get_rank()
+        self.size = dist.get_world_size()
         assert mesh.size() == self.size, f"a mesh of {mesh.size()} ranks in a world of {self.size}"
-        self.data, self.feature = mesh.get_local_rank("data"), mesh.get_local_rank("feature")
-        self.datas, self.features = mesh["data"].size(), mesh["feature"].size()
+        self.data = mesh.get_local_rank("data")
+        self.feature = mesh.get_local_rank("feature")
+        self.data_size = mesh["data"].size()
+        self.feature_size = mesh["feature"].size()
 
     @property
     def first(self) -> bool:
-        """Whether this is rank 0, which alone touches what all ranks share."""
+        """Whether this is rank 0, the only one that changes what all ranks share."""
         return self.rank == 0
 
     def exchange(self, item: T) -> list[T]:
-        """Returns every rank's item, in rank order."""
+        """Returns the items of all ranks, in rank order. Collective."""
         if self.size == 1:
             return [item]
         gathered: list[T] = [item] * self.size
@@ -66,26 +76,28 @@ class Ranks:
         return gathered
 
     def together(self, work: Callable[[], T]) -> list[T]:
-        """Runs `work` on every rank and returns all results in rank order.
+        """Runs `work` on every rank and returns the results in rank order. Collective.
 
         Raises:
-            DistsaeError: on every rank, if `work` raised an `OSError` or a `DistsaeError` on any; the lowest such rank
-                is named. Wrong input and torn data keep their class, all else is a `CheckpointFailed`.
+            DistsaeError: on every rank, if `work` raised an `OSError` or a `DistsaeError` on any rank; the text names
+                the lowest such rank. `WrongInput`, `TornData` and `CannotContinue` keep their class, any other error
+                becomes a `CheckpointFailed`.
         """
         results: list[T] = []
-        kind = problem = ""
+        error_class = error_text = ""
         try:
             results.append(work())
         except (OSError, DistsaeError) as error:
-            kind, problem = type(error).__name__, str(error)
-        outcomes = self.exchange((kind, problem, results))
-        for rank, (failed, text, _) in enumerate(outcomes):
-            if failed:
-                failure = _KINDS.get(failed, CheckpointFailed)(text if self.size == 1 else f"rank {rank}: {text}")
+            error_class, error_text = type(error).__name__, str(error)
+        outcomes = self.exchange((error_class, error_text, results))
+        for rank, (raised, text, _) in enumerate(outcomes):
+            if raised:
+                error_type = _KEPT_CLASSES.get(raised, CheckpointFailed)
+                failure = error_type(text if self.size == 1 else f"rank {rank}: {text}")
                 failure.of_all_ranks = True
                 raise failure
         return [result for _, _, rank_results in outcomes for result in rank_results]
 
     def only_first(self, work: Callable[[], T]) -> T | None:
-        """Runs `work` on rank 0 and returns its result everywhere; its failure is raised everywhere."""
+        """Runs `work` on rank 0 and returns its result, or raises its failure, on every rank. Collective."""
         return self.together(lambda: work() if self.first else None)[0]

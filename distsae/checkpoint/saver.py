@@ -1,7 +1,7 @@
-"""Saving while training goes on: the step pays for a copy of the state, a thread does the rest.
+"""Saving while training goes on: training waits for a copy of the state, and a thread writes the copy.
 
-At most one save is under way. Whoever asks for the next one waits for it, so that neither copies nor half-written
-checkpoints pile up when the disk is slower than training.
+At most one save is under way. The next save waits for it, so that neither copies nor half-written checkpoints pile up
+when the disk is slower than training.
 """
 
 from __future__ import annotations
@@ -10,29 +10,31 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from distsae.checkpoint.failures import CheckpointFailed
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.saving import save_snapshot
 from distsae.checkpoint.snapshot import HostCopies, Snapshot
 from distsae.checkpoint.state import JSON, Value
+from distsae.errors import CheckpointFailed
 
 __all__ = ["Saver"]
 
 
 class Saver:
-    """Saves one checkpoint after another; every rank makes one and calls it alike.
+    """Saves one checkpoint after another. Every rank has one and makes the same calls.
 
     Args:
-        ranks: that save together, with a group of their own: the thread talks while training does.
-        asynchronous: copy the state, on each data rank its share, and write it in a thread. Otherwise `save` returns
-            when the checkpoint is there, and no memory is needed.
+        ranks: ranks that save together. They need a process group of their own, because the thread runs collectives
+            while training runs others.
+        asynchronous: whether the state is copied, on each data rank its share, and written while training goes on.
+            Otherwise `save` returns when the checkpoint is published, and no memory is needed for a copy.
     """
 
     def __init__(self, ranks: Ranks, asynchronous: bool) -> None:
-        self._ranks, self._asynchronous = ranks, asynchronous
+        self._ranks = ranks
+        self._asynchronous = asynchronous
         self._copies = HostCopies()
         self._thread = ThreadPoolExecutor(1, "checkpoint")
-        self._going: Future[None] | None = None
+        self._under_way: Future[None] | None = None
 
     def save(
         self,
@@ -43,40 +45,43 @@ class Saver:
         ended: Callable[[CheckpointFailed | None], None],
         begun: Callable[[], None] = lambda: None,
     ) -> None:
-        """Begins to save a checkpoint, after waiting for the one before; see `distsae.checkpoint.save`. Collective.
+        """Waits for the save before and begins to save a checkpoint; see `distsae.checkpoint.save`. Collective.
 
         Args:
-            folder: `RUN/checkpoints`.
-            step: the step that the state belongs to.
-            tensors: what to save; they may change as soon as this returns.
-            facts: likewise.
-            ended: called once on every rank, from another thread, when the checkpoint is published (with None) or has
-                failed.
-            begun: likewise, before anything is written.
+            folder: folder of checkpoints, `RUN/checkpoints`.
+            step: optimizer steps done in this state.
+            tensors: tensors to save; they may change as soon as this returns.
+            facts: plain values to save, as JSON; they must not change until the save has ended.
+            ended: called once on every rank, in the thread, when the checkpoint is published (with None) or has failed
+                (with the error).
+            begun: called once on every rank, in the thread, before anything is written.
         """
         self.wait()
         snapshot = Snapshot.take(tensors, self._ranks, self._copies if self._asynchronous else None)
-        going = self._thread.submit(self._write, folder, step, snapshot, facts, ended, begun)
+        writing = self._thread.submit(self._write, folder, step, snapshot, facts, ended, begun)
         if self._asynchronous:
-            self._going = going
+            self._under_way = writing
         else:
-            going.result()
+            writing.result()
 
     def wait(self) -> None:
-        """Returns when nothing is being saved; raises what a save met that is neither full disk nor lost folder."""
-        if self._going is not None:
-            going, self._going = self._going, None
-            going.result()
+        """Waits until no save is under way.
+
+        A `CheckpointFailed` has gone to `ended`; any other exception of the save is raised here.
+        """
+        if self._under_way is not None:
+            writing, self._under_way = self._under_way, None
+            writing.result()
 
     def wait_and_free(self) -> None:
-        """Waits, and gives the memory of the copies back; the next save takes it anew."""
+        """Waits until no save is under way, and frees the memory of the copies; the next save allocates it again."""
         try:
             self.wait()
         finally:
             self._copies.free()
 
     def close(self) -> None:
-        """Waits, and ends the thread."""
+        """Waits until no save is under way, frees the memory of the copies and ends the thread."""
         try:
             self.wait_and_free()
         finally:

@@ -1,6 +1,6 @@
-"""What one rank writes: its share of the state, as it is now or copied so that training may go on.
+"""What one rank writes: its share of the state, either the live tensors or copies that let training go on.
 
-Data ranks hold the same rows and divide them among themselves, so that each copies and writes no more than its share.
+Data ranks hold the same rows and divide them among themselves: each copies and writes its share only.
 """
 
 from __future__ import annotations
@@ -13,74 +13,83 @@ from torch import Tensor
 
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.state import Shard, Streamed, Value, describe
-from distsae.checkpoint.write_plan import REPLICATED, Holding, shard_file, share
+from distsae.checkpoint.write_plan import REPLICATED, RankTensors, rows_to_write, shard_file
 
 __all__ = ["HostCopies", "Snapshot"]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """This rank's share of a state.
+    """The share of a state that one rank writes.
 
     Args:
-        holding: what the rank holds, with all its rows.
-        files: tensors by name for each file that it writes.
+        rank_tensors: description of the tensors that the rank holds, with all its rows.
+        files: tensors to write, by the name of their file and their own name.
     """
 
-    holding: Holding
+    rank_tensors: RankTensors
     files: dict[str, dict[str, Tensor]]
 
     @staticmethod
     def take(tensors: Mapping[str, Value], ranks: Ranks, copies: HostCopies | None) -> Snapshot:
-        """Takes the share of this rank; a collective of the data ranks if tensors are streamed.
+        """Takes the share of this rank. A collective of the data ranks if tensors are streamed.
 
         Args:
-            tensors: the state.
-            ranks: whose state it is.
-            copies: where to copy it, so that the state may change afterwards; None refers to the live tensors, and
-                only those that are streamed are copied.
+            tensors: the whole state of this rank.
+            ranks: the ranks, which divide the state among themselves.
+            copies: memory to copy the share to, so that the state may change afterwards. With None the snapshot refers
+                to the live tensors, and only streamed tensors are copied.
         """
-        shared: dict[str, Tensor] = {}
-        rows: dict[str, Tensor] = {}
+        replicated: dict[str, Tensor] = {}
+        sharded: dict[str, Tensor] = {}
         for name in sorted(tensors):
             value = tensors[name]
-            own = _own_part(value, ranks)
-            if own is None:
+            share = _share(value, ranks)
+            if share is None:
                 continue
             if copies is not None:
-                own = copies.of(name, own)
+                share = copies.copy(name, share)
             elif isinstance(value.local if isinstance(value, Shard) else value, Streamed):
-                own = own.detach().to("cpu", copy=True)  # else the whole tensor would live on in its share
-            (rows if isinstance(value, Shard) else shared)[name] = own
+                share = share.detach().to("cpu", copy=True)  # a view would keep the whole streamed tensor in memory
+            (sharded if isinstance(value, Shard) else replicated)[name] = share
         if copies is not None:
             copies.wait()
-        files = {REPLICATED: shared, shard_file(ranks.feature, ranks.features, ranks.data, ranks.datas): rows}
-        return Snapshot(Holding(ranks.feature, describe(tensors)), {name: own for name, own in files.items() if own})
+        own_shard_file = shard_file(ranks.feature, ranks.feature_size, ranks.data, ranks.data_size)
+        files = {REPLICATED: replicated, own_shard_file: sharded}
+        return Snapshot(
+            RankTensors(ranks.feature, describe(tensors)),
+            {name: contents for name, contents in files.items() if contents},
+        )
 
 
-def _own_part(value: Value, ranks: Ranks) -> Tensor | None:
-    """Returns what this rank writes of a tensor, in its own memory or freshly read; None if nothing."""
+def _share(value: Value, ranks: Ranks) -> Tensor | None:
+    """Returns the part of a tensor that this rank writes, a view or freshly read; None if it writes nothing."""
     if isinstance(value, Shard):
-        whole = value.local.read() if isinstance(value.local, Streamed) else value.local
-        first, last = share((0, whole.shape[0]), ranks.data, ranks.datas)
-        return whole.detach()[first:last] if first < last else None
+        local = value.local.read() if isinstance(value.local, Streamed) else value.local
+        start, stop = rows_to_write((0, local.shape[0]), ranks.data, ranks.data_size)
+        return local.detach()[start:stop] if start < stop else None
     whole = value.read() if isinstance(value, Streamed) else value
     return whole.detach() if ranks.first else None
 
 
 @dataclass
 class HostCopies:
-    """Host memory for copies of tensors, used again from one checkpoint to the next.
+    """Host memory for copies of tensors, reused from one checkpoint to the next.
 
-    The first touch of fresh memory costs more than the copy itself. Copies from a GPU go to pinned memory, all of them
-    under way at once.
+    Memory is reused because the first touch of fresh memory takes longer than the copy itself. Copies from a GPU go to
+    pinned memory, and all of them run at the same time.
     """
 
     _kept: dict[str, Tensor] = field(default_factory=dict)
     _under_way: bool = False
 
-    def of(self, name: str, tensor: Tensor) -> Tensor:
-        """Begins to copy a tensor and returns the copy, which is overwritten by the next one of this name."""
+    @property
+    def bytes(self) -> int:
+        """Size of the memory that is held."""
+        return sum(tensor.nbytes for tensor in self._kept.values())
+
+    def copy(self, name: str, tensor: Tensor) -> Tensor:
+        """Begins to copy a tensor and returns the copy. The next copy of this name overwrites it."""
         kept = self._kept.get(name)
         if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
             kept = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
@@ -90,11 +99,11 @@ class HostCopies:
         return kept
 
     def wait(self) -> None:
-        """Returns when all copies are made."""
+        """Waits until all copies are complete."""
         if self._under_way:
             torch.cuda.synchronize()
             self._under_way = False
 
     def free(self) -> None:
-        """Gives the memory back."""
+        """Frees the memory. Copies that are still referred to, by a save under way, stay valid."""
         self._kept.clear()

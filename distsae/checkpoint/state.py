@@ -1,8 +1,8 @@
-"""What goes into a checkpoint: tensors, whole or as a range of rows, and what a rank says about its own.
+"""The tensors of a checkpoint, whole or as a range of rows, and how a rank describes those that it holds.
 
-`Shard` does not mention a mesh. It says which rows of a global tensor this rank holds, for any split, even or not;
-that is all that saving and loading need. `Streamed` stands for a tensor that would have to be put together first, as
-ZeRO's moments have to be: saving and loading have one of them in memory at a time.
+A `Shard` does not mention a mesh. It states which rows of a global tensor this rank holds, for any split, even or not,
+which is all that saving and loading need. A `Streamed` tensor has to be assembled before it can be read, as the moments
+of ZeRO have to be. Saving and loading hold one of these in memory at a time.
 """
 
 from __future__ import annotations
@@ -30,21 +30,23 @@ DTYPES: dict[str, torch.dtype] = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""The dtypes a checkpoint can hold, by their names in safetensors headers."""
+"""The dtypes that a checkpoint can hold, by their names in safetensors headers."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """A tensor that is kept in some other form, on this rank or on several.
+    """A tensor that is stored in another form, on this rank or spread over several.
+
+    `read` and `write` may be collectives of the data ranks, because these save and load the same tensors in the same
+    order.
 
     Args:
-        shape: of the tensor.
-        dtype: of the tensor.
-        read: puts it together and returns it; may be a collective of the data ranks, which all save and load the same
-            tensors in the same order.
-        write: takes its new content, and may be a collective likewise.
+        shape: shape of the tensor.
+        dtype: dtype of the tensor.
+        read: assembles the tensor and returns it.
+        write: stores new content of the tensor.
     """
 
     shape: tuple[int, ...]
@@ -60,9 +62,9 @@ class Shard:
     The split is over the feature axis; data ranks with the same feature rank hold the same rows.
 
     Args:
-        local: this rank's rows, `[rows, ...]`; `rows` may be 0 and may differ between feature ranks.
-        offset: global index of the first row.
-        total: rows of the global tensor.
+        local: rows of this rank, `[rows, ...]`; `rows` may be 0 and may differ between feature ranks.
+        offset: global index of the first row of this rank.
+        total: number of rows of the global tensor.
     """
 
     local: Tensor | Streamed
@@ -71,7 +73,7 @@ class Shard:
 
 
 Value: TypeAlias = Tensor | Streamed | Shard
-"""A tensor of a state; one that is not a `Shard` is replicated, equal on every rank."""
+"""A tensor of a state. One that is not a `Shard` is replicated: equal on every rank."""
 
 State: TypeAlias = dict[str, Value]
 """Tensors by name."""
@@ -79,13 +81,13 @@ State: TypeAlias = dict[str, Value]
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """One rank's view of one tensor.
+    """How one rank describes one tensor.
 
     Args:
         dtype: safetensors name of the dtype.
         shape: global shape.
-        sharded: whether this rank holds only `rows`.
-        rows: first and one past the last row on this rank; `(0, 1)` for a tensor without dimensions.
+        sharded: whether the tensor is a `Shard`, of which this rank holds `rows` only.
+        rows: rows `[start, stop)` on this rank; `(0, 1)` for a tensor without dimensions.
     """
 
     dtype: str
@@ -95,12 +97,12 @@ class TensorFacts:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """Returns the safetensors name of `dtype`, or torch's own if safetensors files here cannot hold it."""
+    """Returns the safetensors name of `dtype`, or torch's own name if a checkpoint cannot hold it."""
     return _NAMES.get(dtype, str(dtype))
 
 
 def describe(tensors: Mapping[str, Value]) -> dict[str, TensorFacts]:
-    """Says what this rank holds, sorted by name."""
+    """Returns the description of each tensor that this rank holds, sorted by name."""
     return {name: _facts(tensors[name]) for name in sorted(tensors)}
 
 

@@ -1,6 +1,6 @@
-"""Every byte of checkpoints against their manifests, in one process, for people who wait for it.
+"""Comparing the files of checkpoints with their manifests in threads of one process, for the command line.
 
-`distsae.checkpoint.verify` is the same for the ranks of a run.
+`distsae.checkpoint.verify` does the same for the ranks of a run.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from distsae.checkpoint.file_digest import FileDigest, compare
 from distsae.checkpoint.manifest import read_manifest
 from distsae.errors import DistsaeError
 
-__all__ = ["Verdict", "bytes_to_read", "read_through"]
+__all__ = ["Verdict", "bytes_to_read", "verify_in_threads"]
 
 _THREADS = min(16, max(4, os.cpu_count() or 1))
-"""More than processors, if these are few: a file on a network is waited for."""
+"""At least four even on fewer processors, because a thread that reads a file over a network mostly waits."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What reading a checkpoint has shown.
+    """The result of verifying a checkpoint.
 
     Args:
-        path: its folder.
-        files: how many data files the manifest lists.
-        bytes: of these files, by the manifest.
-        faults: a line for each that is missing or damaged, naming it.
-        gone: the checkpoint was deleted meanwhile, as by the run it belongs to; there are no faults then.
+        path: folder of the checkpoint.
+        files: number of data files that the manifest lists.
+        bytes: total size of these files by the manifest.
+        faults: a line for each file that is missing, damaged or cannot be read; it names the file.
+        gone: whether the checkpoint was deleted meanwhile, by the run it belongs to for example. Then there are no
+            faults.
     """
 
     path: Path
@@ -43,29 +44,29 @@ class Verdict:
 
     @property
     def sound(self) -> bool:
-        """Whether every byte is there and right."""
+        """Whether every file is there and has the right content."""
         return not self.faults and not self.gone
 
 
 def bytes_to_read(path: Path) -> int:
-    """Returns the bytes that `read_through` counts for a checkpoint: those of its data files, by its manifest."""
+    """Returns the bytes that `verify_in_threads` counts for a checkpoint: the listed size of all its data files."""
     try:
-        return sum(record.bytes for record in read_manifest(path).files.values())
+        return sum(digest.bytes for digest in read_manifest(path).files.values())
     except (DistsaeError, OSError):
         return 0
 
 
-def read_through(paths: Sequence[Path], on_read: Callable[[int], None] = lambda size: None) -> list[Verdict]:
-    """Reads every byte of checkpoints, in several threads over all their files, and compares it with the manifests.
+def verify_in_threads(paths: Sequence[Path], on_read: Callable[[int], None] = lambda size: None) -> list[Verdict]:
+    """Reads every file of checkpoints, several files at a time, and returns a verdict for each checkpoint.
 
-    Says of each file what `distsae.checkpoint.verify` says, and of a file that cannot be read the reason.
+    Faults are worded as by `distsae.checkpoint.verify`; a file that cannot be read is a fault as well.
 
     Args:
-        paths: folders of checkpoints.
-        on_read: called from this thread with bytes as they are read; a file that need not be read to the end, such as
-            one of the wrong size, counts as if it were.
+        paths: folders of the checkpoints.
+        on_read: called in the calling thread with the number of bytes whenever some have been read. A file that need
+            not be read to its end, one of the wrong size for example, counts with its listed size all the same.
     """
-    files: list[tuple[Path, Path, FileDigest]] = []
+    files: list[tuple[Path, Path, FileDigest]] = []  # checkpoint, file, expected digest
     faults: dict[Path, list[str]] = {path: [] for path in paths}
     for path in faults:
         try:
@@ -74,33 +75,38 @@ def read_through(paths: Sequence[Path], on_read: Callable[[int], None] = lambda 
             faults[path].append(str(error))
             continue
         files += [(path, path / name, listed[name]) for name in sorted(listed)]
-    problems = _compare_all([(file, record) for _, file, record in files], on_read)
+    problems = _compare_all([(file, expected) for _, file, expected in files], on_read)
     for (path, _, _), problem in zip(files, problems, strict=True):
-        faults[path] += [problem] if problem else []
-    return [_verdict(path, [record for owner, _, record in files if owner == path], faults[path]) for path in faults]
+        if problem:
+            faults[path].append(problem)
+    verdicts = []
+    for path in faults:
+        digests = [expected for owner, _, expected in files if owner == path]
+        verdicts.append(_verdict(path, digests, faults[path]))
+    return verdicts
 
 
-def _verdict(path: Path, records: Sequence[FileDigest], faults: Sequence[str]) -> Verdict:
+def _verdict(path: Path, digests: Sequence[FileDigest], faults: Sequence[str]) -> Verdict:
     gone = bool(faults) and not path.is_dir()
-    return Verdict(path, len(records), sum(record.bytes for record in records), () if gone else tuple(faults), gone)
+    return Verdict(path, len(digests), sum(digest.bytes for digest in digests), () if gone else tuple(faults), gone)
 
 
 def _compare_all(files: Sequence[tuple[Path, FileDigest]], on_read: Callable[[int], None]) -> list[str]:
-    """Returns what is wrong with each file, in their order; an empty string if nothing."""
-    news: SimpleQueue[int | None] = SimpleQueue()  # bytes read, and None for each file that is done with
+    """Returns for each file, in order, a line on its problem, or an empty string."""
+    progress: SimpleQueue[int | None] = SimpleQueue()  # bytes read, and None for each file that is finished
     stop = Event()
 
-    def work(path: Path, expected: FileDigest) -> str:
+    def compare_one(path: Path, expected: FileDigest) -> str:
         counted = 0
 
         def count(size: int) -> None:
             nonlocal counted
             if stop.is_set():
                 raise CancelledError
-            size = min(size, expected.bytes - counted)
-            if size:  # not of one that has grown meanwhile
+            size = min(size, expected.bytes - counted)  # a file that has grown meanwhile counts with its listed size
+            if size:
                 counted += size
-                news.put(size)
+                progress.put(size)
 
         try:
             return compare(path, expected, count)
@@ -108,20 +114,20 @@ def _compare_all(files: Sequence[tuple[Path, FileDigest]], on_read: Callable[[in
             return f"{path} cannot be read: {error.strerror}"
         finally:
             if counted < expected.bytes:
-                news.put(expected.bytes - counted)
-            news.put(None)
+                progress.put(expected.bytes - counted)
+            progress.put(None)
 
     pool = ThreadPoolExecutor(_THREADS, "verify")
     try:
-        going = [pool.submit(work, *file) for file in files]
-        left = len(going)
-        while left:
-            size = news.get()
+        futures = [pool.submit(compare_one, *file) for file in files]
+        unfinished = len(futures)
+        while unfinished:
+            size = progress.get()
             if size is None:
-                left -= 1
+                unfinished -= 1
             else:
                 on_read(size)
-        return [future.result() for future in going]
+        return [future.result() for future in futures]
     finally:
-        stop.set()  # after Ctrl-C nobody waits for the end of a large file
+        stop.set()  # Ctrl-C ends the threads in the middle of their files
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,7 @@
-"""Reading a checkpoint's files and comparing them with its manifest, each file once."""
+"""Comparing the files of a checkpoint with its manifest; the ranks of a run share the reading, each file once.
+
+`distsae.checkpoint.threaded_verifying` does the same in one process, for the command line.
+"""
 
 from __future__ import annotations
 
@@ -14,41 +17,44 @@ __all__ = ["check_files", "verify"]
 
 
 def check_files(folder: Path, files: Mapping[str, FileDigest], ranks: Ranks) -> None:
-    """Checks all `files` of `folder`, shared out over the ranks; a collective.
+    """Checks all `files` of `folder`; the ranks divide them among themselves. Collective.
 
-    In a save, most ranks so read what another one wrote, which also finds out a folder that is not shared.
+    The division makes most ranks read a file that another rank wrote when a checkpoint is saved, which also detects a
+    folder that is not shared.
 
     Raises:
-        TornData: on every rank, naming a file that is missing, too short or long, or damaged.
+        TornData: on every rank: a file is missing, has another size or is damaged; the text names it.
     """
 
-    def own() -> None:
+    def check_own_part() -> None:
         for index, name in enumerate(sorted(files)):
             if (index + 1) % ranks.size == ranks.rank and (problem := compare(folder / name, files[name])):
                 raise TornData(problem)
 
-    ranks.together(own)
+    ranks.together(check_own_part)
 
 
 def verify(path: Path, ranks: Ranks | None = None, on_read: Callable[[int], None] = lambda size: None) -> list[str]:
-    """Reads every file of a checkpoint and returns what is wrong with it, one line a problem; empty when it is sound.
+    """Reads every file of a checkpoint and returns a line for each problem, none if it is sound. Collective.
 
-    Files that the manifest does not list are not looked at.
+    Files that the manifest does not list are ignored.
 
     Args:
-        path: the checkpoint's folder.
-        ranks: that share the work, and all get the same answer; None for this process alone.
-        on_read: called with bytes as this process reads them.
+        path: folder of the checkpoint.
+        ranks: ranks that share the reading and all get the same answer; None for this process alone.
+        on_read: called with the number of bytes whenever this process has read some.
     """
     ranks = ranks if ranks is not None else Ranks(None)
 
-    def own() -> list[str]:
+    def problems_of_own_part() -> list[str]:
         try:
             files = read_manifest(path).files
-            mine = sorted(files)[ranks.rank :: ranks.size]
-            problems = [compare(path / name, files[name], on_read) for name in mine]
+            names = sorted(files)[ranks.rank :: ranks.size]
+            problems = [compare(path / name, files[name], on_read) for name in names]
         except (DistsaeError, OSError) as error:
             return [str(error)]
         return [problem for problem in problems if problem]
 
-    return list(dict.fromkeys(problem for problems in ranks.together(own) for problem in problems))
+    # Every rank reports the same problem of the manifest, which is listed once.
+    found = dict.fromkeys(problem for problems in ranks.together(problems_of_own_part) for problem in problems)
+    return list(found)

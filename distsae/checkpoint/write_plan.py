@@ -1,7 +1,8 @@
-"""Who writes which rows into which file: one plan, worked out alike on every rank from what all of them hold.
+"""The plan of a save: which rank writes which rows into which file.
 
-Replicated tensors are written once, by rank 0. Data ranks hold the same rows of a feature rank and share the work of
-writing them. A plan that does not cover every row of every tensor exactly once is refused before a byte is written.
+Every rank computes the same plan from the descriptions of what all ranks hold. Replicated tensors are written once, by
+rank 0. The data ranks of a feature rank hold the same rows and share the work of writing them. A plan that does not
+cover every row of every tensor exactly once is refused before anything is written.
 """
 
 from __future__ import annotations
@@ -13,79 +14,99 @@ from distsae.checkpoint.manifest import Piece, TensorRecord
 from distsae.checkpoint.state import DTYPES, TensorFacts
 from distsae.errors import WrongInput
 
-__all__ = ["REPLICATED", "Holding", "plan_tensors", "shard_file", "share"]
+__all__ = ["REPLICATED", "RankTensors", "plan_tensors", "rows_to_write", "shard_file"]
 
 REPLICATED = "replicated.safetensors"
+"""Name of the file of the replicated tensors."""
 
 
 @dataclass(frozen=True)
-class Holding:
-    """What one rank holds: its feature rank and its view of every tensor."""
+class RankTensors:
+    """The tensors that one rank holds.
+
+    Args:
+        feature: rank on the feature axis.
+        tensors: description of each tensor, by name.
+    """
 
     feature: int
     tensors: dict[str, TensorFacts]
 
 
-def shard_file(feature: int, features: int, data: int, datas: int) -> str:
-    """Returns the name of the file with the rows that data rank `data` of a feature rank writes."""
-    part = f".data-{data:05d}-of-{datas:05d}" if datas > 1 else ""
-    return f"feature-{feature:05d}-of-{features:05d}{part}.safetensors"
-
-
-def share(rows: tuple[int, int], data: int, datas: int) -> tuple[int, int]:
-    """Returns which of the rows `[start, stop)` of a feature rank its data rank `data` of `datas` writes."""
-    start, stop = rows
-    return start + (stop - start) * data // datas, start + (stop - start) * (data + 1) // datas
-
-
-def plan_tensors(holdings: Sequence[Holding], features: int, datas: int) -> dict[str, TensorRecord]:
-    """Returns where every row goes.
+def shard_file(feature: int, feature_size: int, data: int, data_size: int) -> str:
+    """Returns the name of the file that one rank writes its rows into.
 
     Args:
-        holdings: what each rank holds.
-        features: number of feature ranks.
-        datas: number of data ranks of each.
+        feature: rank on the feature axis.
+        feature_size: number of ranks on the feature axis.
+        data: rank on the data axis.
+        data_size: number of ranks on the data axis.
+    """
+    part = f".data-{data:05d}-of-{data_size:05d}" if data_size > 1 else ""
+    return f"feature-{feature:05d}-of-{feature_size:05d}{part}.safetensors"
+
+
+def rows_to_write(rows: tuple[int, int], data: int, data_size: int) -> tuple[int, int]:
+    """Returns the part of the rows `[start, stop)` of a feature rank that one of its data ranks writes.
+
+    Args:
+        rows: rows `[start, stop)` that all data ranks of the feature rank hold.
+        data: rank on the data axis.
+        data_size: number of ranks on the data axis.
+    """
+    start, stop = rows
+    return start + (stop - start) * data // data_size, start + (stop - start) * (data + 1) // data_size
+
+
+def plan_tensors(ranks: Sequence[RankTensors], feature_size: int, data_size: int) -> dict[str, TensorRecord]:
+    """Returns for each tensor, by name, which rows go into which file.
+
+    Args:
+        ranks: tensors that each rank holds, in rank order.
+        feature_size: number of ranks on the feature axis.
+        data_size: number of ranks on the data axis.
 
     Raises:
         WrongInput: ranks disagree on a tensor, its shards leave a gap or overlap, or its dtype cannot be stored.
     """
     plan: dict[str, TensorRecord] = {}
-    names = sorted(set().union(*(holding.tensors for holding in holdings)))
+    names = sorted(set().union(*(rank_tensors.tensors for rank_tensors in ranks)))
     for name in names:
-        views = [_view(name, rank, holding) for rank, holding in enumerate(holdings)]
+        views = [_view(name, rank, rank_tensors) for rank, rank_tensors in enumerate(ranks)]
         first = views[0]
         for rank, view in enumerate(views):
             if (view.dtype, view.shape, view.sharded) != (first.dtype, first.shape, first.sharded):
                 raise _refusal(
                     name,
-                    f"be the same tensor on every rank; got {_words(first)} on rank 0 and "
-                    f"{_words(view)} on rank {rank}",
+                    f"be the same tensor on every rank; got {_described(first)} on rank 0 and "
+                    f"{_described(view)} on rank {rank}",
                 )
         if first.dtype not in DTYPES:
             raise _refusal(name, f"have one of the dtypes {', '.join(DTYPES)}; got {first.dtype}")
         if first.sharded:
-            ranges = _ranges(name, [holding.feature for holding in holdings], views)
+            ranges = _feature_ranges(name, [rank_tensors.feature for rank_tensors in ranks], views)
             _check_cover(name, first.shape[0], sorted(ranges.values()))
             pieces = [
-                Piece(shard_file(feature, features, data, datas), *share(rows, data, datas))
+                Piece(shard_file(feature, feature_size, data, data_size), *rows_to_write(rows, data, data_size))
                 for feature, rows in ranges.items()
-                for data in range(datas)
+                for data in range(data_size)
             ]
-            pieces = sorted((p for p in pieces if p.start < p.stop), key=lambda piece: piece.start)
+            pieces = [piece for piece in pieces if piece.start < piece.stop]
+            pieces.sort(key=lambda piece: piece.start)
         else:
             pieces = [Piece(REPLICATED, *first.rows)]
         plan[name] = TensorRecord(first.dtype, first.shape, tuple(pieces))
     return plan
 
 
-def _view(name: str, rank: int, holding: Holding) -> TensorFacts:
-    if name not in holding.tensors:
+def _view(name: str, rank: int, rank_tensors: RankTensors) -> TensorFacts:
+    if name not in rank_tensors.tensors:
         raise _refusal(name, f"be on every rank; got none on rank {rank}")
-    return holding.tensors[name]
+    return rank_tensors.tensors[name]
 
 
-def _ranges(name: str, features: Sequence[int], views: Sequence[TensorFacts]) -> dict[int, tuple[int, int]]:
-    """The rows of each feature rank, which all its data ranks must agree on."""
+def _feature_ranges(name: str, features: Sequence[int], views: Sequence[TensorFacts]) -> dict[int, tuple[int, int]]:
+    """Returns the rows of each feature rank, on which all its data ranks must agree."""
     ranges: dict[int, tuple[int, int]] = {}
     for rank, (feature, view) in enumerate(zip(features, views, strict=True)):
         if ranges.setdefault(feature, view.rows) != view.rows:
@@ -98,6 +119,7 @@ def _ranges(name: str, features: Sequence[int], views: Sequence[TensorFacts]) ->
 
 
 def _check_cover(name: str, total: int, ranges: Sequence[tuple[int, int]]) -> None:
+    """Refuses sorted ranges that do not cover the rows `[0, total)` exactly once."""
     covered = 0
     for start, stop in ranges:
         if start != covered and start < stop:
@@ -109,7 +131,7 @@ def _check_cover(name: str, total: int, ranges: Sequence[tuple[int, int]]) -> No
     raise _refusal(name, f"have each of its {total} rows on one feature rank; got the rows {list(ranges)}")
 
 
-def _words(facts: TensorFacts) -> str:
+def _described(facts: TensorFacts) -> str:
     return f"{facts.dtype} {list(facts.shape)} {'sharded' if facts.sharded else 'replicated'}"
 
 

@@ -1,1 +1,1 @@
-"""The command line: one thin module a command; parse, call, print."""
+"""The command line. Each command is one thin module: it parses, calls and prints."""

@@ -1,4 +1,4 @@
-"""What a training run has written beside the tensors of a checkpoint, for `distsae checkpoint info`."""
+"""The facts that a training run saved beside the tensors of a checkpoint, as `distsae checkpoint info` shows them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SHOWN_KEYS = (
     "finetune_fc_from",
     "optimizer",
 )
-_RULES = {"token_choice": "Token Choice", "mutual_choice": "Mutual Choice", "feature_choice": "Feature Choice"}
+"""Keys of the config that tell runs apart; a group such as `mesh` stands for all keys in it."""
 
 
 def summary_of(found: Contents) -> dict[str, Any]:
-    """Returns what a checkpoint is, by names that are shown; None is what it does not say."""
+    """Returns the facts of a checkpoint by the names that are shown; None for a fact that it does not hold."""
     facts, entry = found.facts, found.entry
     config, meter = facts.get("config"), facts.get("meter")
     values: dict[str, Any] = config if isinstance(config, dict) else {}
@@ -53,10 +53,12 @@ def summary_of(found: Contents) -> dict[str, Any]:
 
 
 def _phase(allocation: object, switch_step: object, step: int) -> str | None:
-    """Says which rule the last step had, and when it changes; None for a checkpoint that is not a training run's."""
+    """Returns the rule of the last step and when it changes; None for a checkpoint that no training run saved."""
+    from distsae.model import ALLOCATION_TITLES
+
     if not isinstance(allocation, str):
         return None
-    rule = _RULES.get(allocation, allocation)
+    rule = ALLOCATION_TITLES.get(allocation, allocation)
     if not isinstance(switch_step, int):
         return rule
     if step > switch_step:
@@ -65,25 +67,18 @@ def _phase(allocation: object, switch_step: object, step: int) -> str | None:
 
 
 def shown_config(config: object) -> dict[str, Any]:
-    """Returns the keys that tell runs apart, flat."""
-    flat: dict[str, Any] = {}
+    """Returns the settings that tell runs apart, by dotted key; those without a value are left out."""
+    from distsae.training.config import flat_keys
 
-    def flatten(value: object, name: str) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                flatten(inner, f"{name}.{key}" if name else key)
-        else:
-            flat[name] = value
-
-    flatten(config if isinstance(config, dict) else {}, "")
+    settings = flat_keys(config) if isinstance(config, dict) else {}
     return {
         name: value
         for key in _SHOWN_KEYS
-        for name, value in flat.items()
+        for name, value in settings.items()
         if (name == key or name.startswith(f"{key}.")) and value is not None
     }
 
 
 def when(seconds: float | None) -> str:
-    """Returns the local time of so many seconds since 1970, with its distance from UTC."""
+    """Returns the local time of `seconds` since 1970, with its offset from UTC; `unknown` for None."""
     return "unknown" if seconds is None else datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")

@@ -1,14 +1,12 @@
-"""`distsae evaluate RUN|SAE --store STORE`."""
+"""`distsae evaluate RUN|SAE --store STORE`: measures a trained SAE and prints the headline numbers."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from distsae.cli import parsing
-
 __all__ = ["EXAMPLES", "HELP", "run"]
 
-HELP = "fidelity, spliced loss, density and adaptivity of a trained SAE -> evaluation.json"
+HELP = "Measure fidelity, spliced loss, density and adaptivity of a trained SAE; write evaluation.json."
 
 EXAMPLES = """\
   distsae evaluate runs/mc --store stores/gpt2
@@ -16,14 +14,23 @@ EXAMPLES = """\
   distsae evaluate runs/mc/sae --store stores/gpt2 --model models/gpt2 --max_tokens 1000000 --device cuda
 """
 
+_SHOWN = (
+    ("FVU", "fvu"),
+    ("L0", "l0"),
+    ("loss recovered (zero ablation)", "loss_recovered_zero"),
+    ("loss recovered (mean ablation)", "loss_recovered_mean"),
+    ("dead share", "dead_share"),
+    ("underutilised share", "underutilised_share"),
+)
+"""Headline numbers: label and key of `evaluation.json`, of the training rule and the frozen one alike."""
+
 
 def run(argv: list[str]) -> int:
-    """Evaluates, writes the files, prints the few numbers that are asked for first."""
+    """Parses `argv`, evaluates, writes the files and prints the headline numbers of both rules."""
+    from distsae.cli.parsing import parse
     from distsae.evaluation.config import EvaluateConfig
 
-    config = parsing.parse(
-        EvaluateConfig, argv, prog="distsae evaluate", examples=EXAMPLES, help=HELP, positionals=("run",)
-    )
+    config = parse(EvaluateConfig, argv, prog="distsae evaluate", examples=EXAMPLES, help=HELP, positionals=("run",))
     from distsae.evaluation.evaluate import evaluate
 
     out, result = evaluate(config)
@@ -35,18 +42,11 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-_SHOWN = (
-    ("FVU", "fvu"),
-    ("L0", "l0"),
-    ("loss recovered (zero ablation)", "loss_recovered_zero"),
-    ("loss recovered (mean ablation)", "loss_recovered_mean"),
-    ("dead share", "dead_share"),
-    ("underutilised share", "underutilised_share"),
-)
-
-
 def _value(result: dict[str, Any], name: str) -> str:
+    """Returns a number with its interval; an empty string if it was not measured."""
     value, interval = result.get(name), result.get(f"{name}_ci95")
     if value is None:
         return ""
-    return f"{value:.4f}" + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval and None not in interval else "")
+    if not interval or None in interval:
+        return f"{value:.4f}"
+    return f"{value:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"

@@ -1,4 +1,4 @@
-"""`distsae COMMAND ...`: finds the command, runs it, turns errors into one line and an exit code."""
+"""`distsae COMMAND ...`: runs a command and turns its errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from distsae.errors import DistsaeError, Diverged, WrongInput, nearest
 from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, WRONG_INPUT
 
 __all__ = ["COMMANDS", "main"]
 
-_PATIENCE = 30.0
-"""Seconds that the other processes of a machine leave to the first one to say what all of them have found."""
+_SECONDS_FOR_THE_FIRST = 30.0
+"""Time that the other processes of a machine leave to the first one to report an error of all ranks."""
 
 COMMANDS = ("demo", "produce", "store", "train", "supervise", "checkpoint", "evaluate", "report")
 
-_OF_THE_MACHINE = {
+_MACHINE_ERRORS = {
     errno.ENOENT,
     errno.EEXIST,
     errno.ENOTDIR,
@@ -32,38 +32,7 @@ _OF_THE_MACHINE = {
     errno.EDQUOT,
     errno.EROFS,
 }
-"""Errors that are no fault of the program: a file that is not there, a folder that may not be written, a full disk."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code, one of `distsae.exit_codes`."""
-    try:
-        return _exit_code(argv)
-    finally:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            # The threads of process groups drop the tensors of the last collective when they get to it. While Python
-            # shuts down that would abort the process, so the groups, which now hang in reference cycles, end before.
-            gc.collect()
-
-
-def _exit_code(argv: Sequence[str] | None) -> int:
-    try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
-    except DistsaeError as error:
-        _complain(str(error), on_every_rank=not error.of_all_ranks)
-        return WRONG_INPUT if isinstance(error, WrongInput) else DIVERGED if isinstance(error, Diverged) else FAILED
-    except BrokenPipeError:  # whoever read our lines, `head` for one, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
-            raise
-        _complain(f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror), on_every_rank=True)
-        return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except SystemExit as request:  # argparse's --help
-        return request.code if isinstance(request.code, int) else DONE
+"""Errors that are not bugs: a missing file, a folder without write permission, a full disk."""
 
 
 def _run(argv: list[str]) -> int:
@@ -83,19 +52,65 @@ def _run(argv: list[str]) -> int:
     return result
 
 
-def _complain(message: str, *, on_every_rank: bool) -> None:
-    # What all ranks find one of each machine says: another machine may see other files. It may come to it later than
-    # the rest, and a launcher ends all processes as soon as one has ended: so the rest wait to be ended. Those that
-    # nobody ends speak too, for they may be the only ones that found anything.
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    run: Callable[[list[str]], int] = _run,
+    wait: Callable[[float], None] = time.sleep,
+) -> int:
+    """Runs one command and returns its exit code, one of `distsae.exit_codes`.
+
+    Args:
+        argv: name of the command and its arguments; by default those of this process.
+        run: function that runs the command that `argv` names; its errors become exit codes.
+        wait: function that waits for a number of seconds.
+    """
+    try:
+        return _exit_code(list(sys.argv[1:] if argv is None else argv), run, wait)
+    finally:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # Threads of a process group release the tensors of the last collective with a delay. While Python shuts
+            # down that would abort the process. The groups are left in reference cycles, so a collection ends them now.
+            gc.collect()
+
+
+def _exit_code(argv: list[str], run: Callable[[list[str]], int], wait: Callable[[float], None]) -> int:
+    try:
+        return run(argv)
+    except DistsaeError as error:
+        _print_error(str(error), wait, on_every_rank=not error.of_all_ranks)
+        if isinstance(error, WrongInput):
+            return WRONG_INPUT
+        return DIVERGED if isinstance(error, Diverged) else FAILED
+    except BrokenPipeError:  # the program that reads our output, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _MACHINE_ERRORS:
+            raise
+        text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+        _print_error(text, wait, on_every_rank=True)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as request:  # argparse's --help
+        return request.code if isinstance(request.code, int) else DONE
+
+
+def _print_error(message: str, wait: Callable[[float], None], *, on_every_rank: bool) -> None:
+    # An error of all ranks is reported once on each machine, since another machine may see other files. The first
+    # process of a machine may meet it later than the others, and a launcher ends all processes as soon as one has
+    # ended. So the others wait to be ended. One that is still there after the wait reports the error as well: it may be
+    # the only process that met it.
     if not on_every_rank and os.environ.get("LOCAL_RANK", "0") != "0":
-        time.sleep(_PATIENCE)
-    here = "" if os.environ.get("RANK", "0") == "0" else f" (rank {os.environ['RANK']} on {platform.node()})"
-    print(f"distsae: error{here}: {' '.join(message.split())}", file=sys.stderr)
+        wait(_SECONDS_FOR_THE_FIRST)
+    origin = "" if os.environ.get("RANK", "0") == "0" else f" (rank {os.environ['RANK']} on {platform.node()})"
+    print(f"distsae: error{origin}: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _overview() -> str:
     lines = ["usage: distsae COMMAND [--key value ...]", "", "commands:"]
     for name in COMMANDS:
         lines.append(f"  {name:<10} {importlib.import_module(f'distsae.cli.{name}').HELP}")
-    lines += ["", "`distsae COMMAND --help` lists a command's keys, with examples."]
+    lines += ["", "`distsae COMMAND --help` lists the keys of a command, with examples."]
     return "\n".join(lines)

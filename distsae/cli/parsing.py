@@ -1,7 +1,7 @@
-"""Typed dataclass in, command line and YAML out: every command parses with `parse`.
+"""Turns the command line and YAML files into typed configs; every command parses with `parse`.
 
-jsonargparse does the work. Added here: YAML 1.2 booleans (so that `wandb: off` is the word off), and errors of one
-line that name the nearest known key.
+jsonargparse does the work. Added here: booleans as YAML 1.2 defines them (so that `wandb: off` is the word off), and
+errors of one line that name the nearest known key.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _Yaml12Loader.add_implicit_resolver(
 )
 
 
-def _load_yaml(text: str) -> Any:  # noqa: ANN401  (whatever the YAML holds)
+def _load_yaml(text: str) -> Any:  # noqa: ANN401  (any YAML value)
     return yaml.load(text, Loader=_Yaml12Loader)
 
 
@@ -47,7 +47,7 @@ set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
 
 
 class _Formatter(DefaultHelpFormatter):
-    """Keeps the examples' lines as they are written."""
+    """Keeps the lines of the examples as they are written; jsonargparse would wrap them."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if "\n" in text.strip():
@@ -66,9 +66,16 @@ def parse(
 ) -> Config:
     """Reads `argv` into an instance of the frozen dataclass `config_class`.
 
-    Nested dataclasses become dotted keys (`--sae.d_sae 4096`); `--config FILE` reads YAML that later arguments
-    override; boolean fields take `--name` and `--no_name`. A field named in `positionals` is given without its name;
-    one of type `tuple[str, ...]` takes one value or more. Hyphens in names serve as underscores.
+    Nested dataclasses become dotted keys (`--sae.d_sae 4096`). `--config FILE` reads YAML, which arguments override
+    wherever they stand. Boolean fields take `--name` and `--no_name`. Hyphens in names serve as underscores.
+
+    Args:
+        config_class: dataclass whose docstring has an `Args:` entry for each field; `--help` shows it.
+        argv: words of the command line after the command.
+        prog: name of the command in `--help`.
+        examples: command lines that `--help` shows at its end.
+        help: what the command does, for `--help`.
+        positionals: fields that are given without their names; one of type `tuple[str, ...]` takes one value or more.
 
     Raises:
         WrongInput: an unknown key, a value of the wrong type, a missing file or a missing field.
@@ -110,7 +117,7 @@ def parse(
 
 
 def _config_first(argv: Sequence[str]) -> list[str]:
-    """Moves `--config FILE` to the front: arguments override the file wherever they stand."""
+    """Moves `--config FILE` to the front, so that arguments override the file wherever they stand."""
     first: list[str] = []
     rest: list[str] = []
     words = iter(argv)
@@ -123,23 +130,23 @@ def _config_first(argv: Sequence[str]) -> list[str]:
 
 
 def _with_underscores(argv: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Takes `--keep-units` for `--keep_units`, as many people write it."""
+    """Replaces hyphens in the names of known keys, so that `--keep-units` serves as `--keep_units`."""
 
-    def known_as(word: str) -> str:
+    def respelled(word: str) -> str:
         name, equals, value = word.partition("=")
-        written = name.replace("-", "_").replace("__", "--", 1)
-        return written + equals + value if written.removeprefix("--").removeprefix("no_") in known else word
+        key = name.removeprefix("--").replace("-", "_")
+        return f"--{key}{equals}{value}" if key.removeprefix("no_") in known else word
 
-    return [known_as(word) if word.startswith("--") else word for word in argv]
+    return [respelled(word) if word.startswith("--") else word for word in argv]
 
 
 def _known_keys(parser: ArgumentParser) -> list[str]:
-    dests = (action.dest for action in parser._actions)
-    return sorted({dest for dest in dests if dest not in ("help", "config", "print_config")})
+    keys = {action.dest for action in parser._actions}
+    return sorted(keys - {"help", "config", "print_config"})
 
 
 def _field_help(docstring: str) -> dict[str, str]:
-    """Reads the `name: text` entries of a google-style Args section; a continuation line is indented further."""
+    """Returns the `name: text` entries of a google-style Args section; continuation lines are indented further."""
     found: dict[str, str] = {}
     name = ""
     for line in docstring.partition("Args:")[2].splitlines():
@@ -153,6 +160,7 @@ def _field_help(docstring: str) -> dict[str, str]:
 
 
 def _refuse_unknown_yaml_keys(argv: Sequence[str], known: Sequence[str]) -> None:
+    """Checks the keys of every `--config` file here, so that an error names the file and the nearest key."""
     for position, argument in enumerate(argv):
         path = argument.removeprefix("--config=") if argument.startswith("--config=") else None
         if argument == "--config" and position + 1 < len(argv):
@@ -167,22 +175,24 @@ def _refuse_unknown_yaml_keys(argv: Sequence[str], known: Sequence[str]) -> None
             raise WrongInput(f"`config` (={path}) must be valid YAML; got: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
             raise WrongInput(f"`config` (={path}) must map keys to values; got {type(content).__name__}")
-        for key in _flat_keys(content, known):
+        for key in _given_keys(content, known):
             if key not in known:
                 raise WrongInput(f"unknown key `{key}` in {path}{nearest(key, known)}")
 
 
-def _flat_keys(content: dict[str, Any], known: Iterable[str], prefix: str = "") -> Iterable[str]:
+def _given_keys(content: dict[str, Any], known: Iterable[str], prefix: str = "") -> Iterable[str]:
+    """Yields the dotted keys of a nested config down to the groups that exist: an unknown group is one key."""
     for name, value in content.items():
         key = f"{prefix}{name}"
         is_group = any(other.startswith(f"{key}.") for other in known)
         if isinstance(value, dict) and is_group:
-            yield from _flat_keys(value, known, f"{key}.")
+            yield from _given_keys(value, known, f"{key}.")
         else:
             yield key
 
 
 def _one_line(message: str, known: Sequence[str]) -> str:
+    """Returns a message of jsonargparse as one line in our form: the key, the value, what it must be."""
     unknown = re.search(r"[Uu]nrecognized arguments: (.*)", message)
     if unknown:
         key = next((word for word in unknown[1].split() if word.startswith("--")), unknown[1]).lstrip("-")
@@ -204,7 +214,7 @@ def _one_line(message: str, known: Sequence[str]) -> str:
 
 
 def _kind(expected: str) -> str:
-    """Says in words what jsonargparse expected: `int`, `one of 'a', 'b'`, `null`."""
+    """Returns in words what jsonargparse expected: `int`, `one of 'a', 'b'`, `null`."""
     name = re.sub(r"<class '(\w+)'>", r"\1", expected)
     choices = re.fullmatch(r"Literal\[(.*)\]", name)
     if choices:

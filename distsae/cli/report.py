@@ -1,12 +1,10 @@
-"""`distsae report RUN [RUN ...]`."""
+"""`distsae report RUN [RUN ...]`: writes one page about one run or several and prints its path."""
 
 from __future__ import annotations
 
-from distsae.cli import parsing
-
 __all__ = ["EXAMPLES", "HELP", "run"]
 
-HELP = "one static HTML page with tables and figures; several runs side by side"
+HELP = "Write one static HTML page with tables and figures, several runs side by side."
 
 EXAMPLES = """\
   distsae report runs/mc                         writes runs/mc/report/index.html
@@ -16,11 +14,10 @@ EXAMPLES = """\
 
 
 def run(argv: list[str]) -> int:
-    """Makes the page and prints its path."""
+    """Parses `argv`, writes the page and prints its path."""
+    from distsae.cli.parsing import parse
     from distsae.reporting import ReportConfig, report
 
-    config = parsing.parse(
-        ReportConfig, argv, prog="distsae report", examples=EXAMPLES, help=HELP, positionals=("runs",)
-    )
+    config = parse(ReportConfig, argv, prog="distsae report", examples=EXAMPLES, help=HELP, positionals=("runs",))
     print(report(config))
     return 0

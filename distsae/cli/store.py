@@ -1,16 +1,19 @@
-"""`distsae store info|status|verify|collect|merge`: what it is, how far, if whole, what is rubbish, one of several."""
+"""`distsae store info|status|verify|collect|merge`: look at a store, check it, clean it up, join several."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from distsae.cli.actions import act
+from distsae.cli.actions import Action, act
+
+if TYPE_CHECKING:
+    from distsae.store import Store
 
 __all__ = ["EXAMPLES", "HELP", "run"]
 
-HELP = "Look at a store (info, status), check every byte (verify), remove leftovers of kills (collect), join (merge)."
+HELP = "Look at a store (info, status), check every byte (verify), remove leftovers (collect), join several (merge)."
 
 EXAMPLES = """
   distsae store info stores/gpt2
@@ -28,7 +31,7 @@ class StoreInfoConfig:
 
     Args:
         store: folder of the store.
-        json: print one JSON object instead of lines for people.
+        json: print one JSON object instead of a table.
     """
 
     store: str
@@ -51,8 +54,8 @@ class MergeConfig:
     """Settings of `store merge`.
 
     Args:
-        stores: folders of two finished stores or more, of the same model, hooks and layout, and of different text.
-        out: folder of the new store; files are linked, not copied, where the file system can.
+        stores: folders of two or more finished stores of the same model, hooks and layout, and of different text.
+        out: folder of the new store; files are linked where the file system can do so, and copied otherwise.
     """
 
     stores: tuple[str, ...]
@@ -60,23 +63,45 @@ class MergeConfig:
 
 
 def run(argv: list[str]) -> int:
-    """Runs one of the actions and returns the exit code."""
-    actions = {"info": _info, "status": _status, "verify": _verify, "collect": _collect, "merge": _merge}
+    """Runs the action that `argv` begins with and returns the exit code."""
+    actions: dict[str, Action[Any]] = {
+        "info": Action(
+            config_class=StoreInfoConfig,
+            run=_info,
+            help="Show what a store holds and how it was made.",
+            positionals=("store",),
+        ),
+        "status": Action(
+            config_class=StoreInfoConfig,
+            run=_status,
+            help="Show how far a store is, finished or not.",
+            positionals=("store",),
+        ),
+        "verify": Action(
+            config_class=PathConfig,
+            run=_verify,
+            help="Check every file of a store.",
+            positionals=("store",),
+        ),
+        "collect": Action(
+            config_class=PathConfig,
+            run=_collect,
+            help="Remove attempts that no commit record names.",
+            positionals=("store",),
+        ),
+        "merge": Action(
+            config_class=MergeConfig,
+            run=_merge,
+            help="Make one store of several.",
+            positionals=("stores",),
+        ),
+    }
     return act("store", "STORE", actions, argv, help=HELP, examples=EXAMPLES)
 
 
-def _info(argv: list[str]) -> int:
-    from distsae.cli.parsing import parse
+def _info(config: StoreInfoConfig) -> int:
     from distsae.store import Store
 
-    config = parse(
-        StoreInfoConfig,
-        argv,
-        prog="distsae store info",
-        examples=EXAMPLES,
-        help="Say what a store is.",
-        positionals=("store",),
-    )
     summary = _summary(Store.open(config.store))
     if config.json:
         print(json.dumps(summary, indent=2))
@@ -93,7 +118,7 @@ def _info(argv: list[str]) -> int:
     return 0
 
 
-def _summary(store: Any) -> dict[str, Any]:  # noqa: ANN401 (a Store; importing it here would slow --help)
+def _summary(store: Store) -> dict[str, Any]:
     attributes = store.attributes
     size = sum(file.size for unit in store.committed() for file in unit.files.values())
     return {
@@ -127,21 +152,10 @@ def _summary(store: Any) -> dict[str, Any]:  # noqa: ANN401 (a Store; importing 
     }
 
 
-def _status(argv: list[str]) -> int:
-    from dataclasses import asdict
-
-    from distsae.cli.parsing import parse
+def _status(config: StoreInfoConfig) -> int:
     from distsae.producer.status import store_status
     from distsae.store.location import location
 
-    config = parse(
-        StoreInfoConfig,
-        argv,
-        prog="distsae store status",
-        examples=EXAMPLES,
-        help="Say how far a store is, finished or not.",
-        positionals=("store",),
-    )
     status = store_status(location(config.store))
     if config.json:
         print(json.dumps(asdict(status), indent=2))
@@ -165,19 +179,10 @@ def _of(done: int, total: int | None) -> str:
     return f"{done:,}" if total is None else f"{done:,} of {total:,} ({done / max(total, 1):.0%})"
 
 
-def _verify(argv: list[str]) -> int:
-    from distsae.cli.parsing import parse
+def _verify(config: PathConfig) -> int:
     from distsae.progress import Progress
     from distsae.store import Store, verify_store
 
-    config = parse(
-        PathConfig,
-        argv,
-        prog="distsae store verify",
-        examples=EXAMPLES,
-        help="Check every file of a store.",
-        positionals=("store",),
-    )
     store = Store.open(config.store)
     sizes = [file.size for unit in store.committed() for file in unit.files.values()]
     with Progress(sum(sizes), "verify", "bytes") as progress:
@@ -191,37 +196,19 @@ def _verify(argv: list[str]) -> int:
     return 0
 
 
-def _collect(argv: list[str]) -> int:
-    from distsae.cli.parsing import parse
+def _collect(config: PathConfig) -> int:
     from distsae.store import collect_orphans, location
 
-    config = parse(
-        PathConfig,
-        argv,
-        prog="distsae store collect",
-        examples=EXAMPLES,
-        help="Remove attempts that no commit record names.",
-        positionals=("store",),
-    )
     collected = collect_orphans(location(config.store))
     left = f"; {collected.in_progress} in progress left alone" if collected.in_progress else ""
     print(f"{config.store}: removed {collected.attempts} orphans, {collected.size:,} bytes{left}")
     return 0
 
 
-def _merge(argv: list[str]) -> int:
-    from distsae.cli.parsing import parse
+def _merge(config: MergeConfig) -> int:
     from distsae.progress import Progress
     from distsae.store import Store, merge_stores
 
-    config = parse(
-        MergeConfig,
-        argv,
-        prog="distsae store merge",
-        examples=EXAMPLES,
-        help="Make one store of several.",
-        positionals=("stores",),
-    )
     rows = sum(store.rows + store.heldout_rows for store in map(Store.open, config.stores))
     with Progress(rows, "merge", "rows") as progress:
         merged = merge_stores(config.stores, config.out, progress.advance)

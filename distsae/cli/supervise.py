@@ -1,23 +1,22 @@
-"""`distsae supervise`: a launch that is started again after a crash, and passes signals and exit codes on."""
+"""`distsae supervise`: a launch that is restarted after a crash; signals and exit codes are passed on."""
 
 from __future__ import annotations
 
-from distsae.cli.parsing import parse
-
 __all__ = ["EXAMPLES", "HELP", "run"]
 
-HELP = "accelerate launch that is started again after a crash; what follows `--` are its arguments"
+HELP = "Run `accelerate launch` and restart it after a crash; its arguments follow `--`."
 EXAMPLES = """
   distsae supervise -- --config_file cluster_configs/gpu_8.yaml -m distsae train --store store --out runs/mc \\
       --sae.d_sae 131072 --mesh.feature 8
   distsae supervise --restarts 20 --pause 30 -- --config_file cluster_configs/gpu_8.yaml \\
       -m distsae train --config run.yaml
-  kill -USR1 $SUPERVISOR     stops the training behind a checkpoint; the exit code is 75, and the same command goes on
+  kill -USR1 $SUPERVISOR     stops the training after a checkpoint; the exit code is 75; the same command resumes it
 """
 
 
 def run(argv: list[str]) -> int:
-    """Parses what stands before `--` and supervises a launch with what stands behind."""
+    """Parses the arguments before `--`, supervises a launch with those after it, and returns the exit code."""
+    from distsae.cli.parsing import parse
     from distsae.launching import SuperviseConfig, supervise
 
     position = argv.index("--") if "--" in argv else len(argv)

@@ -1,14 +1,13 @@
-"""`distsae train`: a store in, a run folder with an SAE out, or one for each member of a sweep."""
+"""`distsae train`: reads a store and writes a run folder with an SAE, or one for each member of a sweep."""
 
 from __future__ import annotations
 
-from distsae.cli.parsing import parse
 from distsae.errors import WrongInput
 from distsae.progress import is_main_process
 
 __all__ = ["EXAMPLES", "HELP", "run"]
 
-HELP = "train one SAE or a sweep of them on an activation store, alone or under accelerate launch"
+HELP = "Train one SAE or a sweep of them on an activation store, alone or under `accelerate launch`."
 EXAMPLES = """
   distsae train --store store --out runs/mc --sae.d_sae 4096 --sae.k 32
   accelerate launch --config_file cluster_configs/cpu_2.yaml -m distsae train \\
@@ -20,7 +19,8 @@ EXAMPLES = """
 
 
 def run(argv: list[str]) -> int:
-    """Parses `argv` and trains, or says what memory that would take."""
+    """Parses `argv`, trains or prints the memory that training would take, and returns the exit code."""
+    from distsae.cli.parsing import parse
     from distsae.cli.train_arguments import TrainArguments
     from distsae.training import train
 

@@ -1,4 +1,4 @@
-"""The keys of `distsae train`: those of a run, and whether only to plan it."""
+"""The keys of `distsae train`: those of a run, and two that only plan the memory of one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["TrainArguments"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainArguments(TrainConfig):  # noqa: D101  (it is below)
+class TrainArguments(TrainConfig):  # noqa: D101  (composed below)
     __doc__ = f"""{(TrainConfig.__doc__ or "").rstrip()}
-        dry_run: say what memory each process would take, and the largest SAE that fits, and do nothing else. Needs no
-            launcher, whatever the mesh.
-        memory_gb: with `dry_run`: GiB that each process has, on its GPU if there is one, to plan for another machine;
-            by default what is free here.
+        dry_run: print the memory that each process would take and the largest SAE that fits, and do nothing else. No
+            launcher is needed, whatever the mesh.
+        memory_gb: GiB that each process has, on its GPU if there is one; with `dry_run` only, to plan for another
+            machine; by default the memory that is free here.
     """
 
     dry_run: bool = False
     memory_gb: float | None = None
 
     def config(self) -> TrainConfig:
-        """Returns the run."""
+        """Returns the config of the run, without the keys that only plan."""
         return TrainConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)})

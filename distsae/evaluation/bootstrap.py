@@ -1,8 +1,8 @@
 """Confidence intervals by resampling contexts.
 
-Tokens of one context share their topic and their difficulty, so the context is the unit that is drawn with
-replacement. A statistic is a function of sums over contexts; resampling then is one product with a matrix of
-multinomial counts, and the point estimate is the same function of the plain sums.
+Tokens of one context share their topic and their difficulty, so whole contexts are drawn with replacement, not tokens.
+A statistic is a function of sums over contexts. So resampling is one product with a matrix of multinomial counts, and
+the estimate itself is the same function of the plain sums.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from distsae.seeds import numpy_generator
 __all__ = ["Array", "Bootstrap", "Estimate", "Statistic"]
 
 Array = npt.NDArray[np.float64]
-Statistic = Callable[[Mapping[str, Array]], Array]
 
-_AT_ONCE = 100  # resamples per product: bounds the memory for many contexts and a wide `d_in`
+Statistic = Callable[[Mapping[str, Array]], Array]
+"""A function from sums over contexts, `[samples, ...]` by name, to values `[samples]`."""
+
+_RESAMPLES_AT_ONCE = 100  # of one product, which bounds the memory for many contexts and a wide `d_in`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +30,9 @@ class Estimate:
     """A number and its 95% interval.
 
     Args:
-        value: the statistic of all contexts; NaN where it is not defined.
-        low: 2.5th percentile over the resamples.
-        high: 97.5th percentile over the resamples.
+        value: statistic over all contexts; NaN where it is not defined.
+        low: 2.5th percentile over the resamples; NaN if the statistic is defined in none of them.
+        high: 97.5th percentile over the resamples; NaN where `low` is.
     """
 
     value: float
@@ -39,12 +41,12 @@ class Estimate:
 
 
 class Bootstrap:
-    """Draws `contexts` contexts with replacement, `resamples` times; the same draws serve every statistic.
+    """Estimates statistics from resampled contexts; the same draws serve every statistic.
 
     Args:
-        contexts: number of contexts that were evaluated.
+        contexts: number of evaluated contexts; each resample draws as many with replacement.
         seed: seed of the draws.
-        resamples: number of draws.
+        resamples: number of resamples.
     """
 
     def __init__(self, contexts: int, seed: int, resamples: int = 1000) -> None:
@@ -53,16 +55,16 @@ class Bootstrap:
         self._counts = draws.astype(np.uint16 if contexts < 2**16 else np.uint32)
 
     def estimate(self, statistic: Statistic, sums: Mapping[str, Array]) -> Estimate:
-        """Returns the statistic and its interval.
+        """Returns a statistic with its interval.
 
         Args:
-            statistic: maps sums `[samples, ...]` to values `[samples]`.
-            sums: per context, `[contexts, ...]` float64.
+            statistic: function to estimate.
+            sums: sums of each context by name, `[contexts, ...]` float64.
         """
         value = float(statistic({name: part.sum(0, keepdims=True) for name, part in sums.items()})[0])
         values = []
-        for first in range(0, len(self._counts), _AT_ONCE):
-            counts = self._counts[first : first + _AT_ONCE].astype(np.float64)
+        for first in range(0, len(self._counts), _RESAMPLES_AT_ONCE):
+            counts = self._counts[first : first + _RESAMPLES_AT_ONCE].astype(np.float64)
             values.append(statistic({name: counts @ part for name, part in sums.items()}))
         drawn = np.concatenate(values)
         drawn = drawn[np.isfinite(drawn)]

@@ -1,4 +1,4 @@
-"""What to evaluate, and on what."""
+"""The config of an evaluation: which SAE, on which text."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class EvaluateConfig:
 
     Args:
         run: run folder, or the folder of a saved SAE.
-        store: activation store; its held-out contexts, which training never reads, are evaluated.
-        model: language model to splice into; name or folder; by default the store's.
-        corpus: other text to evaluate, a file, folder or dataset name; packed as the store's contexts are.
-        max_tokens: tokens of text to evaluate at most (whole contexts, at least one).
-        out: JSON file to write; arrays go beside it as .npz; by default evaluation.json in the run folder.
-        seed: orders the contexts and draws the bootstrap's resamples.
-        device: auto, cpu, cuda or cuda:N.
-        batch_contexts: contexts in one forward pass of the model; changes speed and memory, not results.
-        block_rows: token rows over which the training rule shares its budget (whole contexts, shuffled).
+        store: activation store whose held-out contexts, which training never reads, are evaluated.
+        model: name or folder of the language model to splice into; by default the model of the store.
+        corpus: other text to evaluate, a file, folder or dataset name; packed into contexts as the text of the store.
+        max_tokens: most tokens of text to evaluate, in whole contexts, at least one.
+        out: JSON file to write, with arrays beside it as .npz; by default evaluation.json in the run folder.
+        seed: seed of the order of contexts and of the bootstrap's resamples.
+        device: device to work on: auto, cpu, cuda or cuda:N.
+        batch_contexts: contexts in one forward pass of the model; they change speed and memory, not results.
+        block_rows: token rows over which the training rule shares its budget, in whole contexts, shuffled.
     """
 
     run: str
@@ -39,7 +39,7 @@ class EvaluateConfig:
     block_rows: int = 65_536
 
     def __post_init__(self) -> None:
-        """Refuses numbers that cannot be.
+        """Refuses values that no evaluation can have.
 
         Raises:
             WrongInput: a count below one, or an `out` that is not a .json file.
@@ -49,4 +49,6 @@ class EvaluateConfig:
             if value < 1:
                 raise WrongInput(f"`{name}` (={value}) must be at least 1; give a positive number")
         if self.out is not None and Path(self.out).suffix != ".json":
-            raise WrongInput(f"`out` (={self.out}) must end in .json; arrays go beside it as .npz")
+            raise WrongInput(
+                f"`out` (={self.out}) must end in .json; choose another name, since arrays go beside it as .npz"
+            )

@@ -1,7 +1,7 @@
 """How evenly the features share the work: density against rank, dead and underutilised features.
 
-Zipf's law is what a healthy dictionary is measured against: sorted by density, a feature that lies below a tenth of
-the fitted curve at its rank is underutilised; one without a single match over the evaluated rows is dead.
+A healthy dictionary follows Zipf's law. Features are ranked by density, and a Zipf curve is fitted: a feature below a
+tenth of the curve at its rank is underutilised, one without a match over the evaluated rows is dead.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ from distsae.losses import underutilised
 __all__ = ["UNDERUTILISED_BELOW", "Densities", "summarise"]
 
 UNDERUTILISED_BELOW = 0.1
-"""Share of the Zipf curve's value under which a feature counts as underutilised."""
+"""A feature is underutilised if its density is below this share of the Zipf curve at its rank."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Densities:
-    """The features' densities and what they say.
+    """Densities of the features, their Zipf fit, and shares of badly used features.
+
+    There is no fit if too few features fired; everything that comes from the fit is None then.
 
     Args:
-        density: matches per row of every feature, `[d_sae]` float64.
-        predicted: the fitted Zipf-Mandelbrot curve in rank order, `[d_sae]` float64; None if there is no fit.
+        density: matches per row of each feature, `[d_sae]` float64.
+        predicted: fitted Zipf-Mandelbrot curve in rank order, `[d_sae]` float64; None without a fit.
         dead_share: share of features without a match.
-        underutilised_share: share of features below `UNDERUTILISED_BELOW` of the curve, dead ones included; without
-            a fit, the dead ones.
-        zipf_s: exponent of the fit; None if too few features fired for one, as are the next two.
-        zipf_q: offset of the fit's ranks.
-        zipf_r_squared: quality of the fit, of log densities.
-        zipf_residual: root mean square distance of log density from the curve, in nats.
+        underutilised_share: share of features below `UNDERUTILISED_BELOW` of the curve, dead ones included; the dead
+            share without a fit.
+        zipf_s: exponent of the fit; None without a fit.
+        zipf_q: offset of the ranks in the fit; None without a fit.
+        zipf_r_squared: coefficient of determination of the fit to log densities; None without a fit.
+        zipf_residual: root mean square distance of log densities from the curve, in nats; None without a fit.
         top_feature_share: share of all matches that the densest 1% of the features take; None if none fired.
     """
 
@@ -49,7 +51,7 @@ class Densities:
 
 
 def summarise(counts: Tensor, rows: int) -> Densities:
-    """Turns matches per feature, `[d_sae]`, over `rows` rows into densities, their fit and the two shares."""
+    """Returns densities, their fit and the shares, from the matches of each feature over `rows` rows, `[d_sae]`."""
     density = counts.double().cpu() / rows
     ranks = DensityRanks.measure(density)
     fit = fit_zipf(ranks)

@@ -1,4 +1,4 @@
-"""An evaluation from start to finish: open, measure, conclude, write."""
+"""Runs an evaluation from start to finish: opens its inputs, measures, summarises, writes the files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["evaluate"]
 
 
 def evaluate(config: EvaluateConfig) -> tuple[Path, Json]:
-    """Evaluates an SAE and writes `evaluation.json` and `evaluation.npz`.
+    """Evaluates an SAE and writes `evaluation.json` and `evaluation.npz`, or `out` and its arrays.
 
     Returns:
         The path of the JSON file and its content.
 
     Raises:
-        WrongInput: SAE, store, model or text are missing or do not belong together.
+        WrongInput: the SAE, store, model or text is missing, or they do not belong together.
     """
     started = time.monotonic()
     inputs = open_inputs(config)
@@ -49,7 +49,7 @@ def evaluate(config: EvaluateConfig) -> tuple[Path, Json]:
     kept = arrays(measured, rows_per_context, attributes.excluded_positions)
     partial = out.with_suffix(".npz.partial")
     with partial.open("wb") as file:
-        np.savez_compressed(file, **kept)  # type: ignore[arg-type]  # its stub takes the first keyword for a flag
+        np.savez_compressed(file, **kept)  # type: ignore[arg-type]  # numpy's stub takes a keyword for a flag
     partial.replace(out.with_suffix(".npz"))
     partial = out.with_suffix(".json.partial")
     partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
@@ -58,6 +58,7 @@ def evaluate(config: EvaluateConfig) -> tuple[Path, Json]:
 
 
 def _provenance(config: EvaluateConfig, inputs: Inputs, measured: Measured, seconds: float) -> Json:
+    """Returns the part of `evaluation.json` that says what was evaluated, on what text, and by which rules."""
     attributes, cfg = inputs.store.attributes, inputs.sae.cfg
     contexts, length = inputs.token_ids.shape
     rows = len(measured.token_loss)

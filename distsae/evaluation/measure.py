@@ -1,8 +1,8 @@
-"""The one pass over the text: everything that is summed or kept, nothing that is concluded.
+"""The one pass over the text. It sums and keeps what `distsae.evaluation.summary` turns into numbers.
 
-Contexts are worked off in blocks. The clean forward gives losses and activations of a block; the SAE selects its
-matches with both rules over the block's rows; then the model runs again with each reconstruction, with zeros and
-with the mean spliced in at exactly the rows' positions.
+The contexts are processed in blocks. A clean forward pass gives the losses and activations of a block. The SAE selects
+matches with both rules over the rows of the block. Then the model runs again with each reconstruction, with zeros and
+with the mean spliced in at the positions of these rows.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Rule = Literal["training", "frozen"]
 
 @dataclass(frozen=True, kw_only=True)
 class RuleMeasured:
-    """What one selection rule did.
+    """What was measured with one selection rule.
 
     Args:
-        sums: per context, `[contexts]` float64: `error`, `matches`, `matches_square`, `ce_spliced`.
-        counts: matches of every feature, `[d_sae]` int64.
-        features_per_token: `[rows]` int32.
-        squared_error: `||x - x_hat||^2` of every row, `[rows]` float32.
+        sums: sums over each context, `[contexts]` float64: `error`, `matches`, `matches_square`, `ce_spliced`.
+        counts: number of matches of each feature, `[d_sae]` int64.
+        features_per_token: number of matches of each row, `[rows]` int32.
+        squared_error: `||x - x_hat||^2` of each row, `[rows]` float32.
     """
 
     sums: dict[str, Tensor]
@@ -44,15 +44,15 @@ class RuleMeasured:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What the pass found. Rows are ordered by context, then position.
+    """What was measured in the whole pass. Rows are ordered by context, then position.
 
     Args:
-        sums: per context, `[contexts, ...]` float64: those of `activation_sums`, `predictions`, `ce_clean`, `ce_zero`,
-            `ce_mean`.
-        everywhere: per context, with the excluded positions spliced and counted as well and the frozen rule:
-            `predictions`, `ce_clean`, `ce_spliced`, `ce_zero`, `ce_mean`.
-        rules: by name of the rule; both names give the same object for Token Choice.
-        token_loss: loss of the next token at every row, `[rows]` float32; NaN at a context's last position.
+        sums: sums over each context, `[contexts, ...]` float64: those of `activation_sums`, `predictions`, `ce_clean`,
+            `ce_zero`, `ce_mean`.
+        everywhere: sums over each context, `[contexts]` float64, with the frozen rule and with the excluded positions
+            spliced and counted too: `predictions`, `ce_clean`, `ce_spliced`, `ce_zero`, `ce_mean`.
+        rules: what was measured with each rule; for Token Choice both names give the same object.
+        token_loss: loss on the next token at each row, `[rows]` float32; NaN at the last position of a context.
         blocks: number of blocks over which the training rule shared its budget.
     """
 
@@ -64,9 +64,10 @@ class Measured:
 
 
 def block_bounds(contexts: int, rows_per_context: int, block_rows: int) -> list[tuple[int, int]]:
-    """Splits contexts into blocks of equal size (give or take one) of at most `block_rows` rows, at least one context.
+    """Returns the first context and the end of each block.
 
-    Equal sizes matter: a last block of a few rows would share its budget over too few tokens.
+    A block has at most `block_rows` rows, but at least one context. Sizes differ by one context at most, since a last
+    block of a few rows would share its budget over too few tokens.
     """
     per_block = max(block_rows // rows_per_context, 1)
     blocks = -(-contexts // per_block)
@@ -85,17 +86,17 @@ def measure(
     batch_contexts: int,
     block_rows: int,
 ) -> Measured:
-    """Runs model and SAE over `token_ids`.
+    """Runs the model and the SAE over all contexts.
 
     Args:
         sae: the SAE.
-        model: causal language model, on the SAE's device.
-        hook: where the SAE belongs.
-        token_ids: `[contexts, length]` int64; at least two positions that are not excluded.
-        mean: activation that mean ablation puts in, `[d_in]`.
-        excluded_positions: first positions of a context that are never replaced nor predicted from.
-        batch_contexts: contexts per forward.
-        block_rows: rows per block, see `block_bounds`.
+        model: causal language model of transformers, on the device of the SAE.
+        hook: hook of the model whose activations the SAE reconstructs.
+        token_ids: token ids, `[contexts, length]` int64; at least two positions of a context are not excluded.
+        mean: activation that mean ablation splices in, `[d_in]`.
+        excluded_positions: number of first positions of a context that are neither replaced nor predicted from.
+        batch_contexts: contexts in one forward pass.
+        block_rows: most rows of a block over which the training rule shares its budget.
     """
     device = next(sae.parameters()).device
     mean = mean.to(device).float()
@@ -119,7 +120,7 @@ def measure(
 
 
 class _Block:
-    """Contexts over whose rows the training rule shares one budget."""
+    """A block of contexts; the training rule shares one budget over their rows."""
 
     def __init__(
         self,
@@ -153,7 +154,7 @@ class _Block:
         measured = {}
         for rule in rules:
             measured[rule], x_hat = self._rule(x, rule)
-        # The last rule is the frozen one (or the only one): it deploys, so it also says what the first positions cost.
+        # The last rule is the frozen or the only one. It is deployed, so its reconstruction is spliced at all positions.
         zero = torch.zeros_like(self.mean)
         clean_rows = clean[:, self.excluded :]
         sums = activation_sums(x, self.mean) | {
@@ -173,6 +174,7 @@ class _Block:
         )
 
     def _rule(self, x: Tensor, rule: Rule) -> tuple[RuleMeasured, Tensor]:
+        """Measures one rule on the activations `[contexts, rows, d_in]`; returns also the reconstruction, as `x`."""
         contexts, rows, d_in = x.shape
         matches = self.sae.matches(x.reshape(-1, d_in), rule=rule)
         x_hat = self.sae.decode_matches(matches, contexts * rows).float()
@@ -196,6 +198,7 @@ class _Block:
     def _everywhere(
         self, activations: Tensor, x_hat: Tensor, clean: Tensor, sums: dict[str, Tensor], spliced: Tensor
     ) -> dict[str, Tensor]:
+        """Returns the sums of `Measured.everywhere`; without excluded positions they are those of the rows."""
         if self.excluded == 0:
             shared = {name: sums[name] for name in ("predictions", "ce_clean", "ce_zero", "ce_mean")}
             return shared | {"ce_spliced": spliced}

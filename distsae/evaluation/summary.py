@@ -1,7 +1,7 @@
-"""From sums to the numbers of `evaluation.json`: every number that is a mean or a ratio of means has its interval.
+"""Turns sums into the numbers of `evaluation.json`. Each mean or ratio of means has its interval.
 
-The headline numbers use the training rule over blocks of text; `frozen_rule` is what can be deployed, and its gaps
-to the headline say what freezing costs. `all_positions` repeats the loss recovered with the excluded first positions
+The headline numbers use the training rule over blocks of text. `frozen_rule` has those of the rule that can be
+deployed, with gaps that show what freezing costs. `all_positions` repeats the losses with the excluded first positions
 spliced too.
 """
 
@@ -36,7 +36,12 @@ _FROZEN = ("l0", "fvu", "nmse", "ce_spliced", "loss_recovered_zero", "loss_recov
 
 
 def headline(measured: Measured, seed: int) -> Json:
-    """Returns the measured part of `evaluation.json`; numbers that are not defined are null."""
+    """Returns the measured part of `evaluation.json`; None stands for a number that is not defined.
+
+    Args:
+        measured: what the pass over the text measured.
+        seed: seed of the bootstrap's resamples.
+    """
     shared = _arrays_of(measured.sums)
     bootstrap = Bootstrap(len(shared["rows"]), seed)
     every = _FIDELITY | _LOSSES | _SPREAD
@@ -60,7 +65,7 @@ def headline(measured: Measured, seed: int) -> Json:
         ),
     }
     frozen_rule = _estimates(bootstrap, {name: every[name] for name in _FROZEN}, frozen)
-    # Under its training rule Feature Choice gives every feature its quota; who is dead shows when the rule is frozen.
+    # With its training rule Feature Choice gives every feature its quota; only the frozen rule shows which are dead.
     frozen_densities = summarise(measured.rules["frozen"].counts, len(measured.token_loss))
     frozen_rule |= {
         "dead_share": frozen_densities.dead_share,
@@ -74,7 +79,13 @@ def headline(measured: Measured, seed: int) -> Json:
 
 
 def arrays(measured: Measured, rows_per_context: int, first_position: int) -> dict[str, Array]:
-    """Returns what the report draws, by name in `evaluation.npz`: `[d_sae]` per feature, `[rows]` per token row."""
+    """Returns the arrays of `evaluation.npz`, which the report draws: `[d_sae]` for features, `[rows]` for token rows.
+
+    Args:
+        measured: what the pass over the text measured.
+        rows_per_context: number of evaluated positions of a context.
+        first_position: first evaluated position of a context.
+    """
     densities = _densities(measured)
     training, frozen = measured.rules["training"], measured.rules["frozen"]
     rows = len(measured.token_loss)

@@ -1,4 +1,4 @@
-"""The operations of a step behind one seam, and the certified prefilter."""
+"""The costly operations of a step behind one interface, and the certified prefilter."""
 
 from distsae.kernels.choice import KernelsName, kernels_for
 from distsae.kernels.cpu import CPU, row_starts

@@ -1,4 +1,4 @@
-"""Which kernels a run uses: chosen by name and device when it starts, never at import."""
+"""The choice of a run's kernels, by name and device: made when the run starts, never at import."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ KernelsName = Literal["auto", "reference", "cpu", "triton"]
 def kernels_for(name: KernelsName, device: torch.device) -> Kernels:
     """Returns the kernels of a run.
 
-    The Triton version is tried out on the device the first time, on numbers of which the result is known.
+    The Triton version is checked against the reference when a process first asks for it on a device.
 
     Args:
-        name: `auto` is the fast version for the device: cpu, or triton on a GPU if it is installed.
-        device: where the scores are.
+        name: name of the version; `auto` is the fast one for the device: cpu, or triton on a GPU if it is installed.
+        device: device of the scores.
 
     Raises:
-        WrongInput: they do not run there, or compute something else there.
+        WrongInput: the kernels do not run on the device, or their results there differ from the reference's.
     """
     if name == "auto":
         if device.type == "cpu":

@@ -1,7 +1,7 @@
-"""The operations as fast as torch's own CPU code does them.
+"""The operations in torch's own fast CPU code.
 
-`embedding_bag` sums weighted rows and `sampled_addmm` takes dot products at given positions; both are one to two orders
-of magnitude faster than the same written with gathers and `index_add`.
+`embedding_bag` sums weighted rows, and `sampled_addmm` takes dot products at given positions. Both are one to two
+orders of magnitude faster than gathers with `index_add`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from distsae.kernels.reference import REFERENCE
 
 __all__ = ["CPU", "row_starts"]
 
-# PyTorch says once a process that its CSR tensors are in beta; the two operations used here are tested against
+# PyTorch warns once per process that its CSR tensors are in beta. The operation that uses them here is tested against
 # dense products.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
 def row_starts(sorted_index: Tensor, rows: int) -> Tensor:
     """Returns the CSR row pointer of a sorted index, int64 `[rows + 1]`."""
-    if sorted_index.is_cuda:  # where counting would wait for the device, and searching costs nothing
+    if sorted_index.is_cuda:  # counting would wait for the device; searching is as fast and does not
         return torch.searchsorted(sorted_index, torch.arange(rows + 1, device=sorted_index.device))
     starts = torch.zeros(rows + 1, dtype=torch.long, device=sorted_index.device)
     torch.cumsum(torch.bincount(sorted_index, minlength=rows), 0, out=starts[1:])
@@ -38,8 +38,8 @@ def _upper_scores(rows: Tensor, columns: Tensor, out: Tensor) -> None:
 
 
 def _above(scores: Tensor, bound: Tensor) -> Tensor:
-    # The bits of non-negative numbers order as they do and those of negative ones, the sign first, are below all of
-    # them. NumPy compares integers, and finds what is true, several times as fast as torch does on one core.
+    # The bits of non-negative numbers, read as integers, are ordered as the numbers are, and the bits of negative ones
+    # are below all of them. NumPy compares integers and lists the true ones several times as fast as torch on one core.
     mask = np.greater(scores.view(torch.int16).numpy(), bound.view(torch.int16).numpy())
     return torch.from_numpy(np.flatnonzero(mask))
 

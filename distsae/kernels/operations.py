@@ -1,7 +1,7 @@
-"""The seam: what a step asks of a device, one operation at a time.
+"""The interface between a step and a device, one operation at a time.
 
-Everything that costs time in a step goes through these operations, so that each has one plain statement
-(`reference.py`) and as many fast versions as there are devices, tested for equality with it.
+Everything that costs time in a step goes through these operations. Each has one plain version (`reference.py`), and a
+fast version for each kind of device, which is tested against the plain one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class AdamStep:
     """The numbers of one step of Adam.
 
     Args:
-        step: how many steps there are with this one.
+        step: number of the step, counted from 1.
         lr: learning rate.
-        beta1: decay of the mean of gradients.
-        beta2: decay of the mean of their squares.
-        eps: added to the root of the second moment.
+        beta1: decay of the running mean of the gradients.
+        beta2: decay of the running mean of the squared gradients.
+        eps: number that is added to the root of the second moment.
     """
 
     step: int
@@ -37,7 +37,7 @@ class AdamStep:
 
 
 class AdamRows(Protocol):
-    """Adam on tensors of one shape each, in place."""
+    """One step of Adam, in place, on lists of tensors: entry `i` of each list belongs to parameter `i`."""
 
     def __call__(
         self,
@@ -47,7 +47,15 @@ class AdamRows(Protocol):
         exp_avg_sqs: list[Tensor],
         numbers: AdamStep,
     ) -> None:
-        """Updates moments and parameters (Kingma and Ba, arXiv 1412.6980, Algorithm 1)."""
+        """Updates the moments and the parameters (Kingma and Ba, arXiv 1412.6980, Algorithm 1).
+
+        Args:
+            parameters: parameters to update.
+            gradients: gradient of each parameter, in its shape.
+            exp_avgs: running mean of each parameter's gradients, in its shape.
+            exp_avg_sqs: running mean of each parameter's squared gradients, in its shape.
+            numbers: learning rate, decays and number of the step.
+        """
         ...
 
 
@@ -56,17 +64,17 @@ class Kernels:
     """One version of every operation.
 
     Args:
-        name: what it is called.
+        name: name of the version.
         upper_scores: `(rows, columns, out)`: writes `rows @ columns.T` of bf16 matrices `[features, width]` and
-            `[tokens, width]` into bf16 `[features, tokens]`, summed in fp32 and rounded once.
-        above: `(scores, bound)`: flat indices, ascending int64, of the entries of a contiguous bf16 matrix that are
-            larger than `bound`, bf16, not negative, which expands to it. Whatever is not a number is larger.
-        decode: `(by_token, W_dec, tokens)`: sum over a token's matches, sorted by token, of `score * W_dec[feature]`,
-            `[tokens, d_in]`.
-        match_dots: `(feature, token, rows, vectors)`: `rows[feature] . vectors[token]` for each pair, `[pairs]`; pairs
-            are sorted by feature. Equal for a pair whatever the others are, bit for bit.
-        row_sums: `(starts, index, weight, vectors)`: for each row the sum over `starts[row] <= i < starts[row + 1]`
-            of `weight[i] * vectors[index[i]]`, in this order, `[rows, d_in]`: a row gradient.
+            `[tokens, width]` into `out`, bf16 `[features, tokens]`; summed in fp32 and rounded once.
+        above: `(scores, bound)`: flat indices, int64, ascending, of the entries of `scores`, a contiguous bf16 matrix,
+            that are larger than `bound`, which is bf16, not negative, and expands to the matrix. NaN counts as larger.
+        decode: `(by_token, W_dec, tokens)`: the sum of `score * W_dec[feature]` over the matches of each token,
+            `[tokens, d_in]`; the matches are sorted by token.
+        match_dots: `(feature, token, rows, vectors)`: `rows[feature] . vectors[token]` of each pair, `[pairs]`; the
+            pairs are sorted by feature. The bits of a result do not depend on the other pairs.
+        row_sums: `(starts, index, weight, vectors)`: for each row, the sum of `weight[i] * vectors[index[i]]` over
+            `starts[row] <= i < starts[row + 1]`, in this order, `[rows, d_in]`: a row gradient.
         adam: one step of Adam.
     """
 

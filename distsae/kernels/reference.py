@@ -1,4 +1,4 @@
-"""Each operation as one would write it down: slow, on any device, and the judge of the fast versions."""
+"""The plain version of every operation: slow, for any device, and the standard that the fast versions are tested by."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from distsae.kernels.operations import AdamStep, Kernels
 __all__ = ["REFERENCE"]
 
 _GATHER_BYTES = 1 << 26
+"""Memory that gathered rows may take at a time."""
 
 
 def _upper_scores(rows: Tensor, columns: Tensor, out: Tensor) -> None:
@@ -50,19 +51,20 @@ def _adam(
     exp_avg_sqs: list[Tensor],
     numbers: AdamStep,
 ) -> None:
-    correction1, correction2 = 1 - numbers.beta1**numbers.step, 1 - numbers.beta2**numbers.step
+    correction1 = 1 - numbers.beta1**numbers.step
+    correction2 = 1 - numbers.beta2**numbers.step
     for parameter, gradient, mean, square in zip(parameters, gradients, exp_avgs, exp_avg_sqs, strict=True):
         mean.mul_(numbers.beta1).add_(gradient, alpha=1 - numbers.beta1)
         square.mul_(numbers.beta2).addcmul_(gradient, gradient, value=1 - numbers.beta2)
-        size = (square / correction2).sqrt_().add_(numbers.eps)
-        parameter.addcdiv_(mean, size, value=-numbers.lr / correction1)
+        root = (square / correction2).sqrt_().add_(numbers.eps)
+        parameter.addcdiv_(mean, root, value=-numbers.lr / correction1)
 
 
 def _parts(index: Tensor, vectors: Tensor) -> list[slice]:
-    """Slices of the matches whose gathered rows take a bounded amount of memory."""
+    """Returns slices of the matches such that the gathered vectors of each fit in `_GATHER_BYTES`."""
     size = max(1, _GATHER_BYTES // (vectors.shape[1] * vectors.element_size()))
     return [slice(first, first + size) for first in range(0, index.numel(), size)]
 
 
 REFERENCE = Kernels("reference", _upper_scores, _above, _decode, _match_dots, _row_sums, _adam)
-"""The plain statement of every operation."""
+"""The plain version of every operation."""

@@ -1,4 +1,4 @@
-"""Kernels prove themselves on the device that they are to run on: a driver or a compiler may be at fault as well."""
+"""A check of kernels on the device that they are to run on, where a driver or a compiler may be at fault, too."""
 
 from __future__ import annotations
 
@@ -20,49 +20,54 @@ _FEATURES = 13
 _D_IN = 300
 _MATCHES = 40
 _DEEP = 4096
-"""Width of a product that a library is tempted to split along it."""
+"""Width at which a library is likely to split a product into partial sums."""
 
 
 def refuse_if_wrong(
     kernels: Kernels, device: torch.device, failures: tuple[type[Exception], ...] = (RuntimeError,)
 ) -> None:
-    """Compares every operation with its plain statement, on a few numbers with ties and empty rows.
+    """Compares every operation with the reference, on a few numbers with ties and empty rows.
 
     Args:
-        kernels: to be compared.
-        device: to compare on.
-        failures: what a compiler or a driver raises.
+        kernels: kernels to check.
+        device: device to run them on.
+        failures: exceptions that a compiler or a driver raises.
 
     Raises:
-        WrongInput: an operation differs, or fails; it is named.
+        WrongInput: an operation gives a different result, or fails; the text names it.
     """
     for name, is_right in _checks(kernels, device):
-        found = "another result"
+        outcome = "a different result"
         try:
             if is_right():
                 continue
         except failures as error:
-            found = " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+            outcome = " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
         raise WrongInput(
-            f"`kernels` (={kernels.name}) must compute on {device} what the reference computes; {name} gave {found}; "
+            f"`kernels` (={kernels.name}) must compute on {device} what the reference computes; {name} gave {outcome}; "
             "use `kernels` reference"
         )
 
 
 def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Callable[[], bool]]]:
+    """Yields the name of each operation and a function that returns whether its result is right."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(device)
 
     pair = torch.randperm(_TOKENS * _FEATURES, generator=generator)[:_MATCHES]
-    token, feature = pair // _FEATURES, pair % _FEATURES
+    token = pair // _FEATURES
+    feature = pair % _FEATURES
     inner = (token > 0) & (feature % 5 > 0)  # rows without matches at either end and in between
     matches = Matches(token[inner].to(device), feature[inner].to(device), normal(int(inner.sum())).abs())
-    by_token, by_feature = matches.by_token(), matches.by_feature()
-    rows, vectors = normal(_FEATURES, _D_IN), normal(_TOKENS, _D_IN)
+    by_token = matches.by_token()
+    by_feature = matches.by_feature()
+    rows = normal(_FEATURES, _D_IN)
+    vectors = normal(_TOKENS, _D_IN)
     starts = row_starts(by_feature.feature, _FEATURES)
-    left, right = normal(16, _DEEP).bfloat16(), normal(16, _DEEP).bfloat16()
+    left = normal(16, _DEEP).bfloat16()
+    right = normal(16, _DEEP).bfloat16()
     scores = (2 * normal(24, 17)).round().bfloat16()
     scores[0, 0] = torch.nan
 
@@ -76,9 +81,10 @@ def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Calla
         return _near(found, expected) and torch.equal(some, found[1::3])
 
     def row_sums() -> bool:
-        numbers = (by_feature.token, by_feature.score, vectors)
-        found, again = kernels.row_sums(starts, *numbers), kernels.row_sums(starts, *numbers)
-        return _near(found, REFERENCE.row_sums(starts, *numbers)) and torch.equal(found, again)
+        operands = (starts, by_feature.token, by_feature.score, vectors)
+        found = kernels.row_sums(*operands)
+        again = kernels.row_sums(*operands)
+        return _near(found, REFERENCE.row_sums(*operands)) and torch.equal(found, again)
 
     def upper_scores() -> bool:
         out = torch.empty(16, 16, dtype=torch.bfloat16, device=device)
@@ -88,13 +94,13 @@ def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Calla
 
     def above() -> bool:
         bounds = [torch.ones(shape, device=device).bfloat16() for shape in ((1,), (17,), (24, 1))]
-        return all(torch.equal(kernels.above(scores, at), REFERENCE.above(scores, at)) for at in bounds)
+        return all(torch.equal(kernels.above(scores, bound), REFERENCE.above(scores, bound)) for bound in bounds)
 
     def adam() -> bool:
         found, expected = ([rows.clone(), rows.abs(), rows.abs()] for _ in range(2))
         for version, (parameter, mean, square) in ((kernels, found), (REFERENCE, expected)):
             version.adam([parameter], [rows.flip(0)], [mean], [square], AdamStep(3, 0.01, 0.9, 0.99, 1e-8))
-        return all(_near(one, other) for one, other in zip(found, expected, strict=True))
+        return all(_near(*pair) for pair in zip(found, expected, strict=True))
 
     for check in (decode, match_dots, row_sums, upper_scores, above, adam):
         yield check.__name__, check

@@ -1,11 +1,12 @@
 """The operations on a GPU, in Triton where torch has nothing that is both fast and exact.
 
-Torch's own gather-and-add on a GPU is either atomic, and then sums in another order every time, or holds every gathered
-row. Here a program owns one row of the result and walks over the row's matches; a dot product is one program's. Nothing
-depends on the other rows or pairs of a call, nor on where a slice begins: the bits are those of the operands.
+Torch's own gather-and-add on a GPU either is atomic, and then sums in a different order every time, or holds every
+gathered row. Here one program owns one row of the result and walks over the row's matches, and one program computes a
+dot product. No result depends on the other rows or pairs of a call, nor on where a slice begins in memory: the bits
+follow from the operands alone.
 
-Product, comparison and Adam are torch's own: its fused Adam moves all tensors of a block in one launch, as a kernel of
-ours would.
+Product, comparison and Adam are torch's own: its fused Adam updates all tensors of a call in one launch, as a kernel
+written here would.
 
 Import this module only where Triton is installed. With `TRITON_INTERPRET=1` it computes on a CPU, slowly.
 """
@@ -25,13 +26,13 @@ from distsae.kernels.reference import REFERENCE
 __all__ = ["TRITON"]
 
 _BLOCK = 256
-"""Numbers of a row that a program holds."""
+"""Number of columns of a row that one program holds."""
 
 _AHEAD = 8
-"""Matches whose rows are asked for before the first of them has come."""
+"""Number of matches whose rows are requested before the first of them has arrived."""
 
 _FUSED = True
-"""Multiply and add with one rounding: Triton's default is not the same in all versions, the bits should be."""
+"""Multiply and add with one rounding. Triton's default differs between versions; the bits should not."""
 
 
 @triton.jit(do_not_specialize_on_alignment=["starts", "index", "weight"])  # type: ignore[untyped-decorator]
@@ -46,23 +47,23 @@ def _weighted_sums(
     BLOCK: tl.constexpr,
     AHEAD: tl.constexpr,
 ) -> None:
-    """Sums the weighted vectors of one row, `BLOCK` columns of it, strictly in their order."""
+    """Sums `BLOCK` columns of the weighted vectors of one row, strictly in their order."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK,), TOTAL)
     last = tl.load(starts + row + 1)
     for first in range(tl.load(starts + row), last, AHEAD):
-        for place in tl.static_range(AHEAD):
-            inside = first + place < last
-            source = tl.load(index + first + place, mask=inside, other=0)
-            factor = tl.load(weight + first + place, mask=inside, other=0).to(TOTAL)
-            columns = tl.where(inside, width, 0)  # one comparison says both
+        for ahead in tl.static_range(AHEAD):
+            inside = first + ahead < last
+            source = tl.load(index + first + ahead, mask=inside, other=0)
+            factor = tl.load(weight + first + ahead, mask=inside, other=0).to(TOTAL)
+            columns = tl.where(inside, width, 0)  # so that one comparison masks both
             numbers = tl.load(vectors + source * width + column, mask=column < columns, other=0)
             total += factor * numbers.to(TOTAL)
     tl.store(sums + row * width + column, total, mask=column < width)
 
 
-# Compiled once for a width, whatever is known of this call's addresses: another vector width would make another sum.
+# One compilation per dtype and block, whatever the alignment of the operands: wider loads would change the sum's order.
 @triton.jit(do_not_specialize=["width"], do_not_specialize_on_alignment=["feature", "token", "rows", "vectors", "dots"])  # type: ignore[untyped-decorator]
 def _dots(
     feature: tl.tensor,
@@ -74,21 +75,21 @@ def _dots(
     TOTAL: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """Multiplies the row and the vector of one pair."""
+    """Computes the dot product of the row and the vector of one pair."""
     pair = tl.program_id(0).to(tl.int64)
     row = rows + tl.load(feature + pair) * width
     vector = vectors + tl.load(token + pair) * width
     total = tl.zeros((BLOCK,), TOTAL)
     for first in range(0, width, BLOCK):
         column = first + tl.arange(0, BLOCK)
-        one = tl.load(row + column, mask=column < width, other=0).to(TOTAL)
-        total += one * tl.load(vector + column, mask=column < width, other=0).to(TOTAL)
+        from_row = tl.load(row + column, mask=column < width, other=0).to(TOTAL)
+        total += from_row * tl.load(vector + column, mask=column < width, other=0).to(TOTAL)
     tl.store(dots + pair, tl.sum(total))
 
 
 def _upper_scores(rows: Tensor, columns: Tensor, out: Tensor) -> None:
     matmul = torch.backends.cuda.matmul
-    if matmul.allow_bf16_reduced_precision_reduction:  # a product split along its width would add up bf16 parts
+    if matmul.allow_bf16_reduced_precision_reduction:  # a product split along its width would add partial sums in bf16
         matmul.allow_bf16_reduced_precision_reduction = False
     torch.mm(rows, columns.t(), out=out)
 
@@ -111,10 +112,12 @@ def _match_dots(feature: Tensor, token: Tensor, rows: Tensor, vectors: Tensor) -
 
 
 def _row_sums(starts: Tensor, index: Tensor, weight: Tensor, vectors: Tensor) -> Tensor:
-    rows, width = starts.numel() - 1, vectors.shape[1]
+    rows = starts.numel() - 1
+    width = vectors.shape[1]
     if not index.numel():
         return vectors.new_zeros(rows, width)
-    sums, block = vectors.new_empty(rows, width), _block(width)
+    sums = vectors.new_empty(rows, width)
+    block = _block(width)
     operands = [tensor.contiguous() for tensor in (starts, index, weight, vectors)]
     with torch.cuda.device_of(vectors):  # type: ignore[no-untyped-call]
         _weighted_sums[(rows, -(-width // block))](
@@ -131,10 +134,12 @@ def _row_sums(starts: Tensor, index: Tensor, weight: Tensor, vectors: Tensor) ->
 
 
 def _block(width: int) -> int:
+    """Returns the number of columns that one program holds of rows of this width."""
     return min(1 << (width - 1).bit_length(), _BLOCK)
 
 
 def _total(numbers: Tensor) -> tl.dtype:
+    """Returns the dtype in which these numbers are summed."""
     return tl.float64 if numbers.dtype == torch.float64 else tl.float32
 
 

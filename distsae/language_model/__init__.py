@@ -1,1 +1,22 @@
-"""A transformers model: loaded, read at its hooks, run on with a reconstruction in place."""
+"""A language model of the transformers library: loading it, reading and replacing activations at its hooks."""
+
+from __future__ import annotations
+
+from distsae.language_model.device import device_named
+from distsae.language_model.hook_points import HookPoint
+from distsae.language_model.hooks import capture, hook_names, hook_widths, resolve_hook, splice
+from distsae.language_model.loading import LanguageModel, ModelFiles, find_model, load_language_model
+
+__all__ = [
+    "HookPoint",
+    "LanguageModel",
+    "ModelFiles",
+    "capture",
+    "device_named",
+    "find_model",
+    "hook_names",
+    "hook_widths",
+    "load_language_model",
+    "resolve_hook",
+    "splice",
+]

@@ -1,40 +1,55 @@
-"""Where the parts of a transformer block are, in the model families that transformers knows.
+"""Finds the hooks of transformer blocks in the model families of the transformers library.
 
-Families name the same parts differently (`transformer.h.3.mlp.c_proj`, `model.layers.3.mlp.down_proj`). This page
-maps the field's words (`blocks.3.mlp_hidden`) to a module path and a side of that module.
+Families name the same parts differently (`transformer.h.3.mlp.c_proj`, `model.layers.3.mlp.down_proj`). This module
+maps the name of a hook (`blocks.3.mlp_hidden`) to the path of a module and one side of it, its input or its output.
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch import nn
 
-__all__ = ["KINDS", "Place", "block_places", "blocks_path"]
+__all__ = ["KINDS", "HookPoint", "blocks_path", "hook_points"]
 
 KINDS = ("resid_pre", "resid_post", "attn_out", "mlp_out", "mlp_hidden")
-"""The hooks of a block, with TransformerLens's meaning."""
+"""Kinds of hooks in a block, with their TransformerLens meaning."""
 
 _ATTENTION = ("attn", "self_attn", "attention", "self_attention")
 _MLP = ("mlp", "feed_forward", "ffn")
-_DOWN = ("c_proj", "down_proj", "dense_4h_to_h", "fc_out", "fc2", "w2", "proj_out", "dense_out")
-_ATTENTION_DOWN = ("dense", "out_proj", "o_proj", "c_proj")
-_POST_NORMS = (  # of attention and of the MLP, where the block normalises what they return
+_MLP_PROJECTIONS = ("c_proj", "down_proj", "dense_4h_to_h", "fc_out", "fc2", "w2", "proj_out", "dense_out")
+_ATTENTION_PROJECTIONS = ("dense", "out_proj", "o_proj", "c_proj")
+_POST_NORMS = (  # (of attention, of the MLP) in blocks that normalise the outputs of both
     ("post_attention_layernorm", "post_feedforward_layernorm"),  # Gemma 2 and 3, OLMo 2 and 3, EXAONE 4
     ("post_self_attn_layernorm", "post_mlp_layernorm"),  # GLM 4
 )
 
+_Side = Literal["input", "output"]
 
-class Place(NamedTuple):
-    """A tensor of the forward pass: what goes into a module, or what comes out of it."""
 
+@dataclass(frozen=True, kw_only=True)
+class HookPoint:
+    """One tensor of the forward pass: what enters a module, or what leaves it.
+
+    Args:
+        name: the hook's name, as the user gave it.
+        module: path of the module in the model.
+        side: `"input"` for the module's first argument, `"output"` for its (first) result.
+    """
+
+    name: str
     module: str
-    side: Literal["input", "output"]
+    side: _Side
 
 
 def blocks_path(model: nn.Module) -> str | None:
-    """Returns the path of the list of blocks: the longest `ModuleList`, the outermost one of equals."""
+    """Returns the path of the list of blocks, None if the model has no list of modules.
+
+    It is a `ModuleList` with as many entries as the config has layers. Where no list has that length, it is the
+    longest one. Of several such lists the outermost one is taken.
+    """
     lists = [
         (len(module), -path.count("."), path)
         for path, module in model.named_modules()
@@ -45,46 +60,49 @@ def blocks_path(model: nn.Module) -> str | None:
     return max(fitting)[2] if fitting else None
 
 
-def block_places(model: nn.Module) -> dict[str, Place]:
-    """Returns every `blocks.N.KIND` that the model has, in order of blocks."""
+def hook_points(model: nn.Module) -> dict[str, HookPoint]:
+    """Returns every `blocks.N.KIND` hook that the model has, by name, in order of blocks."""
     path = blocks_path(model)
-    places: dict[str, Place] = {}
+    points: dict[str, HookPoint] = {}
     if path is None:
-        return places
-    for number, block in enumerate(model.get_submodule(path).children()):
-        for kind, place in _places_in_block(block, f"{path}.{number}").items():
-            places[f"blocks.{number}.{kind}"] = place
-    return places
+        return points
+    for index, block in enumerate(model.get_submodule(path).children()):
+        for kind, (module, side) in _sides_in_block(block, f"{path}.{index}").items():
+            name = f"blocks.{index}.{kind}"
+            points[name] = HookPoint(name=name, module=module, side=side)
+    return points
 
 
-def _places_in_block(block: nn.Module, path: str) -> dict[str, Place]:
-    places = {"resid_pre": Place(path, "input"), "resid_post": Place(path, "output")}
+def _sides_in_block(block: nn.Module, path: str) -> dict[str, tuple[str, _Side]]:
+    """Returns module path and side for each kind of hook that the block at `path` has, in the order of `KINDS`."""
+    sides: dict[str, tuple[str, _Side]] = {"resid_pre": (path, "input"), "resid_post": (path, "output")}
     parts = dict(block.named_children())
-    attention, mlp = _first(_ATTENTION, parts), _first(_MLP, parts)
+    attention, mlp = _first_present(_ATTENTION, parts), _first_present(_MLP, parts)
     norms = next((pair for pair in _POST_NORMS if set(pair) <= parts.keys()), None)
     if attention is not None:
-        added = norms[0] if norms else _adding(parts, attention, _ATTENTION_DOWN)
-        places["attn_out"] = Place(f"{path}.{added}", "output")
+        added = norms[0] if norms else _adding_module(parts, attention, _ATTENTION_PROJECTIONS)
+        sides["attn_out"] = (f"{path}.{added}", "output")
     if mlp is not None:
-        places["mlp_out"] = Place(f"{path}.{norms[1] if norms else _adding(parts, mlp, _DOWN)}", "output")
-        down = _first(_DOWN, dict(parts[mlp].named_children()))
-        if down is not None:
-            places["mlp_hidden"] = Place(f"{path}.{mlp}.{down}", "input")
-    return {kind: places[kind] for kind in KINDS if kind in places}
+        added = norms[1] if norms else _adding_module(parts, mlp, _MLP_PROJECTIONS)
+        sides["mlp_out"] = (f"{path}.{added}", "output")
+        projection = _first_present(_MLP_PROJECTIONS, dict(parts[mlp].named_children()))
+        if projection is not None:
+            sides["mlp_hidden"] = (f"{path}.{mlp}.{projection}", "input")
+    return {kind: sides[kind] for kind in KINDS if kind in sides}
 
 
-def _adding(parts: dict[str, nn.Module], name: str, down: tuple[str, ...]) -> str:
-    """Returns the module whose output is what `name` adds to the stream.
+def _adding_module(parts: dict[str, nn.Module], name: str, projections: tuple[str, ...]) -> str:
+    """Returns the path, within the block, of the module whose output part `name` adds to the residual stream.
 
-    A module that is handed the stream returns it with its own part added (BLOOM, MPT); that part is what its last
-    projection returns.
+    In most families that is the part itself. In BLOOM and MPT the part receives the stream and returns the sum, so
+    it is the last projection of the part.
     """
-    takes_stream = "residual" in inspect.signature(parts[name].forward).parameters
-    projection = _first(down, dict(parts[name].named_children())) if takes_stream else None
+    receives_stream = "residual" in inspect.signature(parts[name].forward).parameters
+    projection = _first_present(projections, dict(parts[name].named_children())) if receives_stream else None
     return name if projection is None else f"{name}.{projection}"
 
 
-def _first(names: tuple[str, ...], parts: dict[str, nn.Module]) -> str | None:
+def _first_present(names: tuple[str, ...], parts: dict[str, nn.Module]) -> str | None:
     return next((name for name in names if name in parts), None)
 
 

@@ -1,77 +1,59 @@
-"""Reading activations at a hook, and putting others in their place.
+"""Captures the activations at a hook, or replaces them while the model runs.
 
-A hook is a name for one tensor of the forward pass, `[batch, length, d]`: `blocks.N.KIND`, or the path of any module,
-which means that module's output. `capture` runs the model just far enough to see all hooks; `splice` lets the
-model run on with a replacement, which is how a reconstruction is judged by the loss that it causes.
+A hook names one tensor of the forward pass, `[batch, length, d]`. It is `blocks.N.KIND`, or the path of any module,
+which means the output of that module. `capture` runs the model only as far as the hooks require. `splice` puts other
+activations in place of the model's and lets the forward pass continue, so that the loss of a reconstruction can be
+measured.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from distsae.errors import WrongInput, nearest
-from distsae.language_model.hook_points import Place, block_places
+from distsae.language_model.hook_points import HookPoint, hook_points
 
-__all__ = ["HookPoint", "capture", "hook_names", "hook_widths", "resolve_hook", "splice"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HookPoint:
-    """One tensor of the forward pass.
-
-    Args:
-        name: the hook's name, as the user gave it.
-        module: path of the module that it belongs to.
-        side: `"input"` for the module's first argument, `"output"` for its (first) result.
-    """
-
-    name: str
-    module: str
-    side: str
+__all__ = ["capture", "hook_names", "hook_widths", "resolve_hook", "splice"]
 
 
 def hook_names(model: nn.Module) -> list[str]:
-    """Returns the `blocks.N.KIND` hooks that `model` has; paths of modules are hooks too."""
-    return list(block_places(model))
+    """Returns the names of the `blocks.N.KIND` hooks of `model`; the path of any module is a hook as well."""
+    return list(hook_points(model))
 
 
 def resolve_hook(model: nn.Module, hook: str) -> HookPoint:
-    """Returns where `hook` is.
+    """Returns the tensor of `model` that the name `hook` means.
 
     Raises:
-        WrongInput: the model has neither such a hook nor such a module; the hooks that exist are listed.
+        WrongInput: the model has neither such a hook nor such a module; the message lists the hooks that exist.
     """
-    places = block_places(model)
+    points = hook_points(model)
+    if hook in points:
+        return points[hook]
     modules = dict(model.named_modules())
-    if hook in places:
-        place = places[hook]
-    elif hook in modules and hook:
-        place = Place(hook, "output")
-    else:
-        raise WrongInput(
-            f"`hook` (={hook}) must exist in the model; it has {_summary(places)}, and the path of any module"
-            f"{nearest(hook, [*places, *modules])}"
-        )
-    return HookPoint(name=hook, module=place.module, side=place.side)
+    if hook and hook in modules:
+        return HookPoint(name=hook, module=hook, side="output")
+    raise WrongInput(
+        f"`hook` (={hook}) must exist in the model; use {_choices(points)}{nearest(hook, [*points, *modules])}"
+    )
 
 
 @torch.inference_mode()
 def capture(model: nn.Module, hooks: Sequence[str | HookPoint], input_ids: Tensor) -> dict[str, Tensor]:
-    """Runs `model` until every hook has been seen once and returns the tensors.
+    """Runs `model` until every hook has been reached once, and returns the activations there.
 
     Args:
         model: a transformers model.
-        hooks: names of hooks, or what `resolve_hook` gave for them, which saves finding them again at every batch.
+        hooks: names of hooks, or results of `resolve_hook`, which save resolving the names for every batch.
         input_ids: int64 `[batch, length]`, without padding.
 
     Returns:
-        For each hook its activations `[batch, length, d]`, in the model's dtype and on its device.
+        Activations `[batch, length, d]` by hook name, in the model's dtype and on its device.
 
     Raises:
         WrongInput: a hook does not exist, is never reached, or is not a tensor `[batch, length, d]`.
@@ -82,7 +64,7 @@ def capture(model: nn.Module, hooks: Sequence[str | HookPoint], input_ids: Tenso
 
     def keep(point: HookPoint, value: Tensor) -> None:
         if point.name not in seen:
-            # The forward goes on after all but the last hook and may then write into the tensor.
+            # After any hook but the last the forward pass continues, and may write into the tensor.
             last = len(seen) + 1 == len(wanted)
             seen[point.name] = value if last else value.clone()
         if len(seen) == len(wanted):
@@ -90,7 +72,7 @@ def capture(model: nn.Module, hooks: Sequence[str | HookPoint], input_ids: Tenso
 
     with contextlib.ExitStack() as stack:
         for point in points:
-            stack.enter_context(_watched(model, point, keep))
+            stack.enter_context(_observed(model, point, keep))
         with contextlib.suppress(_AllSeen):
             model(input_ids=input_ids, use_cache=False)
     for point in points:
@@ -107,13 +89,13 @@ def hook_widths(model: nn.Module, hooks: Sequence[str]) -> dict[str, int]:
 
 @contextlib.contextmanager
 def splice(model: nn.Module, hook: str, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Within this context, `model` goes on with `replace(activations)` at `hook`.
+    """Within this context, `model` continues every forward pass with `replace(activations)` at `hook`.
 
     Args:
         model: a transformers model.
         hook: name of the hook.
-        replace: takes `[batch, length, d]` and returns a tensor of the same shape; its result is cast to the dtype
-            of the activations.
+        replace: function from `[batch, length, d]` to a tensor of the same shape, which is cast to the dtype of the
+            activations.
 
     Raises:
         WrongInput: the hook does not exist.
@@ -151,11 +133,12 @@ def splice(model: nn.Module, hook: str, replace: Callable[[Tensor], Tensor]) -> 
 
 
 class _AllSeen(Exception):
-    """Ends a forward pass whose rest nobody needs."""
+    """Ends a forward pass that has reached every hook."""
 
 
 @contextlib.contextmanager
-def _watched(model: nn.Module, point: HookPoint, keep: Callable[[HookPoint, Tensor], None]) -> Iterator[None]:
+def _observed(model: nn.Module, point: HookPoint, keep: Callable[[HookPoint, Tensor], None]) -> Iterator[None]:
+    """Within this context, every forward pass calls `keep` with the activations at `point`."""
     module = model.get_submodule(point.module)
     if point.side == "input":
         handle = module.register_forward_pre_hook(
@@ -174,21 +157,22 @@ def _watched(model: nn.Module, point: HookPoint, keep: Callable[[HookPoint, Tens
 
 def _check_shape(point: HookPoint, seen: dict[str, Tensor], input_ids: Tensor) -> None:
     if point.name not in seen:
-        raise WrongInput(f"`hook` (={point.name}) must be reached by a forward pass; got a module that never runs")
+        raise WrongInput(
+            f"`hook` (={point.name}) must be reached by a forward pass; got a module that never runs; use another"
+        )
     shape = tuple(seen[point.name].shape)
     if len(shape) != 3 or shape[:2] != tuple(input_ids.shape):
         raise WrongInput(
             f"`hook` (={point.name}) must be a tensor [batch, length, d]; got the shape {list(shape)} for "
-            f"{list(input_ids.shape)} tokens"
+            f"{list(input_ids.shape)} tokens; use another"
         )
 
 
-def _summary(places: dict[str, Place]) -> str:
-    if not places:
-        return "no blocks that are known"
-    kinds: dict[str, list[int]] = {}
-    for name in places:
-        _, number, kind = name.split(".")
-        kinds.setdefault(kind, []).append(int(number))
-    ranges = {kind: (min(numbers), max(numbers)) for kind, numbers in kinds.items()}
-    return ", ".join(f"blocks.{first}..{last}.{kind}" for kind, (first, last) in ranges.items())
+def _choices(points: dict[str, HookPoint]) -> str:
+    """Returns what may be used as a hook; each kind in blocks is one entry, such as `blocks.0..11.resid_post`."""
+    indices: dict[str, list[int]] = {}
+    for name in points:
+        _, index, kind = name.split(".")
+        indices.setdefault(kind, []).append(int(index))
+    ranges = [f"blocks.{min(found)}..{max(found)}.{kind}" for kind, found in indices.items()]
+    return f"{', '.join(ranges)} or the path of a module" if ranges else "the path of a module"

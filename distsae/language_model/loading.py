@@ -1,7 +1,7 @@
-"""The language model whose activations are read, with digests that say which one it was.
+"""Loads the language model whose activations are read, with digests that identify it.
 
-The digests come from the files, not from the loaded tensors, so that they do not depend on the dtype or device
-that the model was loaded with, and a finished job can be recognised without loading anything.
+The digests are computed from the files, not from the loaded tensors. So they do not depend on the dtype or device of
+the loaded model, and a finished job can be recognised without loading anything.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 __all__ = ["LanguageModel", "ModelFiles", "find_model", "load_language_model"]
 
-_WEIGHTS = ("*.safetensors", "*.bin", "*.pt")  # in the order in which transformers prefers them
-_VOLATILE = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "use_cache")  # change no activation
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt")  # in transformers' order of preference
+_VOLATILE = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "use_cache")  # no effect on activations
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """A model that is known but not loaded.
+    """The files of a model, and its tokenizer; the weights are not loaded.
 
     Args:
-        name: the name or folder that the user gave.
+        name: name or folder that the user gave.
         revision: commit of the hub repository; `"local"` for a folder.
-        folder: where the files are.
-        digest: of the weights and of the configuration, hexadecimal.
-        tokenizer_digest: of the tokenizer's whole definition, hexadecimal.
-        tokenizer: the tokenizer itself.
+        folder: folder of the files.
+        digest: SHA-256 of weights and configuration, hexadecimal.
+        tokenizer_digest: SHA-256 of the tokenizer's whole definition, hexadecimal.
+        tokenizer: the tokenizer.
     """
 
     name: str
@@ -53,11 +53,11 @@ class LanguageModel:
 
     Args:
         model: the transformers model.
-        tokenizer: its tokenizer.
-        name: the name or folder that the user gave.
+        tokenizer: the model's tokenizer.
+        name: name or folder that the user gave.
         revision: commit of the hub repository; `"local"` for a folder.
-        digest: of the weights and of the configuration, hexadecimal.
-        tokenizer_digest: of the tokenizer's whole definition, hexadecimal.
+        digest: SHA-256 of weights and configuration, hexadecimal.
+        tokenizer_digest: SHA-256 of the tokenizer's whole definition, hexadecimal.
     """
 
     model: PreTrainedModel
@@ -69,7 +69,11 @@ class LanguageModel:
 
 
 def find_model(name_or_dir: str, *, revision: str | None = None) -> ModelFiles:
-    """Finds (or downloads) a model's files and digests them, without loading the weights.
+    """Finds or downloads a model's files and computes their digests, without loading the weights.
+
+    Args:
+        name_or_dir: folder written by `save_pretrained`, or name of a Hugging Face repository.
+        revision: branch, tag or commit of the repository; None for its default branch.
 
     Raises:
         WrongInput: there is no such model, or its tokenizer is missing.
@@ -89,7 +93,9 @@ def find_model(name_or_dir: str, *, revision: str | None = None) -> ModelFiles:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise WrongInput(f"`model` (={name_or_dir}) must hold a tokenizer; got {_first_line(error)}") from error
+        raise WrongInput(
+            f"`model` (={name_or_dir}) must hold a tokenizer; got {_first_line(error)}; save the tokenizer there"
+        ) from error
     return ModelFiles(
         name=name_or_dir,
         revision="local" if path is not None else folder.name,
@@ -110,10 +116,10 @@ def load_language_model(
     """Loads a causal language model and its tokenizer.
 
     Args:
-        name_or_dir: a folder written by `save_pretrained`, or the name of a Hugging Face repository.
-        revision: of the repository.
-        device: where the model runs.
-        dtype: that the model computes in.
+        name_or_dir: folder written by `save_pretrained`, or name of a Hugging Face repository.
+        revision: branch, tag or commit of the repository; None for its default branch.
+        device: device on which the model runs.
+        dtype: dtype in which the model computes.
 
     Raises:
         WrongInput: there is no such model, or it is not a causal language model.
@@ -121,13 +127,13 @@ def load_language_model(
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # one of ours is on the screen
+    disable_progress_bar()  # distsae shows its own
     files = find_model(name_or_dir, revision=revision)
     try:
         model = AutoModelForCausalLM.from_pretrained(files.folder, dtype=dtype)
     except (OSError, ValueError, KeyError) as error:
         raise WrongInput(
-            f"`model` (={name_or_dir}) must be a causal language model; got {_first_line(error)}"
+            f"`model` (={name_or_dir}) must be a causal language model; got {_first_line(error)}; use another model"
         ) from error
     model.requires_grad_(False)
     return LanguageModel(
@@ -141,7 +147,7 @@ def load_language_model(
 
 
 def _hub_folder(name: str, revision: str | None) -> Path:
-    """Downloads a snapshot; its folder is named after the commit."""
+    """Downloads a snapshot and returns its folder, whose name is the commit."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -164,7 +170,9 @@ def _weights_digest(folder: Path) -> str:
     digest.update(json.dumps({k: config[k] for k in sorted(config) if k not in _VOLATILE}).encode())
     weights = next((files for pattern in _WEIGHTS if (files := sorted(folder.glob(pattern)))), [])
     if not weights:
-        raise WrongInput(f"`model` (={folder}) must hold weights; got no file {' or '.join(_WEIGHTS)}")
+        raise WrongInput(
+            f"`model` (={folder}) must hold weights; got no file {' or '.join(_WEIGHTS)}; save the model there"
+        )
     for file in weights:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())

@@ -1,5 +1,6 @@
-"""Firing statistics, the features that the auxiliary loss trains, and alarms for a collapse."""
+"""Firing statistics, the features that the auxiliary loss trains, and the alarms for a collapsing dictionary."""
 
+from distsae.losses.auxiliary_config import AuxiliaryConfig
 from distsae.losses.collapse import AlarmConfig, CollapseAlarms, Concentration
 from distsae.losses.firing import FiringStatistics
 from distsae.losses.underused import AuxName, Underused, underutilised
@@ -7,6 +8,7 @@ from distsae.losses.underused import AuxName, Underused, underutilised
 __all__ = [
     "AlarmConfig",
     "AuxName",
+    "AuxiliaryConfig",
     "CollapseAlarms",
     "Concentration",
     "FiringStatistics",

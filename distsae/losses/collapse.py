@@ -1,6 +1,6 @@
 """Two signs that a dictionary collapses: a few features take the whole budget, or all tokens get the same features.
 
-Both are numbers of every logged line. When one rises over its limit a line says so, once; the run goes on.
+Both are numbers in every logged line. When one rises above its limit, the run prints one warning and goes on.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["AlarmConfig", "CollapseAlarms", "Concentration"]
 
 @dataclass(frozen=True, kw_only=True)
 class AlarmConfig:
-    """Limits over which a run warns that its dictionary collapses; 1 is never exceeded.
+    """Limits above which a run warns that its dictionary may be collapsing; a limit of 1 is never exceeded.
 
     Args:
-        top_feature_share: limit of the share of all matches that the densest 1% of the features take.
-        token_overlap: limit of the mean share of their features that two tokens of a batch have in common.
+        top_feature_share: limit for the share of all matches that the densest 1% of the features take.
+        token_overlap: limit for the mean share of their features that two tokens of a batch have in common.
     """
 
     top_feature_share: float = 0.95
@@ -33,18 +33,19 @@ class AlarmConfig:
         for name in ("top_feature_share", "token_overlap"):
             if not 0 < getattr(self, name) <= 1:
                 raise WrongInput(
-                    f"`alarms.{name}` (={getattr(self, name)}) must be in (0, 1]; 1 switches the alarm off"
+                    f"`alarms.{name}` (={getattr(self, name)}) must be in (0, 1]; use 1 to switch the alarm off"
                 )
 
 
 @dataclass(frozen=True)
 class Concentration:
-    """How concentrated the matches are; a number is None before it is known.
+    """How concentrated the matches are; a number is None until it is known.
 
     Args:
         top_feature_share: share of all matches in the density window that the densest 1% of the features take.
-        token_overlap: size of the intersection of two tokens' feature sets, averaged over all pairs of tokens of the
-            last global batch, over the mean size of a set: 0 if no two tokens share a feature, 1 if all have the same.
+        token_overlap: number of features that two tokens have in common, averaged over all pairs of tokens of the last
+            global batch, divided by the mean number of features of a token: 0 if no two tokens share a feature, 1 if
+            all have the same features.
     """
 
     top_feature_share: float | None = None
@@ -52,9 +53,13 @@ class Concentration:
 
     @staticmethod
     def measure(statistics: FiringStatistics, feature: Collective) -> Concentration:
-        """Measures all ranks' features, the same on every mesh; collective, two small sums of integers.
+        """Measures the concentration over all features, the same on every mesh; collective, two small integer sums.
 
         Feature `j`, with `n_j` matches in the batch, is common to `n_j (n_j - 1) / 2` pairs of tokens.
+
+        Args:
+            statistics: firing statistics of this rank's features.
+            feature: the ranks that share the features.
         """
         share = DensityRanks.measure(statistics.density(), feature).top_share()
         counts, tokens = statistics.last_counts, statistics.last_tokens
@@ -65,23 +70,23 @@ class Concentration:
         return Concentration(share, overlap)
 
 
-_MEANING = {
+_EXPLANATIONS = {
     "top_feature_share": (
-        "the densest 1% of the features take that share of all matches",
-        "lower `optimizer.lr`, or let Feature Choice give out quotas (`finetune_fc_from`)",
+        "the densest 1% of the features take this share of all matches",
+        "lower `optimizer.lr`, or limit features by the quotas of Feature Choice (`finetune_fc_from`)",
     ),
     "token_overlap": (
-        "two tokens of a batch have that share of their features in common",
-        "lower `optimizer.lr`, or look for activations that a few directions dominate",
+        "two tokens of a batch have this share of their features in common",
+        "lower `optimizer.lr`, or check whether a few directions dominate the activations",
     ),
 }
 
 
 class CollapseAlarms:
-    """Warns when a number rises over its limit, and again only after it fell back.
+    """Warns when a number rises above its limit, and again only after it has fallen back.
 
     Args:
-        limits: the limits.
+        limits: limit of each number.
     """
 
     def __init__(self, limits: AlarmConfig) -> None:
@@ -89,18 +94,24 @@ class CollapseAlarms:
         self._raised: set[str] = set()
 
     def facts(self) -> list[str]:
-        """Returns the numbers that are over their limits and have been warned about."""
+        """Returns the names of the numbers that have been warned about and are still above their limits."""
         return sorted(self._raised)
 
-    def restore(self, state: list[str]) -> None:
-        """Goes on from what `state` returned: what was warned about then is not warned about again."""
-        self._raised = set(state)
+    def restore(self, facts: list[str]) -> None:
+        """Goes on from what `facts` returned: the numbers named there are not warned about again until they fall."""
+        self._raised = set(facts)
 
     def check(self, step: int, found: Concentration) -> list[str]:
-        """Returns the warnings, one line each, that `found` gives rise to after `step` steps."""
+        """Returns the warnings that a measurement calls for, one line each.
+
+        Args:
+            step: number of steps done.
+            found: concentration of the matches after them.
+        """
         lines = []
-        for name, (meaning, advice) in _MEANING.items():
-            value, limit = getattr(found, name), getattr(self._limits, name)
+        for name, (meaning, advice) in _EXPLANATIONS.items():
+            value = getattr(found, name)
+            limit = getattr(self._limits, name)
             if value is None:
                 continue
             if value <= limit:
@@ -108,7 +119,7 @@ class CollapseAlarms:
             elif name not in self._raised:
                 self._raised.add(name)
                 lines.append(
-                    f"warning: step {step}: {name} {value:.3f} is over its limit {limit:g}: {meaning}; the dictionary "
+                    f"warning: step {step}: {name} {value:.3f} is above its limit {limit:g}: {meaning}; the dictionary "
                     f"may be collapsing; {advice}, or raise `alarms.{name}`"
                 )
         return lines

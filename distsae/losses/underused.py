@@ -1,4 +1,4 @@
-"""The set `U` of features that the auxiliary loss trains: one definition, in one place.
+"""The set `U` of features that the auxiliary loss trains, defined here and nowhere else.
 
 The paper (arXiv 2411.02124) introduces `aux_zipf_loss` as a generalisation of Gao et al.'s `aux_k`
 (arXiv 2406.04093) that revives underutilised features along with dead ones. Our reading: a feature is underutilised
@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from distsae.allocation import DensityRanks, ZipfFit, blocks, fit_zipf
+from distsae.allocation import DensityRanks, ZipfFit, cache_blocks, fit_zipf
 from distsae.collective import Collective
 from distsae.losses.firing import FiringStatistics
 
@@ -22,7 +22,7 @@ __all__ = ["AuxName", "Underused", "underutilised"]
 AuxName = Literal["none", "aux_k", "aux_zipf"]
 
 _TRUSTED_WINDOW = 0.25
-"""Share of the density window that must have been seen before a fit is believed."""
+"""Share of the density window that must be filled before a fit is used."""
 
 
 def underutilised(density: Tensor, ranks: DensityRanks, fit: ZipfFit | None, rho: float) -> Tensor:
@@ -30,9 +30,9 @@ def underutilised(density: Tensor, ranks: DensityRanks, fit: ZipfFit | None, rho
 
     Args:
         density: matches per token of this rank's features, `[d_sae_local]`.
-        ranks: these features among those of all ranks.
-        fit: the curve, or None: then no feature is.
-        rho: share of the expectation, in (0, 1].
+        ranks: features of all ranks, ordered by density; measured from `density`.
+        fit: the fitted curve; with None no feature is marked.
+        rho: share of the curve's value, in (0, 1].
 
     Returns:
         bool `[d_sae_local]`.
@@ -40,24 +40,26 @@ def underutilised(density: Tensor, ranks: DensityRanks, fit: ZipfFit | None, rho
     marks = torch.zeros_like(density, dtype=torch.bool)
     if fit is not None:
         least = (rho * fit.density(ranks.rank_of_bin)).to(density)
-        for values, bins, block in blocks(density, ranks.bins, marks):
-            torch.lt(values, least[bins], out=block)
+        for density_block, bins_block, marks_block in cache_blocks(density, ranks.bins, marks):
+            torch.lt(density_block, least[bins_block], out=marks_block)
     return marks
 
 
 @dataclass(frozen=True)
 class Underused:
-    """The underused features at one moment of training.
+    """The set `U` at one moment of training, and the numbers it follows from.
+
+    The four numbers of the curve are None until the density window holds enough tokens for a fit.
 
     Args:
-        members: this rank's features in `U`, bool `[d_sae_local]`.
+        members: local features in `U`, bool `[d_sae_local]`.
         share: size of `U` over all ranks, as a share of `d_sae`.
-        dead_share: dead features, as a share of `d_sae`.
-        underutilised_share: underutilised features, dead ones included, as a share of `d_sae`.
-        zipf_s: exponent of the curve fitted to the densities, None before the window holds enough tokens.
-        zipf_q: its offset.
-        zipf_r_squared: how well it fits.
-        zipf_residual: root mean square distance from it, in nats.
+        dead_share: number of dead features, as a share of `d_sae`.
+        underutilised_share: number of underutilised features, dead ones included, as a share of `d_sae`.
+        zipf_s: exponent of the curve fitted to the densities.
+        zipf_q: offset of the curve.
+        zipf_r_squared: share of the variance of log density that the curve explains.
+        zipf_residual: root mean square distance of log density from the curve, in nats.
     """
 
     members: Tensor
@@ -71,26 +73,33 @@ class Underused:
 
     @staticmethod
     def none(features: int) -> Underused:
-        """Returns the empty set, as at the start of a run."""
+        """Returns the empty set, as at the start of a run, on a rank with `features` features."""
         return Underused(torch.zeros(features, dtype=torch.bool), 0.0, 0.0, 0.0)
 
     @staticmethod
     def measure(statistics: FiringStatistics, aux: AuxName, rho: float, feature: Collective) -> Underused:
-        """Fits the densities of all feature ranks and names the members of `U` under the rule `aux`.
+        """Fits the densities of the features of all ranks and finds the members of `U`; collective.
 
-        Collective: two small sums of integers, so that all that is the same for all ranks is so bit for bit.
+        Nothing but integers is summed over ranks, so the numbers are equal bit for bit on all ranks and meshes.
+
+        Args:
+            statistics: firing statistics of this rank's features.
+            aux: rule that defines `U`.
+            rho: share of the curve's value below which a density is underutilised.
+            feature: the ranks that share the features.
         """
-        density, dead = statistics.density(), statistics.dead()
+        density = statistics.density()
+        dead = statistics.dead()
         ranks = DensityRanks.measure(density, feature)
         trusted = float(statistics.tokens) >= _TRUSTED_WINDOW * statistics.window_tokens
         fit = fit_zipf(ranks) if trusted else None
         under = underutilised(density, ranks, fit, rho) | dead
         members = {"none": torch.zeros_like(dead), "aux_k": dead, "aux_zipf": under}[aux]
-        sizes = feature.sum(torch.stack([mask.sum() for mask in (members, dead, under)]))
+        sizes = feature.sum(torch.stack([members.sum(), dead.sum(), under.sum()]))
         shares = [size / ranks.features for size in sizes.tolist()]
         curve = (fit.s, fit.q, fit.r_squared, fit.residual) if fit is not None else ()
         return Underused(members, *shares, *curve)
 
     def numbers(self) -> dict[str, float | None]:
-        """Returns all but the members, as plain values: with the members they restore the set."""
+        """Returns everything but the members as plain numbers; together with the members they restore the set."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "members"}

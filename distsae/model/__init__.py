@@ -1,6 +1,6 @@
-"""The feature shard that is trained, and the frozen SAE that comes out."""
+"""The feature shard that is trained, and the frozen SAE that training produces."""
 
-from distsae.model.batch_rule import AllocationName, BatchSelector, batch_selector
+from distsae.model.batch_rule import ALLOCATION_TITLES, AllocationName, BatchSelector, batch_selector
 from distsae.model.feature_shard import (
     SELECTION_MB,
     FeatureShard,
@@ -12,6 +12,7 @@ from distsae.model.feature_shard import (
 from distsae.model.sae import SAE, SAEConfig
 
 __all__ = [
+    "ALLOCATION_TITLES",
     "SAE",
     "SELECTION_MB",
     "AllocationName",

@@ -1,25 +1,33 @@
-"""The batch rules by name: what a run trains with and what a frozen SAE can be compared to."""
+"""The batch rules by name: a run trains with one, and a frozen SAE can be compared with one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector
 
-__all__ = ["AllocationName", "BatchSelector", "batch_selector"]
+__all__ = ["ALLOCATION_TITLES", "AllocationName", "BatchSelector", "batch_selector"]
 
 AllocationName = Literal["token_choice", "mutual_choice", "feature_choice"]
+
+ALLOCATION_TITLES: Mapping[str, str] = {
+    "token_choice": "Token Choice",
+    "mutual_choice": "Mutual Choice",
+    "feature_choice": "Feature Choice",
+}
+"""Each rule's name in prose, by its `AllocationName`; the keys are plain strings, as files hold them."""
 
 BatchSelector = TokenSelector | MutualSelector | FeatureSelector
 
 
 def batch_selector(allocation: AllocationName, k: int, features: int) -> BatchSelector:
-    """Returns a selector of the rule `allocation` without a history; Feature Choice still needs its quotas.
+    """Returns a new selector of a rule, which has seen no batch yet. One of Feature Choice still needs its quotas.
 
     Args:
-        allocation: the rule.
-        k: mean matches per token.
-        features: features on this rank.
+        allocation: name of the rule.
+        k: mean matches per token; Feature Choice does not use it.
+        features: number of features on this rank.
     """
     match allocation:
         case "token_choice":

@@ -41,12 +41,13 @@ _SEED_BLOCK = 256
 
 
 class FeatureShard(nn.Module):
-    """The parameters of features `features` of an SAE of `d_sae` features.
+    """The parameters of the features `features` of an SAE of `d_sae` features.
 
     Both matrices are feature-major, `[d_sae_local, d_in]`: one feature is one contiguous row.
 
     Args:
         d_in: width of the activations.
+        d_sae: number of features over all ranks.
         features: global indices of this rank's features.
         b_dec: initial decoder bias, fp32 `[d_in]`, usually the mean activation; the same on every rank.
         seed: seed of the initial rows. They depend on the global feature index alone, never on the mesh.
@@ -61,6 +62,7 @@ class FeatureShard(nn.Module):
     def __init__(
         self,
         d_in: int,
+        d_sae: int,
         features: range,
         b_dec: Tensor,
         seed: int,
@@ -70,6 +72,7 @@ class FeatureShard(nn.Module):
     ) -> None:
         super().__init__()
         rows = initial_rows(d_in, features, seed)
+        self.d_sae = d_sae
         self.features = features
         self.kernels = kernels
         self._selection_mb = selection_mb

@@ -1,13 +1,12 @@
-"""The public SAE: frozen, on raw activations, in the field's orientation.
+"""The public SAE: frozen, on raw activations, with weights in the field's orientation.
 
-Batch-dependent rules cannot be deployed, so a trained SAE carries a frozen rule as well: Token Choice keeps the `k`
-largest scores of a token, Mutual and Feature Choice keep what exceeds a threshold, one for all features or one
+Batch-dependent rules cannot be deployed, so a trained SAE also carries a frozen rule. Token Choice keeps the `k`
+largest scores of a token. Mutual and Feature Choice keep the scores above a threshold, one for all features or one for
 each (a JumpReLU SAE).
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass
@@ -20,15 +19,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from distsae.allocation import FeatureSelector, Matches, Placement, QuotaCredit, Selector, ThresholdSelector, select
-from distsae.durable import replace, sync
+from distsae.durable import replace, replacing
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
 from distsae.model.batch_rule import AllocationName, batch_selector
-from distsae.model.feature_shard import score_chunks
+from distsae.model.feature_shard import SELECTION_MB, score_chunks
+from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
 
 __all__ = ["SAE", "SAEConfig"]
-
-_CONFIG, _WEIGHTS = "config.json", "sae.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +37,19 @@ class SAEConfig:
         d_in: width of the activations.
         d_sae: number of features.
         k: mean matches per token.
-        allocation: the rule it was trained with, at the end of training.
+        allocation: allocation rule at the end of training.
         hook_name: hook of the activations.
-        hook_layer: layer number of the hook, or None for a module path without one.
-        model_name: language model.
-        context_size: tokens in a context.
+        hook_layer: layer number of the hook; None for a module path without one.
+        model_name: name of the language model.
+        context_size: number of tokens in a context.
         prepend_bos: whether contexts begin with the BOS token.
-        dtype: of the weights.
-        store_fingerprint: identity of the store it was trained on.
-        tokens_seen: training tokens.
-        normalise: what was done to activations in training; it is folded into the weights, which are for raw ones.
-        normalisation_scale: what activations were multiplied with in training.
-        distsae_version: version that wrote it.
+        dtype: dtype of the weights.
+        store_fingerprint: identity of the activation store used in training.
+        tokens_seen: number of training tokens.
+        normalise: normalisation of the activations in training. It is folded into the weights, which work on raw
+            activations.
+        normalisation_scale: factor that activations were multiplied by in training.
+        distsae_version: version of distsae that wrote the SAE.
     """
 
     d_in: int
@@ -71,7 +70,7 @@ class SAEConfig:
 
     @property
     def architecture(self) -> str:
-        """The kind of SAE that the frozen rule makes it: `topk` or `jumprelu`."""
+        """Kind of SAE by its frozen rule: `topk` or `jumprelu`."""
         return "topk" if self.allocation == "token_choice" else "jumprelu"
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,13 +82,17 @@ class SAE(nn.Module):
     """A sparse autoencoder on raw activations: `x_hat = encode(x) @ W_dec + b_dec`.
 
     Args:
-        cfg: what it is.
-        W_enc: `[d_in, d_sae]`.
-        W_dec: `[d_sae, d_in]`, rows of unit norm.
-        b_enc: `[d_sae]`.
-        b_dec: `[d_in]`; subtracted from the input before encoding.
-        threshold: smallest score that fires, exclusive, `[d_sae]`; None for Token Choice.
-        quota_per_token: Feature Choice: matches per token that each feature is entitled to, `[d_sae]`, sums to `k`.
+        cfg: what the SAE is and where it came from.
+        W_enc: encoder matrix, `[d_in, d_sae]`.
+        W_dec: decoder matrix, `[d_sae, d_in]`, with rows of unit norm.
+        b_enc: encoder bias, `[d_sae]`.
+        b_dec: decoder bias, `[d_in]`; it is also subtracted from the input before encoding.
+        threshold: score that a feature must exceed to fire, `[d_sae]`; None for Token Choice.
+        quota_per_token: mean matches per token of each feature under Feature Choice, `[d_sae]`, which sum to `k`; None
+            for the other rules.
+
+    Raises:
+        WrongInput: a tensor has another shape than `cfg` asks for, or a rule with thresholds has none.
     """
 
     def __init__(
@@ -117,7 +120,7 @@ class SAE(nn.Module):
             if tensor is not None and tuple(tensor.shape) != shape:
                 raise WrongInput(f"`{name}` must have shape {shape}; got {tuple(tensor.shape)}")
         if cfg.allocation != "token_choice" and threshold is None:
-            raise WrongInput(f"`threshold` must be given for `allocation` (={cfg.allocation})")
+            raise WrongInput(f"`threshold` must be given for `allocation` (={cfg.allocation}); got None")
         self.W_enc, self.W_dec = nn.Parameter(W_enc), nn.Parameter(W_dec)
         self.b_enc, self.b_dec = nn.Parameter(b_enc), nn.Parameter(b_dec)
         self.threshold: Tensor | None
@@ -136,7 +139,7 @@ class SAE(nn.Module):
         return self.W_enc.dtype
 
     def encode(self, x: Tensor) -> Tensor:
-        """Returns `feature_acts` `[..., d_sae]` of activations `[..., d_in]` under the frozen rule, zeros included."""
+        """Returns the dense `feature_acts` `[..., d_sae]` of activations `[..., d_in]` under the frozen rule."""
         pre_acts = (x - self.b_dec) @ self.W_enc + self.b_enc
         if self.threshold is not None:
             return pre_acts.relu() * (pre_acts > self.threshold)
@@ -152,16 +155,23 @@ class SAE(nn.Module):
         return self.decode(self.encode(x))
 
     @torch.no_grad()
-    def matches(self, x: Tensor, rule: Literal["frozen", "training"] = "frozen") -> Matches:
-        """Selects the matches of a batch without ever holding `tokens x d_sae`.
+    def matches(
+        self, x: Tensor, rule: Literal["frozen", "training"] = "frozen", selection_mb: float = SELECTION_MB
+    ) -> Matches:
+        """Selects the matches of a batch without ever holding the scores `[tokens, d_sae]`.
 
         Args:
-            x: activations `[tokens, d_in]`.
-            rule: `"frozen"`, or `"training"`: the batch rule with these tokens as the global batch. For Token
-                Choice the two are the same.
+            x: activations, `[tokens, d_in]`.
+            rule: `"frozen"` for the frozen rule, `"training"` for the batch rule with these tokens as the global batch.
+                For Token Choice the two are the same.
+            selection_mb: MiB that one chunk of scores and the work of selecting from it may take. It does not change
+                the matches.
 
         Returns:
             Matches sorted by token, then feature.
+
+        Raises:
+            WrongInput: the training rule is Feature Choice, and this SAE has no quotas.
         """
         tokens, centred = x.shape[0], (x - self.b_dec).float()
         if rule == "frozen" and self.threshold is not None:
@@ -170,7 +180,7 @@ class SAE(nn.Module):
             selector = self._training_selector(tokens)
         (found,) = select(
             [selector],
-            lambda: score_chunks(self.W_enc.t(), self.b_enc, centred),
+            lambda: score_chunks(self.W_enc.t(), self.b_enc, centred, selection_mb),
             Placement.solo(self.cfg.d_sae),
             tokens,
         )
@@ -178,60 +188,57 @@ class SAE(nn.Module):
 
     @torch.no_grad()
     def decode_matches(self, matches: Matches, tokens: int) -> Tensor:
-        """Returns the reconstruction `[tokens, d_in]` from matches sorted by token."""
+        """Returns the reconstruction `[tokens, d_in]` of `tokens` tokens from matches sorted by token."""
         return kernels_for("auto", self.device).decode(matches, self.W_dec.detach(), tokens) + self.b_dec
 
     def save(self, folder: str | Path) -> None:
         """Writes `sae.safetensors` and then `config.json` into `folder`; a crash leaves no half-written file.
 
         Raises:
-            CannotContinue: it cannot be written, on a full disk for example.
+            CannotContinue: the files cannot be written, on a full disk for example.
         """
         folder = Path(folder)
-        weights = folder / f".{_WEIGHTS}.tmp"  # one name: a killed one's leftover is written over
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file({name: t.contiguous() for name, t in self.state_dict().items()}, weights)
-            sync(weights)
-            weights.replace(folder / _WEIGHTS)
-            replace(folder / _CONFIG, f"{json.dumps(self.cfg.to_dict(), indent=2)}\n".encode())
+            # Always the same temporary name, so that weights left by a killed process are overwritten.
+            with replacing(folder / WEIGHTS, temporary=folder / f".{WEIGHTS}.tmp") as temporary:
+                save_file(tensors, temporary)
+            replace(folder / CONFIG, f"{json.dumps(self.cfg.to_dict(), indent=2)}\n".encode())
         except (OSError, SafetensorError) as error:
-            with contextlib.suppress(OSError):
-                weights.unlink(missing_ok=True)
-            raise CannotContinue(f"the SAE could not be written into {folder} ({error}); make room there") from error
+            raise CannotContinue(f"the SAE could not be written into {folder} ({error}); free some space") from error
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> SAE:
         """Reads an SAE from its folder, or from the folder of the run that trained it.
 
+        Args:
+            path: folder of the SAE or of the run; see `distsae.model.sae_files`.
+            device: device to put the weights on.
+
         Raises:
-            WrongInput: there is no SAE.
+            WrongInput: there is no SAE at `path`.
             TornData: a file is damaged.
         """
-        folder = Path(path)
-        if not (folder / _CONFIG).is_file():
-            folder = folder / "sae"
-        if not (folder / _CONFIG).is_file() or not (folder / _WEIGHTS).is_file():
-            raise WrongInput(
-                f"`{path}` must be an SAE folder or a finished run; got no {_CONFIG} with {_WEIGHTS} in it or in "
-                "its `sae` folder; give the folder that `distsae train --out` wrote, after training has ended"
-            )
+        folder = sae_folder(path)
         names = {field.name for field in dataclasses.fields(SAEConfig)}
         try:
-            content = json.loads((folder / _CONFIG).read_text())
+            content = json.loads((folder / CONFIG).read_text())
             cfg = SAEConfig(**{name: value for name, value in content.items() if name in names})
         except (ValueError, TypeError, AttributeError) as error:
-            raise TornData(f"{folder / _CONFIG} is damaged: {error}") from error
+            raise TornData(f"{folder / CONFIG} is damaged: {error}") from error
         try:
-            tensors = load_file(folder / _WEIGHTS, device=str(device))
+            tensors = load_file(folder / WEIGHTS, device=str(device))
         except SafetensorError as error:
-            raise TornData(f"{folder / _WEIGHTS} is damaged: {error}") from error
+            raise TornData(f"{folder / WEIGHTS} is damaged: {error}") from error
         return cls(cfg, **tensors)
 
     def _training_selector(self, tokens: int) -> Selector:
         selector = batch_selector(self.cfg.allocation, self.cfg.k, self.cfg.d_sae)
         if isinstance(selector, FeatureSelector):
             if self.quota_per_token is None:
-                raise WrongInput("the training rule of Feature Choice needs `quota_per_token`; this SAE has none")
+                raise WrongInput(
+                    "the training rule of Feature Choice needs `quota_per_token`; got an SAE without; use rule frozen"
+                )
             selector.grant(QuotaCredit(self.quota_per_token, self.cfg.k).pay(tokens))
         return selector

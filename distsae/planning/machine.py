@@ -15,7 +15,7 @@ from distsae.kernels import kernels_for
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.planning.largest import Memory
-from distsae.training import OptimizerConfig, PlainEngine, TrainConfig, training_step
+from distsae.training import OptimizerConfig, PlainEngine, Selectors, TrainConfig, forward_backward
 
 __all__ = ["memory_here", "process_bytes"]
 
@@ -55,11 +55,11 @@ def process_bytes(config: TrainConfig, device: torch.device) -> int:
         for name in ("deepspeed", "torch._dynamo"):  # it compiles nothing of ours, but loads the compiler
             importlib.import_module(name)
     shard = FeatureShard(
-        32, range(64), torch.zeros(32), 0, kernels=kernels_for(config.kernels, device), prefilter=True
+        32, 64, range(64), torch.zeros(32), 0, kernels=kernels_for(config.kernels, device), prefilter=True
     ).to(device)
     mesh = build_mesh(MeshConfig(), 1, device.type)
     x = torch.randn(64, 32, device=device)
-    outcome = training_step(shard, x, mesh, 64, [MutualSelector(4)], shard.b_dec, 1.0, 0.0)
+    outcome = forward_backward(shard, x, mesh, Selectors(MutualSelector(4)), shard.b_dec, 1.0, 0.0)
     PlainEngine(shard, mesh, OptimizerConfig()).update(outcome.gradients, 1e-3)
     return _resident()
 

@@ -1,4 +1,4 @@
-"""What `distsae produce` is told, and the checks that cost nothing."""
+"""The settings of `distsae produce`, and the checks that need neither model nor corpus."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class ProduceConfig:
         model: folder written by `save_pretrained`, or name of a Hugging Face repository.
         corpus: .jsonl, .txt (both also as .gz or .zst), .parquet or .arrow file, a folder of them, a folder written by
             `save_to_disk`, or name of a Hugging Face data set.
-        hooks: hooks to store, for example '[blocks.3.resid_post]'; or the path of any module.
+        hooks: hooks to store, for example '[blocks.3.resid_post]'; the path of any module is a hook too.
         out: folder of the store, or its URL in an object store (s3://, gs://, az://); an unfinished one is continued.
         context_length: tokens in a context, BOS included.
         max_rows: token rows to produce, held-out ones included, rounded down to whole contexts; all of the corpus if
             not given.
-        unit_rows: token rows in a unit: what a process computes and commits at once; it holds two in memory, the one
-            that is computed and the one that is being written.
-        dtype: of the stored activations.
-        keep_units: most units on disk at a time, for text without end: producers wait while so many are unread, and
-            the one training run that reads the store removes what it is through with. Give `max_rows` too: the text is
-            tokenised as a whole first (8 bytes a token). By default all units are kept.
-        seed: of the permutations of contexts and rows.
-        heldout_share: share of the contexts that is held out for evaluation; at least one context, at most a unit.
-        chunk_rows: rows in a chunk, the smallest piece that is read.
-        batch_contexts: contexts in a forward pass; part of the store's identity, since the last bit of an activation
+        unit_rows: token rows in a unit, which a process computes and commits as a whole; a process holds two units in
+            memory, one that is computed and one that is written.
+        dtype: dtype of the stored activations.
+        keep_units: largest number of units on disk at a time, for text without end: producers wait while that many are
+            unread, and the one training run that reads the store removes the units that it has finished. Set `max_rows`
+            too, because all of the text is tokenised first (8 bytes a token). By default all units are kept.
+        seed: seed of the permutations of contexts and rows.
+        heldout_share: share of the contexts that is held out for evaluation; at least one context, at most one unit.
+        chunk_rows: token rows in a chunk, the smallest piece of a store that is read.
+        batch_contexts: contexts in a forward pass; part of the store's identity, because the last bit of an activation
             can depend on it.
         prepend_bos: whether every context starts with BOS.
-        excluded_positions: first positions of a context that give no row (1 leaves out BOS, whose activation is
-            unlike all others).
+        excluded_positions: number of first positions in a context that give no row (1 leaves out BOS, whose activation
+            is unlike all others).
         text_field: field or column that holds the text.
         split: split of a Hugging Face data set, or of one that `save_to_disk` wrote.
         subset: configuration of a Hugging Face data set; its only or default one if not given.
@@ -44,9 +44,9 @@ class ProduceConfig:
             the commit that was read.
         streaming: whether a Hugging Face data set is read over the network while it is tokenised; if not, it is
             downloaded first and kept in the cache of the `datasets` library.
-        revision: revision of a Hugging Face model.
-        device: where the model runs; auto takes this process's GPU if there is one.
-        model_dtype: that the model computes in.
+        revision: branch, tag or commit of a Hugging Face model; its default branch if not given.
+        device: device on which the model runs; auto is this process's GPU if there is one, else the CPU.
+        model_dtype: dtype in which the model computes.
     """
 
     model: str
@@ -75,20 +75,20 @@ class ProduceConfig:
 
     @property
     def rows_per_context(self) -> int:
-        """Token rows that one context gives."""
+        """Number of token rows that one context gives."""
         return self.context_length - self.excluded_positions
 
     @property
     def max_contexts(self) -> int | None:
-        """Contexts that `max_rows` allows; None for all of the corpus."""
+        """Number of contexts that `max_rows` allows; None for all of the corpus."""
         return None if self.max_rows is None else self.max_rows // self.rows_per_context
 
 
 def check(config: ProduceConfig) -> None:
-    """Refuses settings that make no sense by themselves.
+    """Checks settings that can be judged on their own.
 
     Raises:
-        WrongInput: naming the setting.
+        WrongInput: a setting makes no sense; the message names it.
     """
     if not config.hooks:
         raise WrongInput("`hooks` (=[]) must name at least one hook; give --hooks '[blocks.0.resid_post]'")
@@ -97,18 +97,18 @@ def check(config: ProduceConfig) -> None:
     at_least = {"context_length": 2, "unit_rows": 1, "chunk_rows": 1, "batch_contexts": 1, "excluded_positions": 0}
     for name, least in at_least.items():
         if getattr(config, name) < least:
-            raise WrongInput(f"`{name}` (={getattr(config, name)}) must be at least {least}")
+            raise WrongInput(f"`{name}` (={getattr(config, name)}) must be at least {least}; use {least} or more")
     if config.excluded_positions >= config.context_length:
         raise WrongInput(
             f"`excluded_positions` (={config.excluded_positions}) must be below `context_length` "
-            f"(={config.context_length}); got no position that gives a row"
+            f"(={config.context_length}); got contexts without a position that gives a row; exclude fewer positions"
         )
     if not 0 <= config.heldout_share <= 0.5:
-        raise WrongInput(f"`heldout_share` (={config.heldout_share}) must be from 0 to 0.5")
+        raise WrongInput(f"`heldout_share` (={config.heldout_share}) must be from 0 to 0.5; use a share in that range")
     if config.keep_units is not None and config.keep_units < 2:
         raise WrongInput(
-            f"`keep_units` (={config.keep_units}) must be at least 2, so that half of them are read while the others "
-            "are produced"
+            f"`keep_units` (={config.keep_units}) must be at least 2, so that half of the units are read while the "
+            "other half is produced; use 2 or more"
         )
     if config.max_contexts is not None and config.max_contexts < 2:
         raise WrongInput(

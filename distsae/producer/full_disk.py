@@ -1,4 +1,4 @@
-"""A full disk, in words."""
+"""Turns the error of a full disk into one line that says where to make room."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ __all__ = ["full_disk_named"]
 
 @contextmanager
 def full_disk_named(root: Location) -> Iterator[None]:
-    """Within this context a full disk is an error of one line; nothing that is committed is lost by it.
+    """Within this context, a full disk raises an error of one line; no committed unit is lost.
+
+    Args:
+        root: the store that is being written.
 
     Raises:
-        CannotContinue: the disk that the store at `root` is made on is full.
+        CannotContinue: the disk on which the store is written is full, or a quota is used up.
     """
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        local = "" if isinstance(root, Path) else f" under {tempfile.gettempdir()}, from where it is uploaded"
+        staging = "" if isinstance(root, Path) else f" under {tempfile.gettempdir()}, from where it is uploaded"
         raise CannotContinue(
-            f"`out` (={root}) must have room for the store{local}; got a full disk; make room and run it again"
+            f"`out` (={root}) must have room for the store{staging}; got a full disk; make room and run it again"
         ) from error

@@ -1,7 +1,7 @@
-"""A `.npy` file that grows by rows, so that an array larger than memory can be written and then mapped.
+"""Writes a `.npy` file row by row, so that an array larger than memory can be written and then mapped.
 
-The header of a `.npy` file states the number of rows, which is known last. It is written with room for any number of
-rows (numpy pads it for this purpose), and once more when the file is closed.
+The header of a `.npy` file states the number of rows, which is known only at the end. So the header is written twice:
+at first with padding for any number of rows, which numpy adds for this purpose, and again when the file is closed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ __all__ = ["GrowingArray"]
 
 
 class GrowingArray:
-    """An int32 array `[n, width]` that is written to a new file and never held.
+    """An int32 array `[n, width]` that is written to a new file and is never in memory as a whole.
 
-    Use it in a `with` block. The file is as `numpy.save` would have written the whole array when the block ends without
-    an error; before that it says that it has no rows.
+    Use it in a `with` block. When the block ends without an error, the file is what `numpy.save` would have written for
+    the whole array; until then its header states zero rows.
 
     Args:
-        path: of the file.
+        path: path of the file.
         width: length of a row.
     """
 
@@ -30,7 +30,7 @@ class GrowingArray:
         self._width = width
         self._file = path.open("wb")
         self._write_header()
-        self._data_at = self._file.tell()
+        self._header_size = self._file.tell()
 
     def append(self, rows: np.ndarray) -> None:
         """Adds `rows`, int32 `[m, width]`."""
@@ -50,8 +50,8 @@ class GrowingArray:
                 return
             self._file.seek(0)
             self._write_header()
-            if self._file.tell() != self._data_at:
-                raise RuntimeError(f"the header of {self._file.name} outgrew its place")
+            if self._file.tell() != self._header_size:
+                raise RuntimeError(f"the header of {self._file.name} has outgrown its padding")
 
     def _write_header(self) -> None:
         header = {

@@ -1,4 +1,4 @@
-"""What a producer says while it waits for the reader of a bounded store, who may never come, or never come back."""
+"""Reports that a producer waits for the reader of a bounded store, which may never start or never continue."""
 
 from __future__ import annotations
 
@@ -10,37 +10,44 @@ from distsae.store.location import Location
 
 __all__ = ["Idle"]
 
-_SILENCE, _REMIND = 10.0, 60.0  # seconds until it is said that somebody waits, and until it is said again
-
 
 class Idle:
-    """Says, now and then, whom the producer of the bounded store at `root` waits for.
+    """Prints, at intervals, which run the producer of a bounded store waits for.
 
     Args:
         root: the store.
-        attributes: of the store.
+        attributes: attributes of the store.
+        first_after: seconds of waiting until the first line.
+        repeat_after: seconds from one line to the next.
     """
 
-    def __init__(self, root: Location, attributes: StoreAttributes) -> None:
-        self._root, self._attributes = root, attributes
-        self.over()
+    def __init__(
+        self, root: Location, attributes: StoreAttributes, *, first_after: float = 10.0, repeat_after: float = 60.0
+    ) -> None:
+        self._root = root
+        self._attributes = attributes
+        self._first_after = first_after
+        self._repeat_after = repeat_after
+        self.reset()
 
-    def over(self) -> None:
-        """There is something to do, or others still do it."""
-        self._say_at: float | None = None
+    def reset(self) -> None:
+        """Notes that there are units to produce, here or in another process."""
+        self._report_at: float | None = None
 
-    def waits(self) -> None:
-        """There is no room for another unit."""
+    def wait_for_reader(self) -> None:
+        """Notes that the store has no room for another unit, and prints a line if one is due."""
         now = time.monotonic()
-        if self._say_at is None:
-            self._say_at = now + _SILENCE
-        if now < self._say_at:
+        if self._report_at is None:
+            self._report_at = now + self._first_after
+        if now < self._report_at:
             return
-        self._say_at = now + _REMIND
-        seen, units = reading(self._root), len(unit_sizes(self._attributes))
+        self._report_at = now + self._repeat_after
+        units = len(unit_sizes(self._attributes))
+        reader_state = reading(self._root)
         unread = sum(
-            unit >= seen.released and unit_split(self._attributes, unit, units) == "train"
+            unit >= reader_state.released and unit_split(self._attributes, unit, units) == "train"
             for unit in committed_units(self._root, units)
         )
-        whom = f"{seen.reader} to read on" if seen.reader else "a training run to read the store"
-        say(f"waiting for {whom}: {unread} units are unread")
+        reader = reader_state.reader
+        awaited = f"{reader} to read on" if reader else "a training run to read the store"
+        say(f"waiting for {awaited}: {unread} units are unread")

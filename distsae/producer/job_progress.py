@@ -1,4 +1,4 @@
-"""Progress of the whole job, as one of its processes sees it: what all have committed and what this one has in hand."""
+"""Shows the progress of a whole job: units that any process has committed, and rows that this process has computed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ __all__ = ["JobProgress"]
 
 
 class JobProgress:
-    """Rows done, of all rows, counting other processes' units when they are committed; so the rate is the job's.
+    """A progress bar over all rows of the store; units of other processes count as soon as they are committed.
+
+    So the rate that it shows is the rate of the whole job. `shown` is the number of rows that are shown as done.
 
     Args:
-        done: returns the units that are committed.
-        unit_rows: rows of each unit.
-        look_every: seconds between looks at the commit records.
+        done: function that returns the committed units.
+        unit_rows: number of rows of each unit.
+        look_every: seconds between two looks at the commit records.
     """
 
     def __init__(self, done: Callable[[], set[int]], unit_rows: list[int], look_every: float = 2.0) -> None:
@@ -26,8 +28,8 @@ class JobProgress:
         self._look_every = look_every
         self._computed: dict[int, int] = {}  # rows of each unit that this process has computed
         self._look()
-        self._shown = self._committed_rows
-        self._progress = Progress(sum(unit_rows), "produce", "rows", done=self._shown)
+        self.shown = self._committed_rows
+        self._progress = Progress(sum(unit_rows), "produce", "rows", done=self.shown)
 
     def __enter__(self) -> JobProgress:
         return self
@@ -38,14 +40,14 @@ class JobProgress:
         self._progress.close()
 
     def computed(self, unit: int, rows: int) -> None:
-        """Adds rows of a unit that were computed."""
+        """Adds rows that this process has computed for a unit."""
         self._computed[unit] = self._computed.get(unit, 0) + rows
         if time.monotonic() - self._looked >= self._look_every:
             self._look()
         self._show()
 
     def refresh(self) -> None:
-        """Looks at the commit records."""
+        """Reads the commit records and shows the result."""
         self._look()
         self._show()
 
@@ -55,8 +57,8 @@ class JobProgress:
         self._committed_rows = sum(self._unit_rows[unit] for unit in self._committed)
 
     def _show(self) -> None:
-        in_hand = (rows for unit, rows in self._computed.items() if unit not in self._committed)
-        reached = self._committed_rows + sum(in_hand)
-        if reached > self._shown:  # rows of a unit that another process committed first are not taken back
-            self._progress.advance(reached - self._shown)
-            self._shown = reached
+        uncommitted = (rows for unit, rows in self._computed.items() if unit not in self._committed)
+        reached = self._committed_rows + sum(uncommitted)
+        if reached > self.shown:  # it may be less if another process committed a unit that this one was computing
+            self._progress.advance(reached - self.shown)
+            self.shown = reached

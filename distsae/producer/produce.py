@@ -1,9 +1,9 @@
-"""The producer: text to a sealed store, by any number of processes, each of which may die at any time.
+"""Produces a sealed store from text, with any number of processes, each of which may be killed at any time.
 
-A process walks through the units, skips those that are committed or claimed, computes one, writes it as an attempt of
-its own and commits it. When nothing is left to start it waits for what others are doing (or takes it over when they
-have died), and whoever finds all units committed seals the store. Running the same command again continues, also after
-a SIGTERM or a Ctrl-C, which `stopping.py` listens to.
+A process goes through the units and skips those that are committed or claimed. It computes a unit, writes it as an
+attempt of its own and commits it. When no unit is left to start, it waits for the units of other processes, and takes
+over those of processes that have died. A process that finds all units committed seals the store. The same command
+continues an unfinished store, also after SIGTERM or Ctrl-C, which `stopping.py` handles.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from importlib.metadata import version
 import torch
 
 from distsae.errors import WrongInput
-from distsae.language_model.hooks import hook_widths
-from distsae.language_model.loading import LanguageModel, ModelFiles, find_model, load_language_model
+from distsae.language_model import (
+    LanguageModel,
+    ModelFiles,
+    device_named,
+    find_model,
+    hook_widths,
+    load_language_model,
+)
 from distsae.producer.config import ProduceConfig, check
 from distsae.producer.full_disk import full_disk_named
-from distsae.producer.producer_rank import own_device, producer_rank
-from distsae.producer.status import standing
+from distsae.producer.producer_rank import producer_rank
+from distsae.producer.status import units_in_words
 from distsae.producer.stopping import Stop
-from distsae.producer.tokenised import corpus_of, tokenised_corpus
+from distsae.producer.tokenised import open_configured_corpus, tokenised_corpus
 from distsae.producer.unit import check_fits
 from distsae.producer.unit_loop import produce_units
 from distsae.progress import say
@@ -48,36 +54,36 @@ _LIBRARIES = ("distsae", "torch", "transformers", "tokenizers", "numpy", "zarr")
 
 
 def produce(config: ProduceConfig) -> None:
-    """Produces a store, or what is missing of one, and returns when it is sealed.
+    """Produces a store, or the missing units of one, and returns when the store is sealed.
 
     Raises:
-        WrongInput: a setting is wrong, or the store was begun with others.
-        CannotContinue: activations that cannot be stored, a full disk, an object store that cannot be reached.
-        SystemExit: SIGTERM came; the code is 143.
-        KeyboardInterrupt: SIGINT came.
+        WrongInput: a setting is wrong, or the store was created with other settings.
+        CannotContinue: activations cannot be stored, the disk is full, or an object store cannot be reached.
+        SystemExit: SIGTERM was received; the code is 143.
+        KeyboardInterrupt: SIGINT was received.
     """
     check(config)
     root = location(config.out)
-    with full_disk_named(root), Stop(partial(standing, root)) as stop:
+    with full_disk_named(root), Stop(partial(units_in_words, root)) as stop:
         _produce_into(root, config, stop)
 
 
 def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
-    place = producer_rank()
-    device = own_device(config.device, place)
-    begun = read_attributes(root)
-    if begun is None:  # a missing corpus is noticed before a model is loaded
-        corpus_of(config)
+    producer = producer_rank()
+    device = device_named(config.device, producer.local_rank)
+    existing = read_attributes(root)
+    if existing is None:  # a missing corpus is found before a model is loaded
+        open_configured_corpus(config)
     files = find_model(config.model, revision=config.revision)
     language_model: LanguageModel | None = None
-    if begun is None:
+    if existing is None:
         language_model = _load(config, device)
         widths = _checked_widths(config, language_model)
     else:
-        widths = begun.d_in if begun.hooks == config.hooks else dict.fromkeys(config.hooks, 0)
-        # What does not need the tokenised corpus is compared before it is tokenised.
-        contexts = min(begun.contexts, config.max_contexts or begun.contexts)
-        begin_store(root, _attributes(config, files, contexts, begun.corpus_fingerprint, widths))
+        widths = existing.d_in if existing.hooks == config.hooks else dict.fromkeys(config.hooks, 0)
+        # Settings that can be compared without the tokenised corpus are compared before tokenising.
+        contexts = min(existing.contexts, config.max_contexts or existing.contexts)
+        begin_store(root, _attributes(config, files, contexts, existing.corpus_fingerprint, widths))
 
     with Claims(StorePaths(root).claims) as claims:
         tokenised = tokenised_corpus(config, files, root, claims)
@@ -93,7 +99,7 @@ def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
         tokenised.verify()
         if language_model is None:
             language_model = _load(config, device)
-        produce_units(root, attributes, tokenised.contexts, language_model, claims, place, stop)
+        produce_units(root, attributes, tokenised.contexts, language_model, claims, producer, stop)
     with stop.deferred():
         if not StorePaths(root).dataset.exists():
             seal_store(root, attributes)
@@ -107,7 +113,11 @@ def _load(config: ProduceConfig, device: torch.device) -> LanguageModel:
 
 
 def _checked_widths(config: ProduceConfig, language_model: LanguageModel) -> dict[str, int]:
-    """Returns the width of each hook; raises WrongInput for a hook or a length that the model does not have."""
+    """Returns the width of each hook.
+
+    Raises:
+        WrongInput: the model lacks a hook, enough positions for a context, or embeddings for all tokens.
+    """
     model_config = language_model.model.config.get_text_config()
     longest = getattr(model_config, "max_position_embeddings", None)
     if longest is not None and config.context_length > longest:
@@ -117,7 +127,7 @@ def _checked_widths(config: ProduceConfig, language_model: LanguageModel) -> dic
     if len(language_model.tokenizer) > language_model.model.get_input_embeddings().num_embeddings:
         raise WrongInput(
             f"`model` (={config.model}) must have an embedding for every token; got a tokenizer of "
-            f"{len(language_model.tokenizer)} tokens; save the tokenizer that belongs to the model beside it"
+            f"{len(language_model.tokenizer)} tokens; save the model's own tokenizer in its folder"
         )
     return hook_widths(language_model.model, config.hooks)
 
@@ -125,7 +135,7 @@ def _checked_widths(config: ProduceConfig, language_model: LanguageModel) -> dic
 def _attributes(
     config: ProduceConfig, files: ModelFiles, contexts: int, corpus_fingerprint: str, widths: dict[str, int]
 ) -> StoreAttributes:
-    most = contexts_per_unit(config.unit_rows, config.rows_per_context)
+    max_heldout = contexts_per_unit(config.unit_rows, config.rows_per_context)  # they are one unit
     return StoreAttributes(
         model=str(config.model),
         model_revision=files.revision,
@@ -141,7 +151,7 @@ def _attributes(
         excluded_positions=config.excluded_positions,
         unit_rows=config.unit_rows,
         contexts=contexts,
-        heldout_contexts=min(max(round(config.heldout_share * contexts), 1), most),
+        heldout_contexts=min(max(round(config.heldout_share * contexts), 1), max_heldout),
         seed=config.seed,
         chunk_rows=config.chunk_rows,
         batch_contexts=config.batch_contexts,

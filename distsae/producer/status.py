@@ -1,6 +1,6 @@
-"""How far a store is, as anybody may ask at any time: from its commit records, its claims and the times of both.
+"""Computes the progress of a store from its commit records, its claims and the times of both.
 
-The producers are not asked, so a store that nobody works on answers as well as one that many work on.
+No producer is involved, so the progress can be read at any time, whether or not a process works on the store.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from distsae.store.claims import claimed
 from distsae.store.json_files import read_json
 from distsae.store.location import Location
 
-__all__ = ["StoreStatus", "standing", "store_status"]
+__all__ = ["StoreStatus", "store_status", "units_in_words"]
 
-_WINDOW = 600.0
-_LONGEST_WINDOW = 3600.0
+_WINDOW = 600.0  # seconds over which the rate is measured
+_LONGEST_WINDOW = 3600.0  # seconds, if fewer than _COMMITS units were committed within _WINDOW
 _COMMITS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreStatus:
-    """What is done of a store, and by how many.
+    """The progress of a store, and the number of processes that work on it.
 
     Args:
-        state: `"running"` while a producer (or a merge) works on it, `"finished"` when it is sealed (a bounded store:
-            when its last unit is there), `"waiting"` when it is unfinished and nobody works on it.
-        units: committed units, released ones included.
-        units_released: units of a bounded store that its reader is through with.
-        reader: the run that reads a bounded store; None before there is one, and of other stores.
-        units_total: of the whole store; None while the first producer still tokenises the corpus.
+        state: `"running"` while a producer or a merge works on the store; `"finished"` when it is sealed, or, for a
+            bounded store, when its last unit is committed; `"waiting"` if it is unfinished and no process works on it.
+        units: number of committed units, released ones included.
+        units_released: number of units that the reader of a bounded store has finished.
+        reader: run that reads a bounded store; None if there is none yet, and for other stores.
+        units_total: number of units of the whole store; None while the first producer still tokenises the corpus.
         rows: token rows of the committed units, held-out ones included.
-        rows_total: of the whole store, as `units_total`.
-        rows_per_second: rows committed in the last ten minutes of work, or since the third newest commit if that is
-            longer ago, but not more than an hour; None if there are none.
-        seconds_left: `rows_total - rows` at that rate; None if nobody works or the rate is not known.
-        producers: processes that have a claim.
+        rows_total: token rows of the whole store; None as long as `units_total` is.
+        rows_per_second: rate over the last ten minutes of work, or since the third newest commit if that is longer
+            ago, but over one hour at most; None if no rows were committed in that time.
+        seconds_left: time for `rows_total - rows` at that rate; None if no process works on the store or the rate is
+            unknown.
+        producers: number of processes that have a claim.
         bytes: size of the committed units' files.
     """
 
@@ -57,10 +58,10 @@ class StoreStatus:
 
 
 def store_status(root: Location) -> StoreStatus:
-    """Returns how far the store at `root` is, begun, unfinished, finished or merged.
+    """Returns the progress of the store at `root`, unfinished or finished, produced or merged.
 
     Raises:
-        WrongInput: nothing was begun there.
+        WrongInput: there is no store at `root`.
         TornData: a commit record is damaged.
     """
     paths = StorePaths(root)
@@ -103,8 +104,8 @@ def store_status(root: Location) -> StoreStatus:
     )
 
 
-def standing(root: Location) -> str:
-    """Returns how many units are committed, in words."""
+def units_in_words(root: Location) -> str:
+    """Returns a phrase that tells how many units are committed."""
     paths = StorePaths(root)
     attributes = read_attributes(root)
     if attributes is None:
@@ -124,7 +125,7 @@ def _commit_files(paths: StorePaths) -> list[Location]:
 
 
 def _commits(paths: StorePaths) -> list[tuple[float, UnitRecord]]:
-    """The commit records with the times at which they were made, in that order."""
+    """Returns the commit records with the times of their commits, oldest first."""
     found = []
     for path in _commit_files(paths):
         with contextlib.suppress(FileNotFoundError):  # released just now
@@ -133,28 +134,29 @@ def _commits(paths: StorePaths) -> list[tuple[float, UnitRecord]]:
 
 
 def _claims(paths: StorePaths) -> dict[tuple[str, int], float]:
-    """The processes that hold claims, each with the time when it last said so."""
+    """Returns the processes that hold claims, as (host, pid), with the time of each one's latest renewal."""
     latest: dict[tuple[str, int], float] = {}
     names = [path.name for path in paths.claims.iterdir()] if paths.claims.is_dir() else []
-    for path in (paths.claims / name for name in names):
-        if path.name.startswith(".") or not claimed(paths.claims, path.name):
+    for name in names:
+        if name.startswith(".") or not claimed(paths.claims, name):
             continue
+        path = paths.claims / name
         try:
             owner, time = json.loads(path.read_bytes()), path.stat().st_mtime
-        except (FileNotFoundError, ValueError):  # given back, or just being made
+        except (FileNotFoundError, ValueError):  # just released, or just being created
             continue
         process = (str(owner["host"]), int(owner["pid"]))
         latest[process] = max(time, latest.get(process, 0.0))
     return latest
 
 
-def _rate(begun: float, commits: list[tuple[float, UnitRecord]], claim_times: list[float]) -> float | None:
-    """Rows per second up to the last sign of work; all times are by the clock of the file system."""
+def _rate(created: float, commits: list[tuple[float, UnitRecord]], claim_times: list[float]) -> float | None:
+    """Returns rows per second up to the latest commit or renewal; all times are from the clock of the file system."""
     times = [time for time, _ in commits]
-    last = max([begun, *times, *claim_times])
+    last = max([created, *times, *claim_times])
     start = last - _WINDOW
     if len(times) >= _COMMITS:
         start = max(min(start, times[-_COMMITS]), last - _LONGEST_WINDOW)
-    start = max(start, begun)
+    start = max(start, created)
     rows = sum(record.rows for time, record in commits if time > start)
     return rows / (last - start) if rows and last > start else None

@@ -1,8 +1,8 @@
-"""Ending when asked to: a scheduler's SIGTERM, a user's Ctrl-C.
+"""Stops a producer on a scheduler's SIGTERM or the user's Ctrl-C.
 
-A signal may come anywhere. Where nothing can be left behind it raises at once. Inside `deferred` it is only noted, and
-the work ends at its next `check`, with what is on its way to the disk finished. The second signal ends the process
-there and then, as if nobody had listened to the first; what it leaves behind is what a kill leaves behind.
+A signal may arrive at any time. Where a stop leaves nothing behind, it raises at once. Inside `deferred` it is only
+recorded, and the work ends at its next `check`, after a write that is in progress. A second signal ends the process
+immediately, like a process without a handler, and leaves behind what a kill would.
 """
 
 from __future__ import annotations
@@ -22,36 +22,37 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
-    """Listens to SIGTERM and SIGINT until the `with` block ends; in the main thread only, for no other can listen.
+    """Handles SIGTERM and SIGINT until the `with` block ends; in the main thread only, which receives all signals.
 
-    A signal that is ignored (of a background job, say) stays ignored. The block is left by `SystemExit(143)` after
-    SIGTERM and by `KeyboardInterrupt` after SIGINT, with one line for people.
+    A signal that is ignored, as in a background job, stays ignored. The block ends with `SystemExit(143)` after SIGTERM
+    and with `KeyboardInterrupt` after SIGINT, and one line is printed.
 
     Args:
-        standing: returns how far the work is, for that line, which does without if it raises.
+        progress: function that returns a phrase on the progress of the work for that line; the line is printed without
+            it if the function raises.
     """
 
-    def __init__(self, standing: Callable[[], str]) -> None:
-        self._standing = standing
-        self._asked: signal.Signals | None = None
+    def __init__(self, progress: Callable[[], str]) -> None:
+        self._progress = progress
+        self._received: signal.Signals | None = None
         self._deferred = False
-        self._heard: list[signal.Signals] = []
-        self._listening = contextlib.ExitStack()
+        self._handled: list[signal.Signals] = []
+        self._handlers = contextlib.ExitStack()
 
     def __enter__(self) -> Stop:
-        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        self._heard = self._listening.enter_context(listening(heeded, self._listen))
+        wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._handled = self._handlers.enter_context(listening(wanted, self._on_signal))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._listening.close()
-        if self._asked is not None and isinstance(error, SystemExit | KeyboardInterrupt):
-            standing = ""
-            with contextlib.suppress(OSError, DistsaeError):  # a store out of reach must not change how this ends
-                standing = f": {self._standing()}"
-            say(f"stopped by {self._asked.name}{standing}; the same command continues")
+        self._handlers.close()
+        if self._received is not None and isinstance(error, SystemExit | KeyboardInterrupt):
+            progress = ""
+            with contextlib.suppress(OSError, DistsaeError):  # an unreachable store must not change the exit code
+                progress = f": {self._progress()}"
+            say(f"stopped by {self._received.name}{progress}; the same command continues")
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -63,20 +64,20 @@ class Stop:
             self._deferred = False
 
     def check(self) -> None:
-        """Ends the work here if a signal has come.
+        """Ends the work here if a signal was received.
 
         Raises:
-            SystemExit: after SIGTERM, with 143.
-            KeyboardInterrupt: after SIGINT.
+            SystemExit: SIGTERM was received; the code is 143.
+            KeyboardInterrupt: SIGINT was received.
         """
-        if self._asked is signal.SIGINT:
+        if self._received is signal.SIGINT:
             raise KeyboardInterrupt
-        if self._asked is not None:
-            raise SystemExit(128 + self._asked)
+        if self._received is not None:
+            raise SystemExit(128 + self._received)
 
-    def _listen(self, number: signal.Signals) -> None:
-        self._asked = number
-        for other in self._heard:
-            signal.signal(other, signal.SIG_DFL)
+    def _on_signal(self, number: signal.Signals) -> None:
+        self._received = number
+        for handled in self._handled:
+            signal.signal(handled, signal.SIG_DFL)
         if not self._deferred:
             self.check()

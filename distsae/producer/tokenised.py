@@ -1,9 +1,10 @@
-"""The corpus as contexts, tokenised once for a store and kept in it.
+"""The contexts of a corpus, tokenised once for a store and kept in it.
 
-Every producer needs all contexts, because units are drawn from a permutation of them. The first one packs the text,
-writes contexts to disk as they are cut, and publishes the result in the store's `contexts/` folder (by renaming a
-finished folder); the others wait for it and map it into memory. So nobody holds the tokenised corpus in memory. A copy
-is found again by what it was made from, local files by size and time of change.
+Every producer needs all contexts, because units are drawn from a permutation of them. The first producer packs the
+text, writes contexts to disk as they are cut, and publishes the result in the store's `contexts/` folder by renaming a
+finished folder. The other producers wait for that folder. All of them map it, so that no process holds the tokenised
+corpus in memory. The name of the folder is a digest of what it was made from; for local files, of names, sizes and
+modification times.
 """
 
 from __future__ import annotations
@@ -21,32 +22,31 @@ import numpy as np
 import torch
 
 from distsae.errors import TornData, WrongInput
-from distsae.language_model.loading import ModelFiles
+from distsae.language_model import ModelFiles
 from distsae.producer.config import ProduceConfig
 from distsae.producer.full_disk import full_disk_named
 from distsae.producer.growing_array import GrowingArray
 from distsae.progress import Progress, say
 from distsae.store import Claims, StorePaths
-from distsae.store.json_files import fsync_tree
+from distsae.store.delivery import fsync_tree
 from distsae.store.location import Location, local_copy
-from distsae.text.contexts import Contexts, cut_contexts
-from distsae.text.corpus import Corpus, corpus_files, open_corpus
+from distsae.text import Contexts, Corpus, corpus_files, cut_contexts, open_corpus
 from distsae.text.local_path import local_path
 
-__all__ = ["Tokenised", "corpus_of", "tokenised_corpus"]
+__all__ = ["Tokenised", "open_configured_corpus", "tokenised_corpus"]
 
 _CLAIM = "contexts"
 _FINGERPRINT = "fingerprint"
-_HASHED_AT_ONCE = 1 << 26  # bytes
+_BYTES_AT_ONCE = 1 << 26
 
 
 class Tokenised:
-    """Contexts and the fingerprint of their content.
+    """The contexts of a corpus, with the fingerprint of their content.
 
     Args:
-        contexts: mapped from the store's copy.
-        fingerprint: sha256 of token ids and document ids.
-        commit: of the Hugging Face data set that they were made from, as far as known.
+        contexts: contexts, mapped from the store's copy.
+        fingerprint: SHA-256 of token ids and document ids, hexadecimal.
+        commit: commit of the Hugging Face data set that the contexts were made from, if it is known.
     """
 
     def __init__(self, contexts: Contexts, fingerprint: str, commit: str | None = None) -> None:
@@ -54,20 +54,29 @@ class Tokenised:
         self.fingerprint = fingerprint
         self.commit = commit
 
-    def verify(self) -> None:
-        """Checks that the copy on disk still is what was published, a piece of it at a time.
+    def verify(self, bytes_at_once: int = _BYTES_AT_ONCE) -> None:
+        """Checks that the copy on disk still has the fingerprint with which it was published.
+
+        Args:
+            bytes_at_once: approximate number of bytes that are read into memory at a time.
 
         Raises:
-            TornData: it is not.
+            TornData: the copy has changed.
         """
-        if _fingerprint(self.contexts) != self.fingerprint:
+        if _fingerprint(self.contexts, bytes_at_once) != self.fingerprint:
             raise TornData("the store's copy of the tokenised corpus is damaged; remove the folder contexts/ in it")
 
 
 def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Location, claims: Claims) -> Tokenised:
-    """Returns the packed corpus, from the store's copy if there is one.
+    """Returns the packed corpus from the store's copy, after making the copy if there is none.
 
-    Memory is bounded by what `cut_contexts` needs, whatever the corpus.
+    It needs as much memory as `cut_contexts`, whatever the size of the corpus.
+
+    Args:
+        config: settings of the producer.
+        files: files of the model, for its tokenizer.
+        root: the store.
+        claims: claims of this process.
 
     Raises:
         WrongInput: the corpus is missing, unreadable or too short.
@@ -91,11 +100,11 @@ def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Location, c
     return found
 
 
-def corpus_of(config: ProduceConfig) -> Corpus:
-    """Opens the corpus that a producer was told of.
+def open_configured_corpus(config: ProduceConfig) -> Corpus:
+    """Finds the corpus that the settings name and returns it unread.
 
     Raises:
-        WrongInput: there is none.
+        WrongInput: there is no such corpus.
     """
     return open_corpus(
         config.corpus,
@@ -115,7 +124,7 @@ def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
         source = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     elif config.corpus_revision is not None:
         source = (config.corpus, config.corpus_revision)
-    # Streaming is not part of it: the text is the same.
+    # `streaming` is left out, because it does not change the text.
     made_from = (
         source,
         tokenizer_digest,
@@ -130,13 +139,13 @@ def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
 
 
 def _pack(folder: Location, config: ProduceConfig, files: ModelFiles) -> None:
-    """Packs the corpus into a folder with a temporary name, and publishes it when it is whole."""
+    """Packs the corpus into a temporary folder, and publishes that folder when it is complete."""
     say(f"tokenising {config.corpus}")
-    corpus = corpus_of(config)
+    corpus = open_configured_corpus(config)
     length = config.context_length
     pieces = cut_contexts(corpus.documents, files.tokenizer, length, config.max_contexts, config.prepend_bos)
-    above = folder.parent if isinstance(folder, Path) else Path(tempfile.gettempdir())
-    temporary = above / f".{folder.name}.{uuid.uuid4().hex}"
+    parent = folder.parent if isinstance(folder, Path) else Path(tempfile.gettempdir())
+    temporary = parent / f".{folder.name}.{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
         count = _write(temporary, pieces, length, config.max_contexts)
@@ -154,7 +163,7 @@ def _pack(folder: Location, config: ProduceConfig, files: ModelFiles) -> None:
 
 
 def _write(folder: Path, pieces: Iterator[Contexts], length: int, expected: int | None) -> int:
-    """Writes contexts to disk as they come, and returns how many they were."""
+    """Writes contexts to disk piece by piece, and returns their number."""
     with (
         GrowingArray(folder / "token_ids.npy", length) as token_ids,
         GrowingArray(folder / "document_id.npy", length) as document_id,
@@ -168,7 +177,7 @@ def _write(folder: Path, pieces: Iterator[Contexts], length: int, expected: int 
 
 
 def _publish(temporary: Path, folder: Location) -> None:
-    """Gives the copy its name: a folder by renaming it, objects by uploading the fingerprint last."""
+    """Publishes the copy: a folder by renaming it, objects by uploading the fingerprint last."""
     if not isinstance(folder, Path):
         for file in sorted(temporary.iterdir(), key=lambda file: file.name == _FINGERPRINT):
             (folder / file.name).upload(file)
@@ -177,7 +186,7 @@ def _publish(temporary: Path, folder: Location) -> None:
     try:
         temporary.rename(folder)
     except OSError:
-        if not folder.exists():  # otherwise somebody else was quicker, with the same content
+        if not folder.exists():  # else another process has published the same content first
             raise
 
 
@@ -188,7 +197,7 @@ def _is_published(folder: Location) -> bool:
 def _load(folder: Location) -> Tokenised | None:
     if not _is_published(folder):
         return None
-    with local_copy(folder) as copy:  # of objects: it has no name any more afterwards, and lives as long as its maps
+    with local_copy(folder) as copy:  # a copy of objects is unlinked after this block, but stays mapped
         commit = copy / "commit"
         return Tokenised(
             _mapped(copy), (copy / _FINGERPRINT).read_text(), commit.read_text() if commit.exists() else None
@@ -196,17 +205,17 @@ def _load(folder: Location) -> Tokenised | None:
 
 
 def _mapped(folder: Path) -> Contexts:
-    # Copy-on-write maps: torch wants writable memory, the file stays as it is.
+    # Copy-on-write maps, because torch requires writable memory; the file does not change.
     token_ids, document_id = (
         torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ("token_ids", "document_id")
     )
     return Contexts(token_ids=token_ids, document_id=document_id)
 
 
-def _fingerprint(contexts: Contexts) -> str:
+def _fingerprint(contexts: Contexts, bytes_at_once: int = _BYTES_AT_ONCE) -> str:
     digest = hashlib.sha256()
     for array in (contexts.token_ids, contexts.document_id):
-        rows = max(_HASHED_AT_ONCE // (4 * array.shape[1]), 1)
+        rows = max(bytes_at_once // (4 * array.shape[1]), 1)
         for start in range(0, len(array), rows):
             digest.update(np.ascontiguousarray(array[start : start + rows].numpy()).data)
     return digest.hexdigest()

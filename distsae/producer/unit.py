@@ -1,4 +1,4 @@
-"""One unit's rows, computed: forward passes over its contexts, rows put straight into their final order."""
+"""Computes the rows of one unit by forward passes over its contexts, and stores each row at its final index."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from distsae.errors import CannotContinue, WrongInput
-from distsae.language_model.hooks import capture, resolve_hook
-from distsae.language_model.loading import LanguageModel
+from distsae.language_model import LanguageModel, capture, resolve_hook
 from distsae.store import StoreAttributes, UnitData, row_order
 from distsae.store.layout import DTYPES
-from distsae.text.contexts import Contexts
+from distsae.text import Contexts
 
 __all__ = ["check_fits", "compute_unit"]
 
@@ -26,28 +25,29 @@ def compute_unit(
     context_ids: np.ndarray,
     on_rows: Callable[[int], None],
 ) -> UnitData:
-    """Runs the model over a unit's contexts.
+    """Runs the model over a unit's contexts and returns the unit's rows in stored order.
 
     Args:
-        language_model: on the device where it is to run.
-        attributes: of the store.
+        language_model: language model, on the device where it runs.
+        attributes: attributes of the store.
         contexts: the whole tokenised corpus.
-        unit: number of the unit.
-        context_ids: the unit's contexts, in the order in which the model sees them.
-        on_rows: called after each forward pass with the number of rows that it gave.
+        unit: index of the unit.
+        context_ids: numbers of the unit's contexts, in the order in which the model sees them.
+        on_rows: function that is called after each forward pass with the number of rows computed in it.
 
     Raises:
         CannotContinue: an activation is not finite, or does not fit the storage dtype.
     """
     device = next(language_model.model.parameters()).device
-    storage, skip = DTYPES[attributes.dtype].torch, attributes.excluded_positions
+    storage = DTYPES[attributes.dtype].torch
+    skip = attributes.excluded_positions
     rows = len(context_ids) * attributes.rows_per_context
     order = torch.from_numpy(row_order(attributes, unit, rows))
-    place = torch.empty_like(order)  # of each natural row
-    place[order] = torch.arange(rows)
+    stored_index = torch.empty_like(order)  # index in stored order, for each row in natural order
+    stored_index[order] = torch.arange(rows)
 
-    picked = torch.from_numpy(context_ids)
-    token_ids = contexts.token_ids[picked]
+    context_id = torch.from_numpy(context_ids)
+    token_ids = contexts.token_ids[context_id]
     acts = {hook: torch.empty(rows, attributes.d_in[hook], dtype=storage) for hook in attributes.hooks}
     points = [resolve_hook(language_model.model, hook) for hook in attributes.hooks]
     done = 0
@@ -57,7 +57,7 @@ def compute_unit(
         captured = capture(language_model.model, points, batch.to(device, torch.int64))
         for hook, values in captured.items():
             natural = values[:, skip:].reshape(count, -1)
-            acts[hook][place[done : done + count]] = _stored(natural, storage, hook).cpu()
+            acts[hook][stored_index[done : done + count]] = _stored(natural, storage, hook).cpu()
         done += count
         on_rows(count)
 
@@ -65,20 +65,20 @@ def compute_unit(
     per_row = {
         "token_id": token_ids,
         "position": torch.arange(shape[1]).expand(shape),
-        "document_id": contexts.document_id[picked],
-        "context_id": picked[:, None].expand(shape),
+        "document_id": contexts.document_id[context_id],
+        "context_id": context_id[:, None].expand(shape),
     }
     ids = {name: values[:, skip:].reshape(rows).to(torch.int64)[order] for name, values in per_row.items()}
     return UnitData(acts=acts, rows=ids, context_token_ids=token_ids)
 
 
 def check_fits(language_model: LanguageModel, attributes: StoreAttributes, token_ids: Tensor) -> None:
-    """Tries one forward pass before the store is begun, so that a dtype that does not serve leaves nothing behind.
+    """Checks in one forward pass that the dtypes fit, before the store is created and would be left behind.
 
     Args:
-        language_model: on the device where it is to run.
-        attributes: of the store to be.
-        token_ids: `[contexts, context_length]`.
+        language_model: language model, on the device where it runs.
+        attributes: attributes of the store that is to be created.
+        token_ids: contexts to run, `[contexts, context_length]`.
 
     Raises:
         WrongInput: an activation is not finite, or does not fit the storage dtype.
@@ -88,13 +88,14 @@ def check_fits(language_model: LanguageModel, attributes: StoreAttributes, token
     for hook, values in captured.items():
         try:
             _stored(values[:, attributes.excluded_positions :], DTYPES[attributes.dtype].torch, hook)
-        except CannotContinue as error:  # nothing has begun, so it is still the settings that are wrong
+        except CannotContinue as error:  # no work has been done, so a wrong setting is the cause
             raise WrongInput(str(error)) from error
 
 
 def _stored(values: Tensor, storage: torch.dtype, hook: str) -> Tensor:
+    """Returns `values` in the storage dtype; raises CannotContinue if a value is not finite before or after."""
     stored = values.to(storage)
-    # The extremes tell of infinities, and are NaN if anything is; isfinite of every value takes twenty times as long.
+    # The extremes show an infinity, and are NaN if any value is; isfinite of every value takes twenty times as long.
     if bool(torch.isfinite(torch.stack(torch.aminmax(stored))).all()):
         return stored
     broken = ~torch.isfinite(values)

@@ -1,12 +1,11 @@
-"""The work of one producer: which unit next, and the steps from its claim to its commit."""
+"""The loop of one producer: it chooses the next unit, claims it, computes it and hands it to the writer."""
 
 from __future__ import annotations
 
 import time
 from functools import partial
-from pathlib import Path
 
-from distsae.language_model.loading import LanguageModel
+from distsae.language_model import LanguageModel
 from distsae.producer.idle import Idle
 from distsae.producer.job_progress import JobProgress
 from distsae.producer.producer_rank import ProducerRank, unit_queue
@@ -24,12 +23,10 @@ from distsae.store import (
     units_to_seal,
     units_wanted,
 )
-from distsae.store.location import Location
-from distsae.text.contexts import Contexts
+from distsae.store.location import Location, poll_seconds
+from distsae.text import Contexts
 
 __all__ = ["produce_units"]
-
-_POLL, _POLL_OBJECTS = 0.3, 3.0  # seconds between looks at what others do, when there is nothing to start
 
 
 def produce_units(
@@ -38,29 +35,39 @@ def produce_units(
     contexts: Contexts,
     language_model: LanguageModel,
     claims: Claims,
-    place: ProducerRank,
+    producer: ProducerRank,
     stop: Stop,
 ) -> None:
-    """Returns when every unit is committed, by us or by others.
+    """Produces units until every unit is committed, by this process or another one.
 
-    Of a bounded store only the units that there is room for are wanted; the others wait for its reader.
+    In a bounded store, a unit is produced only when there is room for it; until then it waits for the store's reader.
 
-    While one unit is computed, the one before it is written and committed. Whatever ends the work early ends it after
-    a forward pass: the unit that is being computed is given up, the one that is being written is still committed.
+    While a unit is computed, the unit before it is written and committed. A signal or an error ends the work after a
+    forward pass: the unit that is being computed is dropped, and the one that is being written is still committed.
+
+    Args:
+        root: the store.
+        attributes: attributes of the store.
+        contexts: the whole tokenised corpus.
+        language_model: language model, on the device where it runs.
+        claims: claims of this process.
+        producer: rank of this process among the producers.
+        stop: handler of the signals that ask this process to stop.
 
     Raises:
-        CannotContinue: activations that cannot be stored, or a full disk.
-        SystemExit: SIGTERM has come.
-        KeyboardInterrupt: SIGINT has come.
+        CannotContinue: activations cannot be stored, or the disk is full.
+        SystemExit: SIGTERM was received.
+        KeyboardInterrupt: SIGINT was received.
     """
-    paths, units = StorePaths(root), unit_contexts(attributes)
-    first = set(units_to_seal(attributes))  # of a bounded store: what its reader needs to begin
-    queue = sorted(unit_queue(place, len(units)), key=lambda unit: unit not in first)
+    paths = StorePaths(root)
+    units = unit_contexts(attributes)
+    first = set(units_to_seal(attributes))  # units that the reader of a bounded store needs before it can start
+    queue = sorted(unit_queue(producer, len(units)), key=lambda unit: unit not in first)
     idle = Idle(root, attributes)
-    rows = [len(ids) * attributes.rows_per_context for ids in units]
+    unit_rows = [len(ids) * attributes.rows_per_context for ids in units]
 
     with (
-        JobProgress(partial(units_done, root, attributes), rows) as progress,
+        JobProgress(partial(units_done, root, attributes), unit_rows) as progress,
         stop.deferred(),
         UnitWriter(root, attributes, claims) as writer,
     ):
@@ -71,19 +78,20 @@ def produce_units(
             progress.computed(unit, rows)
 
         while len(done := units_done(root, attributes)) < len(units):
-            seal_early(root, attributes)  # whoever committed the last unit that it takes may have died there
-            started, wanted = False, units_wanted(root, attributes)
+            seal_early(root, attributes)  # the process whose commit made it possible may have died before it did this
+            started = False
+            wanted = units_wanted(root, attributes)
             for unit in (unit for unit in queue if unit in wanted):
                 stop.check()
                 name = paths.unit_name(unit)
                 if unit in done or not claims.take(name):
                     continue
-                # Committed, and perhaps even read and released, just before we claimed it.
+                # It may have been committed, and even read and released, just before it was claimed here.
                 if paths.commit(unit).is_file() or unit not in units_wanted(root, attributes):
                     claims.release(name)
                     continue
                 started = True
-                # No name for the data: the writer alone keeps it, so that its memory is free once it is committed.
+                # No variable refers to the data, so that its memory is free once the writer has committed it.
                 writer.put(
                     unit,
                     compute_unit(language_model, attributes, contexts, unit, units[unit], partial(after_forward, unit)),
@@ -92,10 +100,10 @@ def produce_units(
             writer.wait()
             progress.refresh()
             if started or not wanted <= done:
-                idle.over()
+                idle.reset()
             else:
-                idle.waits()
+                idle.wait_for_reader()
             if not started:
                 stop.check()
-                time.sleep(_POLL if isinstance(root, Path) else _POLL_OBJECTS)
-    remove_released(root)  # a unit of ours, perhaps, that was committed late: read and released since another made it
+                time.sleep(poll_seconds(root))
+    remove_released(root)  # a unit may have been committed here after another process's copy was read and released

@@ -1,4 +1,4 @@
-"""Units to disk while the next one is computed: one thread that writes, checks and commits them, one at a time."""
+"""Writes units while the next one is computed: a thread writes, checks and commits them, one at a time."""
 
 from __future__ import annotations
 
@@ -25,18 +25,16 @@ __all__ = ["UnitWriter", "commit_data"]
 
 
 class UnitWriter:
-    """Takes a computed unit and its claim, and gives the claim back when the unit is committed.
+    """Commits computed units in a thread and releases their claims.
 
-    The `with` block ends when the last unit is committed, whatever ended it, so a process holds at most two units:
-    the one that is written and the one that is computed.
+    The `with` block ends only when the last unit is committed, also after an error in the block. A process holds at
+    most two units in memory: the one that is written and the one that is computed. An error in the thread, such as
+    CannotContinue for a full disk, is raised once, by the next method that is called.
 
     Args:
         root: the store.
-        attributes: of the store.
-        claims: with the claims on the units that are put.
-
-    Raises:
-        CannotContinue: a full disk. Any method raises what went wrong in the thread, once.
+        attributes: attributes of the store.
+        claims: claims of this process, among them those on the units that are put.
     """
 
     def __init__(self, root: Location, attributes: StoreAttributes, claims: Claims) -> None:
@@ -57,17 +55,17 @@ class UnitWriter:
         self.wait()
 
     def put(self, unit: int, data: UnitData) -> None:
-        """Hands over a unit, after waiting for the one before it."""
+        """Waits until the unit before is committed, and starts to write this one."""
         self.wait()
         self._unit = self._thread.submit(self._commit, unit, data)
 
     def check(self) -> None:
-        """Raises what went wrong in the thread, and waits for nothing."""
+        """Raises an error that has occurred in the thread; does not wait."""
         if self._unit is not None and self._unit.done():
             self.wait()
 
     def wait(self) -> None:
-        """Returns when everything that was put is committed, by us or by another producer."""
+        """Returns when every unit that was put is committed, by this process or another one."""
         unit, self._unit = self._unit, None
         if unit is not None:
             unit.result()
@@ -75,22 +73,22 @@ class UnitWriter:
     def _commit(self, unit: int, data: UnitData) -> None:
         try:
             commit_data(self._root, self._attributes, unit, unit_split(self._attributes, unit, self._units), data)
-            seal_early(self._root, self._attributes)  # here, so that its reader need not wait for our next unit
+            seal_early(self._root, self._attributes)  # in this thread: a reader need not wait for the next unit
         finally:
             self._claims.release(StorePaths(self._root).unit_name(unit))
 
 
 def commit_data(root: Location, attributes: StoreAttributes, unit: int, split: str, data: UnitData) -> None:
-    """Writes an attempt and commits it; returns when the unit is committed, by us or by another producer.
+    """Writes an attempt and commits it; returns when the unit is committed, by this process or another one.
 
     Raises:
-        CannotContinue: a full disk.
-        TornData: what is on disk is not what was written.
+        CannotContinue: the disk is full.
+        TornData: the files on disk differ from what was written.
     """
     try:
         with full_disk_named(root):
             commit_unit(root, write_attempt(root, attributes, unit, split, data))
     except (FileNotFoundError, TornData):
-        # Attempts are removed when another producer has committed their unit, or when that has been read and released.
+        # An attempt is removed once another process has committed its unit, or once that unit was read and released.
         if unit not in units_done(root, attributes):
             raise

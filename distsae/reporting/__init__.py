@@ -1,4 +1,4 @@
-"""One static page about one run or several; its drawing libraries are imported only when a page is made."""
+"""One static page about one run or several. The drawing libraries are imported only when a page is made."""
 
 from distsae.reporting.config import ReportConfig
 from distsae.reporting.report import report

@@ -1,4 +1,4 @@
-"""Headline numbers of several runs beside each other, with their intervals."""
+"""Figures that set one headline number of several runs side by side, with its intervals."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["comparison_figure"]
 
 
 def comparison_figure(runs: Sequence[ReportedRun], key: str, title: str, reading: str) -> Figure:
-    """Draws one number of `evaluation.json`: the training rule as a dot with its interval, the frozen rule hollow.
+    """Draws one number of `evaluation.json`, a line for each run: the training rule as a dot, the frozen one hollow.
 
     Args:
         runs: evaluated runs.
-        key: `fvu` or another key that the frozen rule has as well.
-        title: of the figure.
-        reading: the sentence under it.
+        key: key of the number, which both rules must have, such as `fvu`.
+        title: title of the figure.
+        reading: sentence under the figure that tells how to read it.
     """
-    said = []
+    summaries = []
     with drawing(height=0.9 + 0.42 * len(runs)) as (canvas, axes):
-        for place, run in enumerate(runs):
+        for line, run in enumerate(runs):
             colour = look(run.column).colour
             frozen_marker = {"marker": "o", "markersize": 7, "markerfacecolor": "white", "markeredgecolor": colour}
             for prefix, offset, marker in (
@@ -33,9 +33,10 @@ def comparison_figure(runs: Sequence[ReportedRun], key: str, title: str, reading
                 if value is None:
                     continue
                 if interval and None not in interval:
-                    axes.plot(interval, [place + offset] * 2, color=colour, linewidth=2, solid_capstyle="butt")
-                axes.plot([value], [place + offset], linestyle="none", **marker)
-            said.append(f"{run.name} {fixed(run.measured(key))}, frozen {fixed(run.measured(f'frozen_rule.{key}'))}")
+                    axes.plot(interval, [line + offset] * 2, color=colour, linewidth=2, solid_capstyle="butt")
+                axes.plot([value], [line + offset], linestyle="none", **marker)
+            frozen = run.measured(f"frozen_rule.{key}")
+            summaries.append(f"{run.name} {fixed(run.measured(key))}, frozen {fixed(frozen)}")
         axes.set_yticks(range(len(runs)), [_short(run.name) for run in runs])
         axes.set_ylim(len(runs) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -44,7 +45,7 @@ def comparison_figure(runs: Sequence[ReportedRun], key: str, title: str, reading
         axes.plot([], [], linestyle="none", marker="o", color=INK, label="training rule")
         axes.plot([], [], linestyle="none", marker="o", markerfacecolor="white", color=INK, label="frozen rule")
         canvas.legend(loc="outside upper right", ncols=2, fontsize=8, handletextpad=0.1, columnspacing=1.2)
-        svg = to_svg(canvas, f"comparison-{key}", f"{title}: {'; '.join(said)}.")
+        svg = to_svg(canvas, f"comparison-{key}", f"{title}: {'; '.join(summaries)}.")
     return Figure(title=title, reading=reading, svg=svg)
 
 

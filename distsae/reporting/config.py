@@ -1,4 +1,4 @@
-"""Which runs to report on, and where the page goes."""
+"""The config of a report: which runs, and where the page goes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ReportConfig:
 
     Args:
         runs: run folders, in the order of the columns.
-        out: folder of the page; by default report/ in the run folder, or beside the first of several.
+        out: folder of the page; by default report/ in the run folder, or beside the first of several run folders.
     """
 
     runs: tuple[str, ...]

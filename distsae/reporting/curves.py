@@ -1,4 +1,4 @@
-"""Training curves over tokens, all runs in one drawing."""
+"""Training curves over tokens: one figure for each metric, with all runs in it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ from distsae.reporting.wording import fixed, percent
 
 __all__ = ["thin", "training_figures"]
 
-_POINTS = 250  # more cannot be told apart at the width of a column
+_POINTS = 250  # more could not be told apart in a column of the page
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Curve:
-    """One figure: a key of `metrics.jsonl` (and a second one, dashed) over tokens."""
+    """A figure of one key of `metrics.jsonl` over tokens.
+
+    Args:
+        key: key of the metric.
+        title: title of the figure.
+        axis: label of the vertical axis.
+        reading: sentence under the figure that tells how to read it.
+        logarithmic: whether the vertical axis is logarithmic.
+        share: whether the metric is a share, shown in per cent.
+    """
 
     key: str
     title: str
@@ -34,7 +43,7 @@ _CURVES = (
         key="fvu",
         title="FVU during training",
         axis="FVU of the batch (log scale)",
-        reading="Lower is better: the share of the batch's variance that the reconstruction misses, as tokens go by.",
+        reading="Lower is better: the share of the batch's variance that the reconstruction misses.",
         logarithmic=True,
     ),
     _Curve(
@@ -42,28 +51,28 @@ _CURVES = (
         title="Auxiliary loss",
         axis="auxiliary loss",
         reading=(
-            "The share of the residual's energy that the underused features leave when they try to explain it: below "
-            "1 they learn; 0 means that no feature was underused."
+            "The share of the residual's energy that the underused features fail to explain: below 1 they learn; 0 "
+            "means that no feature was underused."
         ),
     ),
     _Curve(
         key="l0",
         title="L0 during training",
         axis="features per token",
-        reading="It should lie on k: where it falls below, there were fewer positive scores than budget.",
+        reading="It should stay at k; where it lies below, a batch had fewer positive scores than its budget.",
     ),
     _Curve(
         key="dead_share",
         title="Dead features during training",
         axis="share of the features",
-        reading="Features without a match for long; a flat line near zero means that the dictionary is in use.",
+        reading="Features that have had no match for a long time; a flat line near zero means that all are in use.",
         share=True,
     ),
     _Curve(
         key="underutilised_share",
         title="Underutilised features during training",
         axis="share of the features",
-        reading="Features far below the Zipf curve at their rank, dead ones included: what aux_zipf works on.",
+        reading="Features far below the Zipf curve at their rank, dead ones included; aux_zipf trains these.",
         share=True,
     ),
     _Curve(
@@ -76,14 +85,14 @@ _CURVES = (
         key="top_feature_share",
         title="Matches of the densest 1% of the features",
         axis="share of the matches",
-        reading="A few features always fire often; a share that climbs without end says that the dictionary collapses.",
+        reading="A few features always fire often; a share that keeps climbing means that the dictionary collapses.",
         share=True,
     ),
     _Curve(
         key="token_overlap",
         title="Overlap of two tokens' features",
         axis="share of a token's features",
-        reading="What two tokens of a batch have in common, on average over all pairs; at 1 all look the same.",
+        reading="What two tokens of a batch share on average over all pairs; at 1 all tokens have the same features.",
         share=True,
     ),
     _Curve(
@@ -91,15 +100,15 @@ _CURVES = (
         title="Threshold",
         axis="score",
         reading=(
-            "The running average of the smallest selected score, in units of the normalised activations; the frozen "
-            "rule comes from it, so it should be flat at the end."
+            "The running average of the smallest selected score, in units of the normalised activations. The frozen "
+            "rule is made from it, so it should be flat at the end."
         ),
     ),
 )
 
 
 def training_figures(runs: Sequence[ReportedRun]) -> list[Figure]:
-    """Draws the curves that at least one run has logged and that are not zero throughout."""
+    """Draws each curve that at least one run has logged with a value other than zero."""
     figures = []
     for curve in _CURVES:
         if any(_is_worth_drawing(run, curve.key) for run in runs):
@@ -108,7 +117,7 @@ def training_figures(runs: Sequence[ReportedRun]) -> list[Figure]:
 
 
 def thin(tokens: Array, values: Array, points: int = _POINTS) -> tuple[Array, Array]:
-    """Averages neighbouring logged steps so that at most `points` are left; missing values are skipped."""
+    """Returns a curve of at most `points` points, each the mean of neighbouring steps; missing values are skipped."""
     has_value = np.isfinite(tokens) & np.isfinite(values)
     tokens, values = tokens[has_value], values[has_value]
     if len(tokens) <= points:
@@ -144,20 +153,20 @@ def _draw(runs: Sequence[ReportedRun], curve: _Curve) -> Figure:
             axes.set_ylim(bottom=0)
         if curve.share:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-        size, unit = _unit(max(float(run.metrics["tokens"][-1]) for run in runs if "tokens" in run.metrics))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / size:g}"))
+        scale, word = _scale(max(float(run.metrics["tokens"][-1]) for run in runs if "tokens" in run.metrics))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / scale:g}"))
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"{unit}tokens trained")
+        axes.set_xlabel(f"{word}tokens trained")
         axes.set_ylabel(curve.axis)
         svg = to_svg(canvas, f"curve-{curve.key}", f"{curve.title}, over tokens trained: {'; '.join(ends)}.")
     return Figure(title=curve.title, reading=curve.reading, svg=svg)
 
 
-def _unit(most: float) -> tuple[float, str]:
-    """Returns the unit in which an axis up to `most` tokens reads well, and its name."""
-    for size, name in ((1e9, "billion "), (1e6, "million "), (1e3, "thousand ")):
-        if most >= size:
-            return size, name
+def _scale(most: float) -> tuple[float, str]:
+    """Returns the divisor for the labels of an axis up to `most` tokens, and its word before `tokens`."""
+    for scale, word in ((1e9, "billion "), (1e6, "million "), (1e3, "thousand ")):
+        if most >= scale:
+            return scale, word
     return 1.0, ""
 
 

@@ -1,4 +1,4 @@
-"""Where the matches went: density against rank, features per token, and features per token against the loss."""
+"""How matches are spread: density against rank, features per token, and both features and error against the loss."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from distsae.reporting.wording import fixed, percent
 __all__ = ["adaptivity_figure", "density_figure", "error_figure", "features_per_token_figure"]
 
 _RANKS = 300
+"""Most ranks that a line is drawn through, so that a wide dictionary does not make a large page."""
 
 
 def density_figure(runs: Sequence[ReportedRun]) -> Figure:
     """Draws density against rank on logarithmic axes, with each run's Zipf fit."""
-    said = []
+    summaries = []
     with drawing() as (canvas, axes):
         for run in runs:
             density = np.sort(run.arrays["density"])[::-1]
             alive = int((density > 0).sum())
-            said.append(f"{run.name}: {percent(1 - alive / len(density))} of {len(density):,} features dead")
+            summaries.append(f"{run.name}: {percent(1 - alive / len(density))} of {len(density):,} features dead")
             if alive == 0:
                 continue
             axes.set_xscale("log")
@@ -36,19 +37,19 @@ def density_figure(runs: Sequence[ReportedRun]) -> Figure:
                 every = np.unique(np.geomspace(1, len(density), _RANKS).round().astype(int))
                 predicted = run.arrays["zipf_predicted"][every - 1]
                 axes.plot(every, predicted, color=look(run.column).colour, linestyle=(0, (1, 2)), linewidth=1.2)
-                said[-1] += f", Zipf exponent {fixed(run.measured('zipf_s'), 2)}"
+                summaries[-1] += f", Zipf exponent {fixed(run.measured('zipf_s'), 2)}"
         axes.plot([], [], color=INK, label="measured")
         axes.plot([], [], color=INK, linestyle=(0, (1, 2)), linewidth=1.2, label="Zipf fit")
         axes.legend(loc="lower left", fontsize=8)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.set_xlabel("rank of the feature, densest first")
         axes.set_ylabel("density (matches per token)")
-        svg = to_svg(canvas, "density", f"Feature density against rank on logarithmic axes. {'; '.join(said)}.")
+        svg = to_svg(canvas, "density", f"Feature density against rank on logarithmic axes. {'; '.join(summaries)}.")
     return Figure(
         title="Feature density against rank",
         reading=(
-            "Every feature once, densest first: a line that follows its dotted Zipf fit is a dictionary that is fully "
-            "used; a drop below it at the right end is features that rarely or never fire."
+            "All features, densest first. A line that follows its dotted Zipf fit means that the dictionary is fully "
+            "used; a drop below the fit at the right end shows features that rarely or never fire."
         ),
         svg=svg,
     )
@@ -56,7 +57,7 @@ def density_figure(runs: Sequence[ReportedRun]) -> Figure:
 
 def features_per_token_figure(runs: Sequence[ReportedRun]) -> Figure:
     """Draws the histogram of features per token."""
-    said = []
+    summaries = []
     counts = [run.arrays["features_per_token"] for run in runs]
     top = max(int(np.percentile(found, 99.9)) for found in counts)
     width = max(1, -(-(top + 1) // 60))
@@ -64,9 +65,9 @@ def features_per_token_figure(runs: Sequence[ReportedRun]) -> Figure:
     with drawing() as (canvas, axes):
         for run, found in zip(runs, counts, strict=True):
             style = look(run.column)
-            said.append(f"{run.name}: mean {fixed(found.mean(), 1)}, standard deviation {fixed(found.std(), 1)}")
+            summaries.append(f"{run.name}: mean {fixed(found.mean(), 1)}, standard deviation {fixed(found.std(), 1)}")
             if np.ptp(found) == 0:
-                # A bar of 100% would flatten every other run's hill.
+                # A bar of 100% would flatten the histograms of all other runs.
                 axes.axvline(found[0], **style.line)
                 continue
             share = np.histogram(found, edges)[0] / len(found)
@@ -77,12 +78,12 @@ def features_per_token_figure(runs: Sequence[ReportedRun]) -> Figure:
         axes.set_xlim(left=-0.5)
         axes.set_xlabel("features per token" + (f" (bars of {width})" if width > 1 else ""))
         axes.set_ylabel("share of the tokens")
-        svg = to_svg(canvas, "features-per-token", f"Histogram of features per token. {'; '.join(said)}.")
+        svg = to_svg(canvas, "features-per-token", f"Histogram of features per token. {'; '.join(summaries)}.")
     return Figure(
         title="Features per token",
         reading=(
-            "How many features a token gets: the wider the hill, the more the rule tells tokens apart; a vertical line "
-            "is a run that gives every token the same number, as Token Choice does."
+            "How many features a token gets: the wider the hill, the more the numbers differ between tokens; a "
+            "vertical line is a run that gives every token the same number, as Token Choice does."
         ),
         svg=svg,
     )
@@ -90,25 +91,25 @@ def features_per_token_figure(runs: Sequence[ReportedRun]) -> Figure:
 
 def adaptivity_figure(runs: Sequence[ReportedRun]) -> Figure:
     """Draws features per token by decile of the loss of the next token: mean and middle half."""
-    said = []
+    summaries = []
     with drawing() as (canvas, axes):
         for run in runs:
             bins = by_loss(run.arrays["features_per_token"].astype(np.float64), run.arrays["token_loss"])
-            place = np.arange(1, len(bins.loss) + 1) + 0.09 * (run.column - (len(runs) - 1) / 2)
+            decile = np.arange(1, len(bins.loss) + 1) + 0.09 * (run.column - (len(runs) - 1) / 2)
             style = look(run.column)
-            axes.vlines(place, bins.low, bins.high, color=style.colour, alpha=0.3, linewidth=4)
-            axes.plot(place, bins.mean, marker="o", markersize=4, **style.line)
-            said.append(
+            axes.vlines(decile, bins.low, bins.high, color=style.colour, alpha=0.3, linewidth=4)
+            axes.plot(decile, bins.mean, marker="o", markersize=4, **style.line)
+            summaries.append(
                 f"{run.name}: {fixed(bins.mean[0], 1)} on the easiest, {fixed(bins.mean[-1], 1)} on the hardest"
             )
         _deciles(axes)
         axes.set_ylabel("features per token")
-        svg = to_svg(canvas, "adaptivity", f"Mean features per token by decile of loss. {'; '.join(said)}.")
+        svg = to_svg(canvas, "adaptivity", f"Mean features per token by decile of loss. {'; '.join(summaries)}.")
     return Figure(
         title="Features per token against the loss",
         reading=(
-            "Each dot is the mean over a tenth of the tokens, each bar holds its middle half: a line that rises says "
-            "that tokens which the model finds hard to continue get more features."
+            "Each dot is the mean over a tenth of the tokens, each bar spans the middle half of them. A rising line "
+            "means that tokens which the model finds hard to continue get more features."
         ),
         svg=svg,
     )
@@ -116,23 +117,25 @@ def adaptivity_figure(runs: Sequence[ReportedRun]) -> Figure:
 
 def error_figure(runs: Sequence[ReportedRun]) -> Figure:
     """Draws the squared error, as a share of the mean variance, by decile of the loss of the next token."""
-    said = []
+    summaries = []
     with drawing() as (canvas, axes):
         for run in runs:
             error = run.arrays["squared_error"].astype(np.float64) / (run.measured("variance") or np.nan)
             bins = by_loss(error, run.arrays["token_loss"])
             axes.plot(np.arange(1, len(bins.loss) + 1), bins.mean, marker="o", markersize=4, **look(run.column).line)
-            said.append(
+            summaries.append(
                 f"{run.name}: {fixed(bins.mean[0], 3)} on the easiest, {fixed(bins.mean[-1], 3)} on the hardest"
             )
         _deciles(axes)
         axes.set_ylabel("squared error / variance")
-        svg = to_svg(canvas, "error", f"Mean squared error over the variance, by decile of loss. {'; '.join(said)}.")
+        svg = to_svg(
+            canvas, "error", f"Mean squared error over the variance, by decile of loss. {'; '.join(summaries)}."
+        )
     return Figure(
         title="Reconstruction error against the loss",
         reading=(
-            "Each dot is a tenth of the tokens, and the mean of the dots is close to the FVU: a flat line says that "
-            "easy and hard tokens are reconstructed equally well."
+            "Each dot is the mean over a tenth of the tokens, and the mean of the dots is close to the FVU. A flat "
+            "line means that easy and hard tokens are reconstructed equally well."
         ),
         svg=svg,
     )

@@ -1,4 +1,4 @@
-"""The page itself: one HTML file that needs nothing else, neither network nor script."""
+"""The page itself: one HTML file that works without a network, scripts or other files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from distsae import __version__
+from distsae.model import ALLOCATION_TITLES
 from distsae.reporting.runs import ReportedRun, same_text
 from distsae.reporting.style import Figure, look
 from distsae.reporting.table import Row
-from distsae.reporting.wording import ALLOCATIONS
 
 __all__ = ["Section", "render"]
 
@@ -23,8 +23,8 @@ class Section:
 
     Args:
         title: the heading.
-        figures: in reading order; the first may be given the full width.
-        note: one sentence under the heading, or nothing.
+        figures: figures in reading order.
+        note: text under the heading; empty for none.
     """
 
     title: str
@@ -35,7 +35,14 @@ class Section:
 def render(
     runs: Sequence[ReportedRun], setup: Sequence[Row], results: Sequence[Row], sections: Sequence[Section]
 ) -> str:
-    """Returns the HTML."""
+    """Returns the HTML of the page.
+
+    Args:
+        runs: runs in the order of the columns.
+        setup: rows of the table of what was run.
+        results: rows of the table of results; empty without any.
+        sections: sections with figures, in reading order.
+    """
     environment = Environment(
         loader=PackageLoader("distsae.reporting"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -43,7 +50,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["drawing"] = Markup  # the drawings are ours, not the user's
+    environment.filters["drawing"] = Markup  # drawings are our own markup, not text of the user
     keys = [
         {
             "name": run.name,
@@ -66,5 +73,5 @@ def render(
 
 
 def _allocation(run: ReportedRun) -> str:
-    first = ALLOCATIONS.get(str(run.setting("allocation")), "")
+    first = ALLOCATION_TITLES.get(str(run.setting("allocation")), "")
     return f"{first}, then Feature Choice" if run.setting("finetune_fc_from") is not None else first

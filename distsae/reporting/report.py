@@ -1,4 +1,4 @@
-"""A report from start to finish: read the runs, draw, lay out, write one file."""
+"""Makes a report from start to finish: reads the runs, draws the figures, lays out the page, writes one file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def report(config: ReportConfig) -> Path:
     """Writes the page and returns its path.
 
     Raises:
-        WrongInput: a run is missing, or matplotlib or jinja2 is not installed.
+        WrongInput: a run is missing, `out` is a file, or matplotlib or jinja2 is not installed.
         TornData: a file of a run is damaged.
     """
     _require_libraries()
@@ -32,7 +32,7 @@ def report(config: ReportConfig) -> Path:
 
     folder = Path(config.out) if config.out is not None else default_out(config.runs)
     if folder.exists() and not folder.is_dir():
-        raise WrongInput(f"`out` (={folder}) must be a folder; got a file; give another name")
+        raise WrongInput(f"`out` (={folder}) must be a folder; got a file; choose another `out`")
     runs = load_runs(config.runs)
     page = render(runs, setup(runs), results(runs), _sections(runs))
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def report(config: ReportConfig) -> Path:
 
 
 def default_out(runs: Sequence[str]) -> Path:
-    """Returns `RUN/report` for one run, `report` beside the first of several."""
+    """Returns the folder of the page: `RUN/report` for one run, `report` beside the first of several."""
     first = Path(runs[0])
     return first / "report" if len(runs) == 1 else first.resolve().parent / "report"
 
@@ -68,8 +68,8 @@ def _sections(runs: Sequence[ReportedRun]) -> list[Section]:
                 evaluated,
                 "fvu",
                 "FVU",
-                "Further left is better; lines are 95% intervals over contexts, and where they overlap the difference "
-                "may be chance.",
+                "Further left is better. Lines are 95% intervals over contexts; where they overlap, the difference may "
+                "be chance.",
             ),
             comparison_figure(
                 evaluated,
@@ -87,9 +87,9 @@ def _sections(runs: Sequence[ReportedRun]) -> list[Section]:
         )
     curves = training_figures(runs)
     if curves:
-        note = "On the training batches; where there are many logged steps, a point is the mean of its neighbours."
+        note = "On the training batches; where many steps are logged, a point is the mean of neighbouring ones."
         if any(run.feature_choice_from is not None for run in runs):
-            note += " A dotted vertical line marks where Mutual Choice gives way to Feature Choice."
+            note += " A dotted vertical line marks the change from Mutual Choice to Feature Choice."
         sections.append(Section(title="Training", figures=curves, note=note))
     return sections
 

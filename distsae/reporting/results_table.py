@@ -1,4 +1,4 @@
-"""The table of what came out."""
+"""The table of results: what evaluation and training measured, and which run is best."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["results"]
 
 
 def results(runs: Sequence[ReportedRun]) -> list[Row]:
-    """Returns what came out, with intervals, and marks the best of several runs that were measured alike."""
+    """Returns the rows of results with their intervals; the best of several runs on the same text is marked."""
     comparable = same_text(runs)
     rows = []
     for measure in _RESULTS:
@@ -36,7 +36,17 @@ def results(runs: Sequence[ReportedRun]) -> list[Row]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Measure:
-    """How one number is found, shown and judged (`better`: lower, higher, or neither)."""
+    """How one number is found, shown and compared.
+
+    Args:
+        label: name of the number.
+        value: function that finds it in a run; None if the run does not have it.
+        show: function that writes it.
+        note: what it means, in a few words.
+        better: `lower` or `higher`; empty if neither is better.
+        detail: function that writes the line under it, such as an interval.
+        group: heading of the group of rows that this one starts; empty if it starts none.
+    """
 
     label: str
     value: Callable[[ReportedRun], float | None]

@@ -1,7 +1,7 @@
-"""Reads a run folder: what was asked, what was logged, what was measured.
+"""Reads run folders for a report: config, log, evaluation and facts of the store.
 
-A report must survive runs that are unfinished: a run without an evaluation still has its curves, and the last line
-of a log may be cut where the process died.
+A run may be unfinished. Without an evaluation it still has its curves, and the last line of its log may be cut where
+the process was killed.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ import yaml
 from distsae.errors import DistsaeError, TornData, WrongInput
 from distsae.store import Store
 
-__all__ = ["Array", "ReportedRun", "load_runs", "same_text"]
+__all__ = ["Array", "ReportedRun", "at_key", "load_runs", "same_text"]
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportedRun:
-    """One run, as far as it got.
+    """One run of a report, finished or not.
 
     Args:
-        path: its folder.
-        name: what the report calls it; unique among the runs of a report.
-        column: its place in the report, from 0; decides how it is drawn.
+        path: folder of the run.
+        name: name of the run in the report, unique among its runs.
+        column: index of the run in the report, from 0; it decides colour and dash.
         config: content of `config.yaml`, nested.
         metrics: columns of `metrics.jsonl` by key, `[lines]` each, NaN where a line lacks the key; empty without a log.
-        feature_choice_from: tokens after which Mutual Choice gave way to Feature Choice, or None.
+        feature_choice_from: tokens after which Feature Choice replaced Mutual Choice; None if it did not.
         sae: content of `sae/config.json`; empty before training has ended.
-        store: `model`, `corpus`, `rows` and so on of the store, if it is still where it was; else empty.
-        evaluation: content of `evaluation.json`, or None.
+        store: facts of the store, such as `model`, `corpus` and `rows`; empty if it is no longer where it was.
+        evaluation: content of `evaluation.json`; None without an evaluation.
         arrays: content of `evaluation.npz`; empty without an evaluation.
     """
 
@@ -54,55 +54,55 @@ class ReportedRun:
     evaluation: dict[str, Any] | None
     arrays: dict[str, npt.NDArray[Any]]
 
-    def setting(self, key: str) -> Any:  # noqa: ANN401 (whatever the YAML holds)
-        """Returns the value at a dotted key of the config, or None."""
-        value: Any = self.config
-        for part in key.split("."):
-            if not isinstance(value, dict):
-                return None
-            value = value.get(part)
-        return value
+    def setting(self, key: str) -> Any:  # noqa: ANN401 (any YAML value)
+        """Returns the value at a dotted key of the config; None if there is none."""
+        return at_key(self.config, key)
 
-    def measured(self, key: str) -> Any:  # noqa: ANN401 (whatever the JSON holds)
-        """Returns the value at a dotted key of the evaluation, or None."""
-        value: Any = self.evaluation
-        for part in key.split("."):
-            if not isinstance(value, dict):
-                return None
-            value = value.get(part)
-        return value
+    def measured(self, key: str) -> Any:  # noqa: ANN401 (any JSON value)
+        """Returns the value at a dotted key of the evaluation; None if there is none."""
+        return at_key(self.evaluation, key)
+
+
+def at_key(values: object, key: str) -> Any:  # noqa: ANN401 (any YAML or JSON value)
+    """Returns the value at a dotted key, such as `sae.k`, of nested mappings; None if there is none."""
+    for part in key.split("."):
+        if not isinstance(values, dict):
+            return None
+        values = values.get(part)
+    return values
 
 
 def load_runs(paths: Sequence[str | Path]) -> list[ReportedRun]:
-    """Reads run folders, in order.
+    """Reads run folders, in the order of `paths`.
 
     Raises:
         WrongInput: a folder is missing, is given twice, or is no run.
-        TornData: a file in it is damaged; it is named.
+        TornData: a file of a run is damaged; the text names it.
     """
     folders = [Path(path) for path in paths]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise WrongInput(f"`runs` (={' '.join(map(str, paths))}) must name each run once; leave out the repetition")
-    return [_load(folder, name, i) for i, (folder, name) in enumerate(zip(folders, _names(folders), strict=True))]
+    named = zip(folders, _names(folders), strict=True)
+    return [_load(folder, name, column) for column, (folder, name) in enumerate(named)]
 
 
 def same_text(runs: Sequence[ReportedRun]) -> bool:
-    """Says whether all evaluated runs were evaluated on the same tokens; only then can their numbers be compared."""
+    """Returns whether all evaluated runs were evaluated on the same tokens; only then can they be compared."""
     return len({run.measured("text_digest") for run in runs if run.evaluation is not None}) <= 1
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Returns the shortest ends of the paths that tell the runs apart."""
+    """Returns a name for each folder: as many last parts of the paths as tell all of them apart."""
     parts = [folder.resolve().parts for folder in folders]
     depth = 1
-    while len({p[-depth:] for p in parts}) < len(parts):
+    while len({path[-depth:] for path in parts}) < len(parts):
         depth += 1
-    return ["/".join(p[-depth:]) for p in parts]
+    return ["/".join(path[-depth:]) for path in parts]
 
 
 def _load(folder: Path, name: str, column: int) -> ReportedRun:
     if not folder.is_dir():
-        raise WrongInput(f"`runs` (={folder}) must be a run folder; no such folder; check the path")
+        raise WrongInput(f"`runs` (={folder}) must be a run folder; got no such folder; check the path")
     config_file, log = folder / "config.yaml", folder / "metrics.jsonl"
     if not config_file.is_file() and not log.is_file():
         raise WrongInput(
@@ -116,7 +116,7 @@ def _load(folder: Path, name: str, column: int) -> ReportedRun:
         column=column,
         config=config,
         metrics=_columns(lines),
-        feature_choice_from=_switch(lines),
+        feature_choice_from=_feature_choice_from(lines),
         sae=_json(folder / "sae" / "config.json") or {},
         store=_store(config.get("store")),
         evaluation=_json(folder / "evaluation.json"),
@@ -149,7 +149,7 @@ def _json(file: Path) -> dict[str, Any] | None:
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:
-    """Returns the lines of a log in order of steps."""
+    """Returns the lines of a log in the order of steps, one for each step."""
     if not log.is_file():
         return []
     lines = log.read_text().splitlines()
@@ -162,16 +162,18 @@ def _lines(log: Path) -> list[dict[str, Any]]:
             if number == len(lines):
                 break  # the process was killed while it wrote this line
             raise TornData(f"{log}, line {number}, is not a JSON object with a `step`") from error
-        by_step[step] = values  # a resumed run logs some steps again; the later line is the one that counts
+        by_step[step] = values  # a resumed run logs some steps again; the later line counts
     return [by_step[step] for step in sorted(by_step)]
 
 
 def _columns(lines: Sequence[dict[str, Any]]) -> dict[str, Array]:
+    """Returns the numbers of a log by key, `[lines]` each."""
     numeric = dict.fromkeys(key for values in lines for key, value in values.items() if not isinstance(value, str))
     return {key: np.array([_float(values.get(key)) for values in lines]) for key in numeric}
 
 
-def _switch(lines: Sequence[dict[str, Any]]) -> float | None:
+def _feature_choice_from(lines: Sequence[dict[str, Any]]) -> float | None:
+    """Returns the tokens of the last logged line before the change from another rule to Feature Choice."""
     for before, after in itertools.pairwise(lines):
         if before.get("allocation") != "feature_choice" and after.get("allocation") == "feature_choice":
             return _float(before.get("tokens"))
@@ -193,10 +195,11 @@ def _arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _store(path: object) -> dict[str, Any]:
+    """Returns facts of the store at `path`; none if it cannot be opened."""
     try:
         store = Store.open(str(path)) if path else None
     except DistsaeError:
-        return {}  # moved or deleted since: the report does without
+        return {}  # moved or deleted since; a report can do without its facts
     if store is None:
         return {}
     attributes = store.attributes

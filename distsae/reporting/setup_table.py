@@ -1,4 +1,4 @@
-"""The table of what was run."""
+"""The table of what was run: model, data, settings and size of each run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from distsae.model import ALLOCATION_TITLES
 from distsae.reporting.runs import ReportedRun
 from distsae.reporting.table import Cell, Row
-from distsae.reporting.wording import ALLOCATIONS, amount, percent
+from distsae.reporting.wording import amount, percent
 
 __all__ = ["setup"]
 
 
 def setup(runs: Sequence[ReportedRun]) -> list[Row]:
-    """Returns what was run; a row that no run knows anything about is left out."""
+    """Returns the rows of settings; a row without a value in any run is left out."""
     rows = [Row(label=label, cells=tuple(Cell(text=show(run)) for run in runs)) for label, show in _SETUP]
     return [row for row in rows if any(cell.text not in ("", "–") for cell in row.cells)]
 
@@ -28,6 +29,7 @@ def _setting(key: str, show: Callable[[object], str] = str) -> Callable[[Reporte
 
 
 def _first(*values: object) -> str:
+    """Returns the first value that is there."""
     return next((str(value) for value in values if value not in (None, "")), "–")
 
 
@@ -37,10 +39,10 @@ def _count(value: object) -> str:
 
 def _allocation(run: ReportedRun) -> str:
     name = run.setting("allocation") or run.sae.get("allocation")
-    text = ALLOCATIONS.get(str(name), "–")
-    later = run.setting("finetune_fc_from")
-    if later is not None:
-        text += f", then Feature Choice from {percent(float(later)).replace('.00', '')} of the steps"
+    text = ALLOCATION_TITLES.get(str(name), "–")
+    share = run.setting("finetune_fc_from")
+    if share is not None:
+        text += f", then Feature Choice from {percent(float(share)).replace('.00', '')} of the steps"
     if "Feature Choice" in text and run.setting("quotas"):
         text += f" ({run.setting('quotas')} quotas)"
     return text

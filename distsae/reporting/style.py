@@ -1,7 +1,7 @@
-"""One look for all figures: colours that survive colour blindness, and SVG that a page can hold.
+"""One look for all figures: colours that readers with colour blindness can tell apart, and SVG to put into a page.
 
-Runs keep their colour and their dash in every figure and in the page's key; past the palette's end the dash
-changes, so that colour is never the only difference. Text stays text: it scales, can be searched and read aloud.
+A run has the same colour and dash in every figure and in the key of the page. Runs beyond the end of the palette reuse
+its colours with another dash. Text stays text: it scales, and it can be searched and read aloud.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INK = "#1f2933"
 MUTED = "#616e7c"
 _GRID = "#e4e7eb"
 
-# Okabe and Ito's palette without its yellow, which is too light for lines on white.
+# The palette of Okabe and Ito without its yellow, which is too light for lines on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 1.5), (1.5, 1.2), (6.0, 1.5, 1.5, 1.5))
 
@@ -57,11 +57,11 @@ _SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How a run is drawn.
+    """Colour and dash of a run in all figures.
 
     Args:
-        colour: hexadecimal.
-        dash: lengths of strokes and gaps, points; empty for a solid line.
+        colour: hexadecimal colour, such as `#0072B2`.
+        dash: lengths of strokes and gaps in points; empty for a solid line.
     """
 
     colour: str
@@ -69,7 +69,7 @@ class Look:
 
     @property
     def line(self) -> dict[str, Any]:
-        """Arguments for a matplotlib line."""
+        """Keyword arguments for a matplotlib line."""
         return {"color": self.colour, "linestyle": (0, self.dash) if self.dash else "-"}
 
 
@@ -78,9 +78,9 @@ class Figure:
     """A figure of the page.
 
     Args:
-        title: what is shown.
-        reading: one sentence that says how to read it.
-        svg: the drawing, one `<svg>` element with its alternative text.
+        title: what the figure shows.
+        reading: a sentence or two on how to read it.
+        svg: drawing as one `<svg>` element with its alternative text.
     """
 
     title: str
@@ -89,14 +89,14 @@ class Figure:
 
 
 def look(index: int) -> Look:
-    """Returns how the run in column `index` is drawn."""
+    """Returns the colour and dash of the run in column `index`."""
     dash = _DASHES[index // len(_COLOURS) % len(_DASHES)]
     return Look(colour=_COLOURS[index % len(_COLOURS)], dash=dash)
 
 
 @contextlib.contextmanager
 def drawing(width: float = 5.6, height: float = 3.3) -> Iterator[tuple[Canvas, Any]]:
-    """Gives a canvas (inches) with one pair of axes, in the report's style."""
+    """Yields a canvas of that size in inches, with one pair of axes, in the style of the report."""
     with matplotlib.rc_context(_SETTINGS):
         canvas = Canvas(figsize=(width, height), layout="constrained")
         yield canvas, canvas.add_subplot()
@@ -106,9 +106,9 @@ def to_svg(canvas: Canvas, name: str, alt: str) -> str:
     """Returns the drawing as one `<svg>` element that scales with its container.
 
     Args:
-        canvas: what was drawn.
-        name: unique on the page; keeps the identifiers of different drawings apart.
-        alt: the alternative text.
+        canvas: canvas with the finished drawing.
+        name: name of the drawing, unique on the page; it keeps the identifiers of different drawings apart.
+        alt: alternative text of the drawing.
     """
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
         file = io.StringIO()
@@ -116,13 +116,13 @@ def to_svg(canvas: Canvas, name: str, alt: str) -> str:
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Its style sheet would apply to the whole page; the root's attribute below says the same and is inherited.
+    # The style sheet would apply to the whole page; the style attribute of the root below does the same by inheritance.
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
-    # An id that nothing refers to is only there to clash with the next drawing's.
+    # An id that nothing refers to could only clash with one of the next drawing.
     referred = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in referred else "", svg)
     svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    # The page's font, which the reader's machine has; the drawing was laid out with a wider one.
+    # The font of the page, which the reader's machine has; the drawing was laid out with a wider one.
     svg = svg.replace("'DejaVu Sans'", "var(--font)")
     view = re.search(r'viewBox="[^"]*"', svg)
     assert view is not None

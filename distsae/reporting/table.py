@@ -1,4 +1,4 @@
-"""A table of the page: rows are keys, columns are runs."""
+"""A table of the page: a row for each setting or result, a column for each run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Cell:
     """One value.
 
     Args:
-        text: the value in words.
-        detail: smaller, under it: an interval or a difference.
-        best: whether no other run does better; only set where there is a better and a worse, and several runs.
+        text: value as it is shown.
+        detail: small text under the value: an interval or a difference.
+        best: whether no other run is better; only set if several runs differ and one direction is better.
     """
 
     text: str
@@ -27,10 +27,10 @@ class Row:
     """One line of a table.
 
     Args:
-        label: what the value is.
-        note: what it means, in a few words.
-        cells: one for each run.
-        group: starts a new group with this heading, if not empty.
+        label: name of the value.
+        cells: cells of the runs, in their order.
+        note: what the value means, in a few words.
+        group: heading of the group of rows that this one starts; empty if it starts none.
     """
 
     label: str

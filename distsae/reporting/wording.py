@@ -1,22 +1,16 @@
-"""Numbers and names as people read them: `12.3 M`, `1 h 04 min`, `Mutual Choice`."""
+"""Numbers as a page shows them: `12.3 M`, `1 h 04 min`, `1.23 %`; a dash for a number that is missing."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["ALLOCATIONS", "amount", "duration", "fixed", "percent", "signed"]
-
-ALLOCATIONS = {
-    "token_choice": "Token Choice",
-    "mutual_choice": "Mutual Choice",
-    "feature_choice": "Feature Choice",
-}
+__all__ = ["amount", "duration", "fixed", "percent", "signed"]
 
 _DASH = "–"
 
 
 def fixed(value: object, digits: int = 4) -> str:
-    """Returns a number with `digits` decimals; a dash for what is missing."""
+    """Returns a number with `digits` decimals."""
     number = _number(value)
     return _DASH if number is None else f"{number:.{digits}f}".replace("-", "−")
 

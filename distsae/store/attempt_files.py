@@ -1,8 +1,9 @@
-"""The files of an attempt against the sizes and checksums that its commit record promises.
+"""Compares the files of an attempt with the sizes and checksums that its commit record promises.
 
-Every file is covered by one crc32c. A chunk whose last codec is crc32c already ends with that of its payload, and the
-crc32c of such a whole is the same number for every content; so its record keeps the payload's, and the file's own
-trailer must agree. Of every other file (metadata, chunks in other codecs) the record keeps the crc32c of the whole.
+Every file is covered by one crc32c. A chunk whose last codec is crc32c ends with the crc32c of its payload, and the
+crc32c of a payload together with its own crc32c is the same number for every payload. So the record keeps the crc32c of
+the payload, and the file's own trailer must agree. For every other file (metadata, chunks in other codecs) the record
+keeps the crc32c of the whole file.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import numpy as np
 
 from distsae.errors import CannotContinue, TornData
 from distsae.store.buffers import page_aligned
-from distsae.store.json_files import crc32c
+from distsae.store.crc32c import TRAILER, crc32c, trailer_of
 from distsae.store.location import Location
 from distsae.store.object_path import ObjectPath
 from distsae.store.records import AttemptFile
 
 __all__ = [
-    "TRAILER",
     "arrays_with_crc",
     "check_file",
+    "chunks_end_with_crc",
     "ends_with_crc",
     "fill_from",
     "is_metadata",
@@ -32,33 +33,29 @@ __all__ = [
     "read_metadata",
     "read_part",
     "record_files",
-    "trails",
 ]
-
-TRAILER = 4
-"""Bytes of the crc32c that a chunk ends with."""
 
 
 def is_metadata(relative: str) -> bool:
-    """Says whether a file of an attempt is a `zarr.json` and not a chunk."""
+    """Returns whether a file of an attempt is a `zarr.json`, not a chunk."""
     return relative == "zarr.json" or relative.endswith("/zarr.json")
 
 
-def ends_with_crc(metadata: dict[str, Any]) -> bool:
-    """Says whether the chunks of the array with this `zarr.json` end with the crc32c of what comes before it."""
+def chunks_end_with_crc(metadata: dict[str, Any]) -> bool:
+    """Returns whether the chunks of the array with this `zarr.json` end with the crc32c of what comes before it."""
     codecs = metadata.get("codecs") or [{}]
     return bool(codecs[-1].get("name") == "crc32c")
 
 
 def record_files(folder: Path) -> dict[str, AttemptFile]:
-    """Returns size and crc32c of every file of an attempt, in any codecs, by its path inside `folder`.
+    """Returns size and crc32c of every file of an attempt, in any codecs, keyed by its path inside `folder`.
 
     Raises:
         TornData: a chunk does not have the crc32c that it ends with.
     """
     names = sorted(os.path.relpath(file, folder) for file in folder.rglob("*") if file.is_file())
-    trailed = arrays_with_crc({name: json.loads((folder / name).read_bytes()) for name in names if is_metadata(name)})
-    return {name: _record(folder / name, trails(name, trailed)) for name in names}
+    arrays = arrays_with_crc({name: json.loads((folder / name).read_bytes()) for name in names if is_metadata(name)})
+    return {name: _record(folder / name, ends_with_crc(name, arrays)) for name in names}
 
 
 def _record(file: Path, trailing: bool | None) -> AttemptFile:
@@ -66,52 +63,55 @@ def _record(file: Path, trailing: bool | None) -> AttemptFile:
     if not trailing:
         return AttemptFile(len(content), crc32c(content))
     checksum = crc32c(content[:-TRAILER])
-    if checksum != int.from_bytes(content[-TRAILER:].tobytes(), "little"):
+    if content[-TRAILER:].tobytes() != trailer_of(checksum):
         raise TornData(f"{file} was just written and reads back differently: the disk or the memory is faulty")
     return AttemptFile(len(content), checksum)
 
 
 def check_file(file: Location, promised: AttemptFile, trailing: bool | None) -> np.ndarray:
-    """Returns the bytes of a file after comparing them with its record.
+    """Compares a file with its record and returns its bytes.
 
-    `trailing` says whether it ends with its crc, None if that is not known.
+    Args:
+        file: file of an attempt.
+        promised: entry of the file in the commit record.
+        trailing: whether the file ends with its crc32c; None if unknown, then either way of counting may match.
 
     Raises:
         TornData: the file is missing or is not what the record promises.
     """
     content = _read_promised(file, promised)
-    found = [crc32c(content)] if not trailing else []
+    accepted = [] if trailing else [crc32c(content)]
     if trailing is not False and len(content) >= TRAILER:
         payload = crc32c(content[:-TRAILER])
-        found += [payload] if payload == int.from_bytes(content[-TRAILER:].tobytes(), "little") else []
-    if promised.crc32c not in found:
+        accepted += [payload] if content[-TRAILER:].tobytes() == trailer_of(payload) else []
+    if promised.crc32c not in accepted:
         raise _damaged(file)
     return content
 
 
 def read_metadata(folder: Location, relative: str, files: dict[str, AttemptFile]) -> dict[str, Any]:
-    """Returns the content of a `zarr.json` after comparing it with its record.
+    """Compares a `zarr.json` with its record and returns its content.
 
     Raises:
         TornData: the file is missing, damaged, or not in the commit record.
     """
     if relative not in files:
         raise TornData(f"{folder / relative} is not in the commit record of its unit")
-    found: dict[str, Any] = json.loads(check_file(folder / relative, files[relative], trailing=False).tobytes())
-    return found
+    metadata: dict[str, Any] = json.loads(check_file(folder / relative, files[relative], trailing=False).tobytes())
+    return metadata
 
 
 def read_chunk_file(file: Location, promised: AttemptFile, buffer: np.ndarray | None = None) -> np.ndarray:
-    """Returns the payload of a chunk that ends with its crc32c: uint8, writable.
+    """Returns the payload of a chunk that ends with its crc32c, after checking it: uint8, writable.
 
     Args:
-        file: of the chunk.
-        promised: by the commit record.
-        buffer: uint8, at least `promised.size` long, best `page_aligned`; the payload is a part of it then. Fresh
-            memory takes several times as long to fill as memory that has been used before.
+        file: file of the chunk.
+        promised: entry of the file in the commit record.
+        buffer: memory to read into, of which the result is then a part: uint8, at least `promised.size` long, best
+            `page_aligned`. Memory that has been used before is filled several times as fast as fresh memory.
 
     Raises:
-        TornData: the file is missing, or its size or crc32c is not the one that its commit record promised.
+        TornData: the file is missing, or its size or crc32c is not the one that its commit record promises.
     """
     content = page_aligned(promised.size) if buffer is None else buffer[: promised.size]
     beyond = np.empty(1, np.uint8)
@@ -120,13 +120,19 @@ def read_chunk_file(file: Location, promised: AttemptFile, buffer: np.ndarray | 
         found = "more" if size > promised.size else size
         raise TornData(f"{file} is damaged: {found} bytes where its commit record promises {promised.size}")
     payload = content[:-TRAILER]
-    if crc32c(payload) != promised.crc32c or content[-TRAILER:].tobytes() != _trailer(promised):
+    if crc32c(payload) != promised.crc32c or content[-TRAILER:].tobytes() != trailer_of(promised.crc32c):
         raise _damaged(file)
     return payload
 
 
 def read_part(file: Location, promised: AttemptFile, offset: int, part: np.ndarray) -> None:
-    """Fills `part`, uint8, from byte `offset` on, without a check: for files that have been checked before.
+    """Fills `part` from byte `offset` of a file that has been checked before; checks nothing but its length.
+
+    Args:
+        file: file of the chunk.
+        promised: entry of the file in the commit record.
+        offset: first byte to read.
+        part: memory to fill, uint8.
 
     Raises:
         TornData: the file is missing or has become too short.
@@ -136,7 +142,7 @@ def read_part(file: Location, promised: AttemptFile, offset: int, part: np.ndarr
 
 
 def _fill(file: Location, promised: AttemptFile, buffers: list[np.ndarray], offset: int) -> int:
-    """Reads into `buffers`, one after the other, without a copy and without the GIL; returns the bytes read."""
+    """Fills `buffers`, one after the other, without the GIL and without a further copy; returns the bytes read."""
     if isinstance(file, ObjectPath):
         return _fill_from_object(file, promised, buffers, offset)
     try:
@@ -150,9 +156,9 @@ def _fill(file: Location, promised: AttemptFile, buffers: list[np.ndarray], offs
 
 
 def fill_from(descriptor: int, parts: list[memoryview], offset: int) -> int:
-    """Reads into `parts`, one after the other, from byte `offset` of an open file; returns the bytes read.
+    """Fills `parts`, one after the other, from byte `offset` of an open file; returns the bytes read.
 
-    Without a copy and without the GIL, in one system call up to 2 GB; `parts` is used up.
+    Reads without the GIL and without a further copy, in one system call up to 2 GB. The list `parts` is consumed.
     """
     done = 0
     while parts and (read := os.preadv(descriptor, parts, offset + done)):
@@ -181,8 +187,13 @@ def _fill_from_object(file: ObjectPath, promised: AttemptFile, buffers: list[np.
     return done
 
 
-def trails(name: str, arrays: dict[str, bool]) -> bool | None:
-    """Says whether file `name` ends with its crc32c, given that of each array's chunks; None if none owns it."""
+def ends_with_crc(name: str, arrays: dict[str, bool]) -> bool | None:
+    """Returns whether a file of an attempt ends with its crc32c; None if it belongs to none of the arrays.
+
+    Args:
+        name: path of the file inside the attempt.
+        arrays: for each array of the attempt, whether its chunks end with their crc32c.
+    """
     if is_metadata(name):
         return False
     owner = max((array for array in arrays if name.startswith(f"{array}/")), key=len, default=None)
@@ -190,9 +201,13 @@ def trails(name: str, arrays: dict[str, bool]) -> bool | None:
 
 
 def arrays_with_crc(metadata: dict[str, dict[str, Any]]) -> dict[str, bool]:
-    """Says of every array, given the `zarr.json` files of an attempt, whether its chunks end with their crc32c."""
+    """Returns for every array of an attempt whether its chunks end with their crc32c.
+
+    Args:
+        metadata: contents of the attempt's `zarr.json` files, keyed by their paths inside the attempt.
+    """
     return {
-        name.removesuffix("/zarr.json"): ends_with_crc(values)
+        name.removesuffix("/zarr.json"): chunks_end_with_crc(values)
         for name, values in metadata.items()
         if values.get("node_type") == "array"
     }
@@ -206,10 +221,6 @@ def _read_promised(file: Location, promised: AttemptFile) -> np.ndarray:
     if len(content) != promised.size:
         raise TornData(f"{file} is damaged: {len(content)} bytes where its commit record promises {promised.size}")
     return content
-
-
-def _trailer(promised: AttemptFile) -> bytes:
-    return promised.crc32c.to_bytes(TRAILER, "little")
 
 
 def _missing(file: Location, promised: AttemptFile) -> TornData:

@@ -1,8 +1,8 @@
-"""What a store is a store of: everything that a mismatch would ruin, and one fingerprint of it.
+"""The identity of a store: every setting in which a mismatch would spoil the data, and one fingerprint of them.
 
-A producer that comes back with other settings, or a consumer that expects another model, is refused by comparing
-fingerprints and shown the first values that differ. Two things are recorded but not hashed: names (a model or a
-corpus that was moved is still the same one; its digest says so) and library versions.
+A producer with other settings, or a consumer that expects another model, is refused by comparing fingerprints; the
+error shows the values that differ. Names and library versions are recorded but not hashed: a model or a corpus that was
+moved is still the same one, as its digest shows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["FORMAT_VERSION", "RECORDED_ONLY", "StoreAttributes", "differences"]
 FORMAT_VERSION = 1
 
 RECORDED_ONLY = ("model", "model_revision", "corpus", "library_versions")
-"""Fields that are kept but not part of the fingerprint."""
+"""Fields that are not part of the fingerprint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,28 +25,28 @@ class StoreAttributes:
     """The identity of a store.
 
     Args:
-        format_version: of the layout on disk.
+        format_version: version of the layout on disk.
         model: name or folder of the language model (recorded only).
-        model_revision: commit of its repository, or `"local"` (recorded only).
+        model_revision: commit of the model's repository, or `"local"` (recorded only).
         model_digest: sha256 of weights and configuration.
         tokenizer_digest: sha256 of the tokenizer's definition.
         corpus: name or path of the corpus (recorded only).
-        corpus_fingerprint: sha256 of the packed token ids and document ids, so of the text that was used.
+        corpus_fingerprint: sha256 of the packed token ids and document ids, and thus of the text that was used.
         hooks: names of the hooks, in order.
-        d_in: width of each hook.
-        dtype: of the stored activations, `"fp16"`, `"bf16"` or `"fp32"`.
+        d_in: width of each hook's activations.
+        dtype: dtype of the stored activations: `"fp16"`, `"bf16"` or `"fp32"`.
         context_length: tokens in a context, BOS included.
         prepend_bos: whether every context starts with BOS.
-        excluded_positions: first positions of a context that give no row.
-        unit_rows: rows that a unit was meant to have; the real number is a multiple of the rows of a context.
+        excluded_positions: number of positions at the start of a context that give no row.
+        unit_rows: rows that a unit should have; the actual number is a multiple of `rows_per_context`.
         contexts: number of contexts, held-out ones included.
-        heldout_contexts: how many of them are held out.
-        seed: of the permutations of contexts and rows.
+        heldout_contexts: number of held-out contexts.
+        seed: seed of the permutations of contexts and rows.
         chunk_rows: rows in a chunk; the batch order depends on it.
         batch_contexts: contexts in a forward pass; the last bit of an activation can depend on it.
-        model_dtype: that the model computed in.
-        keep_units: of a bounded store: most train units that it holds at a time; None for one that keeps all.
-        library_versions: of the first producer (recorded only).
+        model_dtype: dtype in which the language model computed.
+        keep_units: most train units that a bounded store holds at a time; None for a store that keeps all units.
+        library_versions: versions of the libraries that the first producer used (recorded only).
     """
 
     format_version: int = FORMAT_VERSION
@@ -78,24 +78,31 @@ class StoreAttributes:
         return self.context_length - self.excluded_positions
 
     def fingerprint(self) -> str:
-        """Returns the sha256 of all fields that matter, hexadecimal."""
+        """Returns the sha256 of all fields but those in `RECORDED_ONLY`, in hexadecimal."""
         hashed = {name: value for name, value in self.to_json().items() if name not in RECORDED_ONLY}
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """Returns a dict that JSON can hold; `keep_units` is in it where it means something."""
+        """Returns the fields as JSON values.
+
+        `keep_units` is included only in a bounded store, so that other stores keep the fingerprint that they had
+        before this field existed.
+        """
         values = {**asdict(self), "hooks": list(self.hooks)}
         return {name: value for name, value in values.items() if name != "keep_units" or value is not None}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> StoreAttributes:
-        """Returns the attributes that `to_json` gave; unknown fields are ignored."""
+        """Returns the attributes that `to_json` wrote; unknown fields are ignored."""
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         return cls(**{**known, "hooks": tuple(values["hooks"])})
 
 
-def differences(ours: StoreAttributes, theirs: StoreAttributes) -> dict[str, tuple[Any, Any]]:
-    """Returns the hashed fields that differ, each with both values; digests come with the names they belong to."""
+def differences(first: StoreAttributes, second: StoreAttributes) -> dict[str, tuple[Any, Any]]:
+    """Returns the hashed fields that differ, each with both values to show to the user.
+
+    A digest is shown with the name of the model or corpus that it belongs to.
+    """
     named = {"model_digest": "model", "tokenizer_digest": "model", "corpus_fingerprint": "corpus"}
 
     def shown(attributes: StoreAttributes, name: str) -> Any:  # noqa: ANN401 (any field's value)
@@ -103,9 +110,9 @@ def differences(ours: StoreAttributes, theirs: StoreAttributes) -> dict[str, tup
         return f"{value[:12]} of {getattr(attributes, named[name])}" if name in named else value
 
     differing = {
-        f.name: (shown(ours, f.name), shown(theirs, f.name))
+        f.name: (shown(first, f.name), shown(second, f.name))
         for f in fields(StoreAttributes)
-        if f.name not in RECORDED_ONLY and getattr(ours, f.name) != getattr(theirs, f.name)
+        if f.name not in RECORDED_ONLY and getattr(first, f.name) != getattr(second, f.name)
     }
     if "hooks" in differing:
         differing.pop("d_in", None)

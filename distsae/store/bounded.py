@@ -1,12 +1,13 @@
-"""A store that never holds more than a given number of units, for text without end.
+"""A bounded store: one that never holds more than a given number of units, for endless text.
 
 Units are read once, in windows of half the units that may be kept: while the reader is in one window, producers fill
-the next. What is read and checkpointed is released, which lets producers go on. One small file says how far the reader
-is; it is the only thing that a reader ever writes into a store. It may go back, if a run is resumed from an older
-checkpoint: units are a pure function of the store's attributes, so what was released is produced again.
+the next. Units that have been read and checkpointed are released, so that producers can continue. The reader's progress
+is one small file, `reading.json`, the only file that a reader ever writes into a store. It may move back when a run is
+resumed from an older checkpoint: units are a pure function of the store's attributes, so released units are produced
+again.
 
-Every step can be cut short: the mark moves first, what lies before it is rubbish from then on, and the next release (or
-`distsae store collect`) removes what was left.
+A release may be interrupted anywhere: the progress is written first, units before it are garbage from then on, and the
+next release (or `distsae store collect`) removes those that are left.
 """
 
 from __future__ import annotations
@@ -36,17 +37,22 @@ __all__ = [
 
 
 class Reading(NamedTuple):
-    """How far the reader is: train units before `released` are done with; `reader` names the run, empty before any."""
+    """The reader's progress.
+
+    Args:
+        released: number of train units that have been released, from unit 0 on.
+        reader: name of the run that reads the store; empty before the first.
+    """
 
     released: int
     reader: str
 
 
 def reading(root: Location) -> Reading:
-    """Returns how far the reader of the store at `root` is.
+    """Returns the progress of the reader of the store at `root`.
 
     Raises:
-        TornData: the record is damaged.
+        TornData: `reading.json` is damaged.
     """
     try:
         return Reading(**read_json(StorePaths(root).reading))
@@ -55,45 +61,55 @@ def reading(root: Location) -> Reading:
 
 
 def refuse_other_reader(root: Location, reader: str) -> None:
-    """Checks that nobody else than `reader` reads the store.
+    """Checks that no other run than `reader` reads the store.
 
     Raises:
-        WrongInput: another run does.
+        WrongInput: another run reads it.
     """
-    seen = reading(root)
-    if seen.reader not in ("", reader):
+    current = reading(root)
+    if current.reader not in ("", reader):
         raise WrongInput(
-            f"`store` (={root}) must have one reader, as it keeps no unit longer than that one needs it; got "
-            f"{seen.reader}; resume that run, or produce another store (or remove {StorePaths(root).reading} if "
-            "that run is given up)"
+            f"`store` (={root}) must have one reader, because it keeps a unit only until that one has read it; got "
+            f"{current.reader}; resume that run, or produce another store, or remove {StorePaths(root).reading} if "
+            "that run is abandoned"
         )
 
 
 def begin_reading(root: Location, reader: str, unit: int) -> bool:
-    """Makes `reader` the store's one reader, which needs the units from `unit` on; says whether the mark went back.
+    """Makes `reader` the only reader of the store.
+
+    Args:
+        root: bounded store.
+        reader: name of the run.
+        unit: first train unit that the run needs.
+
+    Returns:
+        Whether released units must be produced again, because `unit` is one of them.
 
     Raises:
         WrongInput: another run reads the store.
     """
     refuse_other_reader(root, reader)
-    seen, attributes = reading(root), read_attributes(root)
+    current = reading(root)
+    attributes = read_attributes(root)
     assert attributes is not None
     assert attributes.keep_units is not None
-    replace_json(StorePaths(root).reading, Reading(min(seen.released, unit), reader)._asdict())
-    if unit < seen.released:  # what there is no room for is produced again as well
-        first, units = unit + attributes.keep_units, len(unit_sizes(attributes))
+    replace_json(StorePaths(root).reading, Reading(min(current.released, unit), reader)._asdict())
+    if unit < current.released:  # units that no longer fit are removed, and produced again later
+        end = unit + attributes.keep_units
+        units = len(unit_sizes(attributes))
         _remove_units(
-            StorePaths(root), lambda there: there >= first and unit_split(attributes, there, units) == "train"
+            StorePaths(root), lambda number: number >= end and unit_split(attributes, number, units) == "train"
         )
-    return unit < seen.released
+    return unit < current.released
 
 
 def release(root: Location, reader: str, unit: int) -> None:
-    """Gives up the train units before `unit`: their space is free and producers may go on.
+    """Removes the train units before `unit`, so that producers may continue.
 
     Raises:
         WrongInput: another run reads the store now.
-        TornData: the record of reading is damaged.
+        TornData: `reading.json` is damaged.
     """
     refuse_other_reader(root, reader)
     if unit > reading(root).released:
@@ -102,33 +118,34 @@ def release(root: Location, reader: str, unit: int) -> None:
 
 
 def remove_released(root: Location) -> None:
-    """Removes what is released, records before data: a record never promises what is gone."""
-    paths, first = StorePaths(root), reading(root).released
-    if not first:
+    """Removes the units that have been released and are still there."""
+    released = reading(root).released
+    if not released:
         return
-    _remove_units(paths, lambda unit: unit < first)
+    _remove_units(StorePaths(root), lambda unit: unit < released)
 
 
-def _remove_units(paths: StorePaths, chosen: Callable[[int], bool]) -> None:
+def _remove_units(paths: StorePaths, is_removed: Callable[[int], bool]) -> None:
+    """Removes units, commit records before data, so that a record never promises data that are gone."""
     for path in (*entries(paths.commits, "unit-"), *entries(paths.data, "unit-")):
-        if chosen(paths.unit_number(path.name)):
+        if is_removed(paths.unit_number(path.name)):
             remove_tree(path)
 
 
 def seal_early(root: Location, attributes: StoreAttributes) -> None:
-    """Seals a bounded store as soon as its first window and the held-out unit are committed: then it can be read."""
+    """Seals a bounded store if its first window and the held-out unit are committed; from then on it can be read."""
     if attributes.keep_units is None or StorePaths(root).dataset.exists():
         return
     if committed_units(root, len(unit_sizes(attributes))).issuperset(units_to_seal(attributes)):
         try:
             seal_store(root, attributes)
-        except FileNotFoundError:  # another process sealed it, and its reader has released a unit since
+        except FileNotFoundError:  # another process has sealed it, and the reader has released a unit since
             if not StorePaths(root).dataset.exists():
                 raise
 
 
 def units_wanted(root: Location, attributes: StoreAttributes) -> set[int]:
-    """Returns the units that may be in the store now, those held out included; all of them if it is not bounded."""
+    """Returns the units that the store should hold now, the held-out one included; all units if it is not bounded."""
     units = len(unit_sizes(attributes))
     if attributes.keep_units is None:
         return set(range(units))
@@ -141,6 +158,6 @@ def units_wanted(root: Location, attributes: StoreAttributes) -> set[int]:
 
 
 def units_done(root: Location, attributes: StoreAttributes) -> set[int]:
-    """Returns the units that are committed, or were and have been released."""
+    """Returns the units that are committed, and those that were committed and have been released."""
     done = committed_units(root, len(unit_sizes(attributes)))
     return done if attributes.keep_units is None else done | set(range(reading(root).released))

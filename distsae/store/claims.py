@@ -1,8 +1,9 @@
-"""Who is working on what: advice that saves work, never a lock that guards data.
+"""Claims: files that show which producer works on which unit.
 
-A producer puts its claim on a unit before it starts, renews it while it works, and removes it afterwards. Others leave
-claimed units alone until nothing else is to be done, and take them over when the claim has not been renewed for a
-while or its process is gone. If two producers work on the same unit all the same, committing settles it.
+A claim saves work; it is not a lock and guards no data. A producer claims a unit before it starts, renews the claim
+while it works, and removes it afterwards. Other producers skip a claimed unit as long as the claim is valid: renewed
+recently, by a process that is alive. If two producers work on the same unit all the same, only one of them can commit
+it.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from distsae.store.location import Location, create, touch
 __all__ = ["STALE_AFTER", "Claims", "claimed", "file_system_time"]
 
 STALE_AFTER = 60.0
-"""Seconds without renewal after which a claim counts for nothing."""
+"""Seconds without renewal after which a claim is void."""
 
 
 class Claims:
-    """The claims of one process, renewed by a thread until the `with` block ends.
+    """The claims of one process; a thread renews them until the `with` block ends.
 
     Args:
-        folder: `STORE/claims`.
+        folder: folder of all claims, `STORE/claims`.
         renew_every: seconds between renewals.
     """
 
@@ -51,11 +52,11 @@ class Claims:
         self._ended.set()
         self._thread.join()
         for path in self._held:
-            with contextlib.suppress(OSError, CannotContinue):  # it grows stale by itself
+            with contextlib.suppress(OSError, CannotContinue):  # a claim that stays becomes void by itself
                 path.unlink(missing_ok=True)
 
     def take(self, name: str) -> bool:
-        """Claims `name` unless somebody alive has; says whether it is ours now."""
+        """Claims `name` unless another claim on it is valid; returns whether this call claimed it."""
         path = self._folder / name
         if path.exists():
             if claimed(self._folder, name):
@@ -67,7 +68,7 @@ class Claims:
         return True
 
     def release(self, name: str) -> None:
-        """Gives up our claim on `name`, if we have one."""
+        """Removes this process's claim on `name`, if it has one."""
         path = self._folder / name
         if path in self._held:
             self._held.discard(path)
@@ -78,25 +79,28 @@ class Claims:
             for path in tuple(self._held):
                 with contextlib.suppress(OSError, CannotContinue):  # the next round tries again
                     touch(path, self._owner)
-                    if path not in self._held:  # given back in the meantime; an object would be there again
+                    if path not in self._held:  # released in the meantime; in an object store `touch` created it again
                         path.unlink(missing_ok=True)
 
 
 def claimed(folder: Location, name: str) -> bool:
-    """Says whether a living process has a claim on `name`."""
+    """Returns whether a claim on `name` is valid: renewed recently, by a process that is not known to be dead."""
     path = folder / name
     try:
         age = file_system_time(folder) - path.stat().st_mtime
         owner = json.loads(path.read_bytes())
     except FileNotFoundError:
         return False
-    except ValueError:  # seen between its creation and its first byte, or its maker died there
+    except ValueError:  # still empty: its process is about to write it, or died before it could
         return age < STALE_AFTER
     return age < STALE_AFTER and not (owner["host"] == socket.gethostname() and not _alive(owner["pid"]))
 
 
 def file_system_time(folder: Location) -> float:
-    """The time by the clock of the file system, which may be another machine's; ours if we may not write there."""
+    """Returns the time by the clock of the file system, which may be another machine's.
+
+    If this process may not write to the folder, the time is that of this machine.
+    """
     probe = folder / f".now-{uuid.uuid4().hex}"
     try:
         probe.write_bytes(b"")

@@ -1,7 +1,7 @@
-"""Removing what dead producers left: attempts that no commit record names.
+"""Garbage collection: removes the attempts that no commit record names, left behind by producers that died.
 
-An attempt is an orphan when its unit is committed with another attempt, or when nobody alive has a claim on its unit.
-A producer whose attempt is removed under its hands notices that the unit is committed and goes on.
+An attempt is an orphan if its unit is committed with another attempt, or is not committed and has no valid claim. A
+producer whose attempt is removed while it works on it notices so when it commits.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ from distsae.store.location import Location, entries, files_under, remove_tree
 
 __all__ = ["Collected", "collect_orphans"]
 
-_HIDDEN = ".gone-"
+_HIDDEN_PREFIX = ".gone-"
 
 
 class Collected(NamedTuple):
-    """What was removed: folders and bytes; and how many attempts of living producers were left alone."""
+    """What a collection did.
+
+    Args:
+        attempts: number of attempts and temporary files that were removed.
+        size: their size in bytes.
+        in_progress: number of attempts that were kept because a producer works on them.
+    """
 
     attempts: int
     size: int
@@ -32,26 +38,29 @@ class Collected(NamedTuple):
 
 
 def collect_orphans(root: Location) -> Collected:
-    """Removes orphan attempts, temporary files and stale claims from the store at `root`, sealed or not, in use or not.
+    """Removes orphan attempts, temporary files and void claims from the store at `root`.
+
+    The store may be sealed or not, and in use by producers and a reader at the same time.
 
     Raises:
-        WrongInput: there is no store.
-        TornData: a commit record is damaged; nothing is removed then.
+        WrongInput: there is no store at `root`.
+        TornData: a commit record is damaged; then nothing is removed.
     """
     attributes = read_attributes(root)
     if attributes is None:
         raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; check the path")
     paths = StorePaths(root)
     for record in entries(paths.commits, "unit-"):
-        with contextlib.suppress(FileNotFoundError):  # released just now
+        with contextlib.suppress(FileNotFoundError):  # its unit was released just now
             read_json(record)
     remove_released(root)
     attempts = [folder for unit in entries(paths.data, "unit-") for folder in entries(unit)]
     removed = size = in_progress = 0
     for folder in attempts:
         unit = folder.parent.name
-        # In this order: a claim is given back only after the commit, so who has neither is dead.
-        busy, committed = claimed(paths.claims, unit), _committed_attempt(paths, unit)
+        # The claim first: a producer releases it only after the commit, so an attempt with neither is an orphan.
+        busy = claimed(paths.claims, unit)
+        committed = _committed_attempt(paths, unit)
         if committed == f"{unit}/{folder.name}":
             continue
         if committed is None and busy:
@@ -59,7 +68,7 @@ def collect_orphans(root: Location) -> Collected:
             continue
         if (freed := _remove_attempt(paths, folder)) is not None:
             removed, size = removed + 1, size + freed
-    for path in (*_scratch(paths), *_leftovers(paths)):
+    for path in (*_unfinished_corpora(paths), *_unfinished_records(paths)):
         removed, size = removed + 1, size + _size(path)
         remove_tree(path)
     _remove_stale_claims(paths)
@@ -67,7 +76,7 @@ def collect_orphans(root: Location) -> Collected:
 
 
 def _committed_attempt(paths: StorePaths, unit: str) -> str | None:
-    """The attempt that a unit is committed with, as it is at this moment."""
+    """Returns the attempt that a unit is committed with at this moment; None if it is not committed."""
     try:
         return str(read_json(paths.commits / f"{unit}.json")["attempt"])
     except FileNotFoundError:
@@ -75,18 +84,18 @@ def _committed_attempt(paths: StorePaths, unit: str) -> str | None:
 
 
 def _remove_attempt(paths: StorePaths, folder: Location) -> int | None:
-    """Removes an attempt and returns its bytes; or None if its unit has been committed with it in the meantime.
+    """Removes an attempt and returns its size in bytes; None if its unit has been committed with it in the meantime.
 
-    That is what a writer does who slept until its claim was stale. The attempt is hidden first; who publishes a record
-    looks afterwards whether its attempt is still there, and we look afterwards whether there is a record: so one of us
-    gives way.
+    A producer that was suspended until its claim was void may commit at any moment. Therefore the attempt is hidden
+    first, and the commit record is read afterwards. The producer publishes the record first, and looks for its attempt
+    afterwards. So at least one of the two notices the other and undoes its own step.
     """
     unit, marker = folder.parent.name, folder / MARKER
-    if isinstance(folder, Path) and not folder.name.startswith(_HIDDEN):
-        hidden = folder.parent / f"{_HIDDEN}{folder.name}"
+    if isinstance(folder, Path) and not folder.name.startswith(_HIDDEN_PREFIX):
+        hidden = folder.parent / f"{_HIDDEN_PREFIX}{folder.name}"
         try:
             folder.rename(hidden)
-        except FileNotFoundError:  # removed by its writer
+        except FileNotFoundError:  # removed by its producer
             return None
         if _committed_attempt(paths, unit) == f"{unit}/{folder.name}":
             hidden.rename(folder)
@@ -111,8 +120,8 @@ def _size(path: Location) -> int:
     return total
 
 
-def _leftovers(paths: StorePaths) -> list[Location]:
-    """Records that were being written when their writer died, by their age: to write one takes a moment."""
+def _unfinished_records(paths: StorePaths) -> list[Location]:
+    """Returns temporary files of records whose writers died: writing a record takes a moment, and these are old."""
     found: list[Location] = []
     for path in (path for folder in (paths.root, paths.commits, paths.claims) for path in entries(folder, ".")):
         with contextlib.suppress(FileNotFoundError):
@@ -127,8 +136,8 @@ def _remove_stale_claims(paths: StorePaths) -> None:
             path.unlink(missing_ok=True)
 
 
-def _scratch(paths: StorePaths) -> list[Location]:
-    """Half-written copies of the tokenised corpus, unless somebody is writing one."""
+def _unfinished_corpora(paths: StorePaths) -> list[Location]:
+    """Returns half-written copies of the tokenised corpus; none while a producer is writing one."""
     if claimed(paths.claims, "contexts") or not paths.contexts.is_dir():
         return []
     return entries(paths.contexts, ".")

@@ -1,7 +1,8 @@
-"""The two acts that change what a store is: committing a unit, and sealing the whole.
+"""The life of a store: beginning it, committing its units, sealing it.
 
-Both publish a file create-exclusively, so that any number of producers may try: one wins, and whatever the others
-did has no effect. A unit is committed once its attempt is on disk; the store is sealed once all units are committed.
+Each step publishes one file create-exclusively, so any number of producers may try it: one succeeds, and what the
+others did has no effect. A unit is committed once its attempt is on the disk; the store is sealed once all units are
+committed.
 """
 
 from __future__ import annotations
@@ -23,16 +24,20 @@ from distsae.store.unit_plan import planned_rows, unit_sizes, units_to_seal
 
 __all__ = ["MARKER", "begin_store", "commit_unit", "committed_units", "read_attributes", "read_records", "seal_store"]
 
-_READERS = 8
 MARKER = "zarr.json"
-"""The file without which an attempt is none."""
+"""File whose absence means that an attempt has been removed."""
+
+_READ_THREADS = 8
 
 
 def begin_store(root: Location, attributes: StoreAttributes) -> StoreAttributes:
-    """Makes `root` a store of `attributes`, or checks that it is one; returns the attributes that it was given first.
+    """Makes `root` a store with these attributes, or checks that it is one.
+
+    Returns:
+        The attributes that the store was begun with; they may differ from `attributes` in names and versions.
 
     Raises:
-        WrongInput: the store was begun with other attributes; the values that differ are shown.
+        WrongInput: `root` is a file, or the store was begun with other attributes; the values that differ are shown.
     """
     paths = StorePaths(root)
     if root.is_file():
@@ -43,17 +48,18 @@ def begin_store(root: Location, attributes: StoreAttributes) -> StoreAttributes:
     assert first is not None
     if first.fingerprint() != attributes.fingerprint():
         shown = ", ".join(
-            f"{name} {here} now and {there} in the store"
-            for name, (there, here) in differences(first, attributes).items()
+            f"{name} {now} now and {stored} in the store"
+            for name, (stored, now) in differences(first, attributes).items()
         )
         raise WrongInput(
-            f"`out` (={root}) must hold a store of the same settings; got {shown}; repeat them or use another `out`"
+            f"`out` (={root}) must hold a store of the same settings; got {shown}; use the settings of the store or "
+            "another `out`"
         )
     return first
 
 
 def read_attributes(root: Location) -> StoreAttributes | None:
-    """Returns what the store at `root` was begun with, or None if nothing was begun there."""
+    """Returns the attributes that the store at `root` was begun with, or None if there is no store."""
     try:
         return StoreAttributes.from_json(read_json(StorePaths(root).attributes))
     except (FileNotFoundError, NotADirectoryError):
@@ -61,24 +67,31 @@ def read_attributes(root: Location) -> StoreAttributes | None:
 
 
 def commit_unit(root: Location, record: UnitRecord) -> bool:
-    """Makes an attempt part of the store; if another attempt already is, removes ours and returns False.
+    """Makes an attempt part of the store, unless another attempt at its unit already is.
+
+    Args:
+        root: folder of the store.
+        record: commit record of the attempt, whose files must be on the disk.
+
+    Returns:
+        Whether the unit is committed with this attempt; if not, the attempt is removed.
 
     Raises:
-        TornData: the attempt was taken for that of a dead writer, and removed, before it was committed.
+        TornData: the attempt was removed before it was committed, because its producer seemed to be dead.
     """
     paths = StorePaths(root)
     path, attempt = paths.commit(record.index), paths.attempt(record.attempt)
     if not publish_json(path, record.to_json()):
         remove_tree(attempt)
         return False
-    if not (attempt / MARKER).is_file():  # see `collect.py`
+    if not (attempt / MARKER).is_file():  # `collect.py` explains why this is looked at after the record is published
         path.unlink(missing_ok=True)
-        raise TornData(f"{attempt} was removed before it was committed; run it again")
+        raise TornData(f"{attempt} was removed before it was committed; run the command again")
     return True
 
 
 def committed_units(root: Location, units: int) -> set[int]:
-    """Returns which of the units `0 .. units - 1` are committed; one listing, for progress and for the queue."""
+    """Returns which of the units `0 .. units - 1` are committed; costs one listing of a folder."""
     paths = StorePaths(root)
     names = {path.name for path in paths.commits.iterdir()} if paths.commits.is_dir() else set()
     return {unit for unit in range(units) if paths.commit(unit).name in names}
@@ -88,11 +101,11 @@ def read_records(root: Location, units: Sequence[int]) -> list[UnitRecord]:
     """Returns the commit records of `units`, read by several threads, because an object store answers slowly.
 
     Raises:
-        FileNotFoundError: a unit is not committed; `filename` is its record's.
+        FileNotFoundError: a unit is not committed; `filename` names its missing record.
         TornData: a record is damaged.
     """
     paths = StorePaths(root)
-    with ThreadPoolExecutor(max_workers=_READERS) as pool:
+    with ThreadPoolExecutor(max_workers=_READ_THREADS) as pool:
         return list(pool.map(lambda unit: UnitRecord.from_json(read_json(paths.commit(unit))), units))
 
 
@@ -103,18 +116,19 @@ def seal_store(
     units: int | None = None,
     sources: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Publishes `dataset.json` when every unit is committed; its content depends on the rows alone.
+    """Publishes `dataset.json`, whose content depends on the rows alone; every unit must be committed.
 
-    A bounded store never has all its units. It is sealed when its first window and the held-out unit are committed:
-    its statistics are those of the first window, its numbers of rows the planned ones.
+    A bounded store never holds all its units. Only its first window and the held-out unit must be committed; its
+    statistics are those of the first window, and its numbers of rows are the planned ones.
 
     Args:
         root: folder of the store.
-        attributes: of the store.
-        units: how many there are; without it, as many as the attributes' contexts make.
-        sources: of a merged store: what it was made of.
+        attributes: attributes of the store.
+        units: number of units; by default the number that the attributes' contexts make.
+        sources: descriptions of the stores that a merged store was made of.
 
     Raises:
+        FileNotFoundError: a unit is not committed.
         TornData: a commit record is damaged or belongs to another store.
     """
     paths = StorePaths(root)

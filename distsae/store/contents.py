@@ -1,4 +1,4 @@
-"""What a store has to tell: where its rows are, where they come from, what they are like as a whole."""
+"""What readers get from a store beside the rows: the list of chunks, the origin of each row, statistics of all rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Chunk", "RowIds", "Statistics"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Chunk:
-    """`rows` consecutive rows of a unit: chunk number `index` of its arrays."""
+    """Chunk number `index` of the arrays of a unit; it holds `rows` consecutive rows."""
 
     unit: int
     index: int
@@ -20,11 +20,11 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """Of the train rows at one hook, sealed with the store.
+    """Statistics of the train rows at one hook, sealed with the store.
 
     Args:
         rows: number of train rows.
-        mean: fp32 `[d_in]`.
+        mean: mean row, fp32 `[d_in]`.
         mean_norm: mean of `||x||`.
         variance: mean of `||x - mean||^2`, summed over dimensions.
     """
@@ -37,11 +37,11 @@ class Statistics:
 
 @dataclass(frozen=True, kw_only=True)
 class RowIds:
-    """Where the rows of a unit come from, each int64 `[rows]`, in stored order.
+    """The origin of each row of a unit, in stored order; every tensor is int64 `[rows]`.
 
     Args:
-        token_id: token at the position.
-        position: in the context, counted with BOS.
+        token_id: token at the row's position.
+        position: position in the context, BOS included.
         document_id: number of the document in the corpus.
         context_id: number of the context, in corpus order.
     """

@@ -1,17 +1,17 @@
-"""Where things are in a store, and in which dtype.
+"""The layout of a store: its files and folders, its arrays and their dtypes.
 
 ```
 STORE/
   attributes.json               published by the first producer
   dataset.json                  sealed last
-  merge.json                    of a merged store: how many units it will have, and of which stores
-  reading.json                  of a bounded store: how far its reader is
+  merge.json                    only in a merged store: the number of its units, and the stores that it is made of
+  reading.json                  only in a bounded store: its reader, and how many units that one has released
   commits/unit-000123.json      one commit record a unit: the only list of data that readers trust
   data/unit-000123/ATTEMPT/     a self-contained Zarr v3 group
      act/HOOK                     [rows, d_in]
      token_id position document_id context_id   [rows]
      context_token_ids            [contexts, context_length]
-  claims/  contexts/            producers' scratch: who works on what, and the tokenised corpus
+  claims/  contexts/            for producers only: which unit each works on, and the tokenised corpus
 ```
 """
 
@@ -28,7 +28,14 @@ __all__ = ["CONTEXT_DTYPE", "DTYPES", "ROW_ARRAYS", "StorageDtype", "StorePaths"
 
 
 class StorageDtype(NamedTuple):
-    """How a logical dtype lies on disk; `fill` stands for missing data and cannot pass for data."""
+    """How activations of a logical dtype are stored.
+
+    Args:
+        logical: name of the dtype.
+        torch: the dtype in memory.
+        numpy: the dtype on disk.
+        fill: fill value of the array, which stands for missing data and which no activation has.
+    """
 
     logical: str
     torch: torch.dtype
@@ -38,11 +45,11 @@ class StorageDtype(NamedTuple):
 
 DTYPES = {
     "fp16": StorageDtype("fp16", torch.float16, np.dtype("<f2"), float("nan")),
-    # Zarr has no bfloat16: it is kept as uint16, and 0xFFFF is a NaN there.
+    # Zarr has no bfloat16, so its bits are stored as uint16; as bfloat16, 0xFFFF is a NaN.
     "bf16": StorageDtype("bf16", torch.bfloat16, np.dtype("<u2"), 0xFFFF),
     "fp32": StorageDtype("fp32", torch.float32, np.dtype("<f4"), float("nan")),
 }
-"""The dtypes that activations are stored in."""
+"""The dtypes that activations can be stored in, by name."""
 
 ROW_ARRAYS: dict[str, np.dtype[Any]] = {
     "token_id": np.dtype("<i4"),
@@ -50,14 +57,14 @@ ROW_ARRAYS: dict[str, np.dtype[Any]] = {
     "document_id": np.dtype("<i8"),
     "context_id": np.dtype("<i8"),
 }
-"""What is known of every row beside its activation."""
+"""The arrays that give the origin of every row (`RowIds`), with their dtypes on disk."""
 
 CONTEXT_DTYPE = np.dtype("<i4")
-"""Of `context_token_ids`."""
+"""The dtype of `context_token_ids`."""
 
 
 class StorePaths:
-    """Names of the files of the store at `root`."""
+    """Paths of the files and folders of the store at `root`."""
 
     def __init__(self, root: Location) -> None:
         self.root = root
@@ -71,22 +78,22 @@ class StorePaths:
         self.contexts = root / "contexts"
 
     def unit_name(self, unit: int) -> str:
-        """Name of a unit, in commits and in data."""
+        """Returns the name of a unit in `commits`, `data` and `claims`."""
         return f"unit-{unit:06d}"
 
     def unit_number(self, name: str) -> int:
-        """Number of the unit with this name, or with a file of this name."""
+        """Returns the number of a unit from its name, with or without a suffix such as `.json`."""
         return int(name.removeprefix("unit-").partition(".")[0])
 
     def commit(self, unit: int) -> Location:
-        """The commit record of a unit."""
+        """Returns the path of the commit record of a unit."""
         return self.commits / f"{self.unit_name(unit)}.json"
 
     def attempt(self, attempt: str) -> Location:
-        """The folder of an attempt, named `unit-000123/ID`."""
+        """Returns the folder of an attempt, whose name is `unit-000123/ID`."""
         return self.data / attempt
 
 
 def chunk_count(rows: int, chunk_rows: int) -> int:
-    """Number of chunks that `rows` rows fill; the last one may be partly empty."""
+    """Returns the number of chunks that hold `rows` rows; the last one may be partly filled."""
     return -(-rows // chunk_rows)

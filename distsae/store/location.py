@@ -1,7 +1,7 @@
-"""Where a store is: a folder of this machine (or of a network file system), or a URL of an object store.
+"""Where a store is: a folder (local or on a network file system), or the URL of one in an object store.
 
-Everything else in this package treats both alike, through the manners that `pathlib.Path` and `ObjectPath` share. Here
-are the few acts in which they differ.
+`pathlib.Path` and `ObjectPath` share most methods, so the rest of this package treats both alike. This file holds the
+few operations in which they differ.
 """
 
 from __future__ import annotations
@@ -17,24 +17,37 @@ from pathlib import Path
 from distsae.errors import WrongInput
 from distsae.store.object_path import ObjectPath
 
-__all__ = ["Location", "create", "entries", "files_under", "local_copy", "location", "remove_tree", "touch"]
+__all__ = [
+    "Location",
+    "create",
+    "entries",
+    "files_under",
+    "local_copy",
+    "location",
+    "poll_seconds",
+    "remove_tree",
+    "touch",
+]
 
 Location = Path | ObjectPath
+
+_POLL_FOLDER = 0.3
+_POLL_OBJECTS = 3.0
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):(/.*)$")
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
 
 
-def location(place: str | Location) -> Location:
-    """Returns what the user wrote as a path: a URL (`s3://bucket/folder`) or a folder.
+def location(path: str | Location) -> Location:
+    """Returns what the user wrote, a folder or a URL (`s3://bucket/folder`), as a path; a path is returned as it is.
 
     Raises:
-        WrongInput: it is neither.
+        WrongInput: the text is neither a folder nor the URL of one in an object store.
     """
-    if isinstance(place, ObjectPath):
-        return place
-    text = str(place)
-    url = _URL.match(text) if isinstance(place, str) else None
+    if isinstance(path, ObjectPath):
+        return path
+    text = str(path)
+    url = _URL.match(text) if isinstance(path, str) else None
     if url is None:
         try:
             return Path(text).expanduser()
@@ -51,8 +64,13 @@ def location(place: str | Location) -> Location:
     return ObjectPath(f"{scheme}:{rest}")
 
 
+def poll_seconds(path: Location) -> float:
+    """Returns how long to wait between two looks at a store for changes: longer where each look is a request."""
+    return _POLL_FOLDER if isinstance(path, Path) else _POLL_OBJECTS
+
+
 def create(path: Location, content: bytes) -> bool:
-    """Makes a file that nobody has made, without forcing it to the disk; says whether it was us."""
+    """Creates a file unless it exists, without forcing it to the disk; returns whether this call created it."""
     if isinstance(path, ObjectPath):
         return path.create(content)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,14 +81,19 @@ def create(path: Location, content: bytes) -> bool:
     try:
         with file:
             file.write(content)
-    except OSError:  # a full disk must not leave an empty file that says nothing
+    except OSError:  # on a full disk, an empty file must not remain
         path.unlink(missing_ok=True)
         raise
     return True
 
 
 def touch(path: Location, content: bytes) -> None:
-    """Makes the time of change of a file that we have made with `content` the present one."""
+    """Sets the modification time of a file to now.
+
+    Args:
+        path: file that this process has created.
+        content: content of the file, because an object can only be written again.
+    """
     if isinstance(path, ObjectPath):
         path.write_bytes(content)
     else:
@@ -78,20 +101,23 @@ def touch(path: Location, content: bytes) -> None:
 
 
 def entries(folder: Location, prefix: str = "") -> list[Location]:
-    """Returns what is in a folder and begins with `prefix`, by name; nothing if there is no such folder."""
+    """Returns the files and folders directly in `folder` whose names begin with `prefix`, sorted by name.
+
+    The list is empty if the folder does not exist.
+    """
     found: list[Location] = list(folder.iterdir()) if folder.is_dir() else []
     return sorted((path for path in found if path.name.startswith(prefix)), key=str)
 
 
 def files_under(folder: Location) -> list[Location]:
-    """Returns all files below a folder; none if there is no such folder."""
+    """Returns all files below a folder, at any depth; none if the folder does not exist."""
     if isinstance(folder, ObjectPath):
         return list(folder.files())
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def remove_tree(folder: Location) -> None:
-    """Removes a folder with all that is in it, or a file, as far as that is possible."""
+    """Removes a folder with its content, or a file, as far as possible; it need not exist."""
     if isinstance(folder, ObjectPath):
         for path in (folder, *folder.files()):
             path.unlink(missing_ok=True)
@@ -103,13 +129,13 @@ def remove_tree(folder: Location) -> None:
 
 @contextmanager
 def local_copy(folder: Location) -> Iterator[Path]:
-    """Gives a local folder with the content of `folder`, to be read only, for as long as the block lasts."""
+    """Yields a local folder with the content of `folder`, to read and not to write, until the block ends."""
     if isinstance(folder, Path):
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="distsae-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="distsae-") as temporary:
         for path in folder.files():
-            target = Path(scratch) / path.key.removeprefix(folder.key).lstrip("/")
+            target = Path(temporary) / path.key.removeprefix(folder.key).lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             path.download(target)
-        yield Path(scratch)
+        yield Path(temporary)

@@ -1,9 +1,9 @@
-"""One store of several: the same model, hooks and layout, other text.
+"""Merges stores of the same model, hooks and layout, but of different text, into one.
 
-Nothing is read or computed again. The files of every committed unit get a second name in the new store (a hard link; a
-checked copy where file systems differ), the units get new numbers, train units first, and new commit records, which
-carry over sizes, checksums, digests and sums. The sealed statistics are therefore those of all rows, from the same
-float64 sums that one producer would have added. It goes on where it was interrupted, as producing does.
+Nothing is computed again. The files of every committed unit get a second name in the new store: a hard link, or a
+checked copy where file systems differ. The units get new numbers, train units first, and new commit records with the
+same sizes, checksums, digests and sums. So the sealed statistics are those of all rows, from the same float64 sums that
+one producer would have added. An interrupted merge resumes when it is repeated, as producing does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from distsae.store.attempt_files import check_file
 from distsae.store.attributes import StoreAttributes, differences
 from distsae.store.claims import Claims
 from distsae.store.commit import begin_store, commit_unit, committed_units, seal_store
-from distsae.store.json_files import delivered, publish_json
+from distsae.store.delivery import delivered
+from distsae.store.json_files import publish_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, location
 from distsae.store.records import UnitRecord
@@ -32,7 +33,7 @@ from distsae.store.store import Store
 __all__ = ["MAY_DIFFER", "merge_stores", "merged_attributes"]
 
 MAY_DIFFER = ("corpus_fingerprint", "contexts", "heldout_contexts", "unit_rows", "seed")
-"""Attributes that stores may differ in and still be merged: the text, how much of it, and its order."""
+"""Attributes in which merged stores may differ: the text, its amount, and its order."""
 
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 
@@ -40,19 +41,19 @@ _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS
 def merge_stores(
     paths: Sequence[str | Location], out: str | Location, on_unit: Callable[[int], None] = lambda rows: None
 ) -> Store:
-    """Makes `out` a store of all rows of several sealed stores; if it is one already, returns it.
+    """Merges sealed stores into `out` and returns it; if `out` is finished already, nothing is done.
 
-    Units are numbered in the order of `paths`, the train units of all of them before the held-out ones. Numbers of
+    Units are numbered in the order of `paths`, the train units of all stores before the held-out ones. The numbers of
     contexts and documents keep the meaning that they have in the store that a unit comes from.
 
     Args:
-        paths: of two stores or more.
+        paths: two or more stores.
         out: folder of the new store.
-        on_unit: called with the rows of each unit, once it is there.
+        on_unit: called with the number of rows of each unit, once the unit is part of the new store.
 
     Raises:
-        WrongInput: a store is missing, unfinished or does not go with the first, or two hold the same text; every
-            attribute that forbids it is named with both values.
+        WrongInput: a store is missing, unfinished or cannot be merged with the first one, or two stores hold the same
+            text; every attribute that forbids merging is named with both values.
         TornData: a file is not what its commit record promises.
     """
     stores = [Store.open(path) for path in paths]
@@ -61,17 +62,17 @@ def merge_stores(
         if root.resolve() == store.path.resolve():
             raise WrongInput(f"`out` (={out}) must be a new store; got one of those to merge; choose another name")
     attributes = merged_attributes(stores)
-    places = StorePaths(root)
+    new_paths = StorePaths(root)
     units = [(store, unit) for split in ("train", "heldout") for store in stores for unit in _units(store, split)]
     begin_store(root, attributes)
-    publish_json(places.merge, {"units": len(units), "stores": [str(store.path) for store in stores]})
+    publish_json(new_paths.merge, {"units": len(units), "stores": [str(store.path) for store in stores]})
     done = committed_units(root, len(units))
-    with Claims(places.claims) as claims:
+    with Claims(new_paths.claims) as claims:
         for index, (store, unit) in enumerate(units):
             if index not in done:
-                claims.take(places.unit_name(index))
-                commit_unit(root, _brought(store, unit, root, index, attributes))
-                claims.release(places.unit_name(index))
+                claims.take(new_paths.unit_name(index))
+                commit_unit(root, _bring_over(store, unit, root, index, attributes))
+                claims.release(new_paths.unit_name(index))
             on_unit(unit.rows)
     sources = [_source(store, [index for index, (owner, _) in enumerate(units) if owner is store]) for store in stores]
     seal_store(root, attributes, units=len(units), sources=sources)
@@ -79,14 +80,15 @@ def merge_stores(
 
 
 def merged_attributes(stores: Sequence[Store]) -> StoreAttributes:
-    """Returns the attributes of the store that `stores` make, in this order.
+    """Returns the attributes of the merged store of `stores`, in this order.
 
     Raises:
-        WrongInput: they do not go together.
+        WrongInput: the stores cannot be merged.
     """
     if len(stores) < 2:
         raise WrongInput(f"`stores` (={', '.join(str(s.path) for s in stores)}) must be two or more; name another")
-    first, held = stores[0], [_texts(store) for store in stores]
+    first = stores[0]
+    texts = [_texts(store) for store in stores]
     for number, store in enumerate(stores):
         if store.attributes.keep_units is not None:
             raise WrongInput(
@@ -97,26 +99,26 @@ def merged_attributes(stores: Sequence[Store]) -> StoreAttributes:
         forbidden = {name: both for name, both in differing.items() if name not in MAY_DIFFER}
         if forbidden:
             shown = ", ".join(
-                f"{name} {there} here and {here} in {first.path}" for name, (here, there) in forbidden.items()
+                f"{name} {value} here and {expected} in {first.path}" for name, (expected, value) in forbidden.items()
             )
             raise WrongInput(
                 f"`stores` (={store.path}) must go with {first.path}; got {shown}; produce it with equal settings"
             )
         for earlier in range(number):
-            if held[earlier] & held[number]:
+            if texts[earlier] & texts[number]:
                 raise WrongInput(
                     f"`stores` (={store.path}) must hold other text than {stores[earlier].path}; got the same; name "
                     "each text once"
                 )
     fingerprints = "".join(store.fingerprint for store in stores)
-    every = [store.attributes for store in stores]
+    merged = [store.attributes for store in stores]
     return replace(
         first.attributes,
-        corpus=" + ".join(dict.fromkeys(one.corpus for one in every)),
+        corpus=" + ".join(dict.fromkeys(attributes.corpus for attributes in merged)),
         corpus_fingerprint=hashlib.sha256(f"merge {fingerprints}".encode()).hexdigest(),
-        contexts=sum(one.contexts for one in every),
-        heldout_contexts=sum(one.heldout_contexts for one in every),
-        unit_rows=max(one.unit_rows for one in every),
+        contexts=sum(attributes.contexts for attributes in merged),
+        heldout_contexts=sum(attributes.heldout_contexts for attributes in merged),
+        unit_rows=max(attributes.unit_rows for attributes in merged),
     )
 
 
@@ -125,7 +127,10 @@ def _units(store: Store, split: str) -> list[UnitRecord]:
 
 
 def _texts(store: Store) -> set[str]:
-    """What a store's rows come from: units that are the same rows, and corpora, also those of stores merged before."""
+    """Returns what two stores of the same text have in common: digests of units, fingerprints of corpora.
+
+    Of a store that is itself merged, the corpora of its sources are included.
+    """
     return {store.attributes.corpus_fingerprint, *(unit.digest for unit in store.units), *_corpora(store.sources)}
 
 
@@ -136,7 +141,7 @@ def _corpora(sources: Sequence[dict[str, Any]]) -> set[str]:
 
 
 def _source(store: Store, units: list[int]) -> dict[str, Any]:
-    """What the merged store says of a store that it was made of; `units` are the new numbers."""
+    """Returns how the merged store describes one of its sources; `units` are the new numbers of the source's units."""
     kept = ("corpus", "corpus_fingerprint", "contexts", "heldout_contexts", "seed", "model", "library_versions")
     described = store.attributes.to_json()
     return {
@@ -151,8 +156,16 @@ def _source(store: Store, units: list[int]) -> dict[str, Any]:
     }
 
 
-def _brought(store: Store, unit: UnitRecord, root: Location, index: int, attributes: StoreAttributes) -> UnitRecord:
-    """Gives a unit's files a name in the new store, on disk when it returns, and returns their commit record."""
+def _bring_over(store: Store, unit: UnitRecord, root: Location, index: int, attributes: StoreAttributes) -> UnitRecord:
+    """Links or copies the files of a unit into the new store, forces them to the disk, and returns their commit record.
+
+    Args:
+        store: store that the unit comes from.
+        unit: commit record of the unit there.
+        root: folder of the new store.
+        index: number of the unit in the new store.
+        attributes: attributes of the new store.
+    """
     paths = StorePaths(root)
     attempt = f"{paths.unit_name(index)}/{uuid.uuid4().hex}"
     source, target = StorePaths(store.path).attempt(unit.attempt), paths.attempt(attempt)
@@ -160,7 +173,7 @@ def _brought(store: Store, unit: UnitRecord, root: Location, index: int, attribu
         for name, promised in unit.files.items():
             (local / name).parent.mkdir(parents=True, exist_ok=True)
             try:
-                linked = _linked(source / name, local / name)
+                linked = _link_or_copy(source / name, local / name)
                 size = (local / name).stat().st_size
             except FileNotFoundError:
                 raise TornData(f"{source / name} is missing; its unit's commit record promises it") from None
@@ -169,12 +182,12 @@ def _brought(store: Store, unit: UnitRecord, root: Location, index: int, attribu
                     f"{source / name} is damaged: {size} bytes where its commit record promises {promised.size}"
                 )
             if not linked:
-                check_file(local / name, promised, store.trails(unit.index, name))
+                check_file(local / name, promised, store.ends_with_crc(unit.index, name))
     return replace(unit, index=index, attempt=attempt, fingerprint=attributes.fingerprint())
 
 
-def _linked(source: Location, target: Path) -> bool:
-    """Links a file, or copies it where that is impossible; says which."""
+def _link_or_copy(source: Location, target: Path) -> bool:
+    """Links a file, or copies it if it cannot be linked; returns whether it was linked."""
     if not isinstance(source, Path):
         source.download(target)
         return False

@@ -1,7 +1,7 @@
-"""A name in an object store (S3, Google Cloud Storage, Azure), with the part of pathlib's manners that a store needs.
+"""Paths in an object store (S3, Google Cloud Storage, Azure), with the methods of `pathlib.Path` that a store needs.
 
-Objects appear whole or not at all, cannot be linked or renamed, and have no folders: a folder is what names have in
-common. `create` is the one act that settles races: put-if-absent, which the server decides.
+An object appears whole or not at all, and cannot be linked or renamed. There are no folders: a folder is the common
+start of some names. Races are decided by the server alone, with put-if-absent: `create`.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ from distsae.errors import CannotContinue, WrongInput
 
 __all__ = ["ObjectPath", "ObjectStat"]
 
-_RETRIES, _RETRY_SECONDS = 1000, 60  # the seconds decide
+_RETRIES = 1000  # more than fit into the time below, so that the time is the limit
+_RETRY_SECONDS = 60
 
-_NO_KEY = re.compile(r"169\.254\.169\.254|metadata\.google|/latest/api/token")
+_NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|metadata\.google|/latest/api/token")
 
 
 class ObjectStat(NamedTuple):
-    """Size in bytes and time of the last change by the server's clock, named as in `os.stat_result`."""
+    """Size in bytes, and time of the last change by the server's clock; named as in `os.stat_result`."""
 
     st_size: int
     st_mtime: float
 
 
 class ObjectPath:
-    """The object (or the folder) `key` under the URL `root`.
+    """The path of an object, or of a folder of objects.
 
     Args:
-        root: `s3://bucket/folder`, `gs://...`, `az://...`; credentials and endpoint come from the environment, as the
-            vendor's own tools read them (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `AWS_REGION`, ...).
-        key: parts separated by `/`; empty for the root itself.
+        root: URL of a bucket, or of a folder in one: `s3://bucket/folder`, `gs://...`, `az://...`. Credentials and
+            endpoint come from the environment, in the variables that the vendor's own tools read
+            (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `AWS_REGION`, ...).
+        key: path below `root`, with parts separated by `/`; empty for the root itself.
     """
 
     def __init__(self, root: str, key: str = "") -> None:
@@ -61,30 +63,30 @@ class ObjectPath:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last part of the path."""
         return str(self).rsplit("/", 1)[1]
 
     @property
     def stem(self) -> str:
-        """The last part without what follows its last dot."""
+        """The last part of the path without its suffix."""
         return self.name.rsplit(".", 1)[0]
 
     @property
     def parent(self) -> ObjectPath:
-        """The folder that this is in; must not be the root."""
+        """The folder that contains this path, which must not be the root."""
         assert self.key, self
         return ObjectPath(self.root, self.key.rpartition("/")[0])
 
     def resolve(self) -> ObjectPath:
-        """Returns itself: there are no links."""
+        """Returns this path itself, since an object store has no links."""
         return self
 
     def exists(self) -> bool:
-        """Says whether there is such an object, or a folder with objects in it."""
+        """Returns whether there is an object with this name, or a folder with objects in it."""
         return self.is_file() or self.is_dir()
 
     def is_file(self) -> bool:
-        """Says whether there is such an object."""
+        """Returns whether there is an object with this name."""
         try:
             self.stat()
         except FileNotFoundError:
@@ -92,11 +94,11 @@ class ObjectPath:
         return True
 
     def is_dir(self) -> bool:
-        """Says whether there is an object in this folder."""
+        """Returns whether there is an object in this folder."""
         return next(self.files(), None) is not None
 
     def stat(self) -> ObjectStat:
-        """Returns size and time of change.
+        """Returns size and modification time of the object.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -108,7 +110,7 @@ class ObjectPath:
         return ObjectStat(found["size"], found["last_modified"].timestamp())
 
     def read_bytes(self) -> bytes:
-        """Returns the content.
+        """Returns the content of the object.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -117,7 +119,7 @@ class ObjectPath:
             return bytes(_library().get(self._store(), self.key).bytes())
 
     def read_range(self, start: int, length: int) -> memoryview:
-        """Returns bytes `[start, start + length)`, fewer where the object ends.
+        """Returns bytes `[start, start + length)` of the object, fewer where it ends.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -128,17 +130,17 @@ class ObjectPath:
             return memoryview(_library().get_range(self._store(), self.key, start=start, length=length))
 
     def write_bytes(self, content: bytes | memoryview) -> None:
-        """Makes or replaces the object."""
+        """Creates or replaces the object."""
         with self._reached("written"):
             _library().put(self._store(), self.key, content)
 
     def upload(self, file: Path) -> None:
-        """Makes or replaces the object with the content of a file, a piece at a time."""
+        """Creates or replaces the object with the content of a file, which is streamed."""
         with self._reached("written"):
             _library().put(self._store(), self.key, file)
 
     def download(self, file: Path) -> None:
-        """Writes the content to a file, a piece at a time.
+        """Streams the content of the object into a file.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -148,10 +150,11 @@ class ObjectPath:
                 opened.write(piece)
 
     def create(self, content: bytes) -> bool:
-        """Makes the object unless there is one; says whether it was us.
+        """Creates the object unless it exists; returns whether this call created it.
 
-        An answer may be lost on its way, and what is then tried again finds our own object: so who finds an object
-        compares its content, which must therefore be nobody else's.
+        An answer of the server may be lost, and the repeated request then finds the object that it has created itself.
+        So an object that is found counts as created by this call if it has the same content, which must therefore be
+        one that no other process writes.
         """
         with self._reached("written"):
             try:
@@ -159,33 +162,33 @@ class ObjectPath:
             except _library().exceptions.AlreadyExistsError:
                 try:
                     return self.read_bytes() == content
-                except FileNotFoundError:  # removed just now; it was not ours
+                except FileNotFoundError:  # another process has removed it just now, so it was not this call's
                     return False
         return True
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Removes the object."""
+        """Removes the object; if it does not exist, that is an error unless `missing_ok`."""
         if not missing_ok and not self.is_file():
             raise FileNotFoundError(errno.ENOENT, "no such object", str(self))
         with self._reached("removed"), contextlib.suppress(FileNotFoundError):
             _library().delete(self._store(), self.key)
 
     def iterdir(self) -> Iterator[ObjectPath]:
-        """Yields the objects and folders of this folder."""
+        """Yields the objects and folders directly in this folder."""
         with self._reached("listed"):
             found = _library().list_with_delimiter(self._store(), self.key or None)
         for name in (*found["common_prefixes"], *(entry["path"] for entry in found["objects"])):
             yield ObjectPath(self.root, name)
 
     def files(self) -> Iterator[ObjectPath]:
-        """Yields all objects of this folder and those below it."""
+        """Yields all objects below this folder, at any depth."""
         with self._reached("listed"):
             for page in _library().list(self._store(), prefix=self.key or None):
                 for entry in page:
                     yield ObjectPath(self.root, entry["path"])
 
     def zarr_store(self) -> Any:  # noqa: ANN401  (zarr is untyped here)
-        """Returns this folder as zarr-python sees it, read-only."""
+        """Returns this folder as a read-only store of zarr-python."""
         from zarr.storage import ObjectStore
 
         return ObjectStore(_opened(str(self)), read_only=True)
@@ -195,33 +198,37 @@ class ObjectPath:
 
     @contextlib.contextmanager
     def _reached(self, done: str) -> Iterator[None]:
-        """Turns the library's many errors into one line that names the object."""
+        """Turns the library's many errors into one line that names the object.
+
+        Args:
+            done: what the block tried to do, as in "could not be read".
+        """
         library = _library()
         try:
             yield
         except FileNotFoundError as error:
             if _is_bucket_missing(error):
-                raise self._no_bucket() from None
+                raise self._bucket_missing() from None
             raise FileNotFoundError(errno.ENOENT, "no such object", str(self)) from None
         except (library.exceptions.BaseError, PermissionError) as error:
             if _is_bucket_missing(error):
-                raise self._no_bucket() from None
+                raise self._bucket_missing() from None
             reason = str(error).strip().splitlines()[0]
             advice = "check credentials, endpoint and network"
-            if _NO_KEY.search(reason):  # without keys the library asks the machine of a cloud for some
+            if _NO_CREDENTIALS.search(reason):  # it asked the cloud's metadata server, since the environment had none
                 advice = "set credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what your vendor calls them)"
             raise CannotContinue(f"{self} could not be {done}: {reason[:300]}; {advice}") from error
 
-    def _no_bucket(self) -> WrongInput:
+    def _bucket_missing(self) -> WrongInput:
         return WrongInput(f"`{self.root}` must be in a bucket that exists; got none of that name; create it")
 
 
 def _is_bucket_missing(error: Exception) -> bool:
-    """Says whether a server's answer tells of a bucket, not of an object, in the words of S3, Google or Azure."""
+    """Returns whether the server (S3, Google or Azure) reports that a bucket, not an object, is missing."""
     return any(f"<Code>{code}</Code>" in str(error) for code in ("NoSuchBucket", "ContainerNotFound"))
 
 
-def _library() -> Any:  # noqa: ANN401  (a module; it is imported only where a store is at a URL)
+def _library() -> Any:  # noqa: ANN401  (a module; it is imported only if a store is at a URL)
     import obstore
 
     return obstore
@@ -229,7 +236,7 @@ def _library() -> Any:  # noqa: ANN401  (a module; it is imported only where a s
 
 @functools.cache
 def _opened(root: str) -> Any:  # noqa: ANN401
-    """Opens a URL once a process; a plain-http endpoint of one's own needs no further permission."""
+    """Opens a URL, once in a process; an endpoint that the user has set may be plain http."""
     library = _library()
     options: dict[str, Any] = {}
     if os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", "")).startswith("http://"):

@@ -1,8 +1,8 @@
-"""A chunk of rows, opened: any of its rows can be put anywhere, without reading the others.
+"""An open chunk: any of its rows can be copied to any memory without reading the other rows.
 
-`ChunkFile` reads them from the chunk's own file straight to where they are wanted, one system call for any number of
-places. `ChunkInMemory` copies them from a buffer that holds the whole chunk: for chunks that must be decoded first, or
-that lie where parts of a file cannot be read.
+`ChunkFile` reads rows from the chunk's file straight into their final memory, with one system call for any number of
+memory areas. `ChunkInMemory` copies them from a buffer: for chunks that must be decoded first, and for those of object
+stores, where every small read would be a request.
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import google_crc32c
 import numpy as np
 
 from distsae.errors import TornData
-from distsae.store.attempt_files import TRAILER, fill_from
+from distsae.store.attempt_files import fill_from
+from distsae.store.crc32c import TRAILER, crc32c, trailer_of
 from distsae.store.records import AttemptFile
 
 __all__ = ["ChunkFile", "ChunkInMemory", "OpenChunk"]
 
 
 class OpenChunk(Protocol):
-    """Rows of a chunk that can be asked for."""
+    """A chunk whose rows can be read."""
 
     def fill(self, start: int, parts: Sequence[memoryview]) -> None:
-        """Fills `parts`, one after the other, with the bytes of the rows from `start` on.
+        """Fills `parts`, one after the other, with the bytes of the rows from row `start` of the chunk on.
 
         Raises:
-            TornData: the rows are not there any more; the file is named.
+            TornData: the rows are no longer there; the text names the file.
         """
 
     def close(self) -> None:
-        """Gives back what the chunk holds; once."""
+        """Releases the file or the memory of the chunk; must be called once."""
 
 
 class ChunkFile:
     """A file of uncompressed rows that ends with the crc32c of its payload.
 
     Args:
-        file: of the chunk.
-        promised: by the commit record.
-        row_bytes: size of a row.
+        file: file of the chunk.
+        promised: entry of the file in the commit record.
+        row_bytes: size of a row in bytes.
 
     Raises:
         TornData: the file is missing or has another size than promised.
@@ -65,25 +65,23 @@ class ChunkFile:
         """Reads the whole file, in pieces of the size of `scratch`, and compares it with its record.
 
         Args:
-            scratch: uint8, best `page_aligned`, and small enough to stay in the processor's cache.
+            scratch: memory to read into, uint8, best `page_aligned`, and small enough for the processor's cache.
 
         Raises:
-            TornData: it is not what was promised.
+            TornData: the file is not what its commit record promises.
         """
         payload = self._promised.size - TRAILER
-        crc32c = 0
-        read_only = scratch.view()
-        read_only.flags.writeable = False  # google_crc32c takes no others
+        checksum = 0
         for offset in range(0, payload, len(scratch)):
             size = min(len(scratch), payload - offset)
             self._read([scratch.data[:size]], offset)
-            crc32c = google_crc32c.extend(crc32c, read_only[:size])
+            checksum = crc32c(scratch[:size], checksum)
         trailer = os.pread(self._descriptor, TRAILER, payload)
-        if crc32c != self._promised.crc32c or trailer != crc32c.to_bytes(TRAILER, "little"):
+        if checksum != self._promised.crc32c or trailer != trailer_of(checksum):
             raise TornData(f"{self._file} is damaged: its crc32c is not the one in its commit record")
 
     def fill(self, start: int, parts: Sequence[memoryview]) -> None:
-        """Fills `parts` with the bytes of the rows from `start` on; without a check."""
+        """Fills `parts` with the bytes of the rows from `start` on; `check` must have accepted the file before."""
         self._read(parts, start * self._row_bytes)
 
     def close(self) -> None:
@@ -100,9 +98,9 @@ class ChunkInMemory:
     """Consecutive rows of a chunk in a buffer.
 
     Args:
-        rows: uint8 `[rows, bytes of a row]`, contiguous.
-        first: number of the first of them in the chunk.
-        give_back: called when nobody needs them any more.
+        rows: content of the rows, uint8 `[rows, bytes of a row]`, contiguous.
+        first: number of the first of these rows in the chunk.
+        give_back: called when the chunk is closed and its buffer may be used again.
     """
 
     def __init__(self, rows: np.ndarray, first: int, give_back: Callable[[], None]) -> None:
@@ -113,10 +111,10 @@ class ChunkInMemory:
 
     def fill(self, start: int, parts: Sequence[memoryview]) -> None:
         """Fills `parts` with the bytes of the rows from `start` on."""
-        at = (start - self._first) * self._row_bytes
+        offset = (start - self._first) * self._row_bytes
         for part in parts:
-            part[:] = self._bytes[at : at + len(part)]
-            at += len(part)
+            part[:] = self._bytes[offset : offset + len(part)]
+            offset += len(part)
 
     def close(self) -> None:
         """Gives the buffer back."""

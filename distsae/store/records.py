@@ -1,7 +1,7 @@
-"""The commit record of a unit: what its attempt holds, down to every byte.
+"""The commit record of a unit: which attempt it is committed with, and what every file of that attempt holds.
 
-A unit exists when its record does. The record names one attempt and says the size and the crc32c of every file in it;
-readers open what it names and never list folders.
+A unit exists if its record does. The record names one attempt, with the size and the crc32c of every file in it;
+readers open the files that it names and never list folders.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ __all__ = ["AttemptFile", "HookSums", "UnitRecord"]
 class AttemptFile(NamedTuple):
     """A file of an attempt: its size in bytes and its crc32c.
 
-    A chunk file ends with the crc32c of what comes before it, and the crc32c of such a whole is the same number for
-    every content; so for chunk files it is the crc32c of the payload.
+    A chunk file ends with the crc32c of its payload. The crc32c of payload and trailer together is the same number for
+    every payload, so for a chunk file the record keeps the crc32c of the payload.
     """
 
     size: int
@@ -48,10 +48,10 @@ class UnitRecord:
         attempt: folder of the data under `data/`.
         contexts: number of contexts.
         rows: number of token rows.
-        fingerprint: of the store's attributes.
+        fingerprint: fingerprint of the store's attributes.
         digest: sha256 of ids and activations, in order.
-        sums: for each hook.
-        files: every file, by its path inside the attempt.
+        sums: sums of the activations at each hook.
+        files: size and crc32c of every file, by its path inside the attempt.
     """
 
     index: int
@@ -65,12 +65,12 @@ class UnitRecord:
     files: dict[str, AttemptFile]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns a dict that JSON can hold."""
+        """Returns the record as JSON values."""
         return {**asdict(self), "files": {name: list(record) for name, record in self.files.items()}}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> UnitRecord:
-        """Returns the record that `to_json` gave."""
+        """Returns the record that `to_json` wrote."""
         sums = {hook: HookSums(**value) for hook, value in values["sums"].items()}
         files = {name: AttemptFile(*record) for name, record in values["files"].items()}
         return cls(**{**values, "sums": sums, "files": files})

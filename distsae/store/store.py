@@ -1,7 +1,7 @@
-"""A sealed store, opened: its rows chunk by chunk, each checked against its commit record.
+"""Reads a sealed store: its rows chunk by chunk, their origin, and the statistics of all rows.
 
-Nothing is read that a commit record does not name, and what is read either has the crc32c that the record promised or
-raises `TornData` with the file's name (`stored_array.py`).
+Only files that a commit record names are read. A file either has the size and the crc32c that the record promises, or
+`TornData` is raised with the file's name (`stored_array.py`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from distsae.errors import TornData, WrongInput, nearest
-from distsae.store.attempt_files import TRAILER, trails
+from distsae.store.attempt_files import ends_with_crc
 from distsae.store.attributes import FORMAT_VERSION, StoreAttributes
-from distsae.store.buffers import room_for
+from distsae.store.buffers import size_for_any_offset
 from distsae.store.commit import committed_units, read_attributes, read_records
 from distsae.store.contents import Chunk, RowIds, Statistics
+from distsae.store.crc32c import TRAILER
 from distsae.store.json_files import read_json
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.location import Location, location
@@ -30,13 +31,13 @@ __all__ = ["Store"]
 
 
 class Store:
-    """A sealed store of token rows; made by `Store.open`.
+    """A sealed store of token rows; use `Store.open` to get one.
 
     Args:
-        path: where the store is.
-        attributes: what it is a store of.
-        units: commit records, in unit order: all of them, or the held-out one of a bounded store.
-        dataset: content of `dataset.json`; `sources` in it says what a merged store was made of.
+        path: folder or URL of the store.
+        attributes: attributes of the store.
+        units: commit records in unit order: of all units, or in a bounded store of the held-out unit only.
+        dataset: content of `dataset.json`; in a merged store, its `sources` describe the stores that were merged.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Store:
         """Opens a sealed store.
 
         Raises:
-            WrongInput: there is no store, it is not finished, or it has another format.
+            WrongInput: there is no store, it is unfinished, or it has another format.
             TornData: a record is damaged or missing.
         """
         root = location(path)
@@ -80,7 +81,7 @@ class Store:
             raise TornData(f"{paths.attributes} is missing or not the one that the store was sealed with")
         digests = dataset["unit_digests"]
         try:
-            # Of a bounded store only the held-out unit is sure to be there; the others come and go.
+            # In a bounded store only the held-out unit is always there; the others come and go.
             sealed = [unit for unit, digest in enumerate(digests) if digest is not None]
             if attributes.keep_units is not None:
                 sealed = [unit for unit in sealed if unit_split(attributes, unit, len(digests)) == "heldout"]
@@ -93,14 +94,16 @@ class Store:
         return cls(root, attributes, tuple(units), dataset)
 
     def forget_before(self, unit: int) -> None:
-        """Lets go of what is known of train units before `unit`, for readers that never come back to them."""
-        for known in [known for known in tuple(self._records) if known < unit]:
-            self._records.pop(known, None)
-        for place in [place for place in tuple(self._arrays) if place[0] < unit]:
-            self._arrays.pop(place, None)
+        """Frees the records and arrays of train units before `unit`; they are read again if they are needed again."""
+        for index in tuple(self._records):  # copies of the keys, since other threads may add some
+            if index < unit:
+                self._records.pop(index, None)
+        for index, name in tuple(self._arrays):
+            if index < unit:
+                self._arrays.pop((index, name), None)
 
     def committed(self) -> tuple[UnitRecord, ...]:
-        """Returns the commit records that are there now: of a bounded store not those of all units.
+        """Returns the commit records of the units that are in the store now: in a bounded store not all units.
 
         Raises:
             TornData: a record is damaged.
@@ -109,7 +112,7 @@ class Store:
             return self.units
         present = []
         for unit in sorted(committed_units(self.path, len(unit_sizes(self.attributes)))):
-            with contextlib.suppress(FileNotFoundError):  # released just now
+            with contextlib.suppress(FileNotFoundError):  # its unit was released just now
                 present.append(self.record(unit))
         return tuple(present)
 
@@ -117,7 +120,7 @@ class Store:
         """Checks that the store has `hook`.
 
         Raises:
-            WrongInput: it has not; the hooks that it has are listed.
+            WrongInput: it does not; the hooks that it has are listed.
         """
         if hook not in self.attributes.hooks:
             raise WrongInput(
@@ -126,7 +129,7 @@ class Store:
             )
 
     def d_in(self, hook: str) -> int:
-        """Returns the width of `hook`."""
+        """Returns the width of the activations at `hook`."""
         self.require_hook(hook)
         return self.attributes.d_in[hook]
 
@@ -151,7 +154,7 @@ class Store:
         )
 
     def _unit_rows(self, split: str) -> list[tuple[int, int]]:
-        """Number and rows of the units of a split: of a bounded store the planned ones."""
+        """Returns index and number of rows of each unit of a split; in a bounded store, of all planned units."""
         attributes = self.attributes
         if attributes.keep_units is None:
             return [(record.index, record.rows) for record in self.units if record.split == split]
@@ -163,10 +166,10 @@ class Store:
         ]
 
     def record(self, unit: int) -> UnitRecord:
-        """Returns the commit record of a unit; that of a bounded store's unit is read when it is first asked for.
+        """Returns the commit record of a unit; in a bounded store it is read the first time.
 
         Raises:
-            FileNotFoundError: the unit is not in the store: it is yet to be produced, or has been released.
+            FileNotFoundError: the unit is not in the store: it has not been produced yet, or has been released.
             TornData: the record is damaged.
         """
         if unit not in self._records:
@@ -177,7 +180,7 @@ class Store:
         return self._records[unit]
 
     def chunk_file(self, hook: str, chunk: Chunk) -> str:
-        """Returns the path, inside the unit's attempt, of the first file that holds a chunk of activations."""
+        """Returns the first file that holds a chunk of activations, as a path inside the unit's attempt."""
         start = chunk.index * self.attributes.chunk_rows
         return self.array(chunk.unit, f"act/{hook}").files(start, start + chunk.rows)[0]
 
@@ -185,7 +188,7 @@ class Store:
         """Returns the rows of a chunk, `[rows, d_in]`, in the storage dtype.
 
         Raises:
-            TornData: the file is missing or damaged; it is named.
+            TornData: a file is missing or damaged; the text names it.
         """
         self.require_hook(hook)
         rows = self.array(chunk.unit, f"act/{hook}").read_chunk(chunk.index)
@@ -194,30 +197,30 @@ class Store:
     def read_rows(self, hook: str, chunk: Chunk, start: int, stop: int, buffer: np.ndarray) -> Tensor:
         """Returns rows `[start, stop)` of a chunk in the storage dtype, as a part of `buffer`.
 
-        For readers that come back: a file is checked the first time that this store reads it, and all of it is read
-        then; after that only the rows asked for are read. Any number of threads may read.
+        The first time that this object reads a file, it reads and checks all of it; after that it reads only the rows
+        that are asked for. Any number of threads may read.
 
         Args:
             hook: hook to read.
-            chunk: chunk that has the rows.
-            start: first row.
+            chunk: chunk that contains the rows.
+            start: first row, counted in the chunk.
             stop: row after the last.
-            buffer: uint8, at least `buffer_bytes(hook)` long; `page_aligned` memory is filled fastest.
+            buffer: memory to read into, uint8, at least `buffer_bytes(hook)` long, best `page_aligned`.
 
         Raises:
-            TornData: the file is missing or damaged; it is named.
+            TornData: a file is missing or damaged; the text names it.
         """
         rows = self.array(chunk.unit, f"act/{hook}").read_rows(chunk.index, start, stop, buffer)
         return torch.from_numpy(rows).view(DTYPES[self.attributes.dtype].torch)
 
     def buffer_bytes(self, hook: str) -> int:
-        """Returns the size of a buffer that holds any chunk of `hook`."""
+        """Returns the size in bytes of a buffer that can hold any chunk of `hook`."""
         rows = max(chunk.rows for split in ("train", "heldout") for chunk in self.chunks(split))
-        return room_for(rows * self.d_in(hook) * DTYPES[self.attributes.dtype].numpy.itemsize + TRAILER)
+        return size_for_any_offset(rows * self.d_in(hook) * DTYPES[self.attributes.dtype].numpy.itemsize + TRAILER)
 
-    def trails(self, unit: int, file: str) -> bool | None:
-        """Says whether a file of a unit ends with its crc32c (`attempt_files.py`); None if no array has it."""
-        return trails(file, {name: self.array(unit, name).trailing for name in self.arrays})
+    def ends_with_crc(self, unit: int, file: str) -> bool | None:
+        """Returns whether a file of a unit ends with its crc32c (`attempt_files.py`); None if it is in no array."""
+        return ends_with_crc(file, {name: self.array(unit, name).trailing for name in self.arrays})
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -228,7 +231,7 @@ class Store:
         """Returns an array of a unit; its metadata are read and checked the first time.
 
         Raises:
-            TornData: a metadata file is missing or damaged; it is named.
+            TornData: a metadata file is missing or damaged; the text names it.
         """
         if (unit, name) not in self._arrays:
             record, attributes = self.record(unit), self.attributes
@@ -245,27 +248,27 @@ class Store:
         return self._arrays[unit, name]
 
     def read_ids(self, unit_index: int) -> RowIds:
-        """Returns where the rows of a unit come from.
+        """Returns the origin of the rows of a unit.
 
         Raises:
-            TornData: a file is missing or damaged; it is named.
+            TornData: a file is missing or damaged; the text names it.
         """
-        read = {name: self.array(unit_index, name).read().astype(np.int64) for name in ROW_ARRAYS}
-        return RowIds(**{name: torch.from_numpy(values) for name, values in read.items()})
+        arrays = {name: self.array(unit_index, name).read().astype(np.int64) for name in ROW_ARRAYS}
+        return RowIds(**{name: torch.from_numpy(values) for name, values in arrays.items()})
 
     def heldout_contexts(self) -> Tensor:
-        """Returns the token ids of the held-out contexts, int64 `[n, context_length]`, BOS included.
+        """Returns the token ids of the held-out contexts, int64 `[contexts, context_length]`, BOS included.
 
         Raises:
-            TornData: a file is missing or damaged; it is named.
+            TornData: a file is missing or damaged; the text names it.
         """
         length = self.attributes.context_length
-        whole = [
+        contexts = [
             torch.from_numpy(self.array(record.index, "context_token_ids").read().astype(np.int64))
             for record in self.units
             if record.split == "heldout"
         ]
-        return torch.cat([torch.empty(0, length, dtype=torch.int64), *whole])
+        return torch.cat([torch.empty(0, length, dtype=torch.int64), *contexts])
 
 
 def _why_not_open(root: Location) -> str:
@@ -277,6 +280,6 @@ def _why_not_open(root: Location) -> str:
     units = read_json(merge)["units"] if merge.exists() else len(unit_sizes(attributes))
     done = len(committed_units(root, units))
     return (
-        f"`store` (={root}) must be finished; got {done} of {units} units; run the same `{command}` command again, "
-        "it continues"
+        f"`store` (={root}) must be finished; got {done} of {units} units; run the same `{command}` command again "
+        "to finish it"
     )

@@ -1,9 +1,9 @@
-"""One array of a committed unit: its rows, each checked against the commit record before anybody sees it.
+"""Reads one array of a committed unit; every row is checked against the commit record before a caller gets it.
 
-An array that lies as distsae writes it (uncompressed, one chunk for every so many rows, each with its crc32c) is read
-straight from its files. Any other one, in whatever chunks and codecs, is read by zarr-python, after the files that
-hold the rows have been compared with the commit record. Zarr fills in for missing chunks; we never do: a file that the
-record does not name, or that is not there, is an error.
+An array that is stored as distsae writes it (uncompressed, in chunks of a fixed number of rows, each with its crc32c)
+is read straight from its files. An array in other chunks or codecs is read by zarr-python, after the files that hold
+the rows have been compared with the commit record. Zarr replaces missing chunks by the fill value, distsae never does:
+a file that the record does not name, or that is missing, is an error.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 import zarr
 
 from distsae.errors import TornData
-from distsae.store.attempt_files import TRAILER, check_file, ends_with_crc, read_chunk_file, read_metadata, read_part
-from distsae.store.buffers import same_place
+from distsae.store.attempt_files import check_file, chunks_end_with_crc, read_chunk_file, read_metadata, read_part
+from distsae.store.buffers import part_aligned_with_file
+from distsae.store.crc32c import TRAILER
 from distsae.store.layout import chunk_count
 from distsae.store.location import Location
 from distsae.store.object_path import ObjectPath
@@ -27,18 +28,18 @@ __all__ = ["StoredArray"]
 
 
 class StoredArray:
-    """An array of an attempt, opened; its metadata, and that of the groups it is in, are checked then.
+    """An array of an attempt; opening it checks its metadata and those of the groups that contain it.
 
     Args:
-        folder: of the attempt.
-        name: of the array, `act/HOOK` for example.
-        dtype: that it must have.
-        shape: that it must have.
-        chunk_rows: rows that are read at once.
-        files: of the attempt's commit record.
+        folder: folder of the attempt.
+        name: path of the array in the attempt, `act/HOOK` for example.
+        dtype: dtype that the array must have.
+        shape: shape that the array must have.
+        chunk_rows: rows to read at once.
+        files: entries of all files in the attempt's commit record.
 
     Raises:
-        TornData: a metadata file is missing, damaged, or tells of another array.
+        TornData: a metadata file is missing or damaged, or describes an array of another shape or dtype.
     """
 
     def __init__(
@@ -61,12 +62,12 @@ class StoredArray:
             read_metadata(folder, "/".join([*parts[:depth], "zarr.json"]), files)
         metadata = read_metadata(folder, f"{name}/zarr.json", files)
         self.direct = self._is_direct(metadata)
-        self.trailing = ends_with_crc(metadata)
+        self.trailing = chunks_end_with_crc(metadata)
         self._array: Any = None if self.direct else self._opened()
         self._checked: set[str] = set()
 
     def files(self, start: int = 0, stop: int | None = None) -> list[str]:
-        """Returns the files that hold rows `[start, stop)`, all rows by default, by their paths in the attempt."""
+        """Returns the files that hold rows `[start, stop)`, by default all rows, as paths inside the attempt."""
         stop = self.shape[0] if stop is None else stop
         if self.direct:
             suffix = "/0" * (len(self.shape) - 1)
@@ -76,13 +77,13 @@ class StoredArray:
         rows = range(start // grid[0], chunk_count(stop, grid[0]))
         others = [range(chunk_count(size, step)) for size, step in zip(self.shape[1:], grid[1:], strict=True)]
         encode = self._array.metadata.encode_chunk_key
-        return [f"{self.name}/{encode(place)}" for place in itertools.product(rows, *others)]
+        return [f"{self.name}/{encode(indices)}" for indices in itertools.product(rows, *others)]
 
     def read_chunk(self, index: int) -> np.ndarray:
-        """Returns rows `[index * chunk_rows, (index + 1) * chunk_rows)`, as far as there are any; writable.
+        """Returns rows `[index * chunk_rows, (index + 1) * chunk_rows)`, fewer at the end of the array; writable.
 
         Raises:
-            TornData: a file that holds some of them is missing or damaged; it is named.
+            TornData: a file that holds some of these rows is missing or damaged; the text names it.
         """
         start = index * self.chunk_rows
         stop = min(start + self.chunk_rows, self.shape[0])
@@ -96,24 +97,24 @@ class StoredArray:
         return rows
 
     def read_rows(self, index: int, start: int, stop: int, buffer: np.ndarray) -> np.ndarray:
-        """Returns rows `[start, stop)` of chunk `index`, as a part of `buffer`; checks a file the first time only.
+        """Returns rows `[start, stop)` of chunk `index`, as a part of `buffer`.
 
-        The first time all of the chunk is read, to check it; after that only the rows asked for.
+        The first time, all of the chunk is read and checked; after that only the rows that are asked for are read.
 
         Raises:
-            TornData: a file that holds some of them is missing or damaged; it is named.
+            TornData: a file that holds some of these rows is missing or damaged; the text names it.
         """
         if not self.direct:
             rows = self.read_chunk(index)[start:stop]
-            kept = _as_rows(buffer[: rows.nbytes], rows.dtype, self.shape)
-            kept[...] = rows
-            return kept
+            copied = _as_rows(buffer[: rows.nbytes], rows.dtype, self.shape)
+            copied[...] = rows
+            return copied
         (relative,) = self.files(index * self.chunk_rows, index * self.chunk_rows + 1)
         file = self.folder / relative
         promised = self.promised(relative)
         row_bytes = self._row_bytes
         if relative in self._checked:
-            part = same_place(buffer, start * row_bytes, (stop - start) * row_bytes)
+            part = part_aligned_with_file(buffer, start * row_bytes, (stop - start) * row_bytes)
             read_part(file, promised, start * row_bytes, part)
         else:
             part = read_chunk_file(file, promised, buffer)[start * row_bytes : stop * row_bytes]
@@ -124,13 +125,17 @@ class StoredArray:
         """Returns all rows.
 
         Raises:
-            TornData: a file is missing or damaged; it is named.
+            TornData: a file is missing or damaged; the text names it.
         """
         chunks = range(chunk_count(self.shape[0], self.chunk_rows))
         return np.concatenate([np.empty((0, *self.shape[1:]), self.dtype), *map(self.read_chunk, chunks)])
 
     def _check(self, relative: str) -> None:
-        """Compares a file with its record, once: a chunk or shard may hold more rows than are read from it at once."""
+        """Compares a file with its record the first time; later only makes sure that it is there.
+
+        A chunk or shard of another size may be asked for several times, because it holds more rows than are read at
+        once.
+        """
         if relative not in self._checked:
             check_file(self.folder / relative, self.promised(relative), self.trailing)
             self._checked.add(relative)
@@ -138,10 +143,10 @@ class StoredArray:
             raise TornData(f"{self.folder / relative} is missing; it was there before")
 
     def promised(self, relative: str) -> AttemptFile:
-        """Returns what the commit record says of one of `files`.
+        """Returns the entry of one of `files` in the commit record.
 
         Raises:
-            TornData: it says nothing, or tells of another size than a chunk of these rows has.
+            TornData: there is no entry, or its size is not that of a chunk of this array.
         """
         if relative not in self._files:
             raise TornData(f"{self.folder / relative} is not in the commit record of its unit, so its rows are lost")
@@ -169,14 +174,14 @@ class StoredArray:
         )
 
     def _opened(self) -> Any:  # noqa: ANN401  (a zarr.Array; zarr is untyped here)
-        where = self.folder / self.name
+        folder = self.folder / self.name
         try:
-            array = zarr.open_array(where.zarr_store() if isinstance(where, ObjectPath) else where, mode="r")
+            array = zarr.open_array(folder.zarr_store() if isinstance(folder, ObjectPath) else folder, mode="r")
         except (ValueError, TypeError, KeyError) as error:
-            raise TornData(f"{where}/zarr.json is not metadata that zarr-python reads: {error}") from error
+            raise TornData(f"{folder}/zarr.json is not metadata that zarr-python reads: {error}") from error
         if array.shape != self.shape or array.dtype != self.dtype:
             raise TornData(
-                f"{where}/zarr.json tells of {array.dtype} {array.shape}; the store's attributes promise "
+                f"{folder}/zarr.json describes {array.dtype} {array.shape}; the store's attributes promise "
                 f"{self.dtype} {self.shape}"
             )
         return array

@@ -1,8 +1,8 @@
 """Which contexts a unit holds and in which order its rows lie: a pure function of the attributes.
 
 Contexts are permuted by index. The last ones of the permutation are held out, as one unit with the last index; the
-others are split evenly into train units of about `unit_rows` rows. Rows are then permuted inside their unit.
-Nothing here depends on who produces a unit, so any number of producers writes the same store.
+others are split evenly into train units of about `unit_rows` rows. Rows are then permuted inside their unit. Nothing
+depends on which process produces a unit, so any number of producers writes the same store.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def contexts_per_unit(unit_rows: int, rows_per_context: int) -> int:
-    """Most contexts that a unit holds: whole contexts, at least one."""
+    """Returns the most contexts that a unit holds: as many as fit into `unit_rows` rows, but at least one."""
     return max(1, unit_rows // rows_per_context)
 
 
@@ -44,12 +44,12 @@ def unit_contexts(attributes: StoreAttributes) -> tuple[np.ndarray, ...]:
 
 
 def unit_split(attributes: StoreAttributes, unit: int, units: int) -> str:
-    """Returns `"train"` or `"heldout"`."""
+    """Returns the split that a unit belongs to, `"train"` or `"heldout"`; `units` is the number of all units."""
     return "heldout" if attributes.heldout_contexts and unit == units - 1 else "train"
 
 
 def planned_rows(attributes: StoreAttributes) -> dict[str, int]:
-    """Returns the rows of each split, committed or not."""
+    """Returns the number of rows that each split has once all units are produced."""
     heldout = attributes.heldout_contexts * attributes.rows_per_context
     return {"train": attributes.contexts * attributes.rows_per_context - heldout, "heldout": heldout}
 
@@ -63,7 +63,10 @@ def windows(attributes: StoreAttributes) -> tuple[range, ...]:
 
 
 def units_to_seal(attributes: StoreAttributes) -> tuple[int, ...]:
-    """Returns the units that must be committed before the store can be opened: of a bounded store only the first."""
+    """Returns the units that must be committed before the store can be sealed.
+
+    These are all units, or in a bounded store those of the first window and the held-out one.
+    """
     units = len(unit_sizes(attributes))
     if attributes.keep_units is None:
         return tuple(range(units))
@@ -71,5 +74,5 @@ def units_to_seal(attributes: StoreAttributes) -> tuple[int, ...]:
 
 
 def row_order(attributes: StoreAttributes, unit: int, rows: int) -> np.ndarray:
-    """Returns the permutation of a unit's rows, int64: stored row `i` is natural row `order[i]`."""
+    """Returns the permutation of a unit's rows, int64: stored row `i` is row `order[i]` in context order."""
     return numpy_generator(attributes.seed, "store", "rows", unit).permutation(rows)

@@ -1,4 +1,4 @@
-"""Every byte of a store against its commit records, without stopping at the first fault."""
+"""Verifies every byte of a store against its commit records, without stopping at the first fault."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distsae.errors import TornData
-from distsae.store.attempt_files import arrays_with_crc, check_file, is_metadata, read_metadata, trails
+from distsae.store.attempt_files import arrays_with_crc, check_file, ends_with_crc, is_metadata, read_metadata
 from distsae.store.bounded import reading
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location
@@ -17,28 +17,28 @@ __all__ = ["verify_store"]
 
 
 def verify_store(store: Store, on_file: Callable[[int], None] = lambda size: None) -> list[str]:
-    """Reads every file of a sealed store and compares sizes, checksums and counts with what was promised.
+    """Reads every file of a sealed store and compares sizes, checksums and counts with the commit records.
 
-    Of a bounded store: of the units that are there now.
+    In a bounded store, these are the files of the units that are there now.
 
     Args:
-        store: an open store; opening has already checked `dataset.json`, `attributes.json` and the commit records.
-        on_file: called after each file with the bytes that its record promised.
+        store: an open store; opening it has checked `dataset.json`, `attributes.json` and the commit records.
+        on_file: called after each file with the size that its record promises.
 
     Returns:
-        One line for each fault, naming the file; none for a store that is whole.
+        One line for each fault, naming the file; empty if the store is whole.
     """
     paths = StorePaths(store.path)
     faults = []
     for record in store.committed():
         found = _file_faults(paths.attempt(record.attempt), record, on_file) or _array_faults(store, record)
         if store.attributes.keep_units is not None and record.index < reading(store.path).released:
-            continue  # released while we looked
+            continue  # released while its files were being read
         faults += found
         if record.rows != record.contexts * store.attributes.rows_per_context:
             faults.append(f"{paths.commit(record.index)} promises {record.rows} rows from {record.contexts} contexts")
     if store.attributes.keep_units is not None:
-        return faults  # how many of its units are there is its reader's affair
+        return faults  # its number of units depends on how far the reader is
     for split, promised in (("train", store.rows), ("heldout", store.heldout_rows)):
         rows = sum(record.rows for record in store.units if record.split == split)
         if rows != promised:
@@ -47,7 +47,7 @@ def verify_store(store: Store, on_file: Callable[[int], None] = lambda size: Non
 
 
 def _file_faults(folder: Location, record: UnitRecord, on_file: Callable[[int], None]) -> list[str]:
-    """What is wrong with the files that a commit record names."""
+    """Returns the faults of the files that a commit record names."""
     faults: list[str] = []
     metadata: dict[str, dict[str, Any]] = {}
     arrays: dict[str, bool] = {}
@@ -57,7 +57,7 @@ def _file_faults(folder: Location, record: UnitRecord, on_file: Callable[[int], 
                 metadata[name] = read_metadata(folder, name, record.files)
                 arrays = arrays_with_crc(metadata)
             else:
-                check_file(folder / name, record.files[name], trails(name, arrays))
+                check_file(folder / name, record.files[name], ends_with_crc(name, arrays))
         except (TornData, OSError) as error:
             faults.append(str(error))
         on_file(record.files[name].size)
@@ -65,7 +65,7 @@ def _file_faults(folder: Location, record: UnitRecord, on_file: Callable[[int], 
 
 
 def _array_faults(store: Store, record: UnitRecord) -> list[str]:
-    """Whether the record names every file that the unit's arrays need, for a unit whose files are whole."""
+    """Returns the files that the arrays of a unit need and its record does not name; its files must be whole."""
     faults = []
     for name in store.arrays:
         try:

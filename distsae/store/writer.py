@@ -1,7 +1,7 @@
-"""One unit's rows to one attempt: a Zarr v3 group with every chunk present and checked.
+"""Writes the rows of one unit as an attempt: a Zarr v3 group in which every chunk is present and checked.
 
-An attempt has a name of its own, so that writers never meet; what makes it part of the store is the commit record
-(`commit.py`). Chunks are written one by one by zarr-python, uncompressed, each with its crc32c.
+Each attempt has a unique name, so that writers never collide; it becomes part of the store with its commit record
+(`commit.py`). zarr-python writes the chunks one by one, uncompressed, each with its crc32c.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from distsae.errors import TornData
 from distsae.store.attempt_files import is_metadata, record_files
 from distsae.store.attributes import StoreAttributes
-from distsae.store.json_files import delivered
+from distsae.store.delivery import delivered
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.location import Location
 from distsae.store.records import AttemptFile, HookSums, UnitRecord
@@ -35,9 +35,10 @@ class UnitData:
     """The rows of one unit in memory, in their final order.
 
     Args:
-        acts: for each hook `[rows, d_in]` in the storage dtype.
-        rows: `token_id position document_id context_id`, each int64 `[rows]`.
-        context_token_ids: int32 `[contexts, context_length]`, whole contexts, excluded positions included.
+        acts: activations at each hook, `[rows, d_in]` in the storage dtype.
+        rows: `token_id`, `position`, `document_id` and `context_id` of the rows, each int64 `[rows]`.
+        context_token_ids: token ids of the whole contexts, int32 `[contexts, context_length]`, excluded positions
+            included.
     """
 
     def __init__(self, acts: dict[str, Tensor], rows: dict[str, Tensor], context_token_ids: Tensor) -> None:
@@ -50,10 +51,20 @@ class UnitData:
 
 
 def write_attempt(root: Location, attributes: StoreAttributes, unit: int, split: str, data: UnitData) -> UnitRecord:
-    """Writes a unit under a unique name, checks and fsyncs it, and returns the record that would commit it.
+    """Writes a unit under a unique name, checks it and forces it to the disk.
+
+    Args:
+        root: folder of the store.
+        attributes: attributes of the store.
+        unit: number of the unit.
+        split: `"train"` or `"heldout"`.
+        data: rows of the unit.
+
+    Returns:
+        The record with which `commit_unit` makes the attempt part of the store.
 
     Raises:
-        TornData: what is on disk is not what was written, or somebody removed files of it.
+        TornData: the files on disk are not what was written, or another process removed some of them.
     """
     paths = StorePaths(root)
     attempt = f"{paths.unit_name(unit)}/{uuid.uuid4().hex}"
@@ -80,13 +91,15 @@ def write_attempt(root: Location, attributes: StoreAttributes, unit: int, split:
 def _write_group(
     folder: Path,
     attributes: StoreAttributes,
-    place: dict[str, Any],
+    unit_facts: dict[str, Any],
     arrays: dict[str, np.ndarray],
     acts: dict[str, np.ndarray],
 ) -> dict[str, AttemptFile]:
-    """Writes the Zarr group of an attempt and returns its files, after reading them again."""
-    group = zarr.open_group(folder, mode="w-", zarr_format=3, attributes={"distsae": {**place, **attributes.to_json()}})
-    storage, chunk_rows = DTYPES[attributes.dtype], attributes.chunk_rows
+    """Writes the Zarr group of an attempt, reads its files back and returns their records."""
+    group_attributes = {"distsae": {**unit_facts, **attributes.to_json()}}
+    group = zarr.open_group(folder, mode="w-", zarr_format=3, attributes=group_attributes)
+    storage = DTYPES[attributes.dtype]
+    chunk_rows = attributes.chunk_rows
     for name, array in arrays.items():
         _write_array(group, name, array, chunk_rows, -1)
     act_group = group.create_group("act")
@@ -98,7 +111,7 @@ def _write_group(
     expected = sum(chunk_count(len(array), chunk_rows) for array in (*arrays.values(), *acts.values()))
     if chunks != expected:
         raise TornData(
-            f"{folder} lost files while it was written: {chunks} of {expected} chunks are there; run it again"
+            f"{folder} lost files while it was written: {chunks} of {expected} chunks are there; run the command again"
         )
     return files
 
@@ -137,10 +150,11 @@ def _digest(arrays: list[np.ndarray]) -> str:
 def _sums(acts: Tensor) -> HookSums:
     total = np.zeros(acts.shape[1])
     norm = norm_squared = 0.0
-    buffer = torch.empty(min(_SUM_ROWS, len(acts)), acts.shape[1], dtype=torch.float64)  # fresh memory is slow
+    buffer = torch.empty(min(_SUM_ROWS, len(acts)), acts.shape[1], dtype=torch.float64)  # fresh memory would be slow
     for start in range(0, len(acts), _SUM_ROWS):
         part = acts[start : start + _SUM_ROWS]
-        x = buffer[: len(part)].copy_(part).numpy()  # summed by NumPy: its order of summation is not the thread count's
+        # NumPy sums in the same order for any number of threads; torch does not.
+        x = buffer[: len(part)].copy_(part).numpy()
         squared = np.einsum("ij,ij->i", x, x)
         total += x.sum(axis=0)
         norm += float(np.sqrt(squared).sum())

@@ -1,8 +1,8 @@
-"""Documents to contexts: fixed-length windows of tokens, the atoms that the model sees.
+"""Cuts documents into contexts: windows of equal length, each of which the model sees as a whole.
 
-Documents are tokenised in order, each is ended by EOS, and the stream of tokens is cut into equal pieces; with
-`prepend_bos` every context starts with BOS, so that the model always has its attention sink where it was trained
-to have it. Nothing is padded: an incomplete tail is dropped, and every position is a real token.
+Documents are tokenised in order and each is ended by EOS; the stream of tokens is then cut into equal pieces. With
+`prepend_bos` every context starts with BOS, so that the model has its attention sink at the position where it was
+trained to have it. Nothing is padded: an incomplete tail is dropped, and every position holds a real token.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ from distsae.errors import WrongInput
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Contexts", "cut_contexts", "pack"]
+__all__ = ["MAX_DOCUMENTS", "Contexts", "cut_contexts", "pack"]
 
-_DOCUMENTS_AT_ONCE = 512  # enough for the tokenizer's threads, little enough to stop soon after `max_contexts`
-_CHARACTERS_AT_ONCE = 4_000_000  # a token takes far more memory in the tokenizer than in a context
-_MOST_DOCUMENTS = 2**31  # numbers are int32
+MAX_DOCUMENTS = 2**31
+"""Documents that a corpus may have, because their numbers are kept as int32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contexts:
-    """Packed text; a context's number is its row here.
+    """Text packed into `n` contexts of `L` tokens; the number of a context is its row index.
 
     Args:
         token_ids: int32 `[n, L]`.
-        document_id: int32 `[n, L]`, the number of the document that each token belongs to. EOS belongs to the
-            document that it ends, BOS to the document of the token after it.
+        document_id: int32 `[n, L]`, number of the document that each token belongs to. EOS belongs to the document
+            that it ends, BOS to the document of the token after it.
     """
 
     token_ids: Tensor
@@ -52,21 +51,21 @@ def pack(
     max_contexts: int | None = None,
     prepend_bos: bool = True,
 ) -> Contexts:
-    """Packs `documents` into contexts of `context_length` tokens, all of them in memory.
+    """Packs `documents` into contexts of `context_length` tokens and returns all of them in memory.
 
     Args:
-        documents: texts, in order; empty ones are counted but give no token.
-        tokenizer: of the transformers library, with an EOS token, and a BOS token if `prepend_bos`.
+        documents: texts in order; an empty one takes a document number but gives no token.
+        tokenizer: tokenizer of the transformers library, with an EOS token, and with a BOS token if `prepend_bos`.
         context_length: tokens in a context, BOS included.
-        max_contexts: stop reading after so many contexts.
+        max_contexts: number of contexts after which reading stops; None reads all documents.
         prepend_bos: whether each context starts with BOS.
 
     Returns:
-        At most `max_contexts` contexts; none when the text is shorter than one.
+        At most `max_contexts` contexts; none if the text is shorter than one context.
 
     Raises:
-        WrongInput: the tokenizer lacks a token that is needed, `context_length` leaves no room for text, or there are
-            more documents than have a number.
+        WrongInput: the tokenizer lacks a required token, `context_length` leaves no room for text, or there are more
+            documents than `MAX_DOCUMENTS`.
     """
     pieces = list(cut_contexts(documents, tokenizer, context_length, max_contexts, prepend_bos))
     none = torch.empty((0, context_length), dtype=torch.int32)
@@ -82,59 +81,73 @@ def cut_contexts(
     context_length: int,
     max_contexts: int | None = None,
     prepend_bos: bool = True,
+    *,
+    documents_at_once: int = 512,
+    characters_at_once: int = 4_000_000,
+    max_documents: int = MAX_DOCUMENTS,
 ) -> Iterator[Contexts]:
-    """Yields what `pack` returns, a piece at a time, in order; takes its arguments and raises its errors.
+    """Yields the contexts that `pack` returns, in order, in pieces of one or more contexts.
 
-    Memory is bounded, whatever the corpus: one batch of at most 512 documents and about 4 million characters, its
-    tokens, and less than a context that waits for more. Only a document longer than that needs more, as it is
-    tokenised in one piece. No piece is empty.
+    Arguments and errors are those of `pack`. Memory is bounded, whatever the size of the corpus: it holds one batch of
+    documents, their tokens, and an incomplete context. A batch ends after `documents_at_once` documents, which keep the
+    tokenizer's threads busy and are few enough to stop soon after `max_contexts`, or after `characters_at_once`
+    characters, because a token takes far more memory in the tokenizer than in a context. Only a document longer than
+    that needs more memory: it is tokenised as a whole.
     """
     bos, eos = _special_tokens(tokenizer, prepend_bos)
     if context_length <= int(prepend_bos):
         raise WrongInput(f"`context_length` (={context_length}) must leave room for text after BOS; use 2 or more")
-    return _cut(_token_stream(documents, tokenizer, eos), context_length, max_contexts, bos if prepend_bos else None)
+    batches = _batches(documents, documents_at_once, characters_at_once, max_documents)
+    return _cut(_token_stream(batches, tokenizer, eos), context_length, max_contexts, bos if prepend_bos else None)
 
 
 def _cut(
     stream: Iterator[tuple[np.ndarray, np.ndarray]], context_length: int, max_contexts: int | None, bos: int | None
 ) -> Iterator[Contexts]:
+    """Yields a piece of contexts whenever the batches of `stream` fill at least one."""
     first = 0 if bos is None else 1  # position of the first token of text
-    body = context_length - first
-    waiting: list[tuple[np.ndarray, np.ndarray]] = []
-    length = cut = 0
-    while cut != max_contexts and (arrived := next(stream, None)) is not None:
-        waiting.append(arrived)
-        length += len(arrived[0])
-        if length < body:
+    text_length = context_length - first
+    pending: list[tuple[np.ndarray, np.ndarray]] = []  # batches whose tokens are in no context yet
+    pending_tokens = 0
+    contexts = 0
+    while contexts != max_contexts and (batch := next(stream, None)) is not None:
+        pending.append(batch)
+        pending_tokens += len(batch[0])
+        if pending_tokens < text_length:
             continue
-        tokens, owners = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
-        whole = length // body if max_contexts is None else min(length // body, max_contexts - cut)
-        used = whole * body
-        token_ids, document_id = (np.empty((whole, context_length), np.int32) for _ in range(2))
-        token_ids[:, first:] = tokens[:used].reshape(whole, body)
-        document_id[:, first:] = owners[:used].reshape(whole, body)
+        tokens, numbers = (np.concatenate(arrays) for arrays in zip(*pending, strict=True))
+        count = pending_tokens // text_length
+        if max_contexts is not None:
+            count = min(count, max_contexts - contexts)
+        used = count * text_length
+        token_ids = np.empty((count, context_length), np.int32)
+        document_id = np.empty((count, context_length), np.int32)
+        token_ids[:, first:] = tokens[:used].reshape(count, text_length)
+        document_id[:, first:] = numbers[:used].reshape(count, text_length)
         if bos is not None:
-            token_ids[:, 0], document_id[:, 0] = bos, document_id[:, 1]
+            token_ids[:, 0] = bos
+            document_id[:, 0] = document_id[:, 1]
         yield Contexts(token_ids=torch.from_numpy(token_ids), document_id=torch.from_numpy(document_id))
-        cut += whole
-        waiting, length = [(tokens[used:].copy(), owners[used:].copy())], length - used  # copies let the rest go
+        contexts += count
+        pending = [(tokens[used:].copy(), numbers[used:].copy())]  # a view would keep the whole batch in memory
+        pending_tokens -= used
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase, prepend_bos: bool) -> tuple[int, int]:
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if eos is None:
-        raise WrongInput("the tokenizer must have an EOS token to join documents with; got none; set eos_token")
+        raise WrongInput("the tokenizer must have an EOS token to end documents with; got none; set eos_token")
     if prepend_bos and bos is None:
-        raise WrongInput("`prepend_bos` (=true) must have a BOS token; got none; use --prepend_bos false")
+        raise WrongInput("`prepend_bos` (=true) needs a tokenizer with a BOS token; got none; use --prepend_bos false")
     return (int(bos) if prepend_bos else -1), int(eos)
 
 
 def _token_stream(
-    documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, eos: int
+    batches: Iterable[list[tuple[int, str]]], tokenizer: PreTrainedTokenizerBase, eos: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields `(token ids int32 [t], document numbers int32 [t])` for a batch of documents at a time."""
-    for batch in _batches(documents):
-        # No special tokens: BOS and EOS are placed by `pack`. verbose=False: long documents are no mistake here.
+    """Yields `(token ids int32 [t], document numbers int32 [t])` for each batch of numbered documents."""
+    for batch in batches:
+        # No special tokens: EOS is added here and BOS by `_cut`. verbose=False: long documents need no warning.
         encoded = tokenizer(
             [text for _, text in batch],
             add_special_tokens=False,
@@ -149,21 +162,24 @@ def _token_stream(
         yield ids, np.repeat(np.asarray([number for number, _ in batch], np.int32), lengths)
 
 
-def _batches(documents: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
-    """Yields the documents that are not empty, with their numbers, as many as are tokenised at once."""
+def _batches(
+    documents: Iterable[str], documents_at_once: int, characters_at_once: int, max_documents: int
+) -> Iterator[list[tuple[int, str]]]:
+    """Yields the documents that are not empty, with their numbers, in batches that are tokenised together."""
     batch: list[tuple[int, str]] = []
     characters = 0
     for number, text in enumerate(documents):
-        if number >= _MOST_DOCUMENTS:
+        if number >= max_documents:
             raise WrongInput(
-                f"`corpus` must have at most {_MOST_DOCUMENTS:,} documents, because their numbers are kept in 32 bits; "
-                "got more; use a part of it, or join short documents"
+                f"`corpus` must have at most {max_documents:,} documents, because their numbers are kept in 32 bits; "
+                "got more; use a part of the corpus, or join short documents"
             )
         if text:
             batch.append((number, text))
             characters += len(text)
-        if len(batch) == _DOCUMENTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+        if len(batch) == documents_at_once or characters >= characters_at_once:
             yield batch
-            batch, characters = [], 0
+            batch = []
+            characters = 0
     if batch:
         yield batch

@@ -1,7 +1,7 @@
-"""Text, one document at a time, from a local folder or a hub data set.
+"""Reads a corpus, one document at a time, from local files or from a Hugging Face data set.
 
-Documents come in one fixed order (files by name, lines in order), so that a document's number is its identity:
-every process that reads a corpus sees the same document under the same number.
+Documents come in a fixed order (files by name, lines in order), so that a document is identified by its number: every
+process that reads a corpus finds the same document under the same number.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SUFFIXES = (*_JSON, *_TEXT, *_TABLES)
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """A corpus that was found and not yet read.
+    """A corpus that was found but not read yet.
 
     Args:
-        documents: its texts, in order; they can be read once.
-        commit: of a Hugging Face data set, as far as known; None for local files.
+        documents: texts in order; they can be read once.
+        commit: commit of the Hugging Face data set, if it is known; None for local files.
     """
 
     documents: Iterator[str]
@@ -49,27 +49,28 @@ def open_corpus(
     revision: str | None = None,
     streaming: bool = True,
 ) -> Corpus:
-    """Checks that there is something to read, and returns it unread.
+    """Finds a corpus and returns it unread.
 
     Args:
         corpus: a `.jsonl` (one object a line), `.txt` (one document a file), `.parquet` or `.arrow` file, the first two
-            also as `.gz` or `.zst`; a folder of them, of any kinds; a folder that `save_to_disk` of the `datasets`
-            library wrote; or the name of a Hugging Face data set.
-        text_field: the field or column that holds the text.
-        split: the split of a Hugging Face data set or of a saved `DatasetDict`; other local files have none.
-        subset: the configuration of a Hugging Face data set.
+            also as `.gz` or `.zst`; a folder of such files, of any kinds; a folder that `save_to_disk` of the
+            `datasets` library wrote; or the name of a Hugging Face data set.
+        text_field: field or column that holds the text.
+        split: split of a Hugging Face data set or of a saved `DatasetDict`; other local files have none.
+        subset: configuration of a Hugging Face data set; None for its only or default one.
         revision: branch, tag or commit of a Hugging Face data set; None for the newest.
         streaming: whether a Hugging Face data set is read over the network instead of being downloaded first.
 
     Raises:
-        WrongInput: nothing is there, a local path has a revision, or a record lacks the field (raised while reading).
+        WrongInput: the corpus does not exist, a revision is given for a local path, or a record lacks the field (raised
+            while reading).
     """
     path = local_path(corpus, "corpus")
     if path is not None:
         if revision is not None:
             raise WrongInput(
-                f"`corpus_revision` (={revision}) must be of a Hugging Face data set; got the local `corpus` "
-                f"(={path}); leave it out, or give the data set's name"
+                f"`corpus_revision` (={revision}) must belong to a Hugging Face data set; got the local `corpus` "
+                f"(={path}); leave it out, or give the name of a data set"
             )
         return Corpus(documents=_local_documents(corpus_files(path, split), text_field), commit=None)
     texts, commit = open_hub_corpus(
@@ -87,7 +88,7 @@ def documents(
     revision: str | None = None,
     streaming: bool = True,
 ) -> Iterator[str]:
-    """Returns an iterator over the documents that `open_corpus`, whose arguments and errors it has, finds."""
+    """Returns the documents of a corpus, to be read once; arguments and errors are those of `open_corpus`."""
     return open_corpus(
         corpus, text_field=text_field, split=split, subset=subset, revision=revision, streaming=streaming
     ).documents
@@ -96,16 +97,17 @@ def documents(
 def corpus_files(path: Path, split: str = "train") -> tuple[Path, ...]:
     """Returns the files of a local corpus in the order in which they are read.
 
-    Files come by name, folder by folder; of a folder that `save_to_disk` wrote, only the files that belong to the data
-    set (and to `split`, where there are several), because caches of the `datasets` library lie beside them.
+    Files are sorted by name, folder by folder. In a folder that `save_to_disk` wrote, only files of the data set count
+    (and only those of `split`, if it has splits), because the `datasets` library keeps caches in the same folder.
 
     Raises:
-        WrongInput: `path` holds no file of a known kind, or a saved data set without `split` or without its files.
+        WrongInput: `path` holds no file of a known kind, or a saved data set that lacks `split` or one of its files.
     """
     files = tuple(_walk(path, split))
     if not files:
         raise WrongInput(
-            f"`corpus` (={path}) must be or hold files ending in {', '.join(SUFFIXES)}; got none; point it at them"
+            f"`corpus` (={path}) must be a file that ends in {', '.join(SUFFIXES)}, or a folder of such files; "
+            "got none; check the path"
         )
     return files
 
@@ -115,25 +117,28 @@ def _walk(path: Path, split: str) -> Iterator[Path]:
         if path.name.endswith(SUFFIXES):
             yield path
     elif (path / "dataset_dict.json").is_file():
-        splits = list(_described(path / "dataset_dict.json", "splits"))
+        splits = list(_listed(path / "dataset_dict.json", "splits"))
         if split not in splits:
             raise WrongInput(
-                f"`split` (={split}) must be one of the splits that were saved in {path}, {', '.join(splits)}"
+                f"`split` (={split}) must be one of the splits saved in {path}, {', '.join(splits)}"
                 f"{nearest(split, splits)}; set --split"
             )
         yield from _walk(path / split, split)
     elif (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
-        for entry in _described(path / "state.json", "_data_files"):
+        for entry in _listed(path / "state.json", "_data_files"):
             if not (file := path / entry["filename"]).is_file():
-                raise WrongInput(f"`corpus` (={path}) must hold all files of the data set; {file.name} is missing")
+                raise WrongInput(
+                    f"`corpus` (={path}) must hold all files of the data set; {file.name} is missing; save it again"
+                )
             yield file
     elif path.is_dir():
         for entry in sorted(path.iterdir()):
-            if not (entry.is_dir() and entry.is_symlink()):  # it could lead in a circle
+            if not (entry.is_dir() and entry.is_symlink()):  # a linked folder could contain itself
                 yield from _walk(entry, split)
 
 
-def _described(file: Path, key: str) -> list[Any]:
+def _listed(file: Path, key: str) -> list[Any]:
+    """Returns the list under `key` in a JSON file that `save_to_disk` wrote."""
     try:
         return list(json.loads(file.read_text(encoding="utf-8"))[key])
     except (ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Documents of a Hugging Face data set, streamed or downloaded first, of one commit."""
+"""Reads the documents of a Hugging Face data set at one commit, streamed or downloaded first."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ __all__ = ["open_hub_corpus"]
 def open_hub_corpus(
     name: str, *, text_field: str, split: str, subset: str | None, revision: str | None, streaming: bool
 ) -> tuple[Iterator[str], str | None]:
-    """Finds a data set and returns its documents, in order, and the commit that they are of.
+    """Finds a data set and returns its documents in order, and its commit.
 
-    Nothing is read before the first document is asked for. Without a network a data set that was downloaded before
-    is read from the cache of the `datasets` library.
+    No document is read before the first one is requested. Without a network, a data set that was downloaded earlier is
+    read from the cache of the `datasets` library.
 
     Args:
-        name: of the data set.
-        text_field: the field that holds the text.
-        split: the split.
-        subset: the configuration; None for the only one, or the default one.
+        name: name of the data set.
+        text_field: field that holds the text.
+        split: split to read.
+        subset: configuration of the data set; None for its only or default one.
         revision: branch, tag or commit; None for the newest.
         streaming: whether to read over the network instead of downloading everything first.
 
     Returns:
-        The documents, and the commit (None if the library does not tell).
+        The documents, and the commit (None if the library does not report it).
 
     Raises:
-        WrongInput: there is no such data set, split, subset or revision; of a data set that is downloaded, a missing
-            split may be noticed only with the first document.
+        WrongInput: there is no such data set, split, subset or revision. If the data set is downloaded first, a missing
+            split may be found only when the first document is read.
     """
     from datasets import load_dataset_builder
     from huggingface_hub.utils import logging as hub_logging
 
-    hub_logging.set_verbosity_error()  # without a network it reports every retry; the error below says it once
-    with _named_errors(name, split), _bars_for_people_only():
+    hub_logging.set_verbosity_error()  # without a network it reports every retry; one error below is enough
+    with _named_errors(name, split), _bars_on_a_terminal_only():
         builder = load_dataset_builder(name, subset, revision=revision)
         commit = builder.hash if re.fullmatch("[0-9a-f]{40}", str(builder.hash)) else None
         stream = builder.as_streaming_dataset(split=split) if streaming else None
@@ -54,7 +54,7 @@ def open_hub_corpus(
     def texts() -> Iterator[str]:
         records: Dataset | IterableDataset = _downloaded(builder, name, split) if stream is None else stream
         if records.features is not None and text_field in records.features:
-            records = records.select_columns([text_field])  # images and sounds beside it need not be decoded
+            records = records.select_columns([text_field])  # images and sounds in other fields are not decoded
         for number, record in enumerate(records):
             yield text_of(record, text_field, f"{name}, record {number}")
 
@@ -62,18 +62,18 @@ def open_hub_corpus(
 
 
 def _downloaded(builder: DatasetBuilder, name: str, split: str) -> Dataset:
-    with _named_errors(name, split), _bars_for_people_only():
+    with _named_errors(name, split), _bars_on_a_terminal_only():
         builder.download_and_prepare()
         return builder.as_dataset(split=split)
 
 
 def _check_revision(builder: DatasetBuilder, name: str, revision: str | None) -> None:
-    """Refuses another revision than was asked for: the cache is searched by name only."""
+    """Checks that a data set from the cache, which is searched by name only, has the requested revision."""
     from_cache = type(builder).__module__ == "datasets.packaged_modules.cache.cache"
     if from_cache and revision not in (None, builder.hash):
         raise WrongInput(
-            f"`corpus_revision` (={revision}) must be at hand or within reach; got no answer from the hub, and the "
-            f"cache holds {name} at {builder.hash}; connect to the network, or ask for that"
+            f"`corpus_revision` (={revision}) must be in the cache or on a hub that answers; got a cache that holds "
+            f"{name} at {builder.hash}, and no answer from the hub; connect to the network, or use that commit"
         )
 
 
@@ -93,14 +93,15 @@ def _named_errors(name: str, split: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bars_for_people_only() -> Iterator[None]:
-    """Lets the libraries show their bars on a terminal of the main process and nowhere else."""
+def _bars_on_a_terminal_only() -> Iterator[None]:
+    """Within this context, the libraries show progress bars only on a terminal of the main process."""
     import datasets.utils
     import huggingface_hub.utils
 
     silenced = []
     if not (sys.stderr.isatty() and is_main_process()):
-        silenced = [one for one in (datasets.utils, huggingface_hub.utils) if not one.are_progress_bars_disabled()]
+        libraries = (datasets.utils, huggingface_hub.utils)
+        silenced = [library for library in libraries if not library.are_progress_bars_disabled()]
     for library in silenced:
         library.disable_progress_bars()
     try:

@@ -1,6 +1,6 @@
-"""Documents in a column of a table: Parquet files and Arrow files.
+"""Reads documents from a column of a table: a Parquet file or an Arrow file.
 
-Arrow files come in two formats, stream (what `datasets` writes) and file (what Feather is); both are read, and mapped
+Arrow files come in two formats, stream (which `datasets` writes) and file (which is Feather). Both are read, and mapped
 into memory instead of being loaded.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distsae.errors import WrongInput, nearest
-from distsae.text.text_field import no_text
+from distsae.text.text_field import wrong_text_field
 
 if TYPE_CHECKING:
     import pyarrow
@@ -22,10 +22,11 @@ _ROWS_AT_ONCE = 512
 
 
 def table_documents(file: Path, text_field: str) -> Iterator[str]:
-    """Yields the texts in the column `text_field` of a `.parquet` or `.arrow` file, a few hundred at a time.
+    """Yields the texts in the column `text_field` of a `.parquet` or `.arrow` file, which is read piece by piece.
 
     Raises:
-        WrongInput: there is no such column of texts, a text is null, or the file is damaged; file and row are named.
+        WrongInput: there is no such column of texts, a text is null, or the file is damaged; the message names file
+            and row.
     """
     from pyarrow import ArrowException
 
@@ -37,7 +38,7 @@ def table_documents(file: Path, text_field: str) -> Iterator[str]:
             for start in range(0, len(column), _ROWS_AT_ONCE):
                 for text in column.slice(start, _ROWS_AT_ONCE).to_pylist():
                     if text is None:
-                        raise no_text(text_field, "null", f"{file}, row {number}")
+                        raise wrong_text_field(text_field, "null", f"{file}, row {number}")
                     yield text
                     number += 1
     except (ArrowException, OSError, UnicodeDecodeError) as error:
@@ -73,9 +74,9 @@ def _arrow_column(file: Path, text_field: str) -> Iterator[Any]:
 
 def _check_column(schema: pyarrow.Schema, text_field: str, file: Path) -> None:
     if text_field not in schema.names:
-        raise no_text(text_field, f"the fields {schema.names}", str(file), nearest(text_field, schema.names))
+        raise wrong_text_field(text_field, f"the fields {schema.names}", str(file), nearest(text_field, schema.names))
     if not _is_text(kind := schema.field(text_field).type):
-        raise no_text(text_field, f"a column of {kind}", str(file))
+        raise wrong_text_field(text_field, f"a column of {kind}", str(file))
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:

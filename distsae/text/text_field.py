@@ -1,34 +1,41 @@
-"""The text in a record of a corpus, whatever the corpus is."""
+"""Takes the text out of a record of a corpus, or reports what is in its place."""
 
 from __future__ import annotations
 
 from distsae.errors import WrongInput, nearest
 
-__all__ = ["no_text", "text_of"]
+__all__ = ["text_of", "wrong_text_field"]
 
 
 def text_of(record: object, text_field: str, where: str) -> str:
-    """Returns `record[text_field]`.
+    """Returns the text in the field `text_field` of `record`.
 
     Args:
-        record: what should be a dict with a text under that name.
-        text_field: the field.
-        where: file and line, for the error.
+        record: record as it was read, normally a dict.
+        text_field: name of the field that holds the text.
+        where: file and line of the record; the error names them.
 
     Raises:
-        WrongInput: it is not; what is there instead is named.
+        WrongInput: the record is no dict, lacks the field, or has no text in it; the message names what was found.
     """
     if not isinstance(record, dict):
-        raise no_text(text_field, f"a {type(record).__name__}", where)
+        raise wrong_text_field(text_field, f"a {type(record).__name__}", where)
     if text_field not in record:
-        raise no_text(text_field, f"the fields {list(record)}", where, nearest(text_field, map(str, record)))
+        raise wrong_text_field(text_field, f"the fields {list(record)}", where, nearest(text_field, map(str, record)))
     if not isinstance(text := record[text_field], str):
-        raise no_text(text_field, "null" if text is None else f"a {type(text).__name__}", where)
+        raise wrong_text_field(text_field, "null" if text is None else f"a {type(text).__name__}", where)
     return text
 
 
-def no_text(text_field: str, seen: str, where: str, hint: str = "") -> WrongInput:
-    """Returns the error that says that `seen` is where a text should be."""
+def wrong_text_field(text_field: str, found: str, where: str, hint: str = "") -> WrongInput:
+    """Returns the error for a record or a table that has no text in the field `text_field`.
+
+    Args:
+        text_field: name of the field.
+        found: what is in place of a text.
+        where: file and position of the record, or the file of the table.
+        hint: further text, such as the result of `nearest`.
+    """
     return WrongInput(
-        f"`text_field` (={text_field}) must name a text in every record; got {seen} in {where}{hint}; set --text_field"
+        f"`text_field` (={text_field}) must name a text in every record; got {found} in {where}{hint}; set --text_field"
     )

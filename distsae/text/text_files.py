@@ -1,7 +1,7 @@
-"""Documents in plain files: JSON lines, or one text a file, compressed or not.
+"""Reads documents from plain files: one JSON object a line, or one text a file, compressed or not.
 
-The text is the same however a file was written: a byte order mark is no text, and every line ends in a newline
-character alone. A line of JSON ends nowhere else, whatever other characters Unicode calls line separators.
+The text does not depend on how a file was written: a byte order mark is dropped, and every line ends in a newline
+character alone. Other characters that Unicode calls line separators do not end a line of JSON.
 """
 
 from __future__ import annotations
@@ -23,42 +23,40 @@ __all__ = ["COMPRESSIONS", "json_documents", "text_document"]
 COMPRESSIONS = ("", ".gz", ".zst")
 """Endings that may follow `.jsonl` and `.txt`."""
 
-_DAMAGE = (UnicodeDecodeError, EOFError, zlib.error, OSError)  # gzip.BadGzipFile and pyarrow's errors are OSErrors
+_DAMAGE = (UnicodeDecodeError, EOFError, zlib.error, OSError)  # so are gzip.BadGzipFile and pyarrow's errors
 
 
 def text_document(file: Path) -> str:
-    """Returns the whole of `file` as one document.
+    """Returns the content of `file` as one document.
 
     Raises:
-        WrongInput: it is not UTF-8 text, damaged, or cannot be read.
+        WrongInput: the file is not UTF-8 text, is damaged, or cannot be read.
     """
     try:
         with _opened(file) as stream:
             return stream.read()
     except _DAMAGE as error:
-        raise _refused(file, error) from None
+        raise _unreadable(file, error) from None
 
 
 def json_documents(file: Path, text_field: str) -> Iterator[str]:
-    """Yields the text of each line of `file`; blank lines are skipped, a line is held at a time.
+    """Yields the text of each line of `file` and skips blank lines; one line is in memory at a time.
 
-    Half of a surrogate pair, which JSON can spell and no text can hold, becomes U+FFFD.
+    Half of a surrogate pair, which JSON can express but UTF-8 cannot, becomes U+FFFD.
 
     Raises:
-        WrongInput: a line is not a JSON object with that field, or the file is not UTF-8 text, damaged, or cannot be
-            read; file and line are named.
+        WrongInput: a line is not a JSON object with that field, or the file is not UTF-8 text, is damaged, or cannot
+            be read; the message names file and line.
     """
     number = 0
     try:
         with _opened(file) as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    record = _parsed(
-                        line, f"`corpus` file {file} must hold one JSON object a line; got at line {number}"
-                    )
-                    yield _whole(text_of(record, text_field, f"{file}, line {number}"))
+                    record = _parsed(line, file, number)
+                    yield _without_half_pairs(text_of(record, text_field, f"{file}, line {number}"))
     except _DAMAGE as error:
-        raise _refused(file, error) from None
+        raise _unreadable(file, error) from None
 
 
 def _opened(file: Path) -> io.TextIOWrapper:
@@ -73,14 +71,16 @@ def _opened(file: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(content, encoding="utf-8-sig")
 
 
-def _parsed(line: str, what: str) -> object:
+def _parsed(line: str, file: Path, number: int) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise WrongInput(f"{what}: {error}; mend it") from None
+        raise WrongInput(
+            f"`corpus` file {file} must hold one JSON object a line; got at line {number}: {error}; correct that line"
+        ) from None
 
 
-def _whole(text: str) -> str:
+def _without_half_pairs(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -88,8 +88,8 @@ def _whole(text: str) -> str:
     return text
 
 
-def _refused(file: Path, error: Exception) -> WrongInput:
-    if isinstance(error, OSError) and error.errno is not None:  # of the system; damage has no number
+def _unreadable(file: Path, error: Exception) -> WrongInput:
+    if isinstance(error, OSError) and error.errno is not None:  # from the system; errors of damaged data have no number
         return WrongInput(
             f"`corpus` file {file} must be readable; got {os.strerror(error.errno)}; check its disk and permissions"
         )

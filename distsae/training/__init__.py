@@ -1,25 +1,34 @@
-"""The step, the loop and the engines."""
+"""Training: an optimizer step, a run of them, and a job of runs over the processes of a launch."""
 
-from distsae.training.config import AuxiliaryConfig, CheckpointConfig, SizeConfig, TrainConfig
-from distsae.training.engines.optimizer import OptimizerConfig
-from distsae.training.engines.plain import PlainEngine
-from distsae.training.engines.protocol import Engine
-from distsae.training.step.forward_backward import StepOutcome, training_step
-from distsae.training.step.gradients import Gradients
-from distsae.training.sweep import SweepConfig
+from distsae.checkpoint import CheckpointConfig
+from distsae.losses import AuxiliaryConfig
+from distsae.training.config import SizeConfig, SweepConfig, TrainConfig
+from distsae.training.engines import Engine, OptimizerConfig, PlainEngine
+from distsae.training.initial_state import begin_from, initial_shard, initial_state
+from distsae.training.optimizer_step import Circumstances, NonFiniteStep, training_step
+from distsae.training.state import TrainingState
+from distsae.training.step import BatchOutcome, Gradients, Selectors, forward_backward
 from distsae.training.train import train
 
 __all__ = [
     "AuxiliaryConfig",
+    "BatchOutcome",
     "CheckpointConfig",
+    "Circumstances",
     "Engine",
     "Gradients",
+    "NonFiniteStep",
     "OptimizerConfig",
     "PlainEngine",
+    "Selectors",
     "SizeConfig",
-    "StepOutcome",
     "SweepConfig",
     "TrainConfig",
+    "TrainingState",
+    "begin_from",
+    "forward_backward",
+    "initial_shard",
+    "initial_state",
     "train",
     "training_step",
 ]

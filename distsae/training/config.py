@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from distsae.batches import STREAMS, NormalisationName
+from distsae.checkpoint import CheckpointConfig
 from distsae.errors import WrongInput
 from distsae.kernels import KernelsName, PrefilterName
-from distsae.losses import AlarmConfig, AuxName
+from distsae.losses import AlarmConfig, AuxiliaryConfig, AuxName
 from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
 from distsae.parallel import MeshConfig
-from distsae.training.engines.deepspeed_config import DeepSpeedConfig
-from distsae.training.engines.optimizer import OptimizerConfig
-from distsae.training.sweep import SweepConfig
+from distsae.training.engines import DeepSpeedConfig, OptimizerConfig
 
-__all__ = ["AuxiliaryConfig", "CheckpointConfig", "SizeConfig", "TrainConfig"]
+__all__ = ["SizeConfig", "SweepConfig", "TrainConfig", "flat_keys"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,54 +57,33 @@ class SizeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuxiliaryConfig:
-    """The auxiliary loss that revives underused features.
+class SweepConfig:
+    """Values to try; one SAE is trained for each combination of them, in a folder of its own in `out`.
 
     Args:
-        alpha: its weight; the main loss is the FVU.
-        k_per_k: matches per token of the auxiliary reconstruction, as a multiple of `sae.k`.
-        rho: a feature is underutilised if its density is below this share of the Zipf curve's value at its rank.
-        dead_after_tokens: tokens without a match after which a feature is dead.
-        window_tokens: tokens over which densities are measured.
-        refresh_steps: steps between two fits of the Zipf curve.
+        d_sae: values of `sae.d_sae`.
+        k: values of `sae.k`.
+        allocation: values of `allocation`.
+        aux: values of `aux`.
+        lr: values of `optimizer.lr`.
+        seed: values of `seed`; the order of rows is that of `order_seed` for all.
     """
 
-    alpha: float = 1 / 32
-    k_per_k: float = 2.0
-    rho: float = 0.1
-    dead_after_tokens: int = 1_000_000
-    window_tokens: int = 1_000_000
-    refresh_steps: int = 10
+    d_sae: tuple[int, ...] = ()
+    k: tuple[int, ...] = ()
+    allocation: tuple[AllocationName, ...] = ()
+    aux: tuple[AuxName, ...] = ()
+    lr: tuple[float | Literal["auto"], ...] = ()
+    seed: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "k_per_k", "dead_after_tokens", "window_tokens", "refresh_steps"):
-            if getattr(self, name) <= 0:
-                raise WrongInput(f"`auxiliary.{name}` (={getattr(self, name)}) must be positive")
-        if not 0 < self.rho <= 1:
-            raise WrongInput(f"`auxiliary.rho` (={self.rho}) must be in (0, 1]")
+        for name, values in self.given().items():
+            if len(set(values)) < len(values):
+                raise WrongInput(f"`sweep.{name}` (={[*values]}) must hold each value once; leave out the repetition")
 
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointConfig:
-    """When training state is saved.
-
-    Args:
-        every: steps between checkpoints.
-        keep_last: newest checkpoints that are kept.
-        keep_every: also keep each checkpoint whose step is a multiple of this.
-        asynchronous: copy the state and write it while training goes on. Without it training waits, and no memory is
-            needed for the copy.
-    """
-
-    every: int = 1000
-    keep_last: int = 2
-    keep_every: int | None = None
-    asynchronous: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("every", "keep_last", "keep_every"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise WrongInput(f"`checkpoint.{name}` (={getattr(self, name)}) must be at least 1")
+    def given(self) -> dict[str, tuple[Any, ...]]:
+        """Returns the keys that have values, with them."""
+        return {name: tuple(values) for name, values in vars(self).items() if values}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,3 +258,11 @@ class TrainConfig:
                     f"`finetune_fc_from` (={self.finetune_fc_from}) must be given with `allocation` mutual_choice; got "
                     f"{self.allocation}; leave it out, or train with Mutual Choice first"
                 )
+
+
+def flat_keys(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns a nested config with a key for each value, such as `sae.k`."""
+    keys: dict[str, Any] = {}
+    for name, value in values.items():
+        keys.update(flat_keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return keys

@@ -1,4 +1,8 @@
-"""The state that a run begins with, or that a checkpoint fills."""
+"""The state that a run begins with, or that a checkpoint fills: random features, or those of an SAE that exists.
+
+A finished SAE works on raw activations, training sees normalised ones. What freezing folds into the weights is taken
+out again here, with the normalisation of the store that is trained on now, which may be another one.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +10,36 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import MutualSelector
+from distsae.batches import Normalisation
+from distsae.errors import WrongInput
 from distsae.kernels import kernels_for, prefilter_wanted
-from distsae.losses import FiringStatistics, Underused
-from distsae.model import FeatureShard
+from distsae.losses import CollapseAlarms, FiringStatistics, Underused
+from distsae.model import SAE, FeatureShard
 from distsae.parallel import Mesh
 from distsae.training.config import TrainConfig
-from distsae.training.engines.deepspeed import DeepSpeedEngine
-from distsae.training.engines.plain import PlainEngine
-from distsae.training.engines.protocol import Engine
-from distsae.training.engines.weight_average import WeightAverage
+from distsae.training.engines import DeepSpeedEngine, Engine, PlainEngine, WeightAverage
+from distsae.training.metrics import Meter, TrainingClock
 from distsae.training.phases import Phases
 from distsae.training.state import TrainingState
 from distsae.training.thresholds import ThresholdTracker
 
-__all__ = ["initial_shard", "initial_state"]
+__all__ = ["begin_from", "initial_shard", "initial_state", "sae_to_begin_from"]
+
+_ROWS = 1 << 12
 
 
 def initial_shard(config: TrainConfig, mean: Tensor, mesh: Mesh, device: torch.device) -> FeatureShard:
     """Returns this rank's features with the seed's random weights.
 
     Args:
-        config: the run.
-        mean: of the normalised activations, which `b_dec` begins with, `[d_in]`.
-        mesh: this process's place.
-        device: of the shard.
+        config: configuration of the run.
+        mean: mean of the normalised activations, with which `b_dec` begins, `[d_in]`.
+        mesh: the mesh, as this rank sees it.
+        device: device of the shard.
     """
     return FeatureShard(
         mean.shape[0],
+        config.sae.d_sae,
         mesh.features(config.sae.d_sae),
         mean.cpu(),
         config.seed,
@@ -42,27 +49,42 @@ def initial_shard(config: TrainConfig, mean: Tensor, mesh: Mesh, device: torch.d
     ).to(device)
 
 
-def initial_state(config: TrainConfig, shard: FeatureShard, mesh: Mesh) -> TrainingState:
+def initial_state(
+    config: TrainConfig,
+    shard: FeatureShard,
+    mesh: Mesh,
+    mean: Tensor,
+    variance: float,
+    clock: TrainingClock | None = None,
+) -> TrainingState:
     """Returns the state of a run that has not stepped yet.
 
     Args:
-        config: the run, with `steps`.
-        shard: its first weights; an engine may look at them now.
-        mesh: this process's place.
+        config: configuration of the run, with `steps`.
+        shard: this rank's features with their first weights; an engine may copy them now.
+        mesh: the mesh, as this rank sees it.
+        mean: mean of the normalised activations, `[d_in]`, on the shard's device.
+        variance: their total variance, `E ||x - mean||^2`.
+        clock: clock of the run's training time; by default one that starts now.
     """
     assert config.steps is not None
     features = len(shard.features)
     auxiliary = config.auxiliary
     device = shard.b_dec.device
     return TrainingState(
+        config=config,
+        mesh=mesh,
+        mean=mean,
+        variance=variance,
         shard=shard,
         engine=_engine(config, shard, mesh),
         phases=Phases(config, config.steps, mesh, device),
         statistics=FiringStatistics(features, auxiliary.window_tokens, auxiliary.dead_after_tokens, device),
         thresholds=ThresholdTracker(features),
         underused=Underused.none(features),
-        d_sae=config.sae.d_sae,
         auxiliary=MutualSelector(config.sae.k * auxiliary.k_per_k),
+        meter=Meter(config.batch_tokens, clock if clock is not None else TrainingClock()),
+        alarms=CollapseAlarms(config.alarms),
         average=WeightAverage(shard, config.ema_decay) if config.ema_decay is not None else None,
     )
 
@@ -71,3 +93,54 @@ def _engine(config: TrainConfig, shard: FeatureShard, mesh: Mesh) -> Engine:
     if config.engine == "plain":
         return PlainEngine(shard, mesh, config.optimizer, config.seed)
     return DeepSpeedEngine(shard, mesh, config.optimizer, config.deepspeed)
+
+
+@torch.no_grad()
+def begin_from(path: str, shard: FeatureShard, normalisation: Normalisation, rows_at_once: int = _ROWS) -> None:
+    """Fills a shard with its features of the SAE at `path`.
+
+    Decoder rows are brought to unit norm; their norm moves into the encoder row and bias, so that the reconstruction
+    stays. The file is mapped, not read: a process touches its own rows, and holds no more than its shard.
+
+    Args:
+        path: folder of an SAE, or of the run that trained it.
+        shard: this rank's features, on any device.
+        normalisation: normalisation of the activations that the shard will see.
+        rows_at_once: rows that are copied at once.
+
+    Raises:
+        WrongInput: there is no SAE at `path`, its shape is another, or a decoder row has no direction.
+        TornData: a file is damaged.
+    """
+    sae = sae_to_begin_from(path, shard.W_enc.shape[1], shard.d_sae)
+    for first in range(0, len(shard.features), rows_at_once):
+        features = shard.features[first : first + rows_at_once]
+        theirs = slice(features.start, features.stop)
+        rows = sae.W_dec[theirs].float()
+        norm = torch.linalg.vector_norm(rows, dim=1)
+        if not bool((norm.isfinite() & (norm > 0)).all()):
+            raise WrongInput(f"`init` (={path}) must have decoder rows of finite, positive norm; train it again")
+        ours: dict[str, Tensor] = {
+            "W_enc": sae.W_enc[:, theirs].t().float() * norm[:, None],
+            "W_dec": rows / norm[:, None],
+            "b_enc": sae.b_enc[theirs].float() * norm * normalisation.scale,
+        }
+        for name, values in ours.items():
+            getattr(shard, name)[first : first + len(features)] = values.to(shard.b_dec.device)
+    shard.b_dec.copy_(normalisation.apply(sae.b_dec.to(torch.float32, copy=True)))
+
+
+def sae_to_begin_from(path: str, d_in: int, d_sae: int) -> SAE:
+    """Returns the SAE at `path`, whose weights are mapped and not read.
+
+    Raises:
+        WrongInput: there is none, or its shape is another.
+        TornData: a file is damaged.
+    """
+    sae = SAE.load(path)
+    if (sae.cfg.d_in, sae.cfg.d_sae) != (d_in, d_sae):
+        raise WrongInput(
+            f"`init` (={path}) must be an SAE of d_in {d_in} and d_sae {d_sae}; got d_in {sae.cfg.d_in} and d_sae "
+            f"{sae.cfg.d_sae}; choose another SAE, or change `hook` or `sae.d_sae`"
+        )
+    return sae

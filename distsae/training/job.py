@@ -1,4 +1,4 @@
-"""What all runs of a job share in one process: where it reads, where it computes, and who looks after it."""
+"""What all runs of a job share in one process: where it reads and computes, and what watches over it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from distsae.batches import BatchReader
 from distsae.checkpoint import Saver
 from distsae.parallel import Mesh
 from distsae.store import Store
-from distsae.training.freezing.heldout_check import HeldoutCheck
-from distsae.training.guards.watchdog import Watchdog
+from distsae.training.freezing import HeldoutCheck
+from distsae.training.guards import Watchdog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -23,13 +23,13 @@ class Job:
     """One process's part of a job.
 
     Args:
-        store: that it reads.
-        reader: of its batches.
-        mesh: this process's place.
+        store: store that they read.
+        reader: reader of their batches.
+        mesh: the mesh, as this rank sees it.
         accelerator: device and tracking.
-        heldout: measures on held-out rows.
-        saver: of checkpoints.
-        watchdog: hears what is begun.
+        heldout: measurements on held-out rows.
+        saver: writer of checkpoints.
+        watchdog: ends the process when a step hangs.
     """
 
     store: Store

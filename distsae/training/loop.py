@@ -1,4 +1,4 @@
-"""The training loop: each batch is read once and given to every run, be it one or the members of a sweep."""
+"""The training loop: a batch is read once, and every run does an optimizer step on it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from distsae.checkpoint import CheckpointFailed
 from distsae.errors import Diverged
 from distsae.exit_codes import STOPPED
 from distsae.progress import Progress, say
-from distsae.training.guards.accelerator import start_tracking
-from distsae.training.guards.stopping import StopVote
-from distsae.training.guards.watchdog import Watchdog
+from distsae.training.folder import start_tracking
+from distsae.training.guards import StopVote, Watchdog
 from distsae.training.metrics import all_stopped
 from distsae.training.run import Run
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["step_together"]
+__all__ = ["train_runs"]
 
 Shown = dict[str, float | str]
 Result = TypeVar("Result")
 
 
-def step_together(
+def train_runs(
     runs: list[Run], reader: BatchReader, accelerator: Accelerator, stop: StopVote, watchdog: Watchdog
 ) -> None:
     """Trains runs to their end, or until they are asked to stop. Collective.
@@ -43,9 +42,9 @@ def step_together(
     Raises:
         Diverged: the only run, at once; of members of a sweep, which are named, after the others have ended.
     """
-    company = _Company(runs)
+    members = _Members(runs)
     for run in runs:
-        company.attempt(run, run.start)
+        members.attempt(run, run.start)
     accelerator.wait_for_everyone()  # else a rank might look for units that still count as released
     for run in runs:
         run.track = start_tracking(accelerator, run.config, run.name)
@@ -54,31 +53,31 @@ def step_together(
     bounded = any(run.units.bounded for run in runs)  # its rows may take as long as their producers
     with Progress(steps, "train", "steps", done=done) as progress:
         for step in range(done, steps):
-            if not company.going:
+            if not members.going:
                 break
             stop.open_vote()
-            due = [run for run in company.going if run.done == step]
-            others = [run.clock for run in company.going if run not in due]
+            due = [run for run in members.going if run.done == step]
+            others = [run.clock for run in members.going if run not in due]
             begin = watchdog.rest if bounded else watchdog.working_on
             begin(f"step {step + 1}: reading its batch")
-            with all_stopped(others), stop.at_once("waiting for rows", all(run.may_end for run in company.going)):
+            with all_stopped(others), stop.at_once("waiting for rows", all(run.may_end for run in members.going)):
                 x = reader.batch(step).to(accelerator.device)
-            shown = {run.name: company.attempt(run, run.step, x) for run in due}
+            shown = {run.name: members.attempt(run, run.step, x) for run in due}
             progress.advance(0, **_summary(shown))
             progress.advance(1)
             watchdog.working_on(f"step {step + 1}: agreeing with the other ranks on whether to stop")
             asked = stop.outcome()
-            if asked and company.going:
-                _pause(company.going, asked, step + 1)
+            if asked and members.going:
+                _pause(members.going, asked, step + 1)
     watchdog.working_on("saving the last checkpoint")
-    for run in company.going:
+    for run in members.going:
         run.checkpoints.wait_and_free()
     watchdog.rest("making the SAE")
-    saved = bool(company.going) and all(run.checkpoints.hold(steps) for run in company.going)
+    saved = bool(members.going) and all(run.checkpoints.hold(steps) for run in members.going)
     with stop.at_once("making the SAE", possible=saved):
-        for run in [*company.going]:
-            company.attempt(run, run.finish)
-    company.tell()
+        for run in [*members.going]:
+            members.attempt(run, run.finish)
+    members.raise_failures()
 
 
 def _pause(runs: list[Run], asked: signal.Signals, done: int) -> NoReturn:
@@ -97,7 +96,7 @@ def _pause(runs: list[Run], asked: signal.Signals, done: int) -> NoReturn:
     raise SystemExit(STOPPED)
 
 
-class _Company:
+class _Members:
     """Runs of which one may fail without the others, and whose clocks go by turns."""
 
     def __init__(self, runs: list[Run]) -> None:
@@ -117,7 +116,7 @@ class _Company:
             self.going.remove(run)
             return None
 
-    def tell(self) -> None:
+    def raise_failures(self) -> None:
         """Raises if somebody failed: what may be tried again, if that is all."""
         if self._failures:
             which = "; ".join(f"{name}: {reason}" for name, reason in self._failures.items())

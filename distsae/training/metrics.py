@@ -8,8 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from distsae.losses import Concentration, Underused
-from distsae.training.step.forward_backward import StepOutcome
-from distsae.training.step.selection_cost import SelectionCost
+from distsae.training.step import BatchOutcome, SelectionCost
 
 __all__ = ["Meter", "TrainingClock", "all_stopped"]
 
@@ -62,23 +61,24 @@ class Meter:
 
     Args:
         batch_tokens: tokens of a global batch.
-        clock: that its seconds are taken from.
+        clock: clock of the training time, from which seconds are taken.
     """
 
     def __init__(self, batch_tokens: int, clock: TrainingClock) -> None:
-        self._batch_tokens, self._clock = batch_tokens, clock
+        self._batch_tokens = batch_tokens
+        self.clock = clock
         self._before = self._window_before = 0.0
-        self._started = self._window_started = self._clock.now()
+        self._started = self._window_started = self.clock.now()
         self._clear()
 
     @property
     def seconds(self) -> float:
         """Training seconds of the run so far, those of earlier processes included."""
-        return self._before + self._clock.now() - self._started
+        return self._before + self.clock.now() - self._started
 
     def facts(self) -> dict[str, float]:
         """Returns the sums of the unfinished window and the seconds; with them a resumed run logs the same lines."""
-        window_seconds = self._window_before + self._clock.now() - self._window_started
+        window_seconds = self._window_before + self.clock.now() - self._window_started
         return {name: getattr(self, f"_{name}") for name in _SUMS} | {
             "seconds": self.seconds,
             "window_seconds": window_seconds,
@@ -87,11 +87,13 @@ class Meter:
     def restore(self, state: dict[str, float]) -> None:
         """Goes on from what `state` returned."""
         self._before, self._window_before = state["seconds"], state["window_seconds"]
-        self._started = self._window_started = self._clock.now()
+        self._started = self._window_started = self.clock.now()
         for name in _SUMS:
             setattr(self, f"_{name}", state[name])
 
-    def add(self, outcome: StepOutcome, budget: int, shortfall: int, gradient_norm: float, cost: SelectionCost) -> None:
+    def add(
+        self, outcome: BatchOutcome, budget: int, shortfall: int, gradient_norm: float, cost: SelectionCost
+    ) -> None:
         """Takes one step's outcome."""
         self._steps += 1
         self._loss += outcome.loss
@@ -126,7 +128,7 @@ class Meter:
             allocation: the rule of the last step.
             k: mean matches per token that the last step's budget was for.
         """
-        now = self._clock.now()
+        now = self.clock.now()
         tokens = self._steps * self._batch_tokens
         values = {
             "step": step,

@@ -1,20 +1,28 @@
-"""Everything that makes the next step: what a checkpoint holds."""
+"""Everything that makes the next step, and how a checkpoint holds it: as tensors and as facts, which are plain values.
+
+Each part packs and unpacks its own; here they are put together. Whatever is in `tensors` and `facts` makes a resumed
+run go on bit for bit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from distsae import __version__
 from distsae.allocation import MutualSelector
-from distsae.checkpoint import Shard, State, Streamed
-from distsae.losses import FiringStatistics, Underused
+from distsae.checkpoint import JSON, Shard, State, Streamed
+from distsae.losses import CollapseAlarms, FiringStatistics, Underused
 from distsae.model import FeatureShard
-from distsae.training.engines.protocol import Engine
-from distsae.training.engines.weight_average import WeightAverage
+from distsae.parallel import Mesh
+from distsae.training.config import TrainConfig
+from distsae.training.engines import Engine, WeightAverage
+from distsae.training.metrics import Meter
 from distsae.training.phases import Phases
 from distsae.training.thresholds import ThresholdTracker
 
@@ -25,36 +33,54 @@ _REPLICATED = ("b_dec", "adam.exp_avg.b_dec", "adam.exp_avg_sq.b_dec", "average.
 
 @dataclass
 class TrainingState:
-    """The moving parts of a run.
+    """One SAE in training, as one rank holds it.
 
     Args:
-        shard: parameters.
-        engine: optimizer.
-        phases: allocation and quotas.
-        statistics: who fires how often.
-        thresholds: the frozen rule.
-        underused: the auxiliary loss's features, as last measured.
-        d_sae: features over all ranks.
-        auxiliary: selects for the auxiliary loss.
-        average: of the weights; None if the last weights are the ones that count.
+        config: configuration of the run, with `hook` and `steps`; the next four entries do not change either.
+        mesh: the mesh, as this rank sees it.
+        mean: mean of the normalised activations, `[d_in]`, on the shard's device.
+        variance: their total variance, `E ||x - mean||^2`.
+        shard: parameters of this rank's features.
+        engine: the optimizer.
+        phases: allocation rule of each step, and its quotas.
+        statistics: density and age of this rank's features.
+        thresholds: running averages that the frozen rule is made from.
+        underused: features of the auxiliary loss, as last measured.
+        auxiliary: selector of the auxiliary loss.
+        meter: sums for the next logged line.
+        alarms: warnings of a collapse that were given.
+        average: running average of the weights; None if the last weights are the ones that count.
+        step: optimizer steps done.
     """
 
+    config: TrainConfig
+    mesh: Mesh
+    mean: Tensor
+    variance: float
     shard: FeatureShard
     engine: Engine
     phases: Phases
     statistics: FiringStatistics
     thresholds: ThresholdTracker
     underused: Underused
-    d_sae: int
     auxiliary: MutualSelector
+    meter: Meter
+    alarms: CollapseAlarms
     average: WeightAverage | None = None
+    step: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        assert self.config.steps is not None
+        return self.config.steps
 
     def final_weights(self) -> AbstractContextManager[None]:
-        """Lets the shard have meanwhile the weights that the SAE would have if training ended now."""
+        """Gives the shard, within the block, the weights that the SAE would have if training ended now."""
         return nullcontext() if self.average is None else self.average.applied()
 
     def tensors(self) -> State:
-        """Returns the live tensors by name; filling them restores the run."""
+        """Returns the live tensors by name; filling them is half of `restore`."""
         local: dict[str, Tensor | Streamed] = {
             name: parameter.detach() for name, parameter in self.shard.named_parameters()
         }
@@ -67,8 +93,38 @@ class TrainingState:
         state: State = {}
         for name, tensor in local.items():
             replicated = name in _REPLICATED or not tensor.shape
-            state[name] = tensor if replicated else Shard(tensor, self.shard.features.start, self.d_sae)
+            state[name] = tensor if replicated else Shard(tensor, self.shard.features.start, self.shard.d_sae)
         return state
+
+    def facts(self) -> dict[str, JSON]:
+        """Returns what a checkpoint keeps beside the tensors; the same on all ranks."""
+        return {
+            "underused": {**self.underused.numbers()},
+            "forecasts": {name: {**forecast} for name, forecast in self.forecasts().items()},
+            "meter": {**self.meter.facts()},
+            "alarms": [*self.alarms.facts()],
+            "switch_step": self.phases.switch_step,
+            "config": self.config.stored(),
+            "distsae_version": __version__,
+        }
+
+    def restore(self, step: int, facts: Mapping[str, Any], fill: Callable[[State], object]) -> None:
+        """Takes over a checkpoint.
+
+        Args:
+            step: optimizer steps that it has done.
+            facts: what `facts` returned then.
+            fill: puts what `tensors` returned then into the tensors that it is given.
+        """
+        self.phases.restore(step, facts["switch_step"], self.statistics)  # makes room for quotas
+        tensors = self.tensors()
+        fill(tensors)
+        self.engine.restore(tensors)
+        self.underused = replace(self.underused, **facts["underused"])
+        self.restore_forecasts(facts.get("forecasts", {}))  # older checkpoints have none
+        self.meter.restore(facts["meter"])
+        self.alarms.restore(facts.get("alarms", []))  # older checkpoints have none
+        self.step = step
 
     def forecasts(self) -> dict[str, dict[str, float | None]]:
         """Returns by name what the selectors expect of the next batch.

@@ -6,51 +6,16 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from distsae.errors import WrongInput
-from distsae.losses import AuxName
-from distsae.model import AllocationName
+from distsae.training.config import SweepConfig, TrainConfig
 
-if TYPE_CHECKING:
-    from distsae.training.config import TrainConfig
-
-__all__ = ["SweepConfig", "members", "naming"]
+__all__ = ["members", "naming"]
 
 _OWNERS = {"d_sae": "sae", "k": "sae", "lr": "optimizer"}
 """Groups of the keys that are not at the top."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepConfig:
-    """Values to try; one SAE is trained for each combination of them, in a folder of its own in `out`.
-
-    Args:
-        d_sae: values of `sae.d_sae`.
-        k: values of `sae.k`.
-        allocation: values of `allocation`.
-        aux: values of `aux`.
-        lr: values of `optimizer.lr`.
-        seed: values of `seed`; the order of rows is that of `order_seed` for all.
-    """
-
-    d_sae: tuple[int, ...] = ()
-    k: tuple[int, ...] = ()
-    allocation: tuple[AllocationName, ...] = ()
-    aux: tuple[AuxName, ...] = ()
-    lr: tuple[float | Literal["auto"], ...] = ()
-    seed: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, values in self.given().items():
-            if len(set(values)) < len(values):
-                raise WrongInput(f"`sweep.{name}` (={[*values]}) must hold each value once; leave out the repetition")
-
-    def given(self) -> dict[str, tuple[Any, ...]]:
-        """Returns the keys that have values, with them."""
-        return {name: tuple(values) for name, values in vars(self).items() if values}
 
 
 def members(config: TrainConfig) -> dict[str, TrainConfig]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,17 +15,21 @@ from distsae.parallel import build_mesh
 from distsae.progress import say
 from distsae.store import Store
 from distsae.training.config import TrainConfig
-from distsae.training.folder.run_folder import RunFolder
-from distsae.training.folder.unit_release import UnitRelease
-from distsae.training.freezing.heldout_check import HeldoutCheck
-from distsae.training.guards.accelerator import check_processes, longest_wait, start_accelerator, wait_for
-from distsae.training.guards.agreement import require_agreement
-from distsae.training.guards.lost_rank import lost_ranks_named
-from distsae.training.guards.stopping import StopVote
-from distsae.training.guards.watchdog import Watchdog
-from distsae.training.initial_weights import sae_to_begin_from
+from distsae.training.folder import RunFolder, UnitRelease
+from distsae.training.freezing import HeldoutCheck
+from distsae.training.guards import (
+    StopVote,
+    Watchdog,
+    check_processes,
+    longest_wait,
+    lost_ranks_named,
+    require_agreement,
+    start_accelerator,
+    wait_for,
+)
+from distsae.training.initial_state import sae_to_begin_from
 from distsae.training.job import Job
-from distsae.training.loop import step_together
+from distsae.training.loop import train_runs
 from distsae.training.metrics import TrainingClock, all_stopped
 from distsae.training.run import Run
 from distsae.training.sweep import members, naming
@@ -32,14 +37,21 @@ from distsae.training.sweep import members, naming
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["checked", "train"]
+__all__ = ["Loop", "checked", "train"]
+
+Loop = Callable[[list[Run], BatchReader, "Accelerator", StopVote, Watchdog], None]
+"""What trains runs that are set up: `train_runs`, or in a test something that walks through their steps."""
 
 _ROUNDING = 1e-12
 """Variance of rows that are all the same, relative to their squared norm: sums in fp64 leave 1e-16 or so."""
 
 
-def train(config: TrainConfig) -> None:
+def train(config: TrainConfig, loop: Loop = train_runs) -> None:
     """Trains one SAE, or those of a sweep, feature-parallel over the processes of the job; every process calls it.
+
+    Args:
+        config: configuration of the run, or of all runs of a sweep.
+        loop: trains the runs when everything is set up.
 
     Raises:
         WrongInput: the configuration does not fit the store, the processes or the run folder; nothing was written.
@@ -59,7 +71,7 @@ def train(config: TrainConfig) -> None:
         try:
             with lost_ranks_named(lambda: watchdog.doing):
                 require_agreement(config, store.fingerprint)
-                _train(configs, store, accelerator, stop, watchdog, longest)
+                _train(configs, store, accelerator, stop, watchdog, longest, loop)
         finally:
             watchdog.rest("closing wandb")
             accelerator.end_training()
@@ -123,6 +135,7 @@ def _train(
     stop: StopVote,
     watchdog: Watchdog,
     longest: timedelta,
+    loop: Loop,
 ) -> None:
     shared = next(iter(configs.values()))  # members differ in nothing that reading depends on
     assert shared.hook is not None
@@ -157,4 +170,4 @@ def _train(
                 runs.append(run)
         stack.callback(saver.close)  # before other jobs are let into the folders
         if runs:
-            step_together(runs, reader, accelerator, stop, watchdog)
+            loop(runs, reader, accelerator, stop, watchdog)

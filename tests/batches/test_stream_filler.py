@@ -1,4 +1,4 @@
-"""One filler: its streams' rows in block after block, with few chunks open, and after a failure nothing more."""
+"""One filler: its streams' rows in buffer after buffer, with few chunks open, and nothing after a failure."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ ROWS = [7, 30, 1, 2, 1, 64, 15, 3, 40, 9]
 
 
 class Source:
-    """Chunks whose rows say which they are: `1000 * chunk + row`."""
+    """Chunks whose rows hold their own numbers: `1000 * chunk + row`."""
 
     def __init__(self):
         self.open = 0
@@ -45,9 +45,9 @@ def source():
 
 @pytest.fixture
 def filler(order, source):
-    one = StreamFiller(order, {1: 0, 4: 1, 6: 2}, source, most_open=4)
-    yield one
-    one.close()
+    filler = StreamFiller(order, {1: 0, 4: 1, 6: 2}, source, most_open=4)
+    yield filler
+    filler.close()
     assert source.open == 0
 
 
@@ -57,28 +57,28 @@ def _expected(order, step):
 
 
 @pytest.mark.parametrize("steps", [1, 3, 7])
-def test_blocks_one_after_the_other(order, source, filler, steps):
-    block = BatchBuffer(steps, streams=3, rows_per_stream=2, d_in=1, dtype=torch.float32)
-    for begin in (0, 5, 4):
-        filler.seek(begin)
-        for first in range(begin, begin + 4 * order.steps_per_epoch, steps):
-            block.hold(first, first + steps)
-            filler.fill(block).result()
+def test_buffers_one_after_the_other(order, source, filler, steps):
+    buffer = BatchBuffer(steps, streams=3, rows_per_stream=2, d_in=1, dtype=torch.float32)
+    for start in (0, 5, 4):
+        filler.seek(start)
+        for first in range(start, start + 4 * order.steps_per_epoch, steps):
+            buffer.hold(first, first + steps)
+            filler.fill(buffer).result()
             for step in range(first, first + steps):
-                assert block.batch(step)[:, 0].tolist() == _expected(order, step)
+                assert buffer.batch(step)[:, 0].tolist() == _expected(order, step)
     assert source.most == 4  # one more than there are streams
 
 
-def test_after_a_failure_nothing_is_filled_until_it_begins_anew(order, source, filler):
-    block = BatchBuffer(order.steps_per_epoch, streams=3, rows_per_stream=2, d_in=1, dtype=torch.float32)
+def test_after_a_failure_nothing_is_filled_until_it_starts_anew(order, source, filler):
+    buffer = BatchBuffer(order.steps_per_epoch, streams=3, rows_per_stream=2, d_in=1, dtype=torch.float32)
     source.damaged = order.slices(1, 4)[0].chunk
     filler.seek(0)
     for first in (0, order.steps_per_epoch):
-        block.hold(first, first + order.steps_per_epoch)
+        buffer.hold(first, first + order.steps_per_epoch)
         with pytest.raises(TornData, match=f"chunk {source.damaged} is damaged"):
-            filler.fill(block).result()
+            filler.fill(buffer).result()
     source.damaged = None
     filler.seek(0)
-    block.hold(0, order.steps_per_epoch)
-    filler.fill(block).result()
-    assert block.batch(1)[:, 0].tolist() == _expected(order, 1)
+    buffer.hold(0, order.steps_per_epoch)
+    filler.fill(buffer).result()
+    assert buffer.batch(1)[:, 0].tolist() == _expected(order, 1)

@@ -17,7 +17,7 @@ from distsae.losses import FiringStatistics
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 from distsae.store import Store
-from distsae.training import training_step
+from distsae.training import Selectors, forward_backward
 from distsae.training.engines.optimizer import OptimizerConfig
 from distsae.training.engines.plain import PlainEngine
 from distsae.training.thresholds import ThresholdTracker
@@ -59,7 +59,7 @@ def measure_steps(mesh: Mesh, job: Job, path: str, hook: str, steps: int, warm_u
     mean = reader.normalisation.apply(sealed.mean.clone())
     variance = sealed.variance * reader.normalisation.scale**2
     features = mesh.features(job.d_sae)
-    shard = FeatureShard(job.d_in, features, mean, 0, prefilter=True)
+    shard = FeatureShard(job.d_in, job.d_sae, features, mean, 0, prefilter=True)
     optimizer = OptimizerConfig()
     engine, rate = PlainEngine(shard, mesh, optimizer), optimizer.peak_rate(job.d_sae)
     statistics, thresholds = FiringStatistics(len(features), 10**6, 10**6), ThresholdTracker(len(features))
@@ -74,7 +74,7 @@ def measure_steps(mesh: Mesh, job: Job, path: str, hook: str, steps: int, warm_u
         ledger.take()
         wall, clock = time.perf_counter(), Clock(ledger)
         timed = TimedSelectors(selectors, ledger)
-        outcome = training_step(shard, x, mesh, job.d_sae, timed.wrapped, mean, variance, 1 / 32)
+        outcome = forward_backward(shard, x, mesh, Selectors(*timed.wrapped), mean, variance, 1 / 32)
         forward = clock.lap()
         engine.update(outcome.gradients, rate)
         update = clock.lap()

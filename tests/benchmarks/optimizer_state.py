@@ -26,7 +26,7 @@ from distsae.batches import BatchReader
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.store import Store
-from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
 from distsae.training.engines.moments import MomentsName
 from tests.benchmarks.peers.problem import activations
 
@@ -42,7 +42,7 @@ class Contestant:
     def __init__(self, state: MomentsName, mean: Tensor, given: argparse.Namespace) -> None:
         self._config = OptimizerConfig(state=state, lr=given.lr or "auto")
         self._given, self._mean = given, mean
-        self._shard = FeatureShard(len(mean), range(given.d_sae), mean, seed=given.seed)
+        self._shard = FeatureShard(len(mean), given.d_sae, range(given.d_sae), mean, seed=given.seed)
         self._engine = PlainEngine(self._shard, MESH, self._config, given.seed)
         self._selector = MutualSelector(given.k)
         self.rest: list[float] = []
@@ -57,7 +57,7 @@ class Contestant:
     def step(self, step: int, x: Tensor, variance: float) -> None:
         given = self._given
         began = time.thread_time()
-        outcome = training_step(self._shard, x, MESH, given.d_sae, [self._selector], self._mean, variance, 0.0)
+        outcome = forward_backward(self._shard, x, MESH, Selectors(self._selector), self._mean, variance, 0.0)
         rate = self._config.rate(step, given.steps, given.d_sae)
         middle = time.thread_time()
         self._engine.update(outcome.gradients, rate)

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from distsae.producer import Contexts, LanguageModel, documents, hook_widths, load_language_model, pack
+from distsae.language_model import LanguageModel, hook_widths, load_language_model
 from distsae.producer.producer_rank import ProducerRank
 from distsae.producer.stopping import Stop
 from distsae.producer.unit import compute_unit
@@ -32,6 +32,7 @@ from distsae.producer.unit_loop import produce_units
 from distsae.producer.unit_writer import commit_data
 from distsae.recipes import embedded_corpus, embedded_model
 from distsae.store import Claims, StoreAttributes, StorePaths, UnitData, begin_store, unit_contexts
+from distsae.text import Contexts, documents, pack
 
 
 class _Stopped(Exception):

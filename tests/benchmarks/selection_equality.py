@@ -28,7 +28,7 @@ from distsae.batches import BatchReader
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.store import Store
-from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
 
 RULES = ("token_choice", "mutual_choice", "feature_choice")
 
@@ -52,7 +52,7 @@ def _compare(rule: str, arguments: argparse.Namespace) -> str:
     reader = BatchReader(store, arguments.hook, tokens, 0, 0, 1)
     sealed, normalisation = store.statistics(arguments.hook), reader.normalisation
     mean, variance = normalisation.apply(sealed.mean.clone()), sealed.variance * normalisation.scale**2
-    shard = FeatureShard(store.d_in(arguments.hook), range(d_sae), mean, seed=0, prefilter=True)
+    shard = FeatureShard(store.d_in(arguments.hook), d_sae, range(d_sae), mean, seed=0, prefilter=True)
     optimizer = OptimizerConfig()
     mesh, engine = build_mesh(MeshConfig(), 1, "cpu"), PlainEngine(shard, build_mesh(MeshConfig(), 1, "cpu"), optimizer)
     selector = _selector(rule, k, d_sae)
@@ -70,7 +70,7 @@ def _compare(rule: str, arguments: argparse.Namespace) -> str:
             scores = torch.addmm(shard.b_enc[:, None], shard.W_enc, (x - shard.b_dec).t())
         (expected,) = select([plain], lambda scores=scores: [(0, scores)], Placement.solo(d_sae), tokens)
         expected = expected.by_token()
-        outcome = training_step(shard, x, mesh, d_sae, [selector], mean, variance, 1 / 32)
+        outcome = forward_backward(shard, x, mesh, Selectors(selector), mean, variance, 1 / 32)
         found = outcome.matches.by_token()
         matches += len(found)
         keys, wanted = (m.token * d_sae + m.feature for m in (found, expected))

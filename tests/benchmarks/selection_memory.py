@@ -49,7 +49,7 @@ def measured_in_a_process(
 
 def _measure(d_sae: int, tokens: int, k: int, d_in: int, selection_mb: float, prefilter: bool) -> dict[str, float]:
     torch.set_num_threads(1)
-    shard = FeatureShard(d_in, range(d_sae), torch.zeros(d_in), 0, selection_mb, prefilter=prefilter)
+    shard = FeatureShard(d_in, d_sae, range(d_sae), torch.zeros(d_in), 0, selection_mb, prefilter=prefilter)
     list(shard.encode_chunks(torch.zeros(8, d_in)))  # so that the prefilter has its copy of the rows
     quotas = torch.full((d_sae,), k * tokens // d_sae)
     quotas[: k * tokens % d_sae] += 1

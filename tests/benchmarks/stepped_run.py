@@ -12,9 +12,10 @@ from distsae.checkpoint import Ranks, Saver
 from distsae.parallel import build_mesh
 from distsae.store import Store
 from distsae.training import TrainConfig
+from distsae.training.folder import start_tracking
 from distsae.training.folder.run_folder import RunFolder
 from distsae.training.freezing.heldout_check import HeldoutCheck
-from distsae.training.guards.accelerator import start_accelerator, start_tracking
+from distsae.training.guards import start_accelerator
 from distsae.training.guards.watchdog import Watchdog
 from distsae.training.job import Job
 from distsae.training.metrics import TrainingClock
@@ -66,7 +67,7 @@ def begun(config: TrainConfig) -> Iterator[tuple[Run, Callable[[], Taken]]]:
         with closing(Saver(Ranks(mesh.device_mesh), config.checkpoint.asynchronous)) as saver:
             job = Job(store, reader, mesh, accelerator, heldout, saver, Watchdog(None))
             run = Run(config, job, RunFolder(config.out), TrainingClock())
-            run.begin()
+            run.start()
             start_tracking(accelerator, config)
 
             def step() -> None:

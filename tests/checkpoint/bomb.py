@@ -1,4 +1,4 @@
-"""Files that run code when they are unpickled, in the forms a checkpoint may be given them."""
+"""Files that run code when they are unpickled, as an attacker could plant them in a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Bomb:
 
 
 def raw(marker: Path) -> bytes:
-    """A pickle that creates `marker` when it is loaded; that it does is tried here."""
+    """Returns a pickle that creates `marker` when it is loaded, after a trial that it does."""
     content = pickle.dumps(_Bomb(marker))
     pickle.loads(content)
     assert marker.exists()
@@ -31,7 +31,7 @@ def raw(marker: Path) -> bytes:
 
 
 def torch_archive(marker: Path) -> bytes:
-    """The same in the form of `torch.save`."""
+    """Returns the same pickle in the form of `torch.save`."""
     buffer = io.BytesIO()
     torch.save({"w": _Bomb(marker)}, buffer)
     torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
@@ -41,13 +41,13 @@ def torch_archive(marker: Path) -> bytes:
 
 
 def plant_as_own_file(checkpoint: Path, name: str, content: bytes) -> None:
-    """Puts `content` in the place of a file, of its size where it can be: what follows a pickle's end is not read."""
+    """Replaces a file by `content`, padded to the old size if it is shorter: a pickle may be followed by anything."""
     file = checkpoint / name
     file.write_bytes(content + b"\0" * max(0, file.stat().st_size - len(content)))
 
 
 def plant_with_digests(checkpoint: Path, name: str, content: bytes) -> None:
-    """Puts `content` in the place of a file and makes the digests say that it belongs there."""
+    """Replaces a file by `content` and updates the digests, so that the file passes for sound."""
     (checkpoint / name).write_bytes(content)
     manifest = checkpoint / "manifest.json"
     if name != manifest.name:

@@ -1,4 +1,4 @@
-"""A state with every kind of tensor, cut for any number of feature ranks, and worlds of real processes."""
+"""A state with every kind of tensor, split over any number of feature ranks, and process groups of real processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHARDED = ("W_enc", "W_dec", "fired", "credit", "W_enc.moment", "alive")
 
 
 def whole(seed: int = 0) -> dict[str, torch.Tensor]:
-    """The global tensors; equal for equal seeds."""
+    """Returns global tensors, equal for equal seeds."""
     generator = torch_generator(seed, "sample")
 
     def normal(*shape: int) -> torch.Tensor:
@@ -43,7 +43,7 @@ def whole(seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def bounds(features: int, feature: int) -> tuple[int, int]:
-    """Uneven on purpose: 13 rows over 3 ranks are 5, 4, 4; over 4 ranks the last but one gets none."""
+    """Returns the rows of a feature rank. They are uneven on purpose: 5, 4, 4 on 3 ranks; the third of 4 has none."""
     if features == 4:
         cuts = [0, 6, 9, 9, 13]
     else:
@@ -52,7 +52,7 @@ def bounds(features: int, feature: int) -> tuple[int, int]:
 
 
 def cut(tensors: dict[str, torch.Tensor], features: int, feature: int) -> State:
-    """What one feature rank holds of `tensors`, in memory of its own."""
+    """Returns what one feature rank holds of `tensors`, in fresh memory."""
     start, stop = bounds(features, feature)
     return {
         name: Shard(tensor[start:stop].clone(), start, ROWS) if name in SHARDED else tensor.clone()
@@ -61,12 +61,12 @@ def cut(tensors: dict[str, torch.Tensor], features: int, feature: int) -> State:
 
 
 def blank(features: int = 1, feature: int = 0) -> State:
-    """The same tensors with nothing in them, to be filled."""
+    """Returns a state of ones to load the same tensors into."""
     return cut({name: torch.full_like(tensor, True) for name, tensor in whole().items()}, features, feature)
 
 
 def same(left: State, right: State) -> bool:
-    """Whether two states are equal bit for bit, ranges and dtypes included."""
+    """Returns whether two states are equal bit for bit, in ranges and dtypes too."""
 
     def parts(value: Shard | torch.Tensor) -> tuple[torch.Tensor, int, int]:
         return (value.local, value.offset, value.total) if isinstance(value, Shard) else (value, 0, -1)
@@ -81,18 +81,18 @@ def same(left: State, right: State) -> bool:
 
 
 def run_worlds(processes: int, work: Callable[[int, Path], None], folder: Path) -> None:
-    """Runs `work(rank, folder)` in real processes; any exception in one of them fails the test."""
-    mp.spawn(_worked, (work, folder), nprocs=processes)
+    """Runs `work(rank, folder)` in real processes; an exception in one of them fails the test."""
+    mp.spawn(_run_work, (work, folder), nprocs=processes)
 
 
-def _worked(rank: int, work: Callable[[int, Path], None], folder: Path) -> None:
+def _run_work(rank: int, work: Callable[[int, Path], None], folder: Path) -> None:
     work(rank, folder)
-    # Ends groups that caught exceptions keep alive: their threads may not drop tensors while Python shuts down.
+    # Ends process groups that caught exceptions keep alive: their threads must not free tensors during shutdown.
     gc.collect()
 
 
 class World:
-    """A process group and its mesh for the length of a `with`; ranks outside it get None."""
+    """A process group that lasts as long as a `with` block, which gets its mesh; ranks outside the group get None."""
 
     count = 0
 

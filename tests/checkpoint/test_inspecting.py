@@ -1,4 +1,4 @@
-"""A folder of checkpoints is told as it is, whatever lies in it, and nothing in it is executed."""
+"""A folder of checkpoints is described as it is, whatever lies in it, and nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     listing = look(tmp_path / "none")
     assert (listing.entries, listing.leftovers, listing.latest, listing.newest, listing.bytes) == (
         (),
@@ -40,7 +40,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     )
 
 
-def test_checkpoints_are_listed_with_what_they_take(tmp_path: Path) -> None:
+def test_checkpoints_are_listed_with_their_sizes(tmp_path: Path) -> None:
     _save(tmp_path, 5, 100_000_000, 30)
     os.utime(tmp_path / "step-00000005" / "manifest.json", (1000, 1000))
     listing = look(tmp_path)
@@ -83,7 +83,7 @@ def test_a_damaged_one_is_listed_and_passed_over(tmp_path: Path, name: str, dama
     assert three.step == 3
 
 
-def test_a_flipped_byte_of_a_tensor_is_not_looked_for(tmp_path: Path) -> None:
+def test_a_flipped_byte_of_a_tensor_goes_unnoticed(tmp_path: Path) -> None:
     _save(tmp_path, 3)
     file = tmp_path / "step-00000003" / _ROWS
     content = file.read_bytes()
@@ -100,7 +100,7 @@ def test_leftovers_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / f".step-00000009-{_UUID}" / _REPLICATED).write_bytes(b"half")
     (tmp_path / f".replaced-step-00000004-{_UUID}").mkdir()
     (tmp_path / f".latest-{_UUID}").write_text("step")
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("a note")
     listing = look(tmp_path)
     assert [entry.step for entry in listing.entries] == [3, 4]
     found = {leftover.word: leftover for leftover in listing.leftovers}
@@ -131,7 +131,7 @@ def test_one_that_was_being_replaced_counts_as_a_checkpoint(tmp_path: Path) -> N
     assert [leftover.word for leftover in listing.leftovers] == ["replaced"]
 
 
-def test_a_latest_that_is_no_text(tmp_path: Path) -> None:
+def test_a_latest_that_is_not_text(tmp_path: Path) -> None:
     _save(tmp_path, 3)
     (tmp_path / "latest").write_bytes(b"\xff\x80step")
     assert (look(tmp_path).latest, look(tmp_path).disappeared) == ("\ufffd\ufffdstep", None)
@@ -170,7 +170,7 @@ def test_contents_of_one_and_of_two_ranks(tmp_path: Path) -> None:
     assert (divided["W_enc"].shape, divided["W_enc"].bytes) == (tensors["W_enc"].shape, tensors["W_enc"].bytes)
 
 
-def test_contents_of_what_is_no_checkpoint(tmp_path: Path) -> None:
+def test_contents_of_something_else_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WrongInput, match="must be a checkpoint's folder"):
         contents(tmp_path / "nowhere")
     with pytest.raises(TornData, match=r"manifest\.json is missing"):
@@ -186,7 +186,7 @@ def test_files_that_are_not_part_of_it_are_named(tmp_path: Path) -> None:
     _save(tmp_path, 3)
     path = tmp_path / "step-00000003"
     (path / "sub").mkdir()
-    (path / "sub" / "notes.txt").write_text("mine")
+    (path / "sub" / "notes.txt").write_text("a note")
     entry = look_at(path)
     assert entry.looks_whole
     assert entry.unlisted == ("sub/notes.txt",)
@@ -194,7 +194,7 @@ def test_files_that_are_not_part_of_it_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [bomb.raw, bomb.torch_archive])
-def test_a_bomb_in_the_place_of_tensors_is_refused(tmp_path: Path, form) -> None:
+def test_a_bomb_instead_of_tensors_is_refused(tmp_path: Path, form) -> None:
     _save(tmp_path, 2, 3)
     path, marker = tmp_path / "step-00000003", tmp_path / "exploded"
     bomb.plant_as_own_file(path, _REPLICATED, form(marker))
@@ -205,7 +205,7 @@ def test_a_bomb_in_the_place_of_tensors_is_refused(tmp_path: Path, form) -> None
     assert _REPLICATED in refused[0]
     with pytest.raises(TornData, match=_REPLICATED):
         load(path, blank())
-    bomb.plant_with_digests(path, _REPLICATED, form(marker))  # by somebody who knows the format
+    bomb.plant_with_digests(path, _REPLICATED, form(marker))  # by an attacker who knows the format
     assert look_at(path).looks_whole
     contents(path)
     assert verify(path) == []
@@ -231,7 +231,7 @@ def test_a_bomb_beside_the_tensors_is_ignored(tmp_path: Path, name: str, form) -
 
 
 @pytest.mark.parametrize("form", [bomb.raw, bomb.torch_archive])
-def test_a_bomb_for_a_manifest_is_refused(tmp_path: Path, form) -> None:
+def test_a_bomb_instead_of_a_manifest_is_refused(tmp_path: Path, form) -> None:
     _save(tmp_path, 2, 3)
     path, marker = tmp_path / "step-00000003", tmp_path / "exploded"
     bomb.plant_with_digests(path, "manifest.json", form(marker))

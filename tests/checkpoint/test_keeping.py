@@ -1,4 +1,4 @@
-"""The newest sound checkpoint is found past torn ones, and pruning never takes the last way back."""
+"""The newest sound checkpoint is found past damaged ones, and pruning always leaves one to resume from."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def test_the_highest_step_whatever_its_number_of_digits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["replicated.safetensors", "manifest.json", "manifest.json.sha256"])
 @pytest.mark.parametrize("damage", ["truncated", "deleted", "flipped"])
-def test_a_torn_one_is_named_and_the_one_before_is_used(tmp_path: Path, name: str, damage: str) -> None:
+def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path: Path, name: str, damage: str) -> None:
     _save(tmp_path, 1, 2, 3)
-    torn = tmp_path / "step-00000003" / name
-    content = bytearray(torn.read_bytes())
+    file = tmp_path / "step-00000003" / name
+    content = bytearray(file.read_bytes())
     if damage == "deleted":
-        torn.unlink()
+        file.unlink()
     elif damage == "truncated":
-        torn.write_bytes(content[:-1])
+        file.write_bytes(content[:-1])
     else:
         content[-5] ^= 0x10
-        torn.write_bytes(content)
+        file.write_bytes(content)
     path, refused = newest(tmp_path)
     assert path == tmp_path / "step-00000002"
     assert len(refused) == 1
@@ -69,7 +69,7 @@ def test_one_that_has_disappeared_is_named(tmp_path: Path) -> None:
         assert newest(tmp_path) == (None, [])
 
 
-def test_those_of_later_steps_are_set_aside_and_do_not_count_as_disappeared(tmp_path: Path) -> None:
+def test_abandoned_ones_are_set_aside_and_do_not_count_as_disappeared(tmp_path: Path) -> None:
     _save(tmp_path, 1, 2, 3)
     aside = abandon_after(tmp_path, 1)
     assert [path.name[:25] for path in aside] == [".abandoned-step-00000002-", ".abandoned-step-00000003-"]
@@ -90,7 +90,7 @@ def test_pruning_keeps_the_last_and_every_nth(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"step-00001000", "latest"}
 
 
-def test_torn_checkpoints_do_not_count_as_kept(tmp_path: Path) -> None:
+def test_damaged_checkpoints_do_not_count_as_kept(tmp_path: Path) -> None:
     _save(tmp_path, 1, 2, 3)
     (tmp_path / "step-00000003" / "replicated.safetensors").write_bytes(b"")
     prune(tmp_path, 1, None)

@@ -1,4 +1,4 @@
-"""Loading refuses what does not fit or is not whole, and reads no more than was asked for."""
+"""Loading refuses what does not fit or is damaged, and reads no more than is asked for."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_refused_with_both_values(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "deleted", "flipped"])
-def test_damage_in_any_file_is_refused_and_touches_nothing(path: Path, damage: str) -> None:
+def test_damage_in_any_file_is_refused_and_changes_nothing(path: Path, damage: str) -> None:
     names = sorted(p.name for p in path.iterdir())
     assert len(names) == 4
     for name in names:
@@ -67,10 +67,10 @@ def test_damage_in_any_file_is_refused_and_touches_nothing(path: Path, damage: s
         else:
             middle = len(content) // 2
             (path / name).write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-        mine = blank()
+        state = blank()
         with pytest.raises(TornData, match=name):
-            load(path, mine)
-        assert same(mine, blank())
+            load(path, state)
+        assert same(state, blank())
         (path / name).write_bytes(content)
     load(path, blank())
 
@@ -83,10 +83,10 @@ class _Trap:
 def test_pickles_are_never_opened(path: Path) -> None:
     for name in ("0.pkl", ".metadata", "pytorch_model.bin", "feature-00001-of-00002.safetensors"):
         (path / name).write_bytes(pickle.dumps(_Trap()))
-    mine = blank()
-    assert load(path, mine) == FACTS
-    assert same(mine, cut(whole(1), 1, 0))
-    # Nor where a data file should be.
+    state = blank()
+    assert load(path, state) == FACTS
+    assert same(state, cut(whole(1), 1, 0))
+    # Nor is a pickle that stands for a data file.
     (path / "replicated.safetensors").write_bytes(pickle.dumps(_Trap()))
     with pytest.raises(TornData, match=r"replicated\.safetensors"):
         load(path, blank())

@@ -20,18 +20,19 @@ _MANIFEST = Manifest(
 )
 
 
-def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_manifest(tmp_path, _MANIFEST)
     assert read_manifest(tmp_path) == _MANIFEST
     subprocess.run(["sha256sum", "--check", "--quiet", "manifest.json.sha256"], cwd=tmp_path, check=True)
 
 
-def test_every_flipped_byte_is_seen(tmp_path: Path) -> None:
+def test_every_flipped_byte_is_detected(tmp_path: Path) -> None:
     write_manifest(tmp_path, _MANIFEST)
     for name in ("manifest.json", "manifest.json.sha256"):
         content = (tmp_path / name).read_bytes()
-        for place in range(len(content)):
-            (tmp_path / name).write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        for position in range(len(content)):
+            flipped = bytes([content[position] ^ 4])
+            (tmp_path / name).write_bytes(content[:position] + flipped + content[position + 1 :])
             with pytest.raises(TornData, match=r"manifest\.json"):
                 read_manifest(tmp_path)
         (tmp_path / name).write_bytes(content)
@@ -50,7 +51,7 @@ def test_another_version_of_the_format_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"\x80\x04.", b"{", b"[]", b"{}", b"null", b'{"format_version": 1, "step": 1}', b"[" * 100_000]
 )
-def test_something_else_with_a_digest_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_another_file_with_a_fitting_digest_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     (tmp_path / "manifest.json.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  manifest.json\n")
     with pytest.raises(TornData, match=r"manifest\.json is not the manifest of a checkpoint"):

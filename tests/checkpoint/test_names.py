@@ -1,4 +1,4 @@
-"""What is a checkpoint by its name, and what a dead process left."""
+"""Checkpoints are recognised by their names, and the leftovers of a killed process are removed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_checkpoint_set_aside_gets_its_name_back(tmp_path: Path) -> None:
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000002", "step-00000010"]
 
 
-def test_settling_removes_leftovers_and_nothing_else(tmp_path: Path) -> None:
+def test_cleaning_up_removes_leftovers_and_nothing_else(tmp_path: Path) -> None:
     for name in ("step-00000002", temporary_name(3), "notes", ".git", "0.pkl"):
         (tmp_path / name).mkdir()
     (tmp_path / "step-00000001").mkdir()
@@ -54,8 +54,8 @@ def test_settling_removes_leftovers_and_nothing_else(tmp_path: Path) -> None:
     }
 
 
-def test_what_cannot_be_deleted_keeps_no_run_from_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over NFS, while somebody reads it."""
+def test_a_leftover_that_cannot_be_deleted_is_left_for_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On NFS for example, while another machine reads it."""
     leftover = tmp_path / temporary_name(1)
     leftover.mkdir()
     with monkeypatch.context() as patch:

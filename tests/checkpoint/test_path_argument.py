@@ -1,4 +1,4 @@
-"""Whatever a person names is found, or the line says what to name instead."""
+"""A path is resolved to checkpoints, or the error tells the user what to give instead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distsae.checkpoint import save
-from distsae.checkpoint.path_argument import CheckpointPath, choose_step, choose_whole, find
+from distsae.checkpoint.path_argument import CheckpointPath, choose_step, choose_whole, resolve_path
 from distsae.errors import TornData, WrongInput
 from tests.checkpoint.samples import cut, whole
 
@@ -23,46 +23,46 @@ def _run(path: Path, *steps: int) -> Path:
 
 def test_a_run_its_folder_and_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = _run(tmp_path / "run", 1, 2) / "checkpoints"
-    assert find(str(tmp_path / "run")) == find(str(folder)) == CheckpointPath(folder, None)
-    one = folder / "step-00000001"
-    assert find(str(one)) == CheckpointPath(folder, one)
-    (one / "manifest.json").unlink()  # torn, and still a checkpoint by its name
-    assert find(str(one)) == CheckpointPath(folder, one)
-    moved = shutil.copytree(folder / "step-00000002", tmp_path / "mine")
-    assert find(str(moved)) == CheckpointPath(tmp_path, moved)
+    assert resolve_path(str(tmp_path / "run")) == resolve_path(str(folder)) == CheckpointPath(folder, None)
+    checkpoint = folder / "step-00000001"
+    assert resolve_path(str(checkpoint)) == CheckpointPath(folder, checkpoint)
+    (checkpoint / "manifest.json").unlink()  # damaged, and still a checkpoint by its name
+    assert resolve_path(str(checkpoint)) == CheckpointPath(folder, checkpoint)
+    moved = shutil.copytree(folder / "step-00000002", tmp_path / "copied")
+    assert resolve_path(str(moved)) == CheckpointPath(tmp_path, moved)
     monkeypatch.chdir(moved)
-    assert find(".") == CheckpointPath(tmp_path, moved)
+    assert resolve_path(".") == CheckpointPath(tmp_path, moved)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert find("~/run") == CheckpointPath(folder, None)
+    assert resolve_path("~/run") == CheckpointPath(folder, None)
 
 
 def test_a_folder_with_leftovers_only(tmp_path: Path) -> None:
     folder = _run(tmp_path / "run") / "checkpoints"
     (folder / f".step-00000001-{'0' * 32}").mkdir(parents=True)
-    assert find(str(tmp_path / "run")) == CheckpointPath(folder, None)
+    assert resolve_path(str(tmp_path / "run")) == CheckpointPath(folder, None)
     with pytest.raises(WrongInput, match="must have checkpoints"):
         choose_whole(folder)
     (_run(tmp_path / "deleted") / "checkpoints").mkdir()
     (tmp_path / "deleted" / "checkpoints" / "latest").write_text("step-00000003\n")
-    assert find(str(tmp_path / "deleted")) == CheckpointPath(tmp_path / "deleted" / "checkpoints", None)
+    assert resolve_path(str(tmp_path / "deleted")) == CheckpointPath(tmp_path / "deleted" / "checkpoints", None)
 
 
-def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:
+def test_other_paths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WrongInput, match=r"`run` \(=.*/nowhere\) must be the folder .*; got nothing there"):
-        find(str(tmp_path / "nowhere"))
+        resolve_path(str(tmp_path / "nowhere"))
     (tmp_path / "file").write_text("")
     with pytest.raises(WrongInput, match="got a file"):
-        find(str(tmp_path / "file"))
+        resolve_path(str(tmp_path / "file"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(WrongInput, match="got a folder that is neither"):
-        find(str(tmp_path / "empty"))
+        resolve_path(str(tmp_path / "empty"))
     run = _run(tmp_path / "run")
     with pytest.raises(WrongInput, match="must have checkpoints; got none yet"):
-        find(str(run))
+        resolve_path(str(run))
     (run / "checkpoints").mkdir()
     for path in (run, run / "checkpoints"):
         with pytest.raises(WrongInput, match="must have checkpoints; got none yet"):
-            find(str(path))
+            resolve_path(str(path))
 
 
 def test_the_members_of_a_sweep_are_named(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_members_of_a_sweep_are_named(tmp_path: Path) -> None:
         (tmp_path / "sweep" / f"k-{k}" / "checkpoints").mkdir()
     (tmp_path / "sweep" / "report").mkdir()
     with pytest.raises(WrongInput) as refused:
-        find(str(tmp_path / "sweep"))
+        resolve_path(str(tmp_path / "sweep"))
     assert "the folder of a sweep, with k-10, k-11, k-12, k-13, k-14, k-15, k-16, k-17 and 4 more" in str(refused.value)
     assert f"such as {tmp_path / 'sweep' / 'k-10'}" in str(refused.value)
 
@@ -79,8 +79,8 @@ def test_the_members_of_a_sweep_are_named(tmp_path: Path) -> None:
 def test_a_step_or_the_nearest_ones(tmp_path: Path) -> None:
     folder = _run(tmp_path / "run", 200, 400, 600) / "checkpoints"
     assert choose_step(folder, 400) == folder / "step-00000400"
-    for step, near in ((450, "400, 600"), (7, "200"), (6000, "600")):
-        with pytest.raises(WrongInput, match=rf"`step` \(={step}\) must .* got 3 of other steps; .*: {near}$"):
+    for step, near in ((450, "400 or 600"), (7, "200"), (6000, "600")):
+        with pytest.raises(WrongInput, match=rf"`step` \(={step}\) must .* got 3 checkpoints of other .*: {near}$"):
             choose_step(folder, step)
     with pytest.raises(WrongInput, match="must have checkpoints"):
         choose_step(tmp_path / "none", 1)

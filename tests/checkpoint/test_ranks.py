@@ -1,15 +1,14 @@
-"""One process is a world of its own; several are tested in test_resharding."""
+"""Ranks of one process succeed or fail like those of several, which test_resharding and test_saver cover."""
 
 from __future__ import annotations
 
 import pytest
 
-from distsae.checkpoint.failures import CheckpointFailed
 from distsae.checkpoint.ranks import Ranks
-from distsae.errors import NonFiniteScores, TornData, WrongInput
+from distsae.errors import CheckpointFailed, NonFiniteScores, TornData, WrongInput
 
 
-def test_alone() -> None:
+def test_one_process_needs_no_group() -> None:
     ranks = Ranks(None)
     assert ranks.first
     assert ranks.exchange({"a": 1}) == [{"a": 1}]
@@ -26,7 +25,7 @@ def test_alone() -> None:
         (NonFiniteScores, CheckpointFailed),
     ],
 )
-def test_what_a_user_can_mend_keeps_its_class(raised: type[Exception], seen: type[Exception]) -> None:
+def test_errors_keep_their_class_if_it_matters_to_the_user(raised: type[Exception], seen: type[Exception]) -> None:
     def work() -> None:
         raise raised("the reason")
 
@@ -34,6 +33,6 @@ def test_what_a_user_can_mend_keeps_its_class(raised: type[Exception], seen: typ
         Ranks(None).together(work)
 
 
-def test_faults_of_ours_are_not_dressed_up() -> None:
+def test_bugs_are_raised_as_they_are() -> None:
     with pytest.raises(ZeroDivisionError):
         Ranks(None).together(lambda: 1 // 0)

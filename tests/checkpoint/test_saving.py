@@ -1,4 +1,4 @@
-"""All or nothing: whatever instruction a save dies at, the newest sound checkpoint is a whole one."""
+"""All or nothing: wherever a save is killed, the newest sound checkpoint is a whole one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from distsae.errors import WrongInput
 from tests.checkpoint.samples import FACTS, blank, cut, same, whole
 
 
-def test_a_save_can_be_read_by_anyone(tmp_path: Path) -> None:
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     path = save(tmp_path / "RUN" / "checkpoints", 1000, cut(whole(3), 1, 0), FACTS)
     assert path == tmp_path / "RUN" / "checkpoints" / "step-00001000"
     assert (path.parent / "latest").read_text() == "step-00001000\n"
     assert verify(path) == []
-    mine = blank()
-    assert load(path, mine) == FACTS
-    assert same(mine, cut(whole(3), 1, 0))
+    state = blank()
+    assert load(path, state) == FACTS
+    assert same(state, cut(whole(3), 1, 0))
 
 
-def test_saving_leaves_tensors_that_train_alone(tmp_path: Path) -> None:
+def test_parameters_and_strided_tensors_are_saved_and_loaded(tmp_path: Path) -> None:
     weight = torch.nn.Parameter(torch.randn(4, 3))
     transposed = weight.t()
     path = save(tmp_path, 1, {"weight": Shard(weight, 0, 4), "transposed": transposed}, {})
@@ -40,19 +40,19 @@ def test_saving_leaves_tensors_that_train_alone(tmp_path: Path) -> None:
 
 
 def test_equal_states_give_equal_bytes(tmp_path: Path) -> None:
-    one, two = (save(tmp_path / name, 5, cut(whole(1), 1, 0), FACTS) for name in ("one", "two"))
-    assert [p.read_bytes() for p in sorted(one.iterdir())] == [p.read_bytes() for p in sorted(two.iterdir())]
+    first, second = (save(tmp_path / name, 5, cut(whole(1), 1, 0), FACTS) for name in ("first", "second"))
+    assert [p.read_bytes() for p in sorted(first.iterdir())] == [p.read_bytes() for p in sorted(second.iterdir())]
 
 
 @pytest.mark.parametrize("damage", [None, "feature-00000-of-00001.safetensors", "manifest.json"])
 def test_a_step_saved_again_is_replaced(tmp_path: Path, damage: str | None) -> None:
     path = save(tmp_path, 1, cut(whole(1), 1, 0), FACTS)
     if damage:
-        (path / damage).write_bytes(b"torn")
+        (path / damage).write_bytes(b"damaged")
     assert save(tmp_path, 1, cut(whole(2), 1, 0), {"again": True}) == path
-    mine = blank()
-    assert load(path, mine) == {"again": True}
-    assert same(mine, cut(whole(2), 1, 0))
+    state = blank()
+    assert load(path, state) == {"again": True}
+    assert same(state, cut(whole(2), 1, 0))
     assert {p.name for p in tmp_path.iterdir()} == {"step-00000001", "latest"}
 
 
@@ -82,8 +82,8 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
         save(tmp_path / "checkpoints", 1, {}, {})
 
 
-def _dies_at(event_number: int, work: Callable[[], object]) -> bool:
-    """Runs `work` in a child that is killed at its n-th event on the file system; False if it had fewer."""
+def _killed_at(event_number: int, work: Callable[[], object]) -> bool:
+    """Runs `work` in a child that is killed at its n-th file operation; returns whether it had that many."""
     child = os.fork()
     if child == 0:
         seen = 0
@@ -118,7 +118,7 @@ def test_killed_at_every_file_operation(tmp_path: Path, step: int) -> None:
         number += 1
         folder = tmp_path / str(number)
         save(folder, 1, old, {})
-        died = _dies_at(number, lambda folder=folder: save(folder, step, new, {}))
+        killed = _killed_at(number, lambda folder=folder: save(folder, step, new, {}))
 
         path, refused = newest(folder)
         assert path is not None, f"nothing to resume from after a kill at operation {number}"
@@ -128,14 +128,14 @@ def test_killed_at_every_file_operation(tmp_path: Path, step: int) -> None:
         outcomes.append(float(found["w"][0]))
         assert torch.equal(found["w"], old["w"]) or torch.equal(found["w"], new["w"])
 
-        # The next process tidies up and goes on.
+        # The next process cleans up and goes on.
         save(folder, 3, new, {})
         left = {p.name for p in folder.iterdir()}
         assert left == {"step-00000001", f"step-{step:08d}", "step-00000003", "latest"} or (
             step == 2 and left == {"step-00000001", "step-00000003", "latest"}
         )
         assert all(verify(folder / name) == [] for name in left - {"latest"})
-        if not died:
+        if not killed:
             break
     assert outcomes == sorted(outcomes), "an earlier kill must not show the newer checkpoint"
     assert outcomes[0] == 0.0

@@ -1,4 +1,4 @@
-"""A snapshot is a rank's share of the state, and stays what it was."""
+"""A snapshot is the share of the state that a rank writes; copies in it do not change with the state."""
 
 from __future__ import annotations
 
@@ -16,49 +16,52 @@ SHARDS = "feature-00000-of-00001.safetensors"
 
 
 def _streamed(tensor: torch.Tensor, calls: list[str]) -> Streamed:
-    """A tensor that is kept with its rows reversed."""
-    kept = tensor.flip(0).clone()
+    """Returns a tensor that is stored with its rows reversed; `calls` lists the calls of its functions."""
+    stored = tensor.flip(0).clone()
 
     def read() -> torch.Tensor:
         calls.append("read")
-        return kept.flip(0)
+        return stored.flip(0)
 
     def write(value: torch.Tensor) -> None:
         calls.append("write")
-        kept.copy_(value.flip(0))
+        stored.copy_(value.flip(0))
 
     return Streamed(tuple(tensor.shape), tensor.dtype, read, write)
 
 
-def test_it_holds_each_tensor_in_its_file() -> None:
+def test_each_tensor_is_in_its_file() -> None:
     snapshot = Snapshot.take(cut(whole(1), 1, 0), Ranks(None), None)
     assert snapshot.files.keys() == {REPLICATED, SHARDS}
     assert sorted(snapshot.files[SHARDS]) == sorted(SHARDED)
-    assert snapshot.holding.tensors["W_dec"].shape == (13, 6)
+    assert snapshot.rank_tensors.tensors["W_dec"].shape == (13, 6)
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_only_copies_outlast_the_next_step(copied: bool) -> None:
+def test_only_copies_stay_when_the_state_changes(copied: bool) -> None:
     state = {"w": torch.zeros(3), "rows": Shard(torch.zeros(4, 2), 0, 4)}
     snapshot = Snapshot.take(state, Ranks(None), HostCopies() if copied else None)
     state["w"] += 1
     state["rows"].local.add_(1)
     for file, name in ((REPLICATED, "w"), (SHARDS, "rows")):
         assert bool((snapshot.files[file][name] == 0).all()) == copied
-    if not copied:  # nothing is held twice
+    if not copied:  # nothing is in memory twice
         assert snapshot.files[SHARDS]["rows"].data_ptr() == state["rows"].local.data_ptr()
 
 
-def test_copies_use_their_memory_again_while_it_fits() -> None:
-    copies, one = HostCopies(), torch.ones(5)
-    first = copies.of("a", one)
-    one += 1
-    second = copies.of("a", one)
+def test_memory_for_copies_is_reused_while_it_fits() -> None:
+    copies, tensor = HostCopies(), torch.ones(5)
+    first = copies.copy("a", tensor)
+    tensor += 1
+    second = copies.copy("a", tensor)
     assert second.data_ptr() == first.data_ptr()
-    assert torch.equal(second, one)
+    assert torch.equal(second, tensor)
+    assert copies.bytes == 20
     for other in (torch.ones(6), torch.ones(6, dtype=torch.float64), torch.tensor(3)):
-        assert torch.equal(copies.of("a", other), other)
+        assert torch.equal(copies.copy("a", other), other)
+        assert copies.bytes == other.nbytes
     copies.free()
+    assert copies.bytes == 0
     assert torch.equal(first, torch.full((5,), 2.0)), "a snapshot under way must keep its memory"
 
 

@@ -1,4 +1,4 @@
-"""A rank says what it holds in global terms."""
+"""A rank describes what it holds in terms of global tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files are safetensors files like any other, whatever the dtype, and larger than one block."""
+"""The files are safetensors files like any other, for every dtype and for tensors of more than one block."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distsae.checkpoint import tensorfile
 from distsae.checkpoint.file_digest import digest_of
 from distsae.checkpoint.tensorfile import read_rows, write_tensors
 from distsae.errors import TornData
 from tests.checkpoint.samples import whole
 
 
-def test_safetensors_reads_what_we_write(tmp_path: Path) -> None:
+def test_the_safetensors_library_reads_the_files(tmp_path: Path) -> None:
     tensors = whole(4) | {"": torch.zeros(2, 0), "i8": torch.arange(-3, 4, dtype=torch.int8)}
-    record = write_tensors(tmp_path / "ours", tensors)
-    assert record == digest_of(tmp_path / "ours")
-    read = load_file(tmp_path / "ours")
+    written = write_tensors(tmp_path / "tensors", tensors)
+    assert written == digest_of(tmp_path / "tensors")
+    read = load_file(tmp_path / "tensors")
     assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert read[name].dtype == tensor.dtype
@@ -35,16 +34,15 @@ def test_nan_payloads_and_signed_zeros_survive(tmp_path: Path) -> None:
     assert torch.equal(back.view(torch.int32), bits)
 
 
-def test_blocks_smaller_than_the_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorfile, "_BLOCK_BYTES", 100)
+def test_blocks_smaller_than_the_tensor(tmp_path: Path) -> None:
     tensors = whole(5)
-    write_tensors(tmp_path / "blocks", tensors)
+    assert write_tensors(tmp_path / "blocks", tensors, block_bytes=100) == write_tensors(tmp_path / "whole", tensors)
     for name, tensor in tensors.items():
         back = torch.zeros_like(tensor)
-        read_rows(tmp_path / "blocks", name, 0, back)
+        read_rows(tmp_path / "blocks", name, 0, back, block_bytes=100)
         assert torch.equal(back, tensor)
     rows = torch.zeros(7, 6)
-    read_rows(tmp_path / "blocks", "W_enc", 5, rows)
+    read_rows(tmp_path / "blocks", "W_enc", 5, rows, block_bytes=100)
     assert torch.equal(rows, tensors["W_enc"][5:12])
 
 
@@ -54,7 +52,7 @@ def test_an_existing_file_is_never_written_into(tmp_path: Path) -> None:
         write_tensors(tmp_path / "x", {"a": torch.ones(2)})
 
 
-def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
+def test_other_files_and_missing_rows_are_refused(tmp_path: Path) -> None:
     (tmp_path / "noise").write_bytes(b"\x80\x04 not safetensors")
     with pytest.raises(TornData, match="noise"):
         read_rows(tmp_path / "noise", "a", 0, torch.zeros(1))

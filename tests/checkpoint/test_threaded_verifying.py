@@ -1,4 +1,4 @@
-"""Every byte is read, by several threads, counted as it is read, and each damaged file is named."""
+"""Several threads read every byte, progress is reported while they read, and each damaged file is named."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from distsae.checkpoint import save, verify
-from distsae.checkpoint import threaded_verifying as full_check
+from distsae.checkpoint import save, threaded_verifying, verify
 from distsae.checkpoint.file_digest import compare, digest_of
 from distsae.checkpoint.manifest import Manifest, read_manifest, write_manifest
-from distsae.checkpoint.threaded_verifying import bytes_to_read, read_through
+from distsae.checkpoint.threaded_verifying import bytes_to_read, verify_in_threads
 from distsae.durable import write_new
 from tests.checkpoint.samples import cut, whole
 
@@ -27,7 +26,7 @@ def _saved(folder: Path, *steps: int) -> list[Path]:
 
 
 def _checkpoint_of(folder: Path, step: int, sizes: dict[str, int]) -> Path:
-    """A checkpoint of files as large as is asked, with nothing in them that could be loaded."""
+    """Writes a checkpoint whose files have these sizes and hold no tensors."""
     path = folder / f"step-{step:08d}"
     path.mkdir(parents=True)
     for name, size in sizes.items():
@@ -36,7 +35,7 @@ def _checkpoint_of(folder: Path, step: int, sizes: dict[str, int]) -> Path:
     return path
 
 
-def test_sound_ones_and_damaged_ones(tmp_path: Path) -> None:
+def test_sound_and_damaged_checkpoints_get_their_verdicts(tmp_path: Path) -> None:
     paths = _saved(tmp_path, 1, 2, 3, 4, 5)
     flipped = bytearray((paths[1] / _ROWS).read_bytes())
     flipped[-1] ^= 0x80
@@ -46,7 +45,7 @@ def test_sound_ones_and_damaged_ones(tmp_path: Path) -> None:
     (paths[3] / "manifest.json").unlink()
     counted: list[int] = []
     expected = sum(map(bytes_to_read, paths))
-    verdicts = read_through(paths, counted.append)
+    verdicts = verify_in_threads(paths, counted.append)
     assert [verdict.path for verdict in verdicts] == paths
     assert [verdict.sound for verdict in verdicts] == [True, False, False, False, True]
     assert verdicts[1].faults == (f"{paths[1] / _ROWS} is damaged: its SHA-256 is not the one in its manifest",)
@@ -63,33 +62,33 @@ def test_sound_ones_and_damaged_ones(tmp_path: Path) -> None:
 def test_bytes_are_counted_as_they_are_read(tmp_path: Path) -> None:
     path = _checkpoint_of(tmp_path, 1, {"large": 5 << 20, "small": 10, "empty": 0})
     counted: list[int] = []
-    assert read_through([path], counted.append)[0].sound
+    assert verify_in_threads([path], counted.append)[0].sound
     assert sum(counted) == (5 << 20) + 10
     assert max(counted) <= 1 << 20
     assert min(counted) > 0
 
 
-def test_counts_come_in_the_calling_thread(tmp_path: Path) -> None:
+def test_progress_is_reported_in_the_calling_thread(tmp_path: Path) -> None:
     path = _checkpoint_of(tmp_path, 1, {f"file-{index}": 1000 for index in range(20)})
     threads: set[int] = set()
-    read_through([path], lambda size: threads.add(threading.get_ident()))
+    verify_in_threads([path], lambda size: threads.add(threading.get_ident()))
     assert threads == {threading.get_ident()}
 
 
 def test_several_threads_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two files are being read at the same moment: each reader waits until the other has begun."""
-    path = _checkpoint_of(tmp_path, 1, {"one": 10, "two": 10})
+    """Two files are read at the same time: each reader waits until the other has begun."""
+    path = _checkpoint_of(tmp_path, 1, {"first": 10, "second": 10})
     meeting = threading.Barrier(2, timeout=60)
 
-    def compare_when_met(*arguments):
+    def compare_when_both_have_begun(*arguments):
         meeting.wait()
         return compare(*arguments)
 
-    monkeypatch.setattr(full_check, "compare", compare_when_met)
-    assert read_through([path])[0].sound
+    monkeypatch.setattr(threaded_verifying, "compare", compare_when_both_have_begun)
+    assert verify_in_threads([path])[0].sound
 
 
-def test_whoever_is_interrupted_need_not_wait_for_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_ends_the_threads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _checkpoint_of(tmp_path, 1, {f"file-{index}": 10 for index in range(100)})
     begun: list[Path] = []
     finished: list[Path] = []
@@ -104,23 +103,23 @@ def test_whoever_is_interrupted_need_not_wait_for_the_end(tmp_path: Path, monkey
     def interrupt(size: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(full_check, "compare", compare_for_long)
+    monkeypatch.setattr(threaded_verifying, "compare", compare_for_long)
     with pytest.raises(KeyboardInterrupt):
-        read_through([path], interrupt)
+        verify_in_threads([path], interrupt)
     assert len(begun) <= 16
     assert finished == []
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("verify")] == []
 
 
-def test_one_that_is_deleted_meanwhile_has_no_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [_checkpoint_of(tmp_path, step, {"one": 10, "two": 10}) for step in (1, 2)]
+def test_a_checkpoint_that_is_deleted_meanwhile_has_no_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [_checkpoint_of(tmp_path, step, {"first": 10, "second": 10}) for step in (1, 2)]
 
     def compare_after_pruning(*arguments):
         shutil.rmtree(paths[0], ignore_errors=True)
         return compare(*arguments)
 
-    monkeypatch.setattr(full_check, "compare", compare_after_pruning)
-    first, second = read_through(paths)
+    monkeypatch.setattr(threaded_verifying, "compare", compare_after_pruning)
+    first, second = verify_in_threads(paths)
     assert (first.gone, first.faults, first.sound) == (True, (), False)
     assert second.sound
 
@@ -136,22 +135,22 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Path, "open", failing)
     counted: list[int] = []
-    verdict = read_through([path], counted.append)[0]
+    verdict = verify_in_threads([path], counted.append)[0]
     assert verdict.faults == (f"{path / _ROWS} cannot be read: Input/output error",)
     assert sum(counted) == bytes_to_read(path)
 
 
-def test_a_bomb_is_a_fault_and_nothing_more(tmp_path: Path) -> None:
-    one, two = _saved(tmp_path, 1, 2)
+def test_a_bomb_is_a_fault_and_is_not_executed(tmp_path: Path) -> None:
+    paths = _saved(tmp_path, 1, 2)
     marker = tmp_path / "exploded"
-    bomb.plant_as_own_file(one, _REPLICATED, bomb.raw(marker))
-    bomb.plant_with_digests(two, "manifest.json", bomb.raw(marker))
-    first, second = read_through([one, two])
+    bomb.plant_as_own_file(paths[0], _REPLICATED, bomb.raw(marker))
+    bomb.plant_with_digests(paths[1], "manifest.json", bomb.raw(marker))
+    first, second = verify_in_threads(paths)
     assert len(first.faults) == len(second.faults) == 1
-    assert str(one / _REPLICATED) in first.faults[0]
-    assert str(two / "manifest.json") in second.faults[0]
+    assert str(paths[0] / _REPLICATED) in first.faults[0]
+    assert str(paths[1] / "manifest.json") in second.faults[0]
     assert not marker.exists()
 
 
 def test_nothing_to_read() -> None:
-    assert read_through([]) == []
+    assert verify_in_threads([]) == []

@@ -1,4 +1,4 @@
-"""Every file of a checkpoint is read and compared."""
+"""Every file of a checkpoint is read and compared with the manifest."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def test_every_damaged_file_is_named(tmp_path: Path) -> None:
     check_files(path, {}, Ranks(None))
 
 
-def test_a_path_that_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_checkpoint(tmp_path: Path) -> None:
     assert "must be a checkpoint's folder" in verify(tmp_path / "nowhere")[0]
     assert verify(tmp_path) == [f"{tmp_path / 'manifest.json'} is missing"]
 
 
-def test_files_that_are_not_listed_are_not_looked_at(tmp_path: Path) -> None:
+def test_files_that_are_not_listed_are_ignored(tmp_path: Path) -> None:
     path = save(tmp_path, 1, cut(whole(1), 1, 0), {})
-    (path / "notes.txt").write_text("mine")
+    (path / "notes.txt").write_text("a note")
     assert verify(path) == []
 
 
-def test_it_tells_what_it_has_read(tmp_path: Path) -> None:
+def test_progress_is_reported(tmp_path: Path) -> None:
     path, read = save(tmp_path, 1, cut(whole(1), 1, 0), {}), []
     assert newest(tmp_path, on_read=read.append) == (path, [])
-    assert sum(read) == sum(record.bytes for record in read_manifest(path).files.values())
+    assert sum(read) == sum(digest.bytes for digest in read_manifest(path).files.values())

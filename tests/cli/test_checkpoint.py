@@ -1,4 +1,4 @@
-"""`distsae checkpoint list|info|verify` on a run that was really trained, whole and damaged."""
+"""`distsae checkpoint list|info|verify` on a trained run, whole and damaged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def trained(tiny_store, tmp_path_factory):
 
 @pytest.fixture
 def run(trained, tmp_path):
-    """A copy to be damaged, with checkpoints of steps 3, 6 and 9."""
+    """A copy of the run that a test may damage, with checkpoints of steps 3, 6 and 9."""
     return shutil.copytree(trained, tmp_path / "run")
 
 
@@ -100,7 +100,7 @@ def test_list_names_what_is_wrong_and_what_is_left(run, capsys):
     assert listing["checkpoints"][2]["faults"][1] == f"{folder / 'step-00000009' / _REPLICATED} is missing"
 
 
-def test_info_says_what_is_in_it(run, tiny_store, capsys):
+def test_info_shows_what_a_checkpoint_holds(run, tiny_store, capsys):
     info = _json(capsys, "info", run)
     assert (info["step"], info["tokens"]) == (9, 9 * 128)
     assert info["checkpoint"] == str(run / "checkpoints" / "step-00000009")
@@ -162,7 +162,7 @@ def test_verify_a_whole_run(run, capsys):
     assert main(["checkpoint", "verify", str(run), "--step", "3"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith(str(_checkpoints(run)[3]))
-    assert out[1] == "`--resume auto` looks at step-00000009 first, which has not been read now"
+    assert out[1] == "`--resume auto` tries step-00000009 first, which was not read now"
 
 
 def _checkpoints(run: Path) -> dict[int, Path]:
@@ -213,12 +213,12 @@ def test_verify_all_names_every_fault(run, capsys):
     for path in _checkpoints(run).values():
         assert f"{path / _ROWS} is damaged: its SHA-256 is not the one in its manifest\n" in out
         assert f"{path / _REPLICATED} is missing\n" in out
-    assert out.endswith("`--resume auto` finds no sound checkpoint, and does not begin anew over damaged ones\n")
+    assert out.endswith("`--resume auto` finds no sound checkpoint, and does not start anew over damaged ones\n")
     assert main(["checkpoint", "info", str(run)]) == 1
     assert "none of 3 checkpoints looks whole" in capsys.readouterr().err
 
 
-def test_one_that_is_pruned_meanwhile_is_not_called_sound(run, capsys, monkeypatch):
+def test_a_checkpoint_that_is_pruned_meanwhile_is_not_called_sound(run, capsys, monkeypatch):
     six = _checkpoints(run)[6]
 
     def compare_after_pruning(*arguments):
@@ -260,20 +260,20 @@ def test_wrong_input_is_one_line_and_code_2(run, tmp_path, capsys):
         (["list", tmp_path / "nowhere"], "got nothing there"),
         (["info", tmp_path / "new"], "must have checkpoints; got none yet"),
         (["verify", tmp_path / "sweep"], "the folder of a sweep, with k-4"),
-        (["verify", run, "--step", "7"], "the nearest to it: 6, 9"),
-        (["info", run, "--step", "1"], "the nearest to it: 3"),
+        (["verify", run, "--step", "7"], "choose the nearest: 6 or 9"),
+        (["info", run, "--step", "1"], "choose the nearest: 3"),
         (["info", _checkpoints(run)[3], "--step", "3"], "must be left out where `run`"),
         (["verify", _checkpoints(run)[3], "--all"], "`all` (=true) must be given for a whole run"),
         (["verify", run, "--all", "--step", "3"], "`all` (=true) must be given for a whole run"),
-        (["list", _checkpoints(run)[3]], f"name {run / 'checkpoints'}"),
-        (["verify", leftovers], "got none; `checkpoint list` what is left"),
+        (["list", _checkpoints(run)[3]], f"give {run / 'checkpoints'}"),
+        (["verify", leftovers], "got none; use `distsae checkpoint list` to see what is left"),
         (["verify", run, "--stpe", "3"], "unknown key `stpe`; did you mean 'step'?"),
     ]
-    for argv, said in cases:
+    for argv, expected in cases:
         assert main(["checkpoint", *map(str, argv)]) == 2, argv
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1), argv
-        assert said in err, argv
+        assert expected in err, argv
     assert main(["checkpoint"]) == 2
     assert main(["checkpoint", "--help"]) == 0
     assert main(["checkpoint", "list", str(leftovers)]) == 0

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its run, also when it says less than today's do."""
+"""What a checkpoint tells about its run, also if it holds fewer facts than a new one does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_phase_is_that_of_the_last_step(tmp_path, allocation, switch_step, s
     assert _summary(tmp_path, step, facts)["phase"] == phase
 
 
-def test_what_it_does_not_say_is_unknown(tmp_path):
+def test_facts_that_it_does_not_hold_are_unknown(tmp_path):
     summary = _summary(tmp_path, 3, {})
     assert summary["step"] == 3
     unknown = ("tokens", "phase", "training_seconds", "distsae_version", "store", "store_fingerprint")
@@ -41,7 +41,7 @@ def test_what_it_does_not_say_is_unknown(tmp_path):
     assert shown_config("none") == {}
 
 
-def test_what_it_says(tmp_path):
+def test_facts_that_it_holds(tmp_path):
     facts = {"config": {"batch_tokens": 256, "store": "s"}, "meter": {"seconds": 12.34567}, "distsae_version": "0.1.0"}
     summary = _summary(tmp_path, 10, facts)
     assert (summary["tokens"], summary["training_seconds"], summary["store"]) == (2560, 12.346, "s")
@@ -68,8 +68,8 @@ def test_keys_are_shown_flat_and_in_order():
     ]
 
 
-def test_times_are_local_and_say_so(monkeypatch):
-    monkeypatch.setenv("TZ", "IST-5:30")  # needs no data base of zones
+def test_times_are_local_with_their_offset(monkeypatch):
+    monkeypatch.setenv("TZ", "IST-5:30")  # needs no time zone database
     time.tzset()
     try:
         assert when(0.0) == "1970-01-01 05:30:00+05:30"

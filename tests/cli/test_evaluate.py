@@ -1,4 +1,4 @@
-"""`distsae evaluate`: what a person types and what comes back."""
+"""`distsae evaluate`: help and wrong input; tests/evaluation has the rest."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_help_lists_keys_and_examples(capsys):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["nowhere", "--store", "nowhere"], "`run` (=nowhere) must be a run folder or an SAE folder"),
+        (["nowhere", "--store", "nowhere"], "`run` (=nowhere) must be an SAE folder or a finished run"),
         (["--store", "s"], "run"),
         (["r", "--store", "s", "--max_tokens", "0"], "`max_tokens` (=0) must be at least 1"),
         (["r", "--store", "s", "--max_token", "5"], "did you mean 'max_tokens'?"),

@@ -1,4 +1,4 @@
-"""The program as a user meets it: exit codes, one line for what is wrong, help with examples."""
+"""The program as a user meets it: exit codes, errors of one line, help with examples."""
 
 import contextlib
 import gc
@@ -13,12 +13,11 @@ import pytest
 import torch.distributed as dist
 
 from distsae import __version__
-from distsae.cli import main as main_module
 from distsae.cli.main import COMMANDS, main
 
 
 def run(*arguments, **environment):
-    """A real process."""
+    """Runs the program in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "distsae", *map(str, arguments)],
         capture_output=True,
@@ -59,30 +58,28 @@ def test_unknown_command_names_the_nearest(capsys):
     assert err.count("\n") == 1
 
 
-def test_other_ranks_leave_the_line_to_the_first(capsys, monkeypatch):
+def test_other_ranks_leave_the_report_to_the_first(capsys, monkeypatch):
     class Ended(BaseException):
-        """As by a launcher that has seen the first one end."""
+        """Stands for the signal of a launcher after the first process has ended."""
 
     def ended(seconds):
         raise Ended
 
-    monkeypatch.setattr(time, "sleep", ended)
     monkeypatch.setenv("RANK", "9")
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(Ended):
-        main(["train", "--nonsense", "1"])
+        main(["train", "--nonsense", "1"], wait=ended)
     assert capsys.readouterr().err == ""
-    monkeypatch.setenv("LOCAL_RANK", "0")  # the first of another machine, which may see what rank 0 does not
-    assert main(["train", "--nonsense", "1"]) == 2
+    monkeypatch.setenv("LOCAL_RANK", "0")  # the first of another machine, which may see other files
+    assert main(["train", "--nonsense", "1"], wait=ended) == 2
     assert capsys.readouterr().err.startswith("distsae: error (rank 9 on ")
 
 
-def test_a_rank_that_alone_has_found_something_says_so_after_a_while(capsys, monkeypatch):
+def test_a_rank_that_alone_has_met_an_error_reports_it_after_a_while(capsys, monkeypatch):
     waited = []
-    monkeypatch.setattr(time, "sleep", waited.append)
     monkeypatch.setenv("RANK", "9")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert main(["train", "--nonsense", "1"]) == 2
+    assert main(["train", "--nonsense", "1"], wait=waited.append) == 2
     assert capsys.readouterr().err.startswith("distsae: error (rank 9 on ")
     assert waited == [30]
 
@@ -93,32 +90,29 @@ def test_a_file_in_the_way_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines() == [f"distsae: error: Not a directory: {tmp_path}/file/demo"]
 
 
-def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
+def test_ctrl_c_is_no_traceback(capsys):
     def interrupted(argv):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distsae.cli.train.run", interrupted)
-    assert main(["train"]) == 130
+    assert main(["train"], run=interrupted) == 130
     assert capsys.readouterr().err.count("\n") <= 1
 
 
-def test_our_own_faults_keep_their_traceback(monkeypatch):
+def test_bugs_keep_their_traceback():
     def broken(argv):
         raise AssertionError("an invariant")
 
-    monkeypatch.setattr("distsae.cli.train.run", broken)
     with pytest.raises(AssertionError):
-        main(["train"])
+        main(["train"], run=broken)
 
 
-def test_damaged_data_is_one_line_and_exit_code_1(monkeypatch, capsys):
+def test_damaged_data_is_one_line_and_exit_code_1(capsys):
     from distsae.errors import TornData
 
     def torn(argv):
         raise TornData("chunk 7\nis damaged")
 
-    monkeypatch.setattr("distsae.cli.train.run", torn)
-    assert main(["train"]) == 1
+    assert main(["train"], run=torn) == 1
     assert capsys.readouterr().err == "distsae: error: chunk 7 is damaged\n"
 
 
@@ -133,7 +127,7 @@ def test_as_a_real_process(tmp_path):
 
 
 def test_help_needs_no_torch():
-    """`--help` answers at once: nothing heavy is imported for it."""
+    """`--help` is fast because no heavy library is imported for it."""
     code = (
         "import sys; from distsae.cli.main import main; main(['--help']); "
         "sys.exit(bool({'torch', 'transformers', 'accelerate', 'zarr'} & sys.modules.keys()))"
@@ -142,7 +136,7 @@ def test_help_needs_no_torch():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_reader_that_has_had_enough_gets_no_traceback():
+def test_a_closed_pipe_gives_no_traceback():
     command = [sys.executable, "-u", "-m", "distsae", "--help"]
     reading, writing = os.pipe()
     os.close(reading)
@@ -154,17 +148,17 @@ def test_a_reader_that_has_had_enough_gets_no_traceback():
 
 
 def test_threads_of_process_groups_end_with_the_command(tmp_path, monkeypatch):
-    """One that drops a tensor while Python shuts down aborts the process, after all the work was done."""
+    """A thread that releases a tensor while Python shuts down aborts the process, after all work was done."""
 
     def threads():
         names = []
         for task in Path("/proc/self/task").glob("*/comm"):
-            with contextlib.suppress(OSError):  # one that has just ended
+            with contextlib.suppress(OSError):  # a thread that has just ended
                 names.append(task.read_text().strip())
         return names
 
     def soon(there):
-        """Waits: a thread that has just begun has no name yet, one that has just ended may still be listed."""
+        """Waits, since a new thread has no name yet and one that has ended may still be listed."""
         for _ in range(6000):
             if ("pt_gloo_runloop" in threads()) == there:
                 return True
@@ -180,10 +174,9 @@ def test_threads_of_process_groups_end_with_the_command(tmp_path, monkeypatch):
         return 0
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(main_module, "_run", command)
     gc.disable()
     try:
-        assert main([]) == 0
+        assert main([], run=command) == 0
         assert soon(there=False), threads()
     finally:
         gc.enable()

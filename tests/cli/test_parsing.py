@@ -1,4 +1,4 @@
-"""Typed dataclass in, command line and YAML out."""
+"""The command line and YAML become a typed dataclass; wrong ones are refused in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`distsae report`: what a person types and what comes back."""
+"""`distsae report`: help, wrong input, and the path that it prints."""
 
 from pathlib import Path
 

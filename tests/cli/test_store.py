@@ -25,7 +25,7 @@ def path(tiny_model_dir, tiny_corpus, tmp_path_factory):
     return out
 
 
-def test_info_for_scripts_and_for_people(path, capsys):
+def test_info_as_json_and_as_a_table(path, capsys):
     assert main(["store", "info", path, "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     store = Store.open(path)
@@ -42,7 +42,7 @@ def test_info_for_scripts_and_for_people(path, capsys):
     assert f"{store.rows:,}" in capsys.readouterr().out
 
 
-def test_status_for_scripts_and_for_people(path, tmp_path, capsys):
+def test_status_as_json_and_as_a_table(path, tmp_path, capsys):
     store = Store.open(path)
     assert main(["store", "status", path, "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
@@ -90,7 +90,7 @@ def test_wrong_input_is_one_line_and_code_2(tmp_path, capsys):
     assert main(["store", "--help"]) == 0
 
 
-def test_merge_and_what_info_says_of_it(tmp_path, capsys):
+def test_merge_and_the_info_of_the_merged_store(tmp_path, capsys):
     from tests.store.synthetic import attributes, write_store
 
     one = write_store(tmp_path / "a", attributes(corpus="news", corpus_fingerprint="n"))

@@ -1,4 +1,4 @@
-"""`distsae supervise`: what stands before `--` is its own, what stands behind is accelerate's."""
+"""`distsae supervise`: arguments before `--` are its own, those after it are for `accelerate launch`."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def test_its_own_keys_come_before(capsys):
     assert "`pause` (=-1.0) must be 0 or more" in _refused(capsys, "--pause", "-1", "--", "script.py")
 
 
-def test_what_comes_behind_is_looked_at(capsys):
+def test_the_arguments_of_the_launch_are_checked(capsys):
     line = _refused(capsys, "--restarts", "2", "--", "--num_machines", "2", "-m", "distsae", "train")
     assert "`restarts` (=2) must be 0 with num_machines 2" in line
 
 
-def test_a_second_pair_of_dashes_is_the_scripts(capsys):
+def test_a_second_pair_of_dashes_belongs_to_the_script(capsys):
     assert "`num_machines` (=x)" in _refused(capsys, "--", "--num_machines", "x", "script.py", "--", "--restarts")

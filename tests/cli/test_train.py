@@ -1,4 +1,4 @@
-"""Wrong input to `distsae train`: exit code 2 and one line that names it, before anything is written."""
+"""Wrong input to `distsae train` ends with exit code 2 and one line that names it, before anything is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distsae.cli.main import main
 
 @pytest.fixture
 def refused(capsys, tmp_path):
-    """Runs a command that must be refused; returns its one line."""
+    """Returns a function that runs a command which must be refused, and returns its one line."""
 
     def run(*arguments):
         assert main(["train", *map(str, arguments)]) == 2
@@ -154,7 +154,7 @@ def test_a_folder_that_holds_another_run(base, tmp_path, capsys):
 
 
 def test_file_and_command_line_together(tiny_store, tmp_path, capsys):
-    """The file gives the run, arguments override it; `off` is the word off."""
+    """The file describes the run, and arguments override it; `off` is the word off."""
     (tmp_path / "run.yaml").write_text(
         f"store: {tiny_store}\nhook: blocks.1.resid_post\nsteps: 4\nbatch_tokens: 128\nwandb: off\n"
         "sae: {d_sae: 128, k: 4}\noptimizer: {lr: 1e-3}\nlog_every: 1\n"
@@ -181,7 +181,7 @@ def test_file_and_command_line_together(tiny_store, tmp_path, capsys):
         4,
     ]
     assert SAE.load(tmp_path / "run").cfg.d_sae == 96
-    # What a run wrote is a config that repeats it.
+    # The config that a run wrote repeats the run.
     assert main(["train", "--config", str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
     first, again = ((tmp_path / name / "sae" / "sae.safetensors").read_bytes() for name in ("run", "again"))
     assert first == again

@@ -31,6 +31,6 @@ def test_memory_without_a_dry_run_is_refused(tiny_store, tmp_path, capsys):
 
 def test_help_has_the_keys_of_a_run_and_these(capsys):
     assert main(["train", "--help"]) == 0
-    out = " ".join(capsys.readouterr().out.split())  # however wide the terminal is
-    assert "say what memory each process would take" in out
+    out = " ".join(capsys.readouterr().out.split())  # at any width of the terminal
+    assert "print the memory that each process would take" in out
     assert "sealed activation store to read" in out

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
@@ -18,15 +17,14 @@ from distsae.batches import BatchReader
 from distsae.checkpoint import Shard, Streamed
 from distsae.parallel import Mesh, MeshConfig
 from distsae.training import TrainConfig, train
-from distsae.training import train as loop
-from distsae.training.engines.deepspeed_config import DeepSpeedConfig
+from distsae.training.engines import DeepSpeedConfig
 from distsae.training.run import Run
 
-__all__ = ["Place", "trained", "walked"]
+__all__ = ["Layout", "trained", "walked"]
 
 
 @dataclass(frozen=True)
-class Place:
+class Layout:
     """Where a run is: the mesh, data x feature, and ZeRO's stage under DeepSpeed."""
 
     shape: tuple[int, int]
@@ -66,16 +64,15 @@ def walked(mesh: Mesh, config: TrainConfig, stops: Sequence[int]) -> list[dict[s
 
     def walk(runs: list[Run], reader: BatchReader, accelerator: Accelerator, *_: object) -> None:
         (run,) = runs
-        run.begin()
+        run.start()
         accelerator.wait_for_everyone()
         for number in stops:
             while run.done < number:
                 run.step(reader.batch(run.done))
             states.append(_whole(run, mesh))
 
-    with _as_launched(mesh), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "step_together", walk)
-        train(config)
+    with _as_launched(mesh):
+        train(config, loop=walk)
     return states
 
 

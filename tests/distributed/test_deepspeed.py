@@ -12,14 +12,14 @@ from distsae.allocation import MutualSelector
 from distsae.checkpoint import Streamed
 from distsae.errors import DistsaeError
 from distsae.parallel import Mesh, MeshConfig, build_mesh
-from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
 from distsae.training.engines.deepspeed import DeepSpeedEngine
 from distsae.training.engines.deepspeed_checks import global_norm
 from distsae.training.engines.deepspeed_config import DeepSpeedConfig
 from tests.distributed.faults import CHECKS
 from tests.distributed.processes import run_on_mesh
 from tests.distributed.traced_runs import RunOf, traced
-from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
+from tests.training.samples import TOKENS, K, activations, mean_and_variance, shard_on
 
 pytest.importorskip("deepspeed")
 
@@ -33,7 +33,7 @@ def _steps(mesh: Mesh, shard, engine, first: int, last: int) -> list[tuple[float
     found = []
     for step in range(first, last):
         x = activations(step, torch.float32)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
-        outcome = training_step(shard, x, mesh, D_SAE, [selector], mean, variance, 1 / 32)
+        outcome = forward_backward(shard, x, mesh, Selectors(selector), mean, variance, 1 / 32)
         found.append((outcome.loss, engine.update(outcome.gradients, 3e-3)))
     return found
 
@@ -43,7 +43,7 @@ def _train(mesh: Mesh, engines: list[DeepSpeedConfig | None]) -> tuple[list[tupl
     shard = shard_on(mesh, torch.float32)
     state = None
     found = []
-    for place, zero in enumerate(engines):
+    for index, zero in enumerate(engines):
         fresh = shard_on(mesh, torch.float32)
         with torch.no_grad():
             for parameter, before in zip(fresh.parameters(), shard.parameters(), strict=True):
@@ -60,7 +60,7 @@ def _train(mesh: Mesh, engines: list[DeepSpeedConfig | None]) -> tuple[list[tupl
                 else:
                     value.copy_(state[name])
             engine.restore(live)
-        found += _steps(mesh, shard, engine, 5 * place, 5 * place + 5)
+        found += _steps(mesh, shard, engine, 5 * index, 5 * index + 5)
         state = {
             name: value.read() if isinstance(value, Streamed) else value.clone()
             for name, value in engine.tensors().items()

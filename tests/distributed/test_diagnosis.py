@@ -14,17 +14,17 @@ from distsae.checkpoint import newest
 from distsae.errors import Diverged
 from distsae.parallel import Mesh
 from distsae.training import CheckpointConfig, TrainConfig
-from tests.distributed.meshed_runs import Place, trained
+from tests.distributed.meshed_runs import Layout, trained
 from tests.distributed.processes import run_on_mesh
 from tests.training.broken_numbers import broken_gradient, broken_weights, store_with_broken_row
 from tests.training.sample_runs import config_of
 
-SHARED = Place((2, 1))
-PLACES = [Place((1, 2)), SHARED, Place((2, 1), zero=2), Place((1, 2), zero=1)]
+SHARED = Layout((2, 1))
+LAYOUTS = [Layout((1, 2)), SHARED, Layout((2, 1), zero=2), Layout((1, 2), zero=1)]
 
 
-def _config(store: Path, out: Path, place: Place) -> TrainConfig:
-    return place.of(config_of(store, out, aux="none", checkpoint=CheckpointConfig(every=2, keep_last=9)))
+def _config(store: Path, out: Path, layout: Layout) -> TrainConfig:
+    return layout.of(config_of(store, out, aux="none", checkpoint=CheckpointConfig(every=2, keep_last=9)))
 
 
 def _diverges(mesh: Mesh, config: TrainConfig) -> str:
@@ -44,20 +44,22 @@ def _broken_gradient(mesh: Mesh, config: TrainConfig, value: float) -> str:
 
 
 def _bundle(out: Path, step: int, rank: int) -> tuple[dict, dict]:
-    place = out / "diagnosis" / f"step-{step:08d}"
-    return json.loads((place / f"rank-{rank:05d}.json").read_text()), load_file(place / f"rank-{rank:05d}.safetensors")
+    folder = out / "diagnosis" / f"step-{step:08d}"
+    return json.loads((folder / f"rank-{rank:05d}.json").read_text()), load_file(
+        folder / f"rank-{rank:05d}.safetensors"
+    )
 
 
-def _skip_without_deepspeed(place: Place) -> None:
-    if place.zero is not None:
+def _skip_without_deepspeed(layout: Layout) -> None:
+    if layout.zero is not None:
         pytest.importorskip("deepspeed")
 
 
-@pytest.mark.parametrize("place", PLACES, ids=str)
-def test_a_broken_weight_of_one_rank(place, tiny_store, tmp_path):
-    _skip_without_deepspeed(place)
-    config = _config(tiny_store, tmp_path / "run", place)
-    said = run_on_mesh(_broken_weights, place.shape, config, "W_enc")
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_a_broken_weight_of_one_rank(layout, tiny_store, tmp_path):
+    _skip_without_deepspeed(layout)
+    config = _config(tiny_store, tmp_path / "run", layout)
+    said = run_on_mesh(_broken_weights, layout.shape, config, "W_enc")
     assert said[0] == said[1]
     assert said[0].startswith("step 5: ")
     assert "not finite on rank 1 (host " in said[0]
@@ -70,12 +72,12 @@ def test_a_broken_weight_of_one_rank(place, tiny_store, tmp_path):
     assert newest(tmp_path / "run" / "checkpoints")[0].name == "step-00000004"
 
 
-@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_broken_gradient_of_one_rank(value, place, tiny_store, tmp_path):
-    _skip_without_deepspeed(place)
-    config = _config(tiny_store, tmp_path / "run", place)
-    said = run_on_mesh(_broken_gradient, place.shape, config, value)
+def test_a_broken_gradient_of_one_rank(value, layout, tiny_store, tmp_path):
+    _skip_without_deepspeed(layout)
+    config = _config(tiny_store, tmp_path / "run", layout)
+    said = run_on_mesh(_broken_gradient, layout.shape, config, value)
     assert said[0] == said[1]
     assert said[0].startswith("step 4: the gradient norm is ")
     assert "gradient.main.scores: 1 numbers in row 0" in said[0]

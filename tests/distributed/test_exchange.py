@@ -21,7 +21,7 @@ KEYS = {
     "on the first rank only": torch.arange(40_000).flip(0) * 1000,
     "few": torch.tensor([5, 5, 3, 9]),
 }
-PLACES = (1, 2, 777, 20_000, 39_999, 40_000)
+LAYOUTS = (1, 2, 777, 20_000, 39_999, 40_000)
 
 
 def _mine(kind: str, mesh: Mesh) -> torch.Tensor:
@@ -37,7 +37,7 @@ def _nth(mesh: Mesh, kind: str) -> tuple[list[OrderStatistic], int, int]:
     found = []
     most_calls = 0
     most_bytes = 0
-    for n in PLACES:
+    for n in LAYOUTS:
         if n <= len(KEYS[kind]):
             before = world.collectives, world.bytes_received
             found.append(nth_largest(_mine(kind, mesh), n, world, 0, 2**31))
@@ -51,7 +51,7 @@ def _nth(mesh: Mesh, kind: str) -> tuple[list[OrderStatistic], int, int]:
 def test_the_nth_largest_of_all_ranks_is_that_of_a_sort(shape, kind):
     ordered = KEYS[kind].sort(descending=True).values
     expected = []
-    for n in PLACES:
+    for n in LAYOUTS:
         if n <= len(ordered):
             value = int(ordered[n - 1])
             expected.append(OrderStatistic(value, n - int((ordered > value).sum()), int((ordered == value).sum())))

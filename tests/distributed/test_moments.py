@@ -11,7 +11,7 @@ from torch import Tensor
 from distsae.allocation import MutualSelector
 from distsae.checkpoint import Shard, State, load, save
 from distsae.parallel import Mesh
-from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
 from tests.distributed.processes import run_on_mesh
 from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
 
@@ -31,7 +31,7 @@ def _train(mesh: Mesh, kind: str, folder: Path, first: int, last: int) -> dict[s
         load(folder / f"step-{first:08d}", state, mesh.device_mesh)
     for step in range(first, last):
         x = activations(step, torch.float32)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
-        outcome = training_step(shard, x, mesh, D_SAE, [MutualSelector(K)], mean, variance, 0.0)
+        outcome = forward_backward(shard, x, mesh, Selectors(MutualSelector(K)), mean, variance, 0.0)
         engine.update(outcome.gradients, 3e-3)
     if last < STEPS:
         save(folder, last, state, {}, mesh.device_mesh)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
-from tests.distributed.meshed_runs import Place, walked
+from tests.distributed.meshed_runs import Layout, walked
 from tests.distributed.processes import run_on_mesh
 
 STOP = 30
@@ -38,8 +38,8 @@ FEWER_BITS = {
 }
 
 
-PLAIN = [Place(shape) for shape in ((1, 1), (1, 2), (2, 1), (1, 4), (2, 2), (4, 1), (1, 3))]
-ZERO = [Place((2, 1), 1), Place((2, 1), 2), Place((2, 2), 1), Place((2, 2), 2)]
+PLAIN = [Layout(shape) for shape in ((1, 1), (1, 2), (2, 1), (1, 4), (2, 2), (4, 1), (1, 3))]
+ZERO = [Layout((2, 1), 1), Layout((2, 1), 2), Layout((2, 2), 1), Layout((2, 2), 2)]
 PARAMETERS = ("W_enc", "W_dec", "b_enc", "b_dec")
 KINDS = ("parameters", "moments", "the rest")
 TOLERANCE = {"parameters": 2e-6, "moments": 1e-5, "the rest": 2e-6}
@@ -68,9 +68,9 @@ def _config(store: Path, out: Path, **changes) -> TrainConfig:
     return TrainConfig(**(values | changes))
 
 
-def _walk(place: Place, config: TrainConfig, stops: list[int]) -> list[dict[str, Tensor]]:
+def _walk(layout: Layout, config: TrainConfig, stops: list[int]) -> list[dict[str, Tensor]]:
     """What rank 0 saw; all ranks must see the same."""
-    ranks = run_on_mesh(walked, place.shape, place.of(config), stops)
+    ranks = run_on_mesh(walked, layout.shape, layout.of(config), stops)
     for other in ranks[1:]:
         for mine, theirs in zip(ranks[0], other, strict=True):
             assert mine.keys() == theirs.keys()
@@ -79,7 +79,7 @@ def _walk(place: Place, config: TrainConfig, stops: list[int]) -> list[dict[str,
 
 
 def _taken_up(
-    before: Place, after: Place, run: str, straight: list[dict[str, Tensor]], config: TrainConfig, more: int
+    before: Layout, after: Layout, run: str, straight: list[dict[str, Tensor]], config: TrainConfig, more: int
 ) -> dict:
     """Resumes the run of `before` on `after`; returns the differences after `more` steps, by kind."""
     out = Path(config.out).with_name(f"{Path(config.out).name} to {after}")
@@ -107,7 +107,7 @@ def _kind(name: str) -> str:
 
 
 def _assert_taken_up(
-    before: Place, afters: list[Place], run: str, store: Path, folder: Path, more: int = FEWER
+    before: Layout, afters: list[Layout], run: str, store: Path, folder: Path, more: int = FEWER
 ) -> None:
     """With `FEWER` steps, hardly a processor's rounding makes two scores at the cut change places."""
     config = _config(store, folder / str(before), **(RUNS | FEWER_BITS)[run])
@@ -121,15 +121,15 @@ def _assert_taken_up(
 
 
 def test_another_mesh_goes_on_where_the_first_one_stopped(tiny_store, tmp_path):
-    _assert_taken_up(Place((1, 3)), [Place((1, 1)), Place((2, 2))], "MC to FC", tiny_store, tmp_path)
-    _assert_taken_up(Place((2, 1)), [Place((1, 1)), Place((1, 3))], "MC with aux_zipf", tiny_store, tmp_path)
+    _assert_taken_up(Layout((1, 3)), [Layout((1, 1)), Layout((2, 2))], "MC to FC", tiny_store, tmp_path)
+    _assert_taken_up(Layout((2, 1)), [Layout((1, 1)), Layout((1, 3))], "MC with aux_zipf", tiny_store, tmp_path)
 
 
 def test_the_other_engine_goes_on_where_the_first_one_stopped(tiny_store, tmp_path):
     pytest.importorskip("deepspeed")
-    zero = Place((2, 1), 2)
-    _assert_taken_up(zero, [Place((1, 2)), zero], "MC to FC", tiny_store, tmp_path)
-    _assert_taken_up(Place((1, 2)), [zero], "MC with aux_zipf", tiny_store, tmp_path)
+    zero = Layout((2, 1), 2)
+    _assert_taken_up(zero, [Layout((1, 2)), zero], "MC to FC", tiny_store, tmp_path)
+    _assert_taken_up(Layout((1, 2)), [zero], "MC with aux_zipf", tiny_store, tmp_path)
 
 
 @pytest.mark.heavy

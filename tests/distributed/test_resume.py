@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from distsae.allocation import MutualSelector
-from distsae.checkpoint import Shard, load, save
-from distsae.losses import FiringStatistics, Underused
+from distsae.checkpoint import Shard, facts_of, load, save
 from distsae.parallel import Mesh
-from distsae.training import OptimizerConfig, PlainEngine, SizeConfig, TrainConfig, training_step
-from distsae.training.phases import Phases
-from distsae.training.state import TrainingState
-from distsae.training.thresholds import ThresholdTracker
+from distsae.training import (
+    AuxiliaryConfig,
+    OptimizerConfig,
+    SizeConfig,
+    TrainConfig,
+    TrainingState,
+    initial_state,
+    training_step,
+)
 from tests.distributed.processes import run_on_mesh
-from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
+from tests.training.samples import BATCH, D_SAE, K, activations, mean_and_variance, shard_on
 
 assert D_SAE % 3, "three ranks hold shards of unequal size"
 STOP, STEPS = 6, 12
@@ -24,44 +27,29 @@ STOP, STEPS = 6, 12
 
 def _fresh(mesh: Mesh, allocation: str) -> TrainingState:
     config = TrainConfig(
-        store="s", out="o", sae=SizeConfig(d_sae=D_SAE, k=K), batch_tokens=TOKENS, allocation=allocation
+        store="s",
+        out="o",
+        sae=SizeConfig(d_sae=D_SAE, k=K),
+        steps=STEPS,
+        batch_tokens=BATCH,
+        allocation=allocation,
+        optimizer=OptimizerConfig(lr=3e-3, warmup_share=0.0, decay_share=0.0),
+        auxiliary=AuxiliaryConfig(rho=0.9, window_tokens=8 * BATCH, dead_after_tokens=2 * BATCH, refresh_steps=3),
     )
-    shard, features = shard_on(mesh), mesh.features(D_SAE)
-    return TrainingState(
-        shard=shard,
-        engine=PlainEngine(shard, mesh, OptimizerConfig()),
-        phases=Phases(config, STEPS, mesh, torch.device("cpu")),
-        statistics=FiringStatistics(len(features), 8 * TOKENS, 2 * TOKENS),
-        thresholds=ThresholdTracker(len(features)),
-        underused=Underused.none(len(features)),
-        d_sae=D_SAE,
-        auxiliary=MutualSelector(2 * K),
-    )
+    return initial_state(config, shard_on(mesh), mesh, *mean_and_variance())
 
 
 def _train(mesh: Mesh, allocation: str, folder: Path, first: int, last: int) -> dict[str, torch.Tensor]:
     """Steps `first` to `last`, from the checkpoint in `folder` unless it is the beginning; returns the whole state."""
-    state, (mean, variance) = _fresh(mesh, allocation), mean_and_variance()
-    auxiliary, share = state.auxiliary, TOKENS // mesh.data.size
+    state, share = _fresh(mesh, allocation), BATCH // mesh.data.size
     if first:
-        state.phases.restore(first, None, state.statistics)
-        tensors = state.tensors()
-        load(folder / f"step-{first:08d}", tensors, mesh.device_mesh)
-        state.engine.restore(tensors)
+        path = folder / f"step-{first:08d}"
+        state.restore(first, facts_of(path)[1], lambda tensors: load(path, tensors, mesh.device_mesh))
     for step in range(first, last):
-        state.phases.prepare(step, state.statistics)
-        state.phases.grant(TOKENS)
-        auxiliary.allowed = state.underused.members
-        x = activations(step)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
-        selectors = [state.phases.selector, auxiliary]
-        outcome = training_step(state.shard, x, mesh, D_SAE, selectors, mean, variance, 1 / 32)
-        state.engine.update(outcome.gradients, 3e-3)
-        state.thresholds.update(state.phases.selector)
-        state.statistics.update(outcome.matches.feature, TOKENS, mesh.data)
-        if step % 3 == 2:
-            state.underused = Underused.measure(state.statistics, "aux_zipf", 0.9, mesh.feature)
+        x = activations(step, tokens=BATCH)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
+        training_step(state, x)
     if last < STEPS:
-        save(folder, last, state.tensors(), {}, mesh.device_mesh)
+        save(folder, last, state.tensors(), state.facts(), mesh.device_mesh)
     return {
         name: torch.cat(mesh.feature.gather(value.local)) if isinstance(value, Shard) else value.clone()
         for name, value in state.tensors().items()

@@ -12,7 +12,7 @@ from distsae.allocation import FeatureSelector, Matches, MutualSelector
 from distsae.collective import Collective, Solo
 from distsae.losses import AuxName, FiringStatistics, Underused
 from distsae.parallel import Mesh, MeshConfig, build_mesh
-from distsae.training import StepOutcome, training_step
+from distsae.training import BatchOutcome, Selectors, forward_backward
 from tests.distributed.processes import run_on_mesh
 from tests.training.dense_step import ALPHA, K_AUX, DenseStep, dense_step
 from tests.training.samples import (
@@ -69,15 +69,15 @@ def _step(mesh: Mesh, rule: str, aux: AuxName) -> Found:
     underused = _underused(features, mesh.feature, aux)
     auxiliary = [MutualSelector(K_AUX, underused.members)] if underused.share else []
 
-    def gradients(outcome: StepOutcome) -> dict[str, Tensor]:
+    def gradients(outcome: BatchOutcome) -> dict[str, Tensor]:
         """Sums over data ranks, all features."""
         summed = {n: mesh.data.sum(t) for n, t in dense_gradients(outcome.gradients, shard, mesh).items()}
         gathered = dense_gradients(outcome.gradients.gathered(mesh.data), shard, mesh)
         _equal(gathered, summed)
         return {n: t if n == "b_dec" else torch.cat(mesh.feature.gather(t)) for n, t in gathered.items()}
 
-    main = training_step(shard, x, mesh, D_SAE, [selector], mean, variance, ALPHA)
-    outcome = training_step(shard, x, mesh, D_SAE, [selector, *auxiliary], mean, variance, ALPHA)
+    main = forward_backward(shard, x, mesh, Selectors(selector), mean, variance, ALPHA)
+    outcome = forward_backward(shard, x, mesh, Selectors(selector, *auxiliary), mean, variance, ALPHA)
     found = outcome.matches
     matches = Matches(found.token + first, found.feature + features.start, found.score)
     return Found(matches, outcome.loss, outcome.aux_loss, gradients(outcome), gradients(main))

@@ -7,12 +7,12 @@ import torch
 
 from distsae.allocation import MutualSelector
 from distsae.parallel import Mesh
-from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
 from distsae.training.engines.deepspeed import DeepSpeedEngine
 from distsae.training.engines.deepspeed_config import DeepSpeedConfig
 from distsae.training.engines.weight_average import WeightAverage
 from tests.distributed.processes import run_on_mesh
-from tests.training.samples import D_SAE, TOKENS, K, activations, mean_and_variance, shard_on
+from tests.training.samples import TOKENS, K, activations, mean_and_variance, shard_on
 
 
 def _train(mesh: Mesh, engine_name: str, look: bool) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -24,7 +24,7 @@ def _train(mesh: Mesh, engine_name: str, look: bool) -> tuple[dict[str, torch.Te
     share = TOKENS // mesh.data.size
     for step in range(8):
         x = activations(step, torch.float32)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
-        outcome = training_step(shard, x, mesh, D_SAE, [MutualSelector(K)], mean, variance, 1 / 32)
+        outcome = forward_backward(shard, x, mesh, Selectors(MutualSelector(K)), mean, variance, 1 / 32)
         engine.update(outcome.gradients, 3e-3)
         average.update(step)
         if look:

@@ -11,7 +11,7 @@ from distsae.allocation import FeatureSelector, MutualSelector
 from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
-from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
 from distsae.training.engines.deepspeed import DeepSpeedEngine
 from distsae.training.engines.deepspeed_config import DeepSpeedConfig
 from distsae.training.engines.protocol import Engine
@@ -113,7 +113,7 @@ def traced(mesh: Mesh, run: RunOf) -> Trace:
 def _traced(mesh: Mesh, run: RunOf) -> Trace:
     mean, variance = mean_and_variance(run.dtype)
     features = mesh.features(D_SAE)
-    shard = FeatureShard(D_IN, features, mean, seed=3, prefilter=run.prefilter).to(run.dtype)
+    shard = FeatureShard(D_IN, D_SAE, features, mean, seed=3, prefilter=run.prefilter).to(run.dtype)
     engine = _engine(shard, mesh, run)
     selector, purse = selector_on(mesh, run.rule), credit()
     statistics = FiringStatistics(len(features), window_tokens=8 * TOKENS, dead_after_tokens=4 * TOKENS)
@@ -128,7 +128,7 @@ def _traced(mesh: Mesh, run: RunOf) -> Trace:
             auxiliary.allowed = underused.members
             selectors.append(auxiliary)
         x = activations(run.first + step, run.dtype)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
-        outcome = training_step(shard, x, mesh, D_SAE, selectors, mean, variance, 1 / 32)
+        outcome = forward_backward(shard, x, mesh, Selectors(*selectors), mean, variance, 1 / 32)
         trace.norms.append(engine.update(outcome.gradients, 3e-3))
         trace.losses.append(outcome.loss)
         trace.aux_losses.append(outcome.aux_loss)

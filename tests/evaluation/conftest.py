@@ -1,4 +1,4 @@
-"""SAEs made by hand, of which the right answers are known."""
+"""SAEs made by hand, for which the right answers are known."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _config(allocation: str, k: int, d_sae: int, **changes: object) -> SAEConfig
 
 
 def _perfect_sae(allocation: str = "mutual_choice", **changes: object) -> SAE:
-    """Two features a dimension, one a sign: the reconstruction is the activation."""
+    """Has two features for each dimension, one for each sign, so that the reconstruction is the activation."""
     both = torch.cat([torch.eye(D_IN), -torch.eye(D_IN)])
     quota = torch.ones(2 * D_IN) if allocation == "feature_choice" else None
     return SAE(
@@ -45,7 +45,7 @@ def _perfect_sae(allocation: str = "mutual_choice", **changes: object) -> SAE:
 
 
 def _constant_sae(output: Tensor) -> SAE:
-    """No feature ever fires; the reconstruction is always `output`."""
+    """Has features that never fire, so that the reconstruction is always `output`."""
     return SAE(
         _config("mutual_choice", 4, 48),
         W_enc=torch.zeros(D_IN, 48),
@@ -57,7 +57,7 @@ def _constant_sae(output: Tensor) -> SAE:
 
 
 def _random_sae(allocation: str = "mutual_choice", threshold: float = 2.0, **changes: object) -> SAE:
-    """Random features, tied weights; some fire."""
+    """Has random features with tied weights, some of which fire."""
     generator = torch.Generator().manual_seed(1)
     decoder = torch.nn.functional.normalize(torch.randn(64, D_IN, generator=generator), dim=1)
     quota = torch.arange(64, 0, -1, dtype=torch.float64)
@@ -74,13 +74,13 @@ def _random_sae(allocation: str = "mutual_choice", threshold: float = 2.0, **cha
 
 @pytest.fixture(scope="session")
 def by_hand() -> SimpleNamespace:
-    """Makers of SAEs: `perfect`, `constant`, `random`; and their `hook` and `d_in`."""
+    """Functions that make SAEs, `perfect`, `constant` and `random`, and their `hook` and `d_in`."""
     return SimpleNamespace(perfect=_perfect_sae, constant=_constant_sae, random=_random_sae, hook=HOOK, d_in=D_IN)
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_model_dir):
-    from distsae.producer import load_language_model
+    from distsae.language_model import load_language_model
 
     return load_language_model(str(tiny_model_dir)).model
 

@@ -22,8 +22,8 @@ def test_value_is_the_plain_statistic_and_the_interval_is_the_normal_one():
     assert estimate.high == pytest.approx(estimate.value + half, abs=0.2 * half)
 
 
-def test_contexts_are_the_unit_not_rows():
-    # One context's rows move together: ten copies of a row in its context must not narrow the interval.
+def test_contexts_are_resampled_not_rows():
+    # Rows of a context are drawn together, so ten copies of each row must not narrow the interval.
     sums = sums_of(100)
     copied = {"value": 10 * sums["value"], "rows": 10 * sums["rows"]}
     plain, repeated = (Bootstrap(100, seed=0).estimate(mean, part) for part in (sums, copied))

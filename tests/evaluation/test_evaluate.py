@@ -53,7 +53,7 @@ def test_files_hold_every_promised_key(evaluated, by_hand, tiny_store, allocatio
 
 
 def test_the_rows_are_those_that_the_store_holds(evaluated, by_hand, tiny_store):
-    # The live activations of the held-out contexts against the stored ones, through a measure of both.
+    # Activations computed now from the held-out contexts against the stored ones, by their variance and error.
     _, result = evaluated(by_hand.constant(Store.open(tiny_store).statistics("blocks.0.resid_post").mean))
     store = Store.open(tiny_store)
     stored = np.concatenate(
@@ -76,7 +76,7 @@ def test_same_seed_same_numbers_whatever_the_batch(evaluated, by_hand):
     assert numbers(first) == pytest.approx(numbers(second), rel=1e-4, abs=1e-5)
 
 
-def test_out_goes_where_it_is_told(evaluated, by_hand, tmp_path):
+def test_out_names_the_files(evaluated, by_hand, tmp_path):
     out, _ = evaluated(by_hand.random(), out=str(tmp_path / "deep" / "numbers.json"), max_tokens=64)
     assert out == tmp_path / "deep" / "numbers.json"
     assert (tmp_path / "deep" / "numbers.npz").is_file()

@@ -37,7 +37,7 @@ def test_the_mean_leaves_all_variance_unexplained(activations):
     mean = activations.double().reshape(-1, 4).mean(0)
     sums = totals(activations.double(), mean.expand_as(activations), torch.zeros(4))
     assert fvu(sums)[0] == pytest.approx(1, rel=1e-12)
-    assert nmse(sums)[0] < 0.3  # the offset makes the uncentred measure blind to it
+    assert nmse(sums)[0] < 0.3  # the uncentred measure hardly sees it beside the offset
 
 
 def test_a_constant_offset_of_the_reconstruction_counts(activations):

@@ -5,7 +5,7 @@ import torch
 
 from distsae.errors import WrongInput
 from distsae.evaluation import EvaluateConfig
-from distsae.evaluation.inputs import default_out, open_inputs, sae_folder
+from distsae.evaluation.inputs import default_out, open_inputs
 from distsae.store import Store
 
 
@@ -44,7 +44,6 @@ def test_another_corpus_is_packed_like_the_store(run, tiny_store, tmp_path):
 
 
 def test_run_and_sae_folders(run, tmp_path, by_hand):
-    assert sae_folder(run) == sae_folder(run / "sae") == run / "sae"
     assert default_out(run) == run / "evaluation.json"
     assert default_out(run / "sae").resolve() == (run / "evaluation.json").resolve()
     by_hand.random().save(tmp_path / "lone")
@@ -55,7 +54,7 @@ def test_missing_run_and_unfinished_run(run, tiny_store, tmp_path):
     with pytest.raises(WrongInput, match="no such folder"):
         opened(tmp_path / "nowhere", tiny_store)
     (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(WrongInput, match="no sae/ folder; finish `distsae train` first"):
+    with pytest.raises(WrongInput, match=r"`run` \(=.*begun\) must be .* got no config.json with sae.safetensors"):
         opened(tmp_path / "begun", tiny_store)
 
 
@@ -73,7 +72,7 @@ def test_store_that_does_not_fit(run, tiny_store, tmp_path, by_hand):
 def test_model_that_does_not_fit(run, tiny_store, tiny_model_dir, tmp_path):
     with pytest.raises(WrongInput, match="`model`"):
         opened(run, tiny_store, model=str(tmp_path / "nowhere"))
-    from distsae.producer import load_language_model
+    from distsae.language_model import load_language_model
 
     other = load_language_model(str(tiny_model_dir))
     with torch.no_grad():

@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from distsae.allocation import feature_choice, mutual_choice, token_choice
 from distsae.evaluation.measure import Measured, block_bounds, measure
-from distsae.producer import capture, splice
+from distsae.language_model import capture, splice
 
 HOOK, D_IN = "blocks.0.resid_post", 32
 

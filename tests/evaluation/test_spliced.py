@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from distsae.errors import WrongInput
 from distsae.evaluation.spliced import capture_with_losses, loss_recovered, mean_loss, spliced_losses
-from distsae.producer import load_language_model
+from distsae.language_model import load_language_model
 
 HOOK = "blocks.0.resid_post"
 
@@ -42,9 +42,9 @@ def test_earlier_positions_stay_clean(model, token_ids):
     assert ((spliced[:, 4:] - clean[:, 4:]).abs() > 1e-6).all()
 
 
-def test_a_hook_that_is_never_passed_is_refused(model, token_ids):
-    # transformers keeps the dropout of an MLP as a module, but a module list itself never runs
-    with pytest.raises(WrongInput, match="passes it 0 times"):
+def test_a_hook_that_never_runs_is_refused(model, token_ids):
+    # the blocks of a module list run, but the list itself never does
+    with pytest.raises(WrongInput, match="must run once in a forward pass; got 0 times"):
         capture_with_losses(model, "transformer.h", token_ids)
 
 

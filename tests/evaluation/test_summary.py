@@ -6,7 +6,7 @@ import torch
 
 from distsae.evaluation.measure import measure
 from distsae.evaluation.summary import arrays, headline
-from distsae.producer import capture
+from distsae.language_model import capture
 
 HOOK, D_IN = "blocks.0.resid_post", 32
 

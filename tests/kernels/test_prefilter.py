@@ -9,7 +9,7 @@ from distsae.allocation import (
     ExactScores,
     FeatureSelector,
     MutualSelector,
-    Place,
+    Placement,
     QuotaCredit,
     TokenSelector,
     select,
@@ -136,7 +136,7 @@ def test_leading_is_a_lower_bound_that_k_scores_reach(problem, k):
 
 
 def _shard(features, d_in, prefilter):
-    shard = FeatureShard(d_in, range(features), torch.zeros(d_in), seed=1, prefilter=prefilter)
+    shard = FeatureShard(d_in, features, range(features), torch.zeros(d_in), seed=1, prefilter=prefilter)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         shard.W_enc += 0.3 * torch.randn(features, d_in, generator=generator) / d_in**0.5
@@ -169,7 +169,7 @@ def test_selections_are_those_from_all_scores_in_fp32(rule, selection_mb):
             x = torch.randn(tokens, d_in, generator=generator) * (1 + batch % 2)
             if isinstance(selector, FeatureSelector):
                 selector.grant(quotas[batch])
-            (matches,) = select([selector], lambda x=x, s=shard: s.encode_chunks(x), Place.solo(features), tokens)
+            (matches,) = select([selector], lambda x=x, s=shard: s.encode_chunks(x), Placement.solo(features), tokens)
             found[prefilter, batch] = matches
             with torch.no_grad():  # noticed by the shard
                 shard.W_enc.mul_(1.01)

@@ -12,7 +12,7 @@ from distsae.allocation import FeatureSelector, Matches, MutualSelector, QuotaCr
 from distsae.kernels import CPU, REFERENCE, AdamStep, kernels_for, row_starts
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
 from tests.training.dense_step import ALPHA
 from tests.training.samples import D_IN, RULES, activations, mean_and_variance
 
@@ -138,7 +138,7 @@ def test_adam():
 def _trained(kernels, device, rule):
     """What two steps with the auxiliary loss and the prefilter make; small, since the interpreter takes its time."""
     mean, variance = mean_and_variance(torch.float32)
-    shard = FeatureShard(D_IN, range(FEATURES), mean, seed=3, kernels=kernels, prefilter=True).to(device)
+    shard = FeatureShard(D_IN, FEATURES, range(FEATURES), mean, seed=3, kernels=kernels, prefilter=True).to(device)
     # Without a large `eps` Adam makes a whole step of a gradient that is nothing but rounding.
     engine = PlainEngine(shard, MESH, OptimizerConfig(clip_norm=0.1, eps=1e-4))
     selector = {"token_choice": TokenSelector, "mutual_choice": MutualSelector, "feature_choice": FeatureSelector}[
@@ -151,7 +151,7 @@ def _trained(kernels, device, rule):
         if isinstance(selector, FeatureSelector):
             selector.grant(purse.pay(TOKENS).to(device))
         x = activations(step, torch.float32)[:TOKENS].to(device)
-        outcome = training_step(shard, x, MESH, FEATURES, [selector, auxiliary], mean.to(device), variance, ALPHA)
+        outcome = forward_backward(shard, x, MESH, Selectors(selector, auxiliary), mean.to(device), variance, ALPHA)
         assert all(len(term.matches) > 0 for term in outcome.gradients.terms)
         norm = engine.update(outcome.gradients, 0.01)
         found.append((outcome.matches, torch.tensor([outcome.loss, outcome.aux_loss, norm])))

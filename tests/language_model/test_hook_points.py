@@ -1,6 +1,12 @@
+from types import SimpleNamespace
+
 from torch import nn
 
-from distsae.language_model.hook_points import Place, block_places, blocks_path
+from distsae.language_model.hook_points import HookPoint, blocks_path, hook_points
+
+
+def _modules_and_sides(model):
+    return {name: (point.module, point.side) for name, point in hook_points(model).items()}
 
 
 def test_outermost_longest_list_is_the_blocks():
@@ -9,7 +15,16 @@ def test_outermost_longest_list_is_the_blocks():
     model.layers = nn.ModuleList([nn.Module() for _ in range(3)])
     assert blocks_path(model) == "layers"
     assert blocks_path(nn.Linear(1, 1)) is None
-    assert block_places(nn.Linear(1, 1)) == {}
+    assert hook_points(nn.Linear(1, 1)) == {}
+
+
+def test_as_many_blocks_as_the_config_has_layers():
+    model = nn.Module()
+    model.experts = nn.ModuleList([nn.Linear(1, 1) for _ in range(5)])
+    model.layers = nn.ModuleList([nn.Module() for _ in range(3)])
+    assert blocks_path(model) == "experts"
+    model.config = SimpleNamespace(num_hidden_layers=3)
+    assert blocks_path(model) == "layers"
 
 
 def test_parts_that_a_block_lacks_are_left_out():
@@ -17,13 +32,15 @@ def test_parts_that_a_block_lacks_are_left_out():
     block.self_attn, block.mlp = nn.Linear(1, 1), nn.Module()
     block.mlp.down_proj = nn.Linear(1, 1)
     model.layers = nn.ModuleList([block, nn.Module()])
-    places = block_places(model)
-    assert places["blocks.0.mlp_hidden"] == Place("layers.0.mlp.down_proj", "input")
-    assert places["blocks.0.attn_out"] == Place("layers.0.self_attn", "output")
-    assert [name for name in places if name.startswith("blocks.1")] == ["blocks.1.resid_pre", "blocks.1.resid_post"]
+    points = hook_points(model)
+    name = "blocks.0.mlp_hidden"
+    assert points[name] == HookPoint(name=name, module="layers.0.mlp.down_proj", side="input")
+    name = "blocks.0.attn_out"
+    assert points[name] == HookPoint(name=name, module="layers.0.self_attn", side="output")
+    assert [name for name in points if name.startswith("blocks.1")] == ["blocks.1.resid_pre", "blocks.1.resid_post"]
 
 
-def test_a_module_that_is_handed_the_stream_adds_what_its_last_projection_returns():
+def test_a_part_that_receives_the_stream_adds_the_output_of_its_last_projection():
     class Adding(nn.Module):
         def __init__(self):
             super().__init__()
@@ -35,16 +52,17 @@ def test_a_module_that_is_handed_the_stream_adds_what_its_last_projection_return
     model, block = nn.Module(), nn.Module()
     block.self_attention, block.mlp = nn.Linear(1, 1), Adding()
     model.layers = nn.ModuleList([block])
-    places = block_places(model)
-    assert places["blocks.0.mlp_out"] == Place("layers.0.mlp.dense_4h_to_h", "output")
-    assert places["blocks.0.attn_out"] == Place("layers.0.self_attention", "output")
+    found = _modules_and_sides(model)
+    assert found["blocks.0.mlp_out"] == ("layers.0.mlp.dense_4h_to_h", "output")
+    assert found["blocks.0.attn_out"] == ("layers.0.self_attention", "output")
 
 
-def test_norms_of_what_is_returned_count_only_in_pairs():
+def test_norms_of_outputs_count_only_in_pairs():
     model, block = nn.Module(), nn.Module()
     block.self_attn, block.mlp, block.post_attention_layernorm = (nn.Linear(1, 1) for _ in range(3))
     model.layers = nn.ModuleList([block])  # as in Llama, where this norm comes before the MLP
-    assert block_places(model)["blocks.0.attn_out"] == Place("layers.0.self_attn", "output")
+    assert _modules_and_sides(model)["blocks.0.attn_out"] == ("layers.0.self_attn", "output")
     block.post_feedforward_layernorm = nn.Linear(1, 1)
-    assert block_places(model)["blocks.0.attn_out"] == Place("layers.0.post_attention_layernorm", "output")
-    assert block_places(model)["blocks.0.mlp_out"] == Place("layers.0.post_feedforward_layernorm", "output")
+    found = _modules_and_sides(model)
+    assert found["blocks.0.attn_out"] == ("layers.0.post_attention_layernorm", "output")
+    assert found["blocks.0.mlp_out"] == ("layers.0.post_feedforward_layernorm", "output")

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from distsae.errors import WrongInput
-from distsae.language_model.hooks import hook_names
-from distsae.producer import capture, hook_widths, load_language_model, resolve_hook, splice
+from distsae.language_model import capture, hook_names, hook_widths, load_language_model, resolve_hook, splice
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +39,12 @@ def test_parts_of_a_block_add_up(language_model, input_ids):
     torch.testing.assert_close(from_hidden, acts["blocks.1.mlp_out"], rtol=1e-5, atol=1e-5)
 
 
-def test_module_path_is_that_modules_output(language_model, input_ids):
+def test_module_path_means_the_output_of_the_module(language_model, input_ids):
     acts = capture(language_model.model, ["transformer.h.0.mlp", "blocks.0.mlp_out"], input_ids)
     torch.testing.assert_close(acts["transformer.h.0.mlp"], acts["blocks.0.mlp_out"], rtol=0, atol=0)
 
 
-def test_hooks_that_are_resolved_already(language_model, input_ids):
+def test_resolved_hooks_are_captured_as_well(language_model, input_ids):
     names = ["blocks.1.mlp_out", "transformer.h.0"]
     by_name = capture(language_model.model, names, input_ids)
     resolved = capture(language_model.model, [resolve_hook(language_model.model, name) for name in names], input_ids)
@@ -67,7 +66,7 @@ def test_forward_stops_after_the_last_hook(language_model, input_ids):
     capture(language_model.model, ["blocks.0.resid_post", "blocks.0.attn_out"], input_ids)
     handle.remove()
     assert not ran
-    with torch.inference_mode():  # and the model is whole afterwards
+    with torch.inference_mode():  # the model runs to its end afterwards
         assert language_model.model(input_ids=input_ids).logits.shape == (3, 17, 280)
     assert len(block._forward_hooks) == hooks_before
 
@@ -104,6 +103,8 @@ def test_unknown_hook_lists_those_that_exist(language_model):
         resolve_hook(language_model.model, "blocks.1.resid_pots")
     with pytest.raises(WrongInput, match=r"blocks\.7"):
         resolve_hook(language_model.model, "blocks.7.resid_post")
+    with pytest.raises(WrongInput, match="exist in the model; use the path of a module"):
+        resolve_hook(torch.nn.Linear(1, 1), "blocks.0.resid_post")
     assert len(hook_names(language_model.model)) == 10
 
 

@@ -6,8 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distsae.errors import WrongInput
-from distsae.language_model.loading import find_model
-from distsae.producer import load_language_model
+from distsae.language_model import find_model, load_language_model
 
 
 def test_loaded_ready_to_run(tiny_model_dir):
@@ -19,7 +18,7 @@ def test_loaded_ready_to_run(tiny_model_dir):
     assert loaded.tokenizer.eos_token == "<|endoftext|>"
 
 
-def test_digests_do_not_depend_on_place_or_dtype_but_on_the_weights(tiny_model_dir, tmp_path):
+def test_digests_do_not_depend_on_folder_or_dtype_but_on_the_weights(tiny_model_dir, tmp_path):
     first = load_language_model(str(tiny_model_dir))
     copy = tmp_path / "copy"
     shutil.copytree(tiny_model_dir, copy)

@@ -39,7 +39,7 @@ def test_initial_rows_are_unit_vectors_of_the_seed():
 
 def test_parameters_at_the_start():
     b_dec = torch.arange(7.0)
-    shard = FeatureShard(D_IN, range(100, 150), b_dec, seed=1)
+    shard = FeatureShard(D_IN, 200, range(100, 150), b_dec, seed=1)
     assert shard.W_enc.shape == shard.W_dec.shape == (50, D_IN)
     assert torch.equal(shard.W_enc, shard.W_dec)
     assert shard.W_enc.data_ptr() != shard.W_dec.data_ptr()
@@ -91,7 +91,7 @@ def test_few_features_are_one_chunk_or_more_than_seven(features):
 def test_the_memory_target_does_not_change_the_matches(allocation):
     """Small whole numbers have the same products in any order, and many ties."""
     generator = torch.Generator().manual_seed(0)
-    shard = FeatureShard(D_IN, range(100), torch.zeros(D_IN), seed=1)
+    shard = FeatureShard(D_IN, 100, range(100), torch.zeros(D_IN), seed=1)
     shard.W_enc.data = torch.randint(-3, 4, (100, D_IN), generator=generator).float()
     batches = [torch.randint(-3, 4, (24, D_IN), generator=generator).float() * scale for scale in (1, 100, 0.01, 1)]
     credit = QuotaCredit(zipf_quotas(100, 4.0), 4.0)
@@ -126,13 +126,13 @@ def test_least_target():
 
 
 def test_encode_chunks_leave_no_graph():
-    shard = FeatureShard(D_IN, range(16), torch.zeros(D_IN), seed=1)
+    shard = FeatureShard(D_IN, 16, range(16), torch.zeros(D_IN), seed=1)
     for _, scores in shard.encode_chunks(torch.randn(3, D_IN)):
         assert not scores.above(torch.zeros(1))[1].requires_grad
 
 
 def test_the_decoder_stays_on_the_unit_sphere():
-    shard = FeatureShard(D_IN, range(16), torch.zeros(D_IN), seed=1)
+    shard = FeatureShard(D_IN, 16, range(16), torch.zeros(D_IN), seed=1)
     before = torch.randn(16, D_IN, generator=torch.Generator().manual_seed(0))
     gradient, rows = before.clone(), shard.W_dec.detach()
     project_out(gradient, rows)

@@ -8,8 +8,8 @@ import torch
 
 from distsae import SAE
 from distsae.allocation import QuotaCredit, feature_choice, mutual_choice, token_choice, zipf_quotas
-from distsae.errors import CannotContinue, WrongInput
-from distsae.model import SAEConfig, feature_shard
+from distsae.errors import CannotContinue, TornData, WrongInput
+from distsae.model import SELECTION_MB, SAEConfig
 
 D_IN = 12
 D_SAE = 50
@@ -48,16 +48,14 @@ def x():
     return torch.randn(TOKENS, D_IN, generator=torch.Generator().manual_seed(9))
 
 
-@pytest.fixture(params=["one chunk", "many chunks"], autouse=True)
-def chunked(request, monkeypatch):
-    if request.param == "many chunks":
-        monkeypatch.setattr(feature_shard, "_BYTES_PER_SCORE", 1 << 30)  # eight features a chunk
+chunked = pytest.mark.parametrize("selection_mb", [SELECTION_MB, 0], ids=["one chunk", "eight features a chunk"])
 
 
+@chunked
 @pytest.mark.parametrize("rule", RULES)
-def test_frozen_matches_are_the_dense_acts(rule, x):
+def test_frozen_matches_are_the_dense_acts(rule, x, selection_mb):
     sae = _sae(rule)
-    matches = sae.matches(x)
+    matches = sae.matches(x, selection_mb=selection_mb)
     dense = sae.encode(x)
     torch.testing.assert_close(matches.dense(TOKENS, D_SAE), dense)
     assert 0 < len(matches) < TOKENS * D_SAE / 2
@@ -71,8 +69,9 @@ def test_frozen_matches_are_the_dense_acts(rule, x):
         assert torch.equal(dense > 0, dense > sae.threshold)
 
 
+@chunked
 @pytest.mark.parametrize("rule", RULES)
-def test_training_rule_takes_these_tokens_as_the_batch(rule, x):
+def test_training_rule_takes_these_tokens_as_the_batch(rule, x, selection_mb):
     sae = _sae(rule)
     scores = ((x - sae.b_dec) @ sae.W_enc + sae.b_enc).relu().detach()
     expected = {
@@ -80,7 +79,7 @@ def test_training_rule_takes_these_tokens_as_the_batch(rule, x):
         "mutual_choice": lambda: mutual_choice(scores, K * TOKENS),
         "feature_choice": lambda: feature_choice(scores, QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=3), K).pay(TOKENS)),
     }[rule]()
-    found = sae.matches(x, "training")
+    found = sae.matches(x, "training", selection_mb)
     assert torch.equal(found.token, expected.token)
     assert torch.equal(found.feature, expected.feature)
     torch.testing.assert_close(found.score, expected.score)
@@ -110,8 +109,8 @@ def test_the_gate_is_exclusive_and_positive():
 def test_saved_and_loaded(rule, x, tmp_path):
     sae = _sae(rule)
     sae.save(tmp_path / "run" / "sae")
-    for place in (tmp_path / "run" / "sae", tmp_path / "run", str(tmp_path / "run")):
-        again = SAE.load(place)
+    for path in (tmp_path / "run" / "sae", tmp_path / "run", str(tmp_path / "run")):
+        again = SAE.load(path)
         assert again.cfg == sae.cfg
         assert again.state_dict().keys() == sae.state_dict().keys()
         for name, tensor in sae.state_dict().items():
@@ -161,9 +160,7 @@ def test_a_rule_with_thresholds_needs_them(x):
 
 
 def test_nothing_to_load_is_named(tmp_path):
-    with pytest.raises(
-        WrongInput, match=rf"`{tmp_path}/nowhere` must be an SAE folder or a finished run; got no config"
-    ):
+    with pytest.raises(WrongInput, match=rf"`{tmp_path}/nowhere` must be an SAE folder or a finished run; got no such"):
         SAE.load(tmp_path / "nowhere")
     _sae("mutual_choice").save(tmp_path / "half")
     (tmp_path / "half" / "sae.safetensors").unlink()
@@ -172,9 +169,7 @@ def test_nothing_to_load_is_named(tmp_path):
 
 
 def test_damaged_files_are_named(tmp_path):
-    from distsae.errors import TornData
-
-    for name, content in (("config.json", b'{"d_in": 12'), ("sae.safetensors", b"torn"), ("config.json", b"{}")):
+    for name, content in (("config.json", b'{"d_in": 12'), ("sae.safetensors", b"damaged"), ("config.json", b"{}")):
         folder = tmp_path / "sae"
         _sae("mutual_choice").save(folder)
         (folder / name).write_bytes(content)

@@ -13,14 +13,14 @@ def _collectives(mesh):
         results[name] = {
             "sum": group.sum(torch.tensor([float(rank), 1.0], dtype=torch.float64)),
             "max": group.max(torch.tensor([rank, -rank])),
-            "gather": group.gather(torch.full((rank, 2), rank)),  # rank 0 gives nothing
-            "nobody": group.gather(torch.zeros(0, 3)),
+            "gather": group.gather(torch.full((rank, 2), rank)),  # rank 0 has no rows
+            "empty": group.gather(torch.zeros(0, 3)),
         }
     return results
 
 
 def test_sum_max_and_gather_of_uneven_parts():
-    groups = {  # of each rank of 2x2, by axis
+    groups = {  # ranks in the group of each rank of a 2x2 mesh, by axis
         "data": [(0, 2), (1, 3), (0, 2), (1, 3)],
         "feature": [(0, 1), (0, 1), (2, 3), (2, 3)],
         "world": [(0, 1, 2, 3)] * 4,
@@ -32,7 +32,7 @@ def test_sum_max_and_gather_of_uneven_parts():
             assert found["sum"].dtype == torch.float64
             assert found["max"].tolist() == [max(members), -min(members)]
             assert [part.tolist() for part in found["gather"]] == [[[member] * 2] * member for member in members]
-            assert [tuple(part.shape) for part in found["nobody"]] == [(0, 3)] * len(members)
+            assert [tuple(part.shape) for part in found["empty"]] == [(0, 3)] * len(members)
 
 
 def _flags(mesh):

@@ -26,7 +26,7 @@ def _bytes(tensors):
 
 @pytest.fixture(scope="module")
 def shard():
-    shard = FeatureShard(FACTS.d_in, range(4096), torch.zeros(FACTS.d_in), 0, prefilter=True)
+    shard = FeatureShard(FACTS.d_in, 4096, range(4096), torch.zeros(FACTS.d_in), 0, prefilter=True)
     shard.encode_chunks(torch.zeros(1, FACTS.d_in))
     return shard
 

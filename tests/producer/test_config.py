@@ -27,6 +27,6 @@ def test_max_rows_rounds_down_to_whole_contexts():
         ({"batch_contexts": -1}, "batch_contexts"),
     ],
 )
-def test_senseless_settings_are_named(change, named):
+def test_settings_that_make_no_sense_are_named(change, named):
     with pytest.raises(WrongInput, match=f"^`{named}`"):
         check(ProduceConfig(**{**GOOD, **change}))

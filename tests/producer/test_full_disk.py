@@ -10,12 +10,12 @@ from distsae.store import location
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize(("root", "where"), [(Path("stores/a"), "for the store;"), (location("s3://b/a"), "uploaded;")])
-def test_a_full_disk_says_where_and_what_to_do(number, root, where):
-    said = rf"`out` \(={root}\) .*{where} got a full disk; make room"
-    with pytest.raises(CannotContinue, match=said), full_disk_named(root):
+def test_a_full_disk_is_named_with_what_to_do(number, root, where):
+    message = rf"`out` \(={root}\) .*{where} got a full disk; make room"
+    with pytest.raises(CannotContinue, match=message), full_disk_named(root):
         raise OSError(number, "no space")
 
 
-def test_other_errors_are_not_touched():
+def test_other_errors_pass_through():
     with pytest.raises(PermissionError), full_disk_named(Path("a")):
-        raise PermissionError(errno.EACCES, "not yours")
+        raise PermissionError(errno.EACCES, "permission denied")

@@ -12,7 +12,7 @@ ATTRS = attributes(contexts=200, keep_units=4)
 
 @pytest.fixture
 def clock(monkeypatch):
-    """What time it is, as the test says."""
+    """A clock that the test sets."""
     now = SimpleNamespace(seconds=1000.0)
     monkeypatch.setattr(idle, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
@@ -27,26 +27,26 @@ def store(tmp_path):
     return tmp_path
 
 
-def _said(waiting, clock, capsys, *seconds):
-    """What is said when `waiting` looks after each of so many seconds."""
+def _printed(waiting, clock, capsys, *seconds):
+    """Returns what is printed when the producer waits, after each of these numbers of seconds."""
     lines = []
     for passed in seconds:
         clock.seconds += passed
-        waiting.waits()
+        waiting.wait_for_reader()
         lines.append(capsys.readouterr().err.strip())
     return lines
 
 
-def test_it_says_so_after_a_while_and_again_now_and_then(store, clock, capsys):
+def test_a_line_is_printed_after_a_while_and_repeated(store, clock, capsys):
     waiting = Idle(store, ATTRS)
     line = "waiting for a training run to read the store: 4 units are unread"
-    assert _said(waiting, clock, capsys, 100, 9, 1, 1, 58, 1, 59, 1) == ["", "", line, "", "", line, "", line]
-    waiting.over()
-    assert _said(waiting, clock, capsys, 100, 9, 1) == ["", "", line]
+    assert _printed(waiting, clock, capsys, 100, 9, 1, 1, 58, 1, 59, 1) == ["", "", line, "", "", line, "", line]
+    waiting.reset()
+    assert _printed(waiting, clock, capsys, 100, 9, 1) == ["", "", line]
 
 
-def test_it_names_the_run(store, clock, capsys):
+def test_the_line_names_the_run_that_reads(store, clock, capsys):
     begin_reading(store, "/runs/a", 0)
     release(store, "/runs/a", 1)
     waiting = Idle(store, ATTRS)
-    assert _said(waiting, clock, capsys, 0, 10) == ["", "waiting for /runs/a to read on: 3 units are unread"]
+    assert _printed(waiting, clock, capsys, 0, 10) == ["", "waiting for /runs/a to read on: 3 units are unread"]

@@ -9,26 +9,26 @@ def _commit(root, unit):
     publish_json(root / "commits" / f"unit-{unit:06d}.json", {})
 
 
-def test_counts_what_others_commit_and_never_goes_back(tmp_path):
+def test_units_of_other_processes_count_and_the_number_never_falls(tmp_path):
     _commit(tmp_path, 0)
     with JobProgress(partial(committed_units, tmp_path, 4), [10, 10, 10, 5], look_every=0) as progress:
-        assert progress._shown == 10
+        assert progress.shown == 10
         progress.computed(1, 4)
-        assert progress._shown == 14
+        assert progress.shown == 14
         _commit(tmp_path, 3)
         progress.computed(1, 4)
-        assert progress._shown == 23
+        assert progress.shown == 23
         progress.computed(1, 2)
-        progress.computed(2, 6)  # while unit 1 is written
-        assert progress._shown == 31
+        progress.computed(2, 6)  # unit 1 is being written
+        assert progress.shown == 31
         _commit(tmp_path, 1)
         progress.refresh()
-        assert progress._shown == 31
+        assert progress.shown == 31
         _commit(tmp_path, 2)  # by another process
         progress.refresh()
-        assert progress._shown == 35
+        assert progress.shown == 35
         progress.computed(2, 4)
-        assert progress._shown == 35
+        assert progress.shown == 35
 
 
 def test_rate_is_that_of_all_processes(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The promises of a producer: the right rows, the same store from any number of processes, nothing lost by a kill."""
+"""The right rows, the same store from any number of processes, and nothing lost when a process is killed."""
 
 import os
 import signal
@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from distsae.errors import WrongInput
-from distsae.producer import ProduceConfig, documents, load_language_model, pack, produce
+from distsae.language_model import load_language_model
+from distsae.producer import ProduceConfig, produce
 from distsae.store import Claims, Store, collect_orphans, verify_store
+from distsae.text import documents, pack
 
 HOOKS = ("blocks.0.mlp_hidden", "blocks.1.resid_pre")
 
@@ -55,7 +57,7 @@ def _start(config, **environment):
 
 
 def test_rows_are_the_models_activations(store, config):
-    """Every stored row against a plain forward pass of transformers over its own context."""
+    """Compares every stored row with a plain forward pass of transformers over its context."""
     language_model = load_language_model(config.model)
     contexts = pack(documents(config.corpus), language_model.tokenizer, 32, 9000 // 31)
     with torch.inference_mode():
@@ -87,7 +89,7 @@ def test_what_is_sealed(store, config):
     assert list((store.path / "claims").iterdir()) == []
 
 
-def test_finished_job_says_so_and_does_nothing(store, config, capsys):
+def test_a_finished_job_does_nothing(store, config, capsys):
     before = sorted((path, path.stat().st_mtime_ns) for path in store.path.rglob("*.json"))
     produce(config)
     assert "nothing to do" in capsys.readouterr().err
@@ -103,11 +105,11 @@ def test_any_number_of_processes_makes_the_same_store(store, config, tmp_path, r
     ]
     errors = [process.communicate()[1] for process in producers]
     assert [process.returncode for process in producers] == [0] * count, errors
-    other = Store.open(shared.out)
-    assert other.content_digest == store.content_digest
-    assert (other.path / "dataset.json").read_bytes() == (store.path / "dataset.json").read_bytes()
+    again = Store.open(shared.out)
+    assert again.content_digest == store.content_digest
+    assert (again.path / "dataset.json").read_bytes() == (store.path / "dataset.json").read_bytes()
     if ranked:
-        assert "is finished" in errors[0]  # whether or not the others have left it anything to do
+        assert "is finished" in errors[0]  # whether or not the other ranks have left it a unit
         assert errors[1] == errors[2] == ""
 
 
@@ -115,7 +117,7 @@ def test_killed_at_any_instruction_and_run_again(store, config, tmp_path):
     shared = replace(config, out=str(tmp_path / "shared"))
     commits = tmp_path / "shared" / "commits"
     with Claims(tmp_path / "shared" / "claims") as claims:
-        assert claims.take("unit-000013")  # ours until the kill, which is therefore never too late
+        assert claims.take("unit-000013")  # held until the kill, so that the store cannot be finished before
         process = _start(shared)
         while not (commits.is_dir() and any(commits.glob("unit-*.json"))):
             assert process.poll() is None
@@ -127,10 +129,10 @@ def test_killed_at_any_instruction_and_run_again(store, config, tmp_path):
         Store.open(shared.out)
     kept = {path: path.stat().st_mtime_ns for path in commits.glob("unit-*.json")}
     produce(shared)
-    other = Store.open(shared.out)
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # only what was missing was done
-    assert other.content_digest == store.content_digest
-    assert verify_store(other) == []
+    again = Store.open(shared.out)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # only missing units were produced
+    assert again.content_digest == store.content_digest
+    assert verify_store(again) == []
 
 
 @pytest.mark.heavy
@@ -146,14 +148,14 @@ def test_three_producers_under_many_kills(store, config, tmp_path):
             process.communicate()
     produce(shared)
     collect_orphans(tmp_path / "shared")
-    other = Store.open(shared.out)
-    assert other.content_digest == store.content_digest
-    assert verify_store(other) == []
+    again = Store.open(shared.out)
+    assert again.content_digest == store.content_digest
+    assert verify_store(again) == []
     attempts = list((tmp_path / "shared" / "data").glob("*/*"))
-    assert len(attempts) == len(other.units)
+    assert len(attempts) == len(again.units)
 
 
-def test_other_settings_for_an_existing_store_are_refused_with_both_values(store, config):
+def test_other_settings_for_an_existing_store_are_refused_and_both_values_shown(store, config):
     with pytest.raises(WrongInput, match="seed 1 now and 0 in the store"):
         produce(replace(config, seed=1))
     with pytest.raises(WrongInput, match=r"hooks \('blocks.0.resid_post',\) now and"):

@@ -1,12 +1,10 @@
 import pytest
-import torch
 
-from distsae.errors import WrongInput
-from distsae.producer.producer_rank import ProducerRank, own_device, producer_rank, unit_queue
+from distsae.producer.producer_rank import ProducerRank, producer_rank, unit_queue
 
 
 @pytest.mark.parametrize(
-    ("environment", "place"),
+    ("environment", "expected"),
     [
         ({}, ProducerRank(0, 1, 0)),
         ({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, ProducerRank(3, 8, 1)),
@@ -17,12 +15,12 @@ from distsae.producer.producer_rank import ProducerRank, own_device, producer_ra
         ),
     ],
 )
-def test_place_from_the_launcher(environment, place):
-    assert producer_rank(environment) == place
+def test_the_rank_is_read_from_the_launchers_variables(environment, expected):
+    assert producer_rank(environment) == expected
 
 
 @pytest.mark.parametrize(("size", "units"), [(1, 5), (3, 10), (4, 2)])
-def test_queue_holds_every_unit_own_share_first(size, units):
+def test_a_queue_holds_every_unit_and_the_ranks_own_share_first(size, units):
     starts = []
     for rank in range(size):
         queue = unit_queue(ProducerRank(rank, size, 0), units)
@@ -33,9 +31,5 @@ def test_queue_holds_every_unit_own_share_first(size, units):
     assert sorted(starts) == list(range(units))
 
 
-def test_device():
-    assert own_device("cpu", ProducerRank(0, 1, 0)) == torch.device("cpu")
-    assert own_device("auto", ProducerRank(0, 1, 0)).type in ("cpu", "cuda")
-    for wrong in ("nonsense", "cuda:99"):
-        with pytest.raises(WrongInput, match="`device`"):
-            own_device(wrong, ProducerRank(0, 1, 0))
+def test_a_queue_takes_the_shares_of_other_ranks_from_their_ends():
+    assert unit_queue(ProducerRank(1, 3, 0), 8) == [1, 4, 7, 5, 2, 6, 3, 0]

@@ -4,7 +4,7 @@ from dataclasses import asdict
 import pytest
 
 from distsae.errors import WrongInput
-from distsae.producer.status import standing, store_status
+from distsae.producer.status import store_status, units_in_words
 from distsae.store import (
     Claims,
     Store,
@@ -21,15 +21,15 @@ ATTRS = attributes()  # 40 contexts of 8 rows: units of 12 contexts each, and a 
 
 
 def _at(root, unit, seconds):
-    """Makes a unit's commit as old as if it had been committed then."""
+    """Sets the time at which a unit was committed."""
     os.utime(root / "commits" / f"unit-{unit:06d}.json", (seconds, seconds))
 
 
-def test_nothing_there(tmp_path):
+def test_a_folder_without_a_store_is_refused(tmp_path):
     for root in (tmp_path, tmp_path / "missing"):
         with pytest.raises(WrongInput, match="must be a store"):
             store_status(root)
-        assert standing(root) == "nothing is committed yet"
+        assert units_in_words(root) == "nothing is committed yet"
 
 
 def test_while_the_first_producer_tokenises(tmp_path):
@@ -47,7 +47,7 @@ def test_before_the_first_commit(tmp_path):
     assert (status.rows, status.rows_total, status.bytes) == (0, 320, 0)
     with Claims(tmp_path / "claims") as claims:
         claims.take("unit-000000")
-        claims.take("unit-000001")  # one is written, one is computed: one producer
+        claims.take("unit-000001")  # one unit is written and one computed, by one producer
         assert asdict(store_status(tmp_path)) == asdict(status) | {"state": "running", "producers": 1}
 
 
@@ -61,9 +61,9 @@ def test_rate_and_time_left_come_from_the_times_of_commits_and_claims(tmp_path):
     status = store_status(tmp_path)
     assert (status.state, status.units, status.rows) == ("waiting", 2, rows)
     assert status.rows_per_second == pytest.approx(rows / 100)
-    assert status.seconds_left is None  # nobody works
+    assert status.seconds_left is None  # no process works on it
     assert status.bytes == sum(file.stat().st_size for file in (tmp_path / "data").rglob("*") if file.is_file())
-    assert standing(tmp_path) == "2 of 4 units are committed"
+    assert units_in_words(tmp_path) == "2 of 4 units are committed"
     with Claims(tmp_path / "claims", renew_every=3600) as claims:
         claims.take("unit-000001")
         now = (tmp_path / "claims" / "unit-000001").stat().st_mtime
@@ -72,11 +72,11 @@ def test_rate_and_time_left_come_from_the_times_of_commits_and_claims(tmp_path):
         _at(tmp_path, 2, now - 10)
         status = store_status(tmp_path)
     assert status.state == "running"
-    assert status.rows_per_second == pytest.approx(rows / 50)  # also the time since the last commit is work
+    assert status.rows_per_second == pytest.approx(rows / 50)  # up to the renewal of the claim
     assert status.seconds_left == pytest.approx((320 - rows) / (rows / 50))
 
 
-def test_work_of_long_ago_does_not_count(tmp_path):
+def test_old_commits_do_not_count_towards_the_rate(tmp_path):
     begin_store(tmp_path, ATTRS)
     os.utime(tmp_path / "attributes.json", (0, 0))
     rows = [len(ids) * 8 for ids in unit_contexts(ATTRS)]
@@ -92,22 +92,22 @@ def test_work_of_long_ago_does_not_count(tmp_path):
 
 
 def test_finished_and_merged(tmp_path):
-    one = write_store(tmp_path / "a", attributes(corpus_fingerprint="n"))
-    two = write_store(tmp_path / "b", attributes(corpus_fingerprint="v", seed=1, unit_rows=50))
-    merged = merge_stores([str(one.path), str(two.path)], str(tmp_path / "c"))
-    for store in (one, two, merged):
+    first = write_store(tmp_path / "a", attributes(corpus_fingerprint="n"))
+    second = write_store(tmp_path / "b", attributes(corpus_fingerprint="v", seed=1, unit_rows=50))
+    merged = merge_stores([str(first.path), str(second.path)], str(tmp_path / "c"))
+    for store in (first, second, merged):
         status = store_status(store.path)
         rows = store.rows + store.heldout_rows
         assert (status.state, status.producers, status.seconds_left) == ("finished", 0, 0.0)
         assert (status.units, status.units_total) == (len(store.units), len(store.units))
         assert (status.rows, status.rows_total) == (rows, rows)
         assert status.bytes == sum(file.size for unit in store.units for file in unit.files.values())
-    assert store_status(merged.path).units == len(one.units) + len(two.units)
+    assert store_status(merged.path).units == len(first.units) + len(second.units)
     (merged.path / "dataset.json").unlink()  # an unfinished merge
     (merged.path / "commits" / "unit-000001.json").unlink()
     status = store_status(merged.path)
     assert (status.state, status.units_total - status.units) == ("waiting", 1)
-    assert Store.open(one.path).rows  # untouched
+    assert Store.open(first.path).rows  # unchanged
 
 
 def test_a_bounded_store_counts_what_was_released(tmp_path):
@@ -125,15 +125,15 @@ def test_a_bounded_store_counts_what_was_released(tmp_path):
     assert (status.state, status.units, status.units_released, status.rows) == ("waiting", 5, 2, before.rows)
     assert status.bytes < before.bytes
     assert status.reader == "a run"
-    assert standing(tmp_path) == f"5 of {total} units are done"
+    assert units_in_words(tmp_path) == f"5 of {total} units are done"
     release(tmp_path, "a run", total - 1)
     assert (store_status(tmp_path).state, store_status(tmp_path).units) == ("finished", total)
 
 
-def test_a_record_that_goes_while_it_is_looked_at_counts_as_gone(tmp_path):
+def test_a_record_that_is_removed_while_records_are_read_does_not_count(tmp_path):
     begin_store(tmp_path, ATTRS)
     write_unit(tmp_path, ATTRS, 0)
     before = store_status(tmp_path)
     record = tmp_path / "commits" / "unit-000001.json"
-    record.symlink_to("nowhere")  # listed, and not there
+    record.symlink_to("nowhere")  # listed, but cannot be read
     assert store_status(tmp_path) == before

@@ -21,7 +21,7 @@ def _send(number):
 
 
 @pytest.mark.parametrize(("number", "raised"), SIGNALS)
-def test_ends_at_once_where_nothing_can_be_left_behind(number, raised, capsys):
+def test_a_signal_ends_the_work_at_once_outside_of_deferred(number, raised, capsys):
     before = _handlers()
     with pytest.raises(raised) as caught, Stop(lambda: "2 of 5 units are committed"):  # noqa: PT012
         _send(number)
@@ -33,18 +33,18 @@ def test_ends_at_once_where_nothing_can_be_left_behind(number, raised, capsys):
 
 
 @pytest.mark.parametrize("error", [OSError("stale file handle"), CannotContinue("s3://a could not be read")])
-def test_a_store_out_of_reach_does_not_change_the_end(error, capsys):
-    def standing():
+def test_an_unreachable_store_does_not_change_the_exit_code(error, capsys):
+    def progress():
         raise error
 
-    with pytest.raises(SystemExit) as caught, Stop(standing):
+    with pytest.raises(SystemExit) as caught, Stop(progress):
         _send(signal.SIGTERM)
     assert caught.value.code == 143
     assert capsys.readouterr().err == "stopped by SIGTERM; the same command continues\n"
 
 
 @pytest.mark.parametrize(("number", "raised"), SIGNALS)
-def test_waits_for_a_good_moment(number, raised):
+def test_a_signal_inside_deferred_waits_for_the_next_check(number, raised):
     done = []
     with pytest.raises(raised), Stop(lambda: "") as stop:  # noqa: PT012
         with stop.deferred():
@@ -56,7 +56,7 @@ def test_waits_for_a_good_moment(number, raised):
     assert done == ["went on"]
 
 
-def test_work_that_is_done_before_the_next_look_is_done(capsys):
+def test_work_that_ends_before_the_next_check_counts_as_done(capsys):
     before = _handlers()
     with Stop(lambda: "") as stop, stop.deferred():
         _send(signal.SIGTERM)
@@ -64,7 +64,7 @@ def test_work_that_is_done_before_the_next_look_is_done(capsys):
     assert _handlers() == before
 
 
-def test_errors_are_not_taken_for_a_stop(capsys):
+def test_other_errors_are_not_reported_as_a_stop(capsys):
     with pytest.raises(ValueError, match="work"), Stop(lambda: "") as stop, stop.deferred():  # noqa: PT012
         _send(signal.SIGTERM)
         raise ValueError("of the work")
@@ -73,7 +73,7 @@ def test_errors_are_not_taken_for_a_stop(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_what_is_ignored_stays_ignored():
+def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Stop(lambda: "") as stop:
@@ -84,7 +84,7 @@ def test_what_is_ignored_stays_ignored():
         signal.signal(signal.SIGINT, before)
 
 
-def test_other_threads_cannot_listen_and_do_not_try():
+def test_other_threads_install_no_handlers():
     before, seen = _handlers(), []
 
     def work():
@@ -98,7 +98,7 @@ def test_other_threads_cannot_listen_and_do_not_try():
     assert seen == [before]
 
 
-def test_second_signal_ends_the_process_there_and_then():
+def test_a_second_signal_ends_the_process_immediately():
     script = (
         "import os, signal\nfrom distsae.producer.stopping import Stop\n"
         "with Stop(lambda: '') as stop, stop.deferred():\n"

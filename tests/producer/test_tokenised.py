@@ -9,6 +9,7 @@ import threading
 import time
 import tracemalloc
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,14 @@ import pytest
 import torch
 
 from distsae.errors import CannotContinue, TornData, WrongInput
-from distsae.language_model.loading import find_model
-from distsae.producer import ProduceConfig, documents, pack
+from distsae.language_model import find_model
+from distsae.producer import ProduceConfig
 from distsae.producer import tokenised as tokenised_module
 from distsae.producer.growing_array import GrowingArray
 from distsae.producer.tokenised import Tokenised, tokenised_corpus
 from distsae.progress import Progress
 from distsae.store import Claims, collect_orphans
-from distsae.text import contexts as contexts_module
+from distsae.text import cut_contexts, documents, pack
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,8 @@ def _made_from(config, files):
     return (source, files.tokenizer_digest, 32, True, None, "text", "train", None)
 
 
-def test_a_copy_of_before_contexts_were_streamed_is_found(tmp_path, config, files, capsys):
-    """It was named after what it was made from, written by numpy and digested as a whole."""
+def test_a_copy_that_was_written_in_one_piece_is_found(tmp_path, config, files, capsys):
+    """Its name is a digest of what it was made from, numpy wrote it, and its fingerprint was computed as a whole."""
     packed = pack(documents(config.corpus), files.tokenizer, 32)
     made_from = _made_from(config, files)
     folder = tmp_path / "contexts" / hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
@@ -72,25 +73,24 @@ def test_a_copy_of_before_contexts_were_streamed_is_found(tmp_path, config, file
         old = {path.name: path.read_bytes() for path in folder.iterdir()}
         shutil.rmtree(folder)
         assert tokenised_corpus(config, files, tmp_path, claims).fingerprint == found.fingerprint
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == old  # and a new one is the same
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == old  # the new copy has the same bytes
 
 
-def test_a_fingerprint_of_several_pieces(tmp_path, config, files, monkeypatch):
+def test_a_fingerprint_does_not_depend_on_the_pieces_that_are_read(tmp_path, config, files):
     with Claims(tmp_path / "claims") as claims:
         found = tokenised_corpus(config, files, tmp_path, claims)
         other = Tokenised(found.contexts, hashlib.sha256(b"other contexts").hexdigest())
         for size in (1, 32 * 4 * 7, 1 << 40):
-            monkeypatch.setattr(tokenised_module, "_HASHED_AT_ONCE", size)
-            found.verify()
+            found.verify(size)
             with pytest.raises(TornData, match="is damaged"):
-                other.verify()
+                other.verify(size)
 
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path, config, files, monkeypatch):
-    monkeypatch.setattr(contexts_module, "_DOCUMENTS_AT_ONCE", 50)
+    monkeypatch.setattr(tokenised_module, "cut_contexts", partial(cut_contexts, documents_at_once=50))
     text = Path(config.corpus).read_text()
 
-    def most_memory(times):
+    def peak_memory(times):
         corpus = tmp_path / f"{times}.jsonl"
         corpus.write_text(text * times)
         with Claims(tmp_path / "claims") as claims:
@@ -101,14 +101,14 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, config, files, monkeypat
             finally:
                 tracemalloc.stop()
 
-    most_memory(1)
-    assert most_memory(12) < 1.5 * most_memory(2)
+    peak_memory(1)  # warms up
+    assert peak_memory(12) < 1.5 * peak_memory(2)
 
 
 @pytest.mark.parametrize("max_rows", [None, 3100])
 def test_progress_is_shown(tmp_path, config, files, capsys, monkeypatch, max_rows):
     monkeypatch.setattr(tokenised_module, "Progress", lambda *args: Progress(*args, every=0.0))
-    monkeypatch.setattr(contexts_module, "_DOCUMENTS_AT_ONCE", 50)
+    monkeypatch.setattr(tokenised_module, "cut_contexts", partial(cut_contexts, documents_at_once=50))
     with Claims(tmp_path / "claims") as claims:
         found = tokenised_corpus(replace(config, max_rows=max_rows), files, tmp_path, claims)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tokenise: ")]
@@ -117,7 +117,7 @@ def test_progress_is_shown(tmp_path, config, files, capsys, monkeypatch, max_row
     assert len(lines) > (1 if max_rows is None else 0)
 
 
-def test_others_wait_for_the_one_who_packs(tmp_path, config, files, capsys):
+def test_one_process_packs_and_the_others_wait(tmp_path, config, files, capsys):
     found = []
 
     def produce():
@@ -134,18 +134,18 @@ def test_others_wait_for_the_one_who_packs(tmp_path, config, files, capsys):
     assert capsys.readouterr().err.count("tokenising") == 1
 
 
-def test_who_waits_says_so(tmp_path, config, files, monkeypatch):
+def test_a_waiting_process_prints_one_line(tmp_path, config, files, monkeypatch):
     def wait():
         with Claims(tmp_path / "claims") as claims:
             tokenised_corpus(config, files, tmp_path, claims)
 
-    said = []
-    monkeypatch.setattr(tokenised_module, "say", said.append)
+    lines = []
+    monkeypatch.setattr(tokenised_module, "say", lines.append)
     with Claims(tmp_path / "claims") as claims:
         assert claims.take("contexts")
         thread = threading.Thread(target=wait)
         thread.start()
-        while said != [f"waiting for the process that tokenises {config.corpus}"]:
+        while lines != [f"waiting for the process that tokenises {config.corpus}"]:
             assert thread.is_alive()
             time.sleep(0.01)
         claims.release("contexts")
@@ -164,7 +164,7 @@ def test_changed_file_is_read_again(tmp_path, config, files):
         assert tokenised_corpus(changing, files, tmp_path, claims).fingerprint != first
 
 
-def test_damaged_copy_is_noticed(tmp_path, config, files):
+def test_a_damaged_copy_is_found(tmp_path, config, files):
     with Claims(tmp_path / "claims") as claims:
         tokenised_corpus(config, files, tmp_path, claims)
         copy = next(tmp_path.glob("contexts/*/token_ids.npy"))
@@ -184,7 +184,7 @@ def test_too_little_text(tmp_path, config, files):
     assert list((tmp_path / "contexts").iterdir()) == []
 
 
-def test_text_that_is_wrong_midway_leaves_nothing(tmp_path, config, files):
+def test_an_error_midway_in_the_text_leaves_nothing_behind(tmp_path, config, files):
     corpus = tmp_path / "c.jsonl"
     corpus.write_text(Path(config.corpus).read_text() * 4 + '{"txt": "the river"}')
     with Claims(tmp_path / "claims") as claims, pytest.raises(WrongInput, match=r"c\.jsonl, line 801"):
@@ -192,7 +192,7 @@ def test_text_that_is_wrong_midway_leaves_nothing(tmp_path, config, files):
     assert list((tmp_path / "contexts").iterdir()) == []
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, config, files, monkeypatch):
+def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path, config, files, monkeypatch):
     monkeypatch.setattr(tokenised_module, "GrowingArray", lambda _, width: GrowingArray(Path("/dev/full"), width))
     with Claims(tmp_path / "claims") as claims, pytest.raises(CannotContinue, match="full disk"):
         tokenised_corpus(config, files, tmp_path, claims)
@@ -202,14 +202,14 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, config, files, monkey
 _PACK = """
 import sys
 from pathlib import Path
+from distsae.language_model import find_model
 from distsae.producer import ProduceConfig, tokenised
-from distsae.language_model.loading import find_model
 from distsae.producer.tokenised import tokenised_corpus
 from distsae.store import Claims
 
 def cut_contexts(*args, cut=tokenised.cut_contexts):
     yield from cut(*args)
-    sys.stdin.read()  # so that it is never done
+    sys.stdin.read()  # blocks, so that packing never ends
 
 tokenised.cut_contexts = cut_contexts
 config, root = ProduceConfig(**eval(sys.argv[1])), Path(sys.argv[2])
@@ -218,7 +218,7 @@ with Claims(root / "claims") as claims:
 """
 
 
-def test_killed_while_packing(tmp_path, config, files, tiny_store):
+def test_a_copy_of_a_killed_process_is_not_used(tmp_path, config, files, tiny_store):
     corpus = tmp_path / "long.jsonl"
     corpus.write_text(Path(config.corpus).read_text() * 200)
     long = replace(config, corpus=str(corpus))

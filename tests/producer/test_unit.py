@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from distsae.errors import CannotContinue, WrongInput
-from distsae.producer import Contexts, capture, load_language_model
+from distsae.language_model import capture, load_language_model
 from distsae.producer.unit import _stored, check_fits, compute_unit
 from distsae.store import StoreAttributes, row_order
+from distsae.text import Contexts
 
 HOOK = "blocks.1.mlp_out"
 
@@ -53,7 +54,7 @@ def test_rows_are_permuted_and_keep_their_ids(language_model, contexts, dtype):
     assert len(data) == 27
 
 
-def test_what_does_not_fit_is_refused(tiny_model_dir, contexts):
+def test_activations_that_do_not_fit_the_dtype_are_refused(tiny_model_dir, contexts):
     loud = load_language_model(str(tiny_model_dir))
     loud.model.transformer.h[1].mlp.c_proj.bias.data[:4] = 1e5
     with pytest.raises(CannotContinue, match=r"got 1\.25e-01 of the values at blocks\.1\.mlp_out beyond 65504"):
@@ -68,10 +69,10 @@ def test_what_does_not_fit_is_refused(tiny_model_dir, contexts):
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
 def test_one_broken_value_anywhere_is_found(storage, broken):
     largest = torch.finfo(storage).max
-    for place in (0, 37, 3 * 257 - 1):
+    for position in (0, 37, 3 * 257 - 1):
         values = torch.zeros(3, 257)
         values.view(-1)[:2] = torch.tensor([largest, -largest])
         assert torch.equal(_stored(values, storage, "h"), values.to(storage))
-        values.view(-1)[place] = broken
+        values.view(-1)[position] = broken
         with pytest.raises(CannotContinue, match="got 1 infinities or NaNs at h"):
             _stored(values, storage, "h")

@@ -1,4 +1,4 @@
-"""One producer among others, and what is left when it is asked to end."""
+"""One producer among others, and what it leaves behind when it is stopped."""
 
 import os
 import signal
@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from distsae.producer import ProduceConfig, documents, load_language_model, pack, produce
+from distsae.language_model import load_language_model
+from distsae.producer import ProduceConfig, produce
 from distsae.producer.producer_rank import ProducerRank
 from distsae.producer.stopping import Stop
 from distsae.producer.unit_loop import produce_units
@@ -24,6 +26,7 @@ from distsae.store import (
     release,
     verify_store,
 )
+from distsae.text import documents, pack
 
 UNITS = 14
 
@@ -51,7 +54,7 @@ def whole(config):
 
 
 class _Job:
-    """A store that was begun, its model and its contexts; `forwards` counts the model's passes."""
+    """An empty store with its model and contexts; `forwards` counts the forward passes of the model."""
 
     def __init__(self, root, whole, config, **changes):
         self.root, self.attributes = root, replace(read_attributes(whole.path), **changes)
@@ -68,8 +71,8 @@ class _Job:
 
     def run(self):
         with Stop(lambda: "") as stop, Claims(StorePaths(self.root).claims) as claims:
-            place = ProducerRank(0, 1, 0)
-            produce_units(self.root, self.attributes, self.contexts, self.language_model, claims, place, stop)
+            producer = ProducerRank(0, 1, 0)
+            produce_units(self.root, self.attributes, self.contexts, self.language_model, claims, producer, stop)
 
     def claims(self):
         return [path.name for path in StorePaths(self.root).claims.iterdir()]
@@ -92,13 +95,13 @@ def test_a_signal_ends_the_work_after_the_forward_pass(job, whole, number, raise
     with pytest.raises(raised):
         job.run()
     assert job.forwards == 2 * per_unit + 2
-    assert committed_units(job.root, UNITS) == {0, 1}  # the second was on its way to the disk
+    assert committed_units(job.root, UNITS) == {0, 1}  # unit 1 was being written
     assert job.claims() == []
     assert collect_orphans(job.root) == (0, 0, 0)
     job.on_forward = lambda forward: None
     job.run()
-    in_all = (UNITS - 1) * per_unit + 1  # the held-out unit is one batch
-    assert job.forwards == in_all + 2  # nothing twice but the two passes of the unit that was given up
+    total = (UNITS - 1) * per_unit + 1  # the held-out unit is one batch
+    assert job.forwards == total + 2  # only the two passes of the dropped unit were repeated
     digests = [read_digest(job.root, unit) for unit in range(UNITS)]
     assert digests == [unit.digest for unit in whole.units]
 
@@ -124,47 +127,47 @@ def test_a_unit_stays_claimed_until_it_is_committed(job, monkeypatch):
     assert job.claims() == []
 
 
-def test_no_unit_is_asked_for_by_itself_but_behind_its_claim(job, monkeypatch):
-    """Each question is a request to an object store."""
-    from distsae.producer import unit_loop as work
+def test_the_commit_record_of_a_single_unit_is_looked_up_only_after_its_claim(job, monkeypatch):
+    """Each look-up is a request to an object store."""
+    from distsae.producer import unit_loop
 
-    asked = []
+    looked_up = []
 
     class Watched(StorePaths):
         def commit(self, unit):
-            asked.append(unit)
+            looked_up.append(unit)
             return super().commit(unit)
 
-    monkeypatch.setattr(work, "StorePaths", Watched)
+    monkeypatch.setattr(unit_loop, "StorePaths", Watched)
     job.run()
-    assert sorted(asked) == list(range(UNITS))
+    assert sorted(looked_up) == list(range(UNITS))
 
 
-def test_a_bounded_store_can_be_read_as_early_as_possible_and_then_waits_for_a_reader(bounded, monkeypatch):
-    from distsae.producer import idle, unit_writer
+def test_a_bounded_store_is_sealed_as_early_as_possible_and_then_waits_for_a_reader(bounded, monkeypatch):
+    from distsae.producer import idle, unit_loop, unit_writer
 
-    commits, said = [], []
+    commits, lines = [], []
 
     def commit(root, record, commit_unit=unit_writer.commit_unit):
         commits.append((record.index, StorePaths(root).dataset.exists()))
         return commit_unit(root, record)
 
     def say(line):
-        said.append(line)
+        lines.append(line)
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(unit_writer, "commit_unit", commit)
-    monkeypatch.setattr(idle, "_SILENCE", 0.0)
+    monkeypatch.setattr(unit_loop, "Idle", partial(idle.Idle, first_after=0.0))
     monkeypatch.setattr(idle, "say", say)
     with pytest.raises(SystemExit):
         bounded.run()
     heldout = UNITS - 1
     assert commits == [(0, False), (1, False), (heldout, False), (2, True), (3, True)]
-    assert said == ["waiting for a training run to read the store: 4 units are unread"]
+    assert lines == ["waiting for a training run to read the store: 4 units are unread"]
 
 
-def test_a_unit_that_is_committed_after_it_was_read_and_released_does_not_stay(bounded, monkeypatch):
-    """As if we slept before each unit, and others made it, and its reader read it, meanwhile."""
+def test_a_unit_that_is_committed_after_it_was_read_and_released_is_removed(bounded, monkeypatch):
+    """As if, before each write, another process had committed the unit and the reader had read it."""
     from distsae.producer import unit_writer
 
     late = []
@@ -182,7 +185,7 @@ def test_a_unit_that_is_committed_after_it_was_read_and_released_does_not_stay(b
     assert [path.name for path in StorePaths(bounded.root).data.iterdir()] == [f"unit-{UNITS - 1:06d}"]
 
 
-def test_a_failure_of_writing_ends_the_work(job, monkeypatch):
+def test_an_error_while_writing_ends_the_work(job, monkeypatch):
     from distsae.errors import TornData
     from distsae.producer import unit_writer
 
@@ -192,11 +195,11 @@ def test_a_failure_of_writing_ends_the_work(job, monkeypatch):
     monkeypatch.setattr(unit_writer, "write_attempt", torn)
     with pytest.raises(TornData, match="chunk 7"):
         job.run()
-    assert job.forwards <= 6  # at most one more unit was computed meanwhile
+    assert job.forwards <= 6  # at most one more unit was computed in the meantime
     assert job.claims() == []
 
 
-def test_activations_that_cannot_be_stored_end_the_work_and_keep_what_is_done(job):
+def test_activations_that_cannot_be_stored_end_the_work_and_committed_units_stay(job):
     from distsae.errors import CannotContinue
 
     def spoil(forward):
@@ -228,15 +231,15 @@ def test_a_signal_while_tokenising_leaves_nothing_behind(config, tmp_path, monke
     assert last == "stopped by SIGTERM: nothing is committed yet; the same command continues"
 
 
-def test_sigterm_to_the_command(whole, config, tmp_path):
-    """A real process, ended as a scheduler would, and the same command again."""
+def test_sigterm_stops_the_command_and_the_same_command_continues(whole, config, tmp_path):
+    """A real process, stopped as a scheduler stops it."""
     shared = replace(config, out=str(tmp_path / "store"))
     names = ("model", "corpus", "out", "context_length", "max_rows", "unit_rows", "chunk_rows", "batch_contexts")
     options = [part for name in names for part in (f"--{name}", str(getattr(shared, name)))]
     command = [sys.executable, "-m", "distsae", "produce", *options, "--hooks", "[blocks.1.resid_pre]"]
     commits = tmp_path / "store" / "commits"
     with Claims(tmp_path / "store" / "claims") as claims:
-        assert claims.take(f"unit-{UNITS - 1:06d}")  # ours until the end, so that the work is never done before
+        assert claims.take(f"unit-{UNITS - 1:06d}")  # held until the end, so that the store cannot be finished before
         process = subprocess.Popen(
             [*command, "--device", "cpu"],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -247,12 +250,12 @@ def test_sigterm_to_the_command(whole, config, tmp_path):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=120)[1].splitlines()
+        lines = process.communicate(timeout=120)[1].splitlines()
     assert process.returncode == 143
     done = len(list(commits.glob("*")))
     assert 0 < done < UNITS
-    assert said[-1] == f"stopped by SIGTERM: {done} of {UNITS} units are committed; the same command continues"
-    assert not any("Traceback" in line for line in said)
+    assert lines[-1] == f"stopped by SIGTERM: {done} of {UNITS} units are committed; the same command continues"
+    assert not any("Traceback" in line for line in lines)
     assert list((tmp_path / "store" / "claims").iterdir()) == []
     assert list((tmp_path / "store").rglob(".*")) == []
     assert collect_orphans(tmp_path / "store") == (0, 0, 0)

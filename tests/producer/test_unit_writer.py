@@ -34,7 +34,7 @@ def _raising(error):
     return write_attempt
 
 
-def test_full_disk_is_one_line(tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error_of_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(unit_writer, "write_attempt", _raising(OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(CannotContinue, match="make room and run it again"):
         commit_data(tmp_path, attributes(), 0, "train", None)
@@ -44,7 +44,7 @@ def test_full_disk_is_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("x"), TornData("lost files")])
-def test_attempt_that_was_collected_matters_only_if_nobody_committed(tmp_path, monkeypatch, error):
+def test_a_removed_attempt_is_an_error_only_if_its_unit_is_not_committed(tmp_path, monkeypatch, error):
     monkeypatch.setattr(unit_writer, "write_attempt", _raising(error))
     with pytest.raises(type(error)):
         commit_data(tmp_path, attributes(), 0, "train", None)
@@ -53,7 +53,7 @@ def test_attempt_that_was_collected_matters_only_if_nobody_committed(tmp_path, m
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("x"), TornData("lost files")])
-def test_attempt_of_a_unit_that_was_read_and_released_meanwhile(tmp_path, monkeypatch, error):
+def test_a_removed_attempt_of_a_released_unit_is_no_error(tmp_path, monkeypatch, error):
     attrs = attributes(contexts=200, keep_units=4)
     begin_store(tmp_path, attrs)
     monkeypatch.setattr(unit_writer, "write_attempt", _raising(error))
@@ -65,7 +65,7 @@ def test_attempt_of_a_unit_that_was_read_and_released_meanwhile(tmp_path, monkey
 
 @pytest.fixture
 def store(tmp_path):
-    """An empty store with claims on its first two units, and a writer that can be held up."""
+    """An empty store, its attributes, and claims on its first two units."""
     attrs = attributes()
     begin_store(tmp_path, attrs)
     with Claims(StorePaths(tmp_path).claims) as claims:
@@ -76,14 +76,15 @@ def store(tmp_path):
 
 @pytest.fixture
 def gate(monkeypatch):
-    """Units are written only when this event is set."""
-    opened, write = threading.Event(), unit_writer.write_attempt
+    """An event; units are written only after it is set."""
+    opened = threading.Event()
+    write = unit_writer.write_attempt
 
-    def held_up(*args):
+    def write_when_opened(*args):
         assert opened.wait(60)
         return write(*args)
 
-    monkeypatch.setattr(unit_writer, "write_attempt", held_up)
+    monkeypatch.setattr(unit_writer, "write_attempt", write_when_opened)
     yield opened
     opened.set()
 
@@ -95,19 +96,19 @@ def _claims(root):
 def test_one_unit_is_written_while_the_next_is_computed(store, gate):
     root, attrs, claims = store
     with UnitWriter(root, attrs, claims) as writer:
-        writer.put(0, unit_data(attrs, 0))  # comes back although nothing can be written
+        writer.put(0, unit_data(attrs, 0))  # returns although nothing can be written yet
         writer.check()
         assert committed_units(root, 9) == set()
         assert _claims(root) == ["unit-000000", "unit-000001"]  # claimed until it is committed
         gate.set()
-        writer.put(1, unit_data(attrs, 1))  # which waits for the first
+        writer.put(1, unit_data(attrs, 1))  # waits for unit 0
         assert 0 in committed_units(root, 9)
         assert "unit-000000" not in _claims(root)
     assert committed_units(root, 9) == {0, 1}
     assert _claims(root) == []
 
 
-def test_whatever_ends_the_work_the_unit_that_is_being_written_is_committed(store, gate):
+def test_a_unit_that_is_being_written_is_committed_when_the_work_ends_early(store, gate):
     root, attrs, claims = store
     with pytest.raises(KeyboardInterrupt), UnitWriter(root, attrs, claims) as writer:  # noqa: PT012
         writer.put(0, unit_data(attrs, 0))
@@ -117,7 +118,7 @@ def test_whatever_ends_the_work_the_unit_that_is_being_written_is_committed(stor
     assert collect_orphans(root).attempts == 0
 
 
-def test_an_error_of_the_thread_comes_up_at_the_next_look_and_once(store, monkeypatch):
+def test_an_error_in_the_thread_is_raised_by_the_next_call_and_only_once(store, monkeypatch):
     root, attrs, claims = store
     failed = threading.Event()
 
@@ -138,7 +139,7 @@ def test_an_error_of_the_thread_comes_up_at_the_next_look_and_once(store, monkey
         writer.put(1, unit_data(attrs, 1))
 
 
-def test_data_is_let_go_when_it_is_committed(store):
+def test_data_is_freed_when_it_is_committed(store):
     import weakref
 
     root, attrs, claims = store
@@ -148,5 +149,5 @@ def test_data_is_let_go_when_it_is_committed(store):
         writer.put(0, data)
         del data
         writer.wait()
-        writer._thread.submit(int).result()  # by then it has left the work before, which a result is no sign of
+        writer._thread.submit(int).result()  # the thread may hold the data for a moment after `wait`
         assert alive() is None

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from distsae.producer import pack
 from distsae.recipes import embedded_model
 from distsae.recipes.embedded_corpus import is_validation
 from distsae.recipes.train_embedded_model import next_token_loss, unigram_entropy
+from distsae.text import pack
 
 
 @pytest.fixture(scope="module")

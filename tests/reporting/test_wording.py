@@ -24,5 +24,5 @@ from distsae.reporting.wording import amount, duration, fixed, percent, signed
         (duration(3840), "1 h 04 min"),
     ],
 )
-def test_as_people_read_them(shown, expected):
+def test_numbers_as_a_page_shows_them(shown, expected):
     assert shown == expected

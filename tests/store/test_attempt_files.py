@@ -6,8 +6,15 @@ import zarr
 import zarr.codecs
 
 from distsae.errors import TornData
-from distsae.store.attempt_files import check_file, ends_with_crc, read_chunk_file, read_part, record_files, trails
-from distsae.store.json_files import crc32c
+from distsae.store.attempt_files import (
+    check_file,
+    chunks_end_with_crc,
+    ends_with_crc,
+    read_chunk_file,
+    read_part,
+    record_files,
+)
+from distsae.store.crc32c import crc32c
 from distsae.store.records import AttemptFile
 
 
@@ -40,12 +47,12 @@ def test_a_chunk_that_reads_back_differently_is_not_recorded(folder):
 
 def test_whose_chunk_a_file_is():
     arrays = {"act/a": True, "act/a.b": False, "ids": True}
-    assert trails("act/a/c/0/0", arrays) is True
-    assert trails("act/a.b/c/0/0", arrays) is False
-    assert trails("act/a/zarr.json", arrays) is False
-    assert trails("else/c/0", arrays) is None
-    assert ends_with_crc({"codecs": [{"name": "bytes"}, {"name": "crc32c"}]})
-    assert not ends_with_crc({"codecs": [{"name": "crc32c"}, {"name": "zstd"}]})
+    assert ends_with_crc("act/a/c/0/0", arrays) is True
+    assert ends_with_crc("act/a.b/c/0/0", arrays) is False
+    assert ends_with_crc("act/a/zarr.json", arrays) is False
+    assert ends_with_crc("else/c/0", arrays) is None
+    assert chunks_end_with_crc({"codecs": [{"name": "bytes"}, {"name": "crc32c"}]})
+    assert not chunks_end_with_crc({"codecs": [{"name": "crc32c"}, {"name": "zstd"}]})
 
 
 @pytest.mark.parametrize("name", ["zstd/c/0", "own/c/0", "own/zarr.json"])

@@ -114,7 +114,7 @@ def test_a_writer_that_wakes_up_after_its_attempt_was_collected_commits_nothing(
     begin_store(root, attributes())
     record = write_attempt(root, attributes(), 0, "train", unit_data(attributes(), 0))
     assert collect_orphans(root).attempts == 1
-    with pytest.raises(TornData, match="removed before it was committed; run it again"):
+    with pytest.raises(TornData, match="removed before it was committed; run the command again"):
         commit_unit(root, record)
     assert committed_units(root, 4) == set()
     assert write_unit(root, attributes(), 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distsae.errors import WrongInput
-from distsae.store.location import create, files_under, local_copy, location, remove_tree, touch
+from distsae.store.location import create, entries, files_under, local_copy, location, poll_seconds, remove_tree, touch
 from distsae.store.object_path import ObjectPath
 
 
@@ -32,6 +32,19 @@ def test_what_users_write(monkeypatch):
             location(wrong)
     with pytest.raises(WrongInput, match="must be a folder; got"):
         location("~nobody-of-that-name/a")
+
+
+def test_object_stores_are_looked_at_less_often():
+    assert poll_seconds(Path("/a")) == 0.3
+    assert poll_seconds(ObjectPath("s3://bucket/a")) == 3.0
+
+
+def test_entries(folder):
+    for name in ("unit-2", "unit-1/file", "other"):
+        create(folder / name, b"")
+    assert [path.name for path in entries(folder)] == ["other", "unit-1", "unit-2"]
+    assert [path.name for path in entries(folder, "unit-")] == ["unit-1", "unit-2"]
+    assert entries(folder / "missing") == []
 
 
 def test_create(folder):

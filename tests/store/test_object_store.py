@@ -14,7 +14,7 @@ from distsae.store import Claims, Store, begin_store, collect_orphans, merge_sto
 from distsae.store.attempt_files import record_files
 from distsae.store.claims import claimed
 from distsae.store.commit import committed_units
-from distsae.store.json_files import delivered
+from distsae.store.delivery import delivered
 from distsae.store.location import files_under, location
 from distsae.store.stored_array import StoredArray
 from tests.store.synthetic import attributes, unit_data, write_store, write_unit

@@ -4,7 +4,7 @@ import torch
 import zarr
 
 from distsae.errors import TornData
-from distsae.store.json_files import crc32c
+from distsae.store.crc32c import crc32c
 from distsae.store.layout import DTYPES
 from distsae.store.writer import write_attempt
 from tests.store.synthetic import attributes, unit_data

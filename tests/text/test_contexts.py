@@ -5,9 +5,8 @@ import torch
 from transformers import AutoTokenizer
 
 from distsae.errors import WrongInput
-from distsae.producer import documents, pack
-from distsae.text import contexts as contexts_module
-from distsae.text.contexts import cut_contexts
+from distsae.text import cut_contexts, documents, pack
+from distsae.text.contexts import MAX_DOCUMENTS
 
 
 @pytest.fixture(scope="module")
@@ -21,25 +20,27 @@ def texts(tiny_corpus):
 
 
 def _stream(texts, tokenizer):
-    tokens, owners = [], []
+    """Returns all tokens of the texts, and the number of the document that each token belongs to."""
+    tokens, numbers = [], []
     for number, text in enumerate(texts):
         if text:
             ids = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
             tokens += ids
-            owners += [number] * len(ids)
-    return tokens, owners
+            numbers += [number] * len(ids)
+    return tokens, numbers
 
 
 @pytest.mark.parametrize("prepend_bos", [True, False])
-def test_every_token_in_order_only_the_tail_is_dropped(texts, tokenizer, prepend_bos):
+def test_every_token_is_kept_in_order_but_the_tail(texts, tokenizer, prepend_bos):
     contexts = pack(texts, tokenizer, 32, prepend_bos=prepend_bos)
-    tokens, owners = _stream(texts, tokenizer)
-    body = 31 if prepend_bos else 32
-    assert len(contexts) == len(tokens) // body
+    tokens, numbers = _stream(texts, tokenizer)
+    text_length = 31 if prepend_bos else 32
+    assert len(contexts) == len(tokens) // text_length
     assert contexts.token_ids.dtype == contexts.document_id.dtype == torch.int32
-    bare, documents_of = contexts.token_ids[:, 32 - body :], contexts.document_id[:, 32 - body :]
-    assert bare.reshape(-1).tolist() == tokens[: bare.numel()]
-    assert documents_of.reshape(-1).tolist() == owners[: bare.numel()]
+    token_ids = contexts.token_ids[:, 32 - text_length :].reshape(-1).tolist()
+    assert token_ids == tokens[: len(token_ids)]
+    document_id = contexts.document_id[:, 32 - text_length :].reshape(-1).tolist()
+    assert document_id == numbers[: len(token_ids)]
     if prepend_bos:
         assert (contexts.token_ids[:, 0] == tokenizer.bos_token_id).all()
         assert (contexts.document_id[:, 0] == contexts.document_id[:, 1]).all()
@@ -59,7 +60,7 @@ def test_stops_reading_at_max_contexts(texts, tokenizer):
     torch.testing.assert_close(contexts.token_ids, pack(texts, tokenizer, 32).token_ids[:7])
 
 
-def test_no_contexts_are_asked_for(tokenizer):
+def test_nothing_is_read_for_no_contexts(tokenizer):
     def unread():
         raise AssertionError("nothing needs to be read")
         yield
@@ -69,30 +70,27 @@ def test_no_contexts_are_asked_for(tokenizer):
 
 @pytest.mark.parametrize("limits", [(1, 10**6), (3, 10**6), (10**6, 1), (10**6, 300)], ids=str)
 @pytest.mark.parametrize("length", [2, 32, 5000])
-def test_how_documents_are_batched_does_not_show(texts, tokenizer, monkeypatch, limits, length):
+def test_contexts_do_not_depend_on_the_batches_of_documents(texts, tokenizer, limits, length):
     expected = pack(texts, tokenizer, length)
-    monkeypatch.setattr(contexts_module, "_DOCUMENTS_AT_ONCE", limits[0])
-    monkeypatch.setattr(contexts_module, "_CHARACTERS_AT_ONCE", limits[1])
-    pieces = list(cut_contexts(texts, tokenizer, length))
+    pieces = list(cut_contexts(texts, tokenizer, length, documents_at_once=limits[0], characters_at_once=limits[1]))
     assert all(len(piece) for piece in pieces)
     assert torch.equal(torch.cat([piece.token_ids for piece in pieces]), expected.token_ids)
     assert torch.equal(torch.cat([piece.document_id for piece in pieces]), expected.document_id)
 
 
-def test_memory_does_not_grow_with_the_corpus(texts, tokenizer, monkeypatch):
-    monkeypatch.setattr(contexts_module, "_DOCUMENTS_AT_ONCE", 50)
-
-    def most_memory(count):
+def test_memory_does_not_grow_with_the_corpus(texts, tokenizer):
+    def peak_memory(count):
+        repeated = (texts[number % len(texts)] for number in range(count))
         tracemalloc.start()
         try:
-            for piece in cut_contexts((texts[number % len(texts)] for number in range(count)), tokenizer, 32):
+            for piece in cut_contexts(repeated, tokenizer, 32, documents_at_once=50):
                 assert len(piece)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    most_memory(200)
-    assert most_memory(2000) < 1.5 * most_memory(200)
+    peak_memory(200)  # warms up
+    assert peak_memory(2000) < 1.5 * peak_memory(200)
 
 
 def test_empty_documents_keep_their_number(tokenizer):
@@ -111,26 +109,28 @@ def test_a_document_spans_as_many_contexts_as_it_needs(tokenizer):
     ids = tokenizer.encode(long, add_special_tokens=False)
     assert len(ids) > 40 * 16
     assert contexts.token_ids[:, 1:][contexts.document_id[:, 1:] == 1].tolist() == [*ids, tokenizer.eos_token_id]
-    owners = contexts.document_id[:, 1:].flatten()
-    assert (owners.diff() >= 0).all()
-    assert owners.unique().tolist() == [0, 1, 2]
+    numbers = contexts.document_id[:, 1:].flatten()
+    assert (numbers.diff() >= 0).all()
+    assert numbers.unique().tolist() == [0, 1, 2]
 
 
-def test_documents_longer_than_the_model_are_fine(tokenizer, capfd):
+def test_documents_longer_than_the_model_give_no_warning(tokenizer, capfd):
     pack(["the river " * 5000], tokenizer, 32)
     assert "longer than" not in capfd.readouterr().err
 
 
-def test_a_document_without_a_number_is_refused(tokenizer, monkeypatch):
-    assert torch.iinfo(torch.int32).max == contexts_module._MOST_DOCUMENTS - 1
-    monkeypatch.setattr(contexts_module, "_MOST_DOCUMENTS", 1000)
-    assert pack(["the river"] * 1000, tokenizer, 3).document_id.max() == 999
+def test_more_documents_than_there_are_numbers_are_refused(tokenizer):
+    def cut(count, max_contexts=None):
+        return list(cut_contexts(["the river"] * count, tokenizer, 3, max_contexts, max_documents=1000))
+
+    assert torch.iinfo(torch.int32).max == MAX_DOCUMENTS - 1
+    assert cut(1000)[-1].document_id.max() == 999
     with pytest.raises(WrongInput, match="at most 1,000 documents"):
-        pack(["the river"] * 1001, tokenizer, 3)
-    pack(["the river"] * 5000, tokenizer, 3, max_contexts=200)  # what is not needed is not counted
+        cut(1001)
+    cut(5000, max_contexts=200)  # documents that are not read are not counted
 
 
-def test_missing_special_tokens_and_no_room(tokenizer, tiny_model_dir):
+def test_missing_special_tokens_and_too_short_contexts_are_refused(tokenizer, tiny_model_dir):
     other = AutoTokenizer.from_pretrained(tiny_model_dir)
     other.bos_token = None
     with pytest.raises(WrongInput, match="prepend_bos"):

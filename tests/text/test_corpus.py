@@ -6,22 +6,21 @@ import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
 from distsae.errors import WrongInput
-from distsae.producer import documents
-from distsae.text.corpus import corpus_files, open_corpus
+from distsae.text import corpus_files, documents, open_corpus
 
 TEXTS = [f"tale {number}" for number in range(50)]
 
 
-def test_folder_of_all_kinds_by_name(tmp_path):
+def test_a_folder_of_all_kinds_is_read_by_name(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "d.txt").write_text("four\nlines")
     (tmp_path / "a.jsonl").write_text('{"text": "one"}')
     with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
         file.write('{"text": "two"}\n')
     Dataset.from_dict({"text": ["three", "three and a half"]}).to_parquet(tmp_path / "c.parquet")
-    (tmp_path / "README.md").write_text("not text for us")
+    (tmp_path / "README.md").write_text("not a text of the corpus")
     Dataset.from_dict({"text": ["five", "six"]}).save_to_disk(tmp_path / "sub" / "e")
-    (tmp_path / "sub.more").mkdir()  # after sub, as a folder's name is compared before what is in it
+    (tmp_path / "sub.more").mkdir()  # after sub: the names of folders are compared first
     (tmp_path / "sub.more" / "a.txt.zst").write_bytes(pyarrow.compress(b"seven", codec="zstd", asbytes=True))
     (tmp_path / "t.txt").touch()
     (tmp_path / "u.jsonl").touch()
@@ -33,7 +32,7 @@ def test_folder_of_all_kinds_by_name(tmp_path):
     assert corpus.commit is None
 
 
-def test_a_link_in_a_circle_is_not_followed(tmp_path):
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
     (tmp_path / "a.txt").write_text("one")
     (tmp_path / "again").symlink_to(tmp_path)
     (tmp_path / "b.txt").symlink_to("a.txt")
@@ -48,7 +47,7 @@ def _link(path):
     return link
 
 
-def test_a_saved_data_set_without_the_caches_beside_it(tmp_path):
+def test_caches_in_the_folder_of_a_saved_data_set_are_not_read(tmp_path):
     saved = tmp_path / "saved"
     Dataset.from_dict({"text": TEXTS, "n": list(range(50))}).shuffle(seed=0).save_to_disk(saved, num_shards=12)
     found = load_from_disk(saved)
@@ -60,17 +59,17 @@ def test_a_saved_data_set_without_the_caches_beside_it(tmp_path):
     assert list(documents(str(next(saved.glob("data-00000-*"))))) == list(found["text"])[:5]
 
 
-def test_split_picks_of_a_saved_dict(tmp_path):
+def test_a_split_of_a_saved_dict_is_read(tmp_path):
     splits = {"train": TEXTS, "validation": ["checked"]}
     DatasetDict({name: Dataset.from_dict({"text": texts}) for name, texts in splits.items()}).save_to_disk(tmp_path)
     assert list(documents(str(tmp_path))) == TEXTS
     assert list(documents(str(tmp_path), split="validation")) == ["checked"]
     with pytest.raises(WrongInput, match=r"`split` \(=valid\).*train, validation; did you mean 'validation'\?"):
         documents(str(tmp_path), split="valid")
-    assert list(documents(str(tmp_path / "validation"), split="train")) == ["checked"]  # itself, it has no splits
+    assert list(documents(str(tmp_path / "validation"), split="train")) == ["checked"]  # a single split has no splits
 
 
-def test_a_saved_data_set_that_is_not_whole(tmp_path):
+def test_a_saved_data_set_with_files_missing_is_refused(tmp_path):
     Dataset.from_dict({"text": TEXTS}).save_to_disk(tmp_path, num_shards=3)
     (tmp_path / "data-00001-of-00003.arrow").unlink()
     with pytest.raises(WrongInput, match=r"data-00001-of-00003\.arrow is missing"):
@@ -81,7 +80,7 @@ def test_a_saved_data_set_that_is_not_whole(tmp_path):
 
 
 def test_other_columns_are_not_decoded(tmp_path):
-    """Also when they are of a kind that only the `datasets` library knows."""
+    """Even if only the `datasets` library could decode them."""
     from datasets import Features, Image, Value
 
     rows = Dataset.from_dict(
@@ -102,7 +101,7 @@ def test_missing_path_is_refused_before_reading(tmp_path):
         documents(str(tmp_path))
 
 
-def test_missing_field_names_the_line_and_what_is_there(tmp_path):
+def test_a_missing_field_is_reported_with_line_and_fields(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "x"}) + "\n" + json.dumps({"texts": "y"}))
     with pytest.raises(WrongInput, match=r"a\.jsonl, line 2; did you mean 'texts'\?"):
@@ -124,4 +123,4 @@ def test_a_hub_name_is_looked_up(tmp_path, monkeypatch):
         documents("some/dataset")
     (tmp_path / "some" / "dataset").mkdir(parents=True)
     (tmp_path / "some" / "dataset" / "a.txt").write_text("here")
-    assert list(documents("some/dataset")) == ["here"]  # what exists is no name
+    assert list(documents("some/dataset")) == ["here"]  # an existing path is not looked up

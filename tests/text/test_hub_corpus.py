@@ -1,4 +1,4 @@
-"""Data sets by name, found by the real library in its cache; what is not there is out of reach."""
+"""Data sets by name, as the real library finds them in its cache; there is no network."""
 
 import io
 import sys
@@ -22,7 +22,7 @@ def _open(name=NAME, **changes):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A folder as it would be uploaded: two splits of Parquet files, and a column that is no text."""
+    """A folder as it would be uploaded: two splits of Parquet files, with a column that is no text."""
     from datasets import Dataset
 
     folder = tmp_path_factory.mktemp("tales")
@@ -34,16 +34,16 @@ def repository(tmp_path_factory):
 
 @pytest.fixture
 def cache(repository, tmp_path, monkeypatch):
-    """The library's cache after that folder was downloaded as NAME at COMMIT."""
+    """The library's cache after `repository` was downloaded as NAME at COMMIT."""
     import datasets
     from datasets.packaged_modules.parquet.parquet import Parquet
 
     files = {split: [str(repository / "data" / f"{split}-00000-of-00001.parquet")] for split in ("train", "test")}
     Parquet(cache_dir=str(tmp_path / "made"), dataset_name="tales", data_files=files).download_and_prepare()
     (made,) = tmp_path.glob("made/**/dataset_info.json")
-    place = tmp_path / "cache" / NAME.replace("/", "___") / "default" / "0.0.0" / COMMIT
-    place.parent.mkdir(parents=True)
-    made.parent.rename(place)
+    folder = tmp_path / "cache" / NAME.replace("/", "___") / "default" / "0.0.0" / COMMIT
+    folder.parent.mkdir(parents=True)
+    made.parent.rename(folder)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     return tmp_path
 
@@ -65,19 +65,19 @@ def test_another_revision_than_the_cached_one_is_refused(cache):
 
 @pytest.mark.parametrize("streaming", [True, False])
 def test_a_repository_of_files(repository, tmp_path, monkeypatch, streaming, capfd):
-    """The same folder before it is uploaded: streamed from its files, or first made into Arrow files of the cache."""
+    """The folder itself as a data set: streamed from its files, or first converted to Arrow files in the cache."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     texts, commit = _open(str(repository), streaming=streaming)
-    assert commit is None  # its hash is of the files
-    assert not any(tmp_path.rglob("*.arrow"))  # nothing is done before the first document is asked for
+    assert commit is None  # the library's hash is that of the files
+    assert not any(tmp_path.rglob("*.arrow"))  # nothing is read before the first document is requested
     assert list(texts) == TRAIN
     assert any(tmp_path.rglob("*.arrow")) is not streaming
     assert "%" not in capfd.readouterr().err
 
 
-def test_the_librarys_bars_are_for_a_terminal_of_the_main_process(repository, tmp_path, monkeypatch):
+def test_the_librarys_bars_are_shown_on_a_terminal_of_the_main_process_only(repository, tmp_path, monkeypatch):
     import datasets
 
     class Terminal(io.StringIO):
@@ -97,7 +97,7 @@ def test_the_librarys_bars_are_for_a_terminal_of_the_main_process(repository, tm
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_what_is_not_there_is_named(cache, repository, streaming):
+def test_what_is_missing_is_named(cache, repository, streaming):
     with pytest.raises(WrongInput, match=r"split 'dev'; got ValueError: .*'train', 'test'"):
         next(_open(split="dev", streaming=streaming)[0])
     with pytest.raises(WrongInput, match=r"got ValueError: .*'french'.*\['default'\]"):
@@ -122,11 +122,11 @@ def test_the_store_records_the_commit(cache, tmp_path, tiny_model_dir, capsys, r
     )
     produce(config)
     assert Store.open(config.out).attributes.corpus == f"{NAME}@{COMMIT}"
-    produce(replace(config, streaming=False))  # the same text, however it comes
+    produce(replace(config, streaming=False))  # the same text
     assert "nothing to do" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_a_name_out_of_reach(streaming):
+def test_a_name_that_cannot_be_reached_is_refused(streaming):
     with pytest.raises(WrongInput, match=r"`corpus` \(=no/body\) .* ConnectionError: .*no/body.*; check the name"):
         _open("no/body", streaming=streaming)

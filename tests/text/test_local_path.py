@@ -4,7 +4,7 @@ from distsae.errors import WrongInput
 from distsae.text.local_path import local_path
 
 
-def test_what_exists_is_a_path_and_what_looks_like_none_is_a_name(tmp_path, monkeypatch):
+def test_what_exists_is_a_path_and_other_words_are_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gpt2").mkdir()
     assert local_path(str(tmp_path), "model") == tmp_path
@@ -17,6 +17,6 @@ def test_what_exists_is_a_path_and_what_looks_like_none_is_a_name(tmp_path, monk
     "name",
     ["./missing", "/missing", "~/missing-of-distsae", "a/b/c", "", "../missing", "missing.arrow", "missing.txt.zst"],
 )
-def test_a_path_with_nothing_there_is_never_a_name(name):
+def test_a_path_to_nothing_is_refused_and_not_taken_for_a_name(name):
     with pytest.raises(WrongInput, match="`corpus`"):
         local_path(name, "corpus")

@@ -45,17 +45,17 @@ def write(request, tmp_path):
 @pytest.mark.parametrize(
     "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str
 )
-def test_every_kind_of_text_in_order(write, kind):
+def test_every_kind_of_text_is_read_in_order(write, kind):
     texts = pa.array(TEXTS).cast(kind) if kind != pa.dictionary(pa.int32(), pa.string()) else pa.array(TEXTS, kind)
     path = write(pa.table({"number": list(range(len(TEXTS))), "body": texts}))
     assert list(table_documents(path, "body")) == TEXTS
 
 
-def test_no_rows(write):
+def test_a_table_without_rows_has_no_documents(write):
     assert list(table_documents(write(pa.table({"text": pa.array([], pa.string())})), "text")) == []
 
 
-def test_what_is_no_text_is_named_with_file_and_row(write):
+def test_a_value_that_is_no_text_is_reported_with_file_and_row(write):
     path = write(pa.table({"text": [*TEXTS, None], "n": [1] * (len(TEXTS) + 1)}))
     reading = table_documents(path, "text")
     assert [next(reading) for _ in TEXTS] == TEXTS
@@ -76,7 +76,7 @@ def test_damaged_files_are_named(write):
             list(table_documents(path, "text"))
 
 
-def test_a_text_that_is_no_unicode(tmp_path):
+def test_text_that_is_not_unicode_is_refused(tmp_path):
     bad = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
     _stream(tmp_path / "a.arrow", pa.table({"text": bad}))
     with pytest.raises(WrongInput, match=r"a\.arrow"):

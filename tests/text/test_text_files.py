@@ -1,4 +1,4 @@
-"""The same text from any way of writing it down, and every damage named."""
+"""The text does not depend on how its file was written, and every kind of damage is named."""
 
 import gzip
 
@@ -26,7 +26,7 @@ def _zstd(content):
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("last", [True, False], ids=["last line ended", "last line not ended"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "byte order mark"])
-def test_lines_of_json(tmp_path, compression, end, last, mark):
+def test_lines_of_json_are_read_however_they_are_written(tmp_path, compression, end, last, mark):
     lines = ['{"text": "one"}', "", '{"text": "", "n": 1}', "  ", '{"text": "drei ä\\r\\n"}']
     content = (mark + end.join(lines) + end * last).encode()
     assert list(json_documents(_write(tmp_path / f"a.jsonl{compression}", content), "text")) == [
@@ -37,7 +37,7 @@ def test_lines_of_json(tmp_path, compression, end, last, mark):
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_a_text(tmp_path, compression):
+def test_a_text_is_read_however_it_is_written(tmp_path, compression):
     path = tmp_path / f"a.txt{compression}"
     for content in ("a\nb\u2028c\n", "a\nb\u2028c\n".replace("\n", "\r\n"), "\ufeffa\nb\u2028c\n"):
         assert text_document(_write(path, content.encode())) == "a\nb\u2028c\n"
@@ -45,14 +45,14 @@ def test_a_text(tmp_path, compression):
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_files_of_no_bytes_have_no_lines(tmp_path, compression):
+def test_empty_files_have_no_lines(tmp_path, compression):
     path = tmp_path / f"a.jsonl{compression}"
     path.write_bytes(b"")
     assert list(json_documents(path, "text")) == []
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
-def test_what_unicode_calls_a_separator_ends_no_line(tmp_path, separator):
+def test_other_line_separators_of_unicode_do_not_end_a_line(tmp_path, separator):
     path = _write(tmp_path / "a.jsonl", f'{{"text": "one{separator}two"}}\n{{"text": "three"}}\n'.encode())
     assert list(json_documents(path, "text")) == [f"one{separator}two", "three"]
 
@@ -62,7 +62,7 @@ def test_half_a_surrogate_pair_is_a_replacement_character(tmp_path):
     assert list(json_documents(path, "text")) == ["a\U0001f600b", "a\ufffdb\ufffd"]
 
 
-def test_several_compressed_frames_are_one_file(tmp_path):
+def test_several_compressed_frames_are_read_as_one_file(tmp_path):
     for name, compress in (("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", _zstd)):
         (tmp_path / name).write_bytes(compress(b'{"text": "one"}\n{"te') + compress(b'xt": "two"}\n'))
         assert list(json_documents(tmp_path / name, "text")) == ["one", "two"]
@@ -72,7 +72,7 @@ def test_several_compressed_frames_are_one_file(tmp_path):
     ("compression", "damage"),
     [
         (".gz", "cut short"),
-        (".gz", "a flipped byte"),  # pyarrow writes zstd without a checksum, where it would go unnoticed
+        (".gz", "a flipped byte"),  # pyarrow writes zstd without a checksum, so there it would be missed
         (".gz", "another file"),
         (".zst", "cut short"),
         (".zst", "another file"),
@@ -114,7 +114,7 @@ def test_a_wrong_line_is_named(tmp_path, line, message):
         list(json_documents(path, "text"))
 
 
-def test_a_text_that_is_none(tmp_path):
+def test_bytes_that_are_no_text_are_refused(tmp_path):
     with pytest.raises(WrongInput, match=r"a\.txt must be UTF-8"):
         text_document(_write(tmp_path / "a.txt", b"\xff\xfe"))
 
@@ -125,8 +125,8 @@ def test_a_text_that_is_none(tmp_path):
     [("itself", "Too many levels of symbolic links"), ("/proc/self/mem", "Input/output error")],
     ids=["not opened", "not read"],
 )
-def test_a_file_that_the_system_does_not_give_is_not_called_bad_text(tmp_path, compression, target, message):
-    """The first page of a process's memory is never there, so reading it fails as a bad disk does."""
+def test_an_error_of_the_system_is_not_reported_as_bad_text(tmp_path, compression, target, message):
+    """The first page of a process's memory is never mapped, so reading it fails as on a broken disk."""
     text, lines = tmp_path / f"a.txt{compression}", tmp_path / f"a.jsonl{compression}"
     for path in (text, lines):
         path.symlink_to(path if target == "itself" else target)

@@ -14,8 +14,8 @@ import zarr
 from distsae.batches import StreamOrder
 from distsae.store import Store
 from distsae.store.json_files import read_json, replace_json
-from distsae.training import run
-from distsae.training.step import forward_backward as step
+from distsae.training import PlainEngine
+from distsae.training.run import Run
 
 __all__ = ["broken_gradient", "broken_weights", "store_with_broken_row"]
 
@@ -51,31 +51,30 @@ def store_with_broken_row(sound: Path, path: Path, hook: str, batch_tokens: int,
 @contextmanager
 def broken_weights(rank: int, at_step: int, name: str = "W_enc") -> Iterator[None]:
     """Puts a NaN into row 2 of a parameter of one rank, before step `at_step`, counted from 0."""
-    step_of, place = run.Run.step, (2, 1) if name.startswith("W") else (2,)
+    step_of, index = Run.step, (2, 1) if name.startswith("W") else (2,)
 
     def stepped(running, x):
-        if running.done == at_step and running.mesh.world.rank == rank:
+        if running.done == at_step and running.job.mesh.world.rank == rank:
             with torch.no_grad():
-                getattr(running.state.shard, name)[place] = float("nan")
+                getattr(running.state.shard, name)[index] = float("nan")
         return step_of(running, x)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.Run, "step", stepped)
+        patch.setattr(Run, "step", stepped)
         yield
 
 
 @contextmanager
 def broken_gradient(at_step: int, value: float) -> Iterator[None]:
     """Breaks one number of what this rank's gradients are summed from, in step `at_step`, counted from 0."""
-    term_of, seen = step._term, []
+    update_of, updates = PlainEngine.update, []
 
-    def broken(shard, matches, g):
-        term = term_of(shard, matches, g)
-        seen.append(term)
-        if len(seen) == at_step + 1:
-            term.dots[0] = value
-        return term
+    def broken(engine, gradients, rate):
+        updates.append(rate)
+        if len(updates) == at_step + 1:
+            gradients.terms[0].dots[0] = value
+        return update_of(engine, gradients, rate)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "_term", broken)
+        patch.setattr(PlainEngine, "update", broken)
         yield

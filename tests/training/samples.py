@@ -14,18 +14,21 @@ D_IN = 16
 D_SAE = 64
 K = 4
 TOKENS = 96
+BATCH = 128
+"""Tokens of a batch that whole steps take: a multiple of the streams."""
+
 RULES = ("token_choice", "mutual_choice", "feature_choice")
 
 
-def activations(step: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Global batch `step`: sparse mixtures of fixed directions with an offset, `[TOKENS, D_IN]`."""
+def activations(step: int, dtype: torch.dtype = torch.float64, tokens: int = TOKENS) -> Tensor:
+    """Global batch `step`: sparse mixtures of fixed directions with an offset, `[tokens, D_IN]`."""
     fixed = torch.Generator().manual_seed(7)
     directions = torch.nn.functional.normalize(torch.randn(40, D_IN, generator=fixed, dtype=torch.float64), dim=1)
     offset = torch.randn(D_IN, generator=fixed, dtype=torch.float64)
     generator = torch.Generator().manual_seed(1000 + step)
-    weights = torch.rand(TOKENS, 40, generator=generator, dtype=torch.float64)
-    on = torch.rand(TOKENS, 40, generator=generator, dtype=torch.float64) < 3 / (torch.arange(40) + 10)
-    noise = 0.05 * torch.randn(TOKENS, D_IN, generator=generator, dtype=torch.float64)
+    weights = torch.rand(tokens, 40, generator=generator, dtype=torch.float64)
+    on = torch.rand(tokens, 40, generator=generator, dtype=torch.float64) < 3 / (torch.arange(40) + 10)
+    noise = 0.05 * torch.randn(tokens, D_IN, generator=generator, dtype=torch.float64)
     return (weights * on * 4 @ directions + offset + noise).to(dtype)
 
 
@@ -37,7 +40,7 @@ def mean_and_variance(dtype: torch.dtype = torch.float64) -> tuple[Tensor, float
 
 def shard_on(mesh: Mesh, dtype: torch.dtype = torch.float64) -> FeatureShard:
     """This rank's features, as they are at the start of a run."""
-    return FeatureShard(D_IN, mesh.features(D_SAE), mean_and_variance(dtype)[0], seed=3).to(dtype)
+    return FeatureShard(D_IN, D_SAE, mesh.features(D_SAE), mean_and_variance(dtype)[0], seed=3).to(dtype)
 
 
 def moved_shard_on(mesh: Mesh) -> FeatureShard:
@@ -65,7 +68,7 @@ def selector_on(mesh: Mesh, rule: str) -> Selector:
 
 
 def credit() -> QuotaCredit:
-    """The purse of Feature Choice."""
+    """Quotas and credit of Feature Choice."""
     return QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=4.0), K)
 
 

@@ -18,14 +18,14 @@ def _config(**changes: object) -> TrainConfig:
 def test_it_has_what_the_config_asks_for():
     config = _config(ema_decay=0.9, optimizer=OptimizerConfig(state="bf16"))
     shard = initial_shard(config, torch.arange(6.0), ALONE, torch.device("cpu"))
-    state = initial_state(config, shard, ALONE)
+    state = initial_state(config, shard, ALONE, torch.zeros(6), 1.0)
     assert isinstance(state.engine, PlainEngine)
     assert state.average is not None
     assert torch.equal(shard.b_dec.detach(), torch.arange(6.0))
     tensors = state.tensors()
     assert tensors["W_enc"].total == 32
     assert tensors["adam.exp_avg.W_enc"].local.dtype == torch.bfloat16
-    assert initial_state(_config(), shard, ALONE).average is None
+    assert initial_state(_config(), shard, ALONE, torch.zeros(6), 1.0).average is None
 
 
 def test_seeds_decide_the_weights():

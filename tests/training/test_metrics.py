@@ -8,7 +8,7 @@ import torch
 from distsae.allocation import Matches
 from distsae.kernels import CPU
 from distsae.losses import Concentration, Underused
-from distsae.training import Gradients, StepOutcome
+from distsae.training import BatchOutcome, Gradients
 from distsae.training.metrics import Meter, TrainingClock, all_stopped
 from distsae.training.step.selection_cost import SelectionCost
 
@@ -18,7 +18,7 @@ CONCENTRATION = Concentration(0.3, 0.05)
 
 
 def _outcome(loss, squared_error, energy):
-    return StepOutcome(NOTHING, loss, loss / 10, squared_error, energy, Gradients((), torch.zeros(1, 1), 1, CPU))
+    return BatchOutcome(NOTHING, loss, loss / 10, squared_error, energy, Gradients((), torch.zeros(1, 1), 1, CPU))
 
 
 def test_a_line_averages_the_steps_since_the_last():

@@ -10,7 +10,7 @@ from distsae.kernels import REFERENCE
 from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training import Gradients, OptimizerConfig, PlainEngine, training_step
+from distsae.training import Gradients, OptimizerConfig, PlainEngine, Selectors, forward_backward
 from distsae.training.thresholds import ThresholdTracker
 from tests.training.dense_step import ALPHA, K_AUX
 from tests.training.pretended_gpu import GPU, PretendedGpu
@@ -24,7 +24,7 @@ def _trained(device, rule, prefilter, state):
     """Numbers, thresholds and parameters after a few steps of two micro-batches, with what a run counts in them."""
     single = torch.float32
     mean, variance = mean_and_variance(single)
-    shard = FeatureShard(D_IN, range(D_SAE), mean, seed=3, kernels=REFERENCE, prefilter=prefilter)
+    shard = FeatureShard(D_IN, D_SAE, range(D_SAE), mean, seed=3, kernels=REFERENCE, prefilter=prefilter)
     for name, parameter in shard.named_parameters():
         setattr(shard, name, torch.nn.Parameter(parameter.detach().to(device)))
     engine = PlainEngine(shard, MESH, OptimizerConfig(clip_norm=0.1, state=state))
@@ -40,7 +40,7 @@ def _trained(device, rule, prefilter, state):
                 selector.grant(purse.pay(TOKENS))
             x = activations(2 * step + part, single).to(device)
             selectors = [selector, auxiliary]
-            outcomes.append(training_step(shard, x, MESH, D_SAE, selectors, mean.to(device), variance, ALPHA))
+            outcomes.append(forward_backward(shard, x, MESH, Selectors(*selectors), mean.to(device), variance, ALPHA))
             tracker.update(selector)
         numbers += [engine.update(Gradients.joined([found.gradients for found in outcomes]), 0.01)]
         numbers += [found.loss + found.aux_loss for found in outcomes]

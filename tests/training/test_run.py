@@ -12,7 +12,7 @@ from distsae.allocation import MutualSelector
 from distsae.batches import BatchReader
 from distsae.checkpoint import facts_of
 from distsae.losses import AlarmConfig
-from distsae.training import AuxiliaryConfig, CheckpointConfig, run, train
+from distsae.training import AuxiliaryConfig, CheckpointConfig, optimizer_step, run, train
 from distsae.training.folder.unit_release import UnitRelease
 from tests.training.sample_runs import config_of
 
@@ -37,21 +37,27 @@ def watched(tiny_store, tmp_path_factory):
         ),
     )
     steps, ends = [], []
-    step, end = run.training_step, run.frozen_sae
+    forward_backward, watched_of, end = optimizer_step.forward_backward, optimizer_step.watched, run.frozen_sae
+    given = []
 
-    def watch_step(shard, x, mesh, d_sae, selectors, mean, variance, alpha_aux, observers, share):
-        outcome = step(shard, x, mesh, d_sae, selectors, mean, variance, alpha_aux, observers, share)
-        inner = [selector._selector for selector in selectors]
-        allowed = inner[1].allowed.clone() if len(inner) > 1 and inner[1].allowed is not None else None
-        steps.append((alpha_aux, inner, allowed, outcome))
+    def keep_selectors(selectors, mesh, cost):
+        given.append(selectors)
+        return watched_of(selectors, mesh, cost)
+
+    def watch_step(shard, x, mesh, selectors, mean, variance, alpha_aux, share):
+        outcome = forward_backward(shard, x, mesh, selectors, mean, variance, alpha_aux, share)
+        auxiliary = given[-1].auxiliary
+        allowed = None if auxiliary is None else auxiliary.allowed.clone()
+        steps.append((alpha_aux, auxiliary, allowed, outcome))
         return outcome
 
-    def watch_end(config, store, state, mesh, reader):
+    def watch_end(state, store, reader):
         ends.append(state)
-        return end(config, store, state, mesh, reader)
+        return end(state, store, reader)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "training_step", watch_step)
+        patch.setattr(optimizer_step, "watched", keep_selectors)
+        patch.setattr(optimizer_step, "forward_backward", watch_step)
         patch.setattr(run, "frozen_sae", watch_end)
         train(config)
     return config, steps, ends[0]
@@ -64,13 +70,13 @@ def test_the_auxiliary_loss_gets_its_weight_budget_and_features(watched):
     assert [alpha for alpha, *_ in steps] == [config.auxiliary.alpha] * STEPS
     lines = metrics(Path(config.out))
     used = 0
-    for number, (_, selectors, allowed, _) in enumerate(steps):
+    for number, (_, auxiliary, allowed, _) in enumerate(steps):
         share = lines[number - 1]["aux_share"] if number else 0.0  # as measured at the end of the step before
-        assert len(selectors) == 1 + (share > 0)
+        assert (auxiliary is not None) == (share > 0)
         if share:
             used += 1
-            assert isinstance(selectors[1], MutualSelector)
-            assert selectors[1].k == K * 3
+            assert isinstance(auxiliary, MutualSelector)
+            assert auxiliary.k == K * 3
             assert allowed is not None
             assert int(allowed.sum()) == round(share * config.sae.d_sae)
     assert used > 2
@@ -134,9 +140,9 @@ def test_nobody_reads_before_it_is_said_where_the_run_reads_on(tiny_store, tmp_p
 
         monkeypatch.setattr(owner, name, watched)
 
-    watch(UnitRelease, "begin")
+    watch(UnitRelease, "start_reading")
     watch(Accelerator, "wait_for_everyone")
     watch(BatchReader, "batch")
     train(config_of(tiny_store, tmp_path / "run", steps=2))
-    first = events.index("begin")
-    assert events[first : first + 3] == ["begin", "wait_for_everyone", "batch"]
+    first = events.index("start_reading")
+    assert events[first : first + 3] == ["start_reading", "wait_for_everyone", "batch"]

@@ -5,15 +5,11 @@ import json
 import pytest
 import torch
 
-from distsae.allocation import MutualSelector, Placement, select
+from distsae.allocation import Placement, select
 from distsae.checkpoint import Shard
-from distsae.losses import FiringStatistics, Underused
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training import OptimizerConfig, PlainEngine, SizeConfig, TrainConfig
-from distsae.training.phases import Phases
-from distsae.training.state import TrainingState
-from distsae.training.thresholds import ThresholdTracker
-from tests.training.samples import D_SAE, shard_on
+from distsae.training import OptimizerConfig, SizeConfig, TrainConfig, initial_state, training_step
+from tests.training.samples import D_SAE, activations, mean_and_variance, shard_on
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
 SHARDED = {
@@ -27,19 +23,9 @@ WHOLE = {
 }
 
 
-def _state(optimizer=None, **changes):
-    config = TrainConfig(store="s", out="o", sae=SizeConfig(d_sae=D_SAE, k=4), batch_tokens=64, **changes)
-    shard = shard_on(MESH, torch.float32)
-    return TrainingState(
-        shard=shard,
-        engine=PlainEngine(shard, MESH, optimizer or OptimizerConfig()),
-        phases=Phases(config, 10, MESH, torch.device("cpu")),
-        statistics=FiringStatistics(D_SAE, 100, 100),
-        thresholds=ThresholdTracker(D_SAE),
-        underused=Underused.none(D_SAE),
-        d_sae=D_SAE,
-        auxiliary=MutualSelector(8),
-    )
+def _state(**changes):
+    config = TrainConfig(store="s", out="o", sae=SizeConfig(d_sae=D_SAE, k=4), batch_tokens=64, steps=10, **changes)
+    return initial_state(config, shard_on(MESH, torch.float32), MESH, *mean_and_variance(torch.float32))
 
 
 def test_every_tensor_has_its_place():
@@ -51,7 +37,7 @@ def test_every_tensor_has_its_place():
 
 
 def test_moments_in_8_bits_have_scales():
-    tensors = _state(OptimizerConfig(state="int8")).tensors()
+    tensors = _state(optimizer=OptimizerConfig(state="int8")).tensors()
     scales = {f"adam.{part}_scale.{name}" for part in ("exp_avg", "exp_avg_sq") for name in ("W_enc", "W_dec")}
     assert {name for name, value in tensors.items() if isinstance(value, Shard)} == SHARDED | scales
     assert tensors["adam.exp_avg.W_enc"].local.dtype == torch.uint8
@@ -120,3 +106,33 @@ def test_a_checkpoint_without_forecasts_begins_cold():
     assert state.forecasts()["rule"]["cut"] > 1
     state.restore_forecasts({})
     assert state.forecasts() == _state().forecasts() == {"rule": {"cut": None}, "auxiliary": {"cut": None}}
+
+
+def test_facts_and_tensors_restore_all_of_it():
+    """`restore` is the other half of both: nothing else is told."""
+    before, after = _state(finetune_fc_from=0.5, ema_decay=0.9), _state(finetune_fc_from=0.5, ema_decay=0.9)
+    for step in range(7):
+        training_step(before, activations(step, torch.float32, 64))
+    facts = json.loads(json.dumps(before.facts()))
+    kept = {name: _whole(value).clone() for name, value in before.tensors().items()}
+
+    def fill(tensors):
+        for name, value in tensors.items():
+            _whole(value).copy_(kept[name])
+
+    after.restore(7, facts, fill)
+    for step in range(7, 10):
+        x = activations(step, torch.float32, 64)
+        assert training_step(before, x) == training_step(after, x)
+    assert (before.step, before.phases.rule) == (10, "feature_choice")
+    for name, value in before.tensors().items():
+        assert torch.equal(_whole(value), _whole(after.tensors()[name])), name
+    timeless = [{**state.facts(), "meter": None} for state in (before, after)]
+    assert timeless[0] == timeless[1]
+    sums = [state.meter.facts() for state in (before, after)]
+    for name in sums[0].keys() - {"seconds", "window_seconds"}:
+        assert sums[0][name] == sums[1][name], name
+
+
+def _whole(value):
+    return value.local if isinstance(value, Shard) else value

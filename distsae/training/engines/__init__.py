@@ -1,1 +1,21 @@
-"""What turns gradients into new weights: the plain engine, DeepSpeed, Adam's state, the average of the weights."""
+"""What turns gradients into new weights: the plain engine, DeepSpeed, Adam's moments, the average of the weights."""
+
+from distsae.training.engines.deepspeed import DeepSpeedEngine
+from distsae.training.engines.deepspeed_config import DeepSpeedConfig
+from distsae.training.engines.moments import Moments, MomentsName, moments_of
+from distsae.training.engines.optimizer import OptimizerConfig
+from distsae.training.engines.plain import PlainEngine
+from distsae.training.engines.protocol import Engine
+from distsae.training.engines.weight_average import WeightAverage
+
+__all__ = [
+    "DeepSpeedConfig",
+    "DeepSpeedEngine",
+    "Engine",
+    "Moments",
+    "MomentsName",
+    "OptimizerConfig",
+    "PlainEngine",
+    "WeightAverage",
+    "moments_of",
+]

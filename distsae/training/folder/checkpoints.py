@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from distsae.checkpoint import JSON, CheckpointFailed, Saver, State, prune
+from distsae.checkpoint import JSON, CheckpointConfig, CheckpointFailed, Saver, State, prune
 from distsae.errors import DistsaeError
-from distsae.training.config import CheckpointConfig
 from distsae.training.folder.run_folder import RunFolder
 from distsae.training.folder.unit_release import UnitRelease
 

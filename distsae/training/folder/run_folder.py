@@ -11,11 +11,11 @@ import yaml
 
 from distsae.durable import replace
 from distsae.errors import WrongInput
-from distsae.training.config import TrainConfig
+from distsae.training.config import TrainConfig, flat_keys
 from distsae.training.folder.lock import FolderLock
 from distsae.training.folder.metrics_file import MetricsFile
 
-__all__ = ["RunFolder", "flat", "refuse_other_mathematics"]
+__all__ = ["RunFolder", "refuse_other_mathematics"]
 
 _MAY_CHANGE = (
     "store",
@@ -136,10 +136,10 @@ def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where:
     Raises:
         WrongInput: a key differs that may not; both values are shown.
     """
-    new = flat(config.stored())
+    new = flat_keys(config.stored())
     # Keys that are younger than the run had no other value than their default then.
-    old = {key: value for key, value in flat(TrainConfig(store="", out="").stored()).items() if key in new}
-    old |= flat(before)
+    old = {key: value for key, value in flat_keys(TrainConfig(store="", out="").stored()).items() if key in new}
+    old |= flat_keys(before)
     for values, other in ((old, new), (new, old)):
         if values["order_seed"] is None and other["order_seed"] is not None:
             values["order_seed"] = values["seed"]  # as a member of a sweep keeps it
@@ -155,11 +155,3 @@ def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where:
         if key not in _UNSAID:
             changed.append(f"`{key}` {new.get(key)} (was {old.get(key)})")
     return changed
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns a nested config with a key for each value, such as `sae.k`."""
-    keys: dict[str, Any] = {}
-    for name, value in values.items():
-        keys.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,59 +13,66 @@ from distsae.batches import BatchReader
 from distsae.model import SAE, SAEConfig
 from distsae.parallel import Mesh
 from distsae.store import Store
-from distsae.training.config import TrainConfig
+from distsae.training.freezing.calibration import calibrated, quota_thresholds, without_gaps
 from distsae.training.freezing.gap import FrozenGap, frozen_gap
 from distsae.training.freezing.heldout_rows import CALIBRATION_TOKENS, heldout_rows, mesh_for
 from distsae.training.state import TrainingState
-from distsae.training.thresholds import calibrated, quota_thresholds
 
-__all__ = ["frozen_sae", "without_gaps"]
+__all__ = ["frozen_sae"]
 
 _SLICE_BYTES = 1 << 22
-"""Of all ranks' rows, which every rank gets; what is freed of larger ones stays with the threads of gloo."""
+"""Bytes that every rank receives at once of all ranks' rows; memory of larger messages stays with gloo's threads."""
 
 
 def frozen_sae(
-    config: TrainConfig, store: Store, state: TrainingState, mesh: Mesh, reader: BatchReader
+    state: TrainingState, store: Store, reader: BatchReader, slice_bytes: int = _SLICE_BYTES
 ) -> tuple[SAE | None, FrozenGap]:
-    """Calibrates the frozen rule on held-out tokens, folds the normalisation and gathers the features.
+    """Calibrates the frozen rule on held-out tokens, folds the normalisation and gathers the features. Collective.
 
     Training sees `scale * (x - shift)`. On raw activations the same features have `b_enc / scale`, `b_dec / scale +
     shift` and thresholds `/ scale`, with both matrices unchanged. A feature that fired too rarely to have a threshold
     of its own takes one from the others.
 
+    Args:
+        state: training at its end, with the weights that the SAE is to have; its engine may be gone.
+        store: store with held-out rows.
+        reader: reader of its batches, which knows the normalisation.
+        slice_bytes: bytes of all ranks' rows that are gathered at once.
+
     Returns:
         The SAE on the main process, None on the others; and what freezing the rule changes on held-out tokens that
-        the calibration has not seen. Collective.
+        the calibration has not seen.
     """
-    assert config.hook is not None
-    assert config.steps is not None
+    config = state.config
+    mesh = state.mesh
     shard = state.shard
-    phases = state.phases
+    credit = state.phases.credit
     normalisation = reader.normalisation
-    d_sae = config.sae.d_sae
-    threshold, gap = _frozen_rule(config, store, state, mesh, reader)
+    assert config.hook is not None
+    threshold, gap = _frozen_rule(state, store, reader)
 
-    W_enc = _on_main(shard.W_enc, mesh, d_sae, transposed=True)
-    W_dec, b_enc = _on_main(shard.W_dec, mesh, d_sae), _on_main(shard.b_enc, mesh, d_sae)
-    threshold = _on_main(threshold, mesh, d_sae) if threshold is not None else None
-    quota_per_token = _on_main(phases.credit.quota_per_token, mesh, d_sae) if phases.credit is not None else None
+    on_main = partial(_on_main, mesh=mesh, d_sae=shard.d_sae, slice_bytes=slice_bytes)
+    W_enc = on_main(shard.W_enc, transposed=True)
+    W_dec = on_main(shard.W_dec)
+    b_enc = on_main(shard.b_enc)
+    threshold = on_main(threshold) if threshold is not None else None
+    quota_per_token = on_main(credit.quota_per_token) if credit is not None else None
     if mesh.world.rank:
         return None, gap
     attributes = store.attributes
     layer = re.search(r"\.(\d+)(?:\.|$)", config.hook)
     cfg = SAEConfig(
         d_in=W_dec.shape[1],
-        d_sae=d_sae,
+        d_sae=shard.d_sae,
         k=config.sae.k,
-        allocation=phases.allocation(config.steps - 1),
+        allocation=state.phases.allocation(state.steps - 1),
         hook_name=config.hook,
         hook_layer=int(layer[1]) if layer else None,
         model_name=attributes.model,
         context_size=attributes.context_length,
         prepend_bos=attributes.prepend_bos,
         store_fingerprint=store.fingerprint,
-        tokens_seen=config.steps * config.batch_tokens,
+        tokens_seen=state.steps * config.batch_tokens,
         normalise=config.normalise,
         normalisation_scale=normalisation.scale,
         distsae_version=__version__,
@@ -81,44 +89,34 @@ def frozen_sae(
     return sae, gap
 
 
-def _frozen_rule(
-    config: TrainConfig, store: Store, state: TrainingState, mesh: Mesh, reader: BatchReader
-) -> tuple[Tensor | None, FrozenGap]:
-    """Returns this rank's thresholds, None for Token Choice, and what they change; the rows are gone afterwards."""
-    assert config.hook is not None
-    assert config.steps is not None
+def _frozen_rule(state: TrainingState, store: Store, reader: BatchReader) -> tuple[Tensor | None, FrozenGap]:
+    """Returns this rank's thresholds, None for Token Choice, and what they change; frees the held-out rows."""
+    config = state.config
+    mesh = state.mesh
     shard = state.shard
-    phases = state.phases
     normalisation = reader.normalisation
-    d_sae = config.sae.d_sae
+    assert config.hook is not None
     threshold: Tensor | None = None
     tracked = state.thresholds.thresholds()
-    if phases.credit is not None:
-        quotas = phases.credit.quota_per_token
-        per_feature = quota_thresholds(shard, quotas, config.sae.k, _fresh_rows(reader, config.steps), mesh, d_sae)
+    if state.phases.credit is not None:
+        quotas = state.phases.credit.quota_per_token
+        per_feature = quota_thresholds(shard, quotas, config.sae.k, _fresh_rows(reader, state.steps), mesh)
         per_feature = per_feature.double().cpu()  # where the tracked ones are
         tracked = torch.where(per_feature.isfinite(), per_feature, tracked)
     seen, unseen = heldout_rows(store, config.hook)
-    if phases.allocation(config.steps - 1) != "token_choice":
+    if state.phases.allocation(state.steps - 1) != "token_choice":
         tracked = without_gaps(tracked, mesh)
         sharing = mesh_for(mesh, seen.shape[0])
         share = seen.shape[0] // sharing.data.size
-        mine = seen[sharing.data.rank * share : (sharing.data.rank + 1) * share].to(shard.b_dec.device)
-        mine = normalisation.apply(mine.to(torch.float32, copy=True))
-        threshold = calibrated(shard, tracked, mine, config.sae.k, sharing, d_sae)
-        del mine
-    gap = frozen_gap(shard, config, phases, threshold, normalisation.apply(unseen.to(torch.float32, copy=True)), mesh)
+        own = seen[sharing.data.rank * share : (sharing.data.rank + 1) * share].to(shard.b_dec.device)
+        own = normalisation.apply(own.to(torch.float32, copy=True))
+        threshold = calibrated(shard, tracked, own, config.sae.k, sharing)
+        del own
+    gap = frozen_gap(state, threshold, normalisation.apply(unseen.to(torch.float32, copy=True)))
     return threshold, gap
 
 
-def without_gaps(thresholds: Tensor, mesh: Mesh) -> Tensor:
-    """Gives each local feature without a finite threshold the median of all ranks' finite ones, or 1; collective."""
-    everyone = torch.cat(mesh.feature.gather(thresholds))
-    known = everyone[everyone.isfinite()]
-    return torch.where(thresholds.isfinite(), thresholds, float(known.median()) if known.numel() else 1.0)
-
-
-def _on_main(local: Tensor, mesh: Mesh, d_sae: int, *, transposed: bool = False) -> Tensor:
+def _on_main(local: Tensor, mesh: Mesh, d_sae: int, slice_bytes: int, *, transposed: bool = False) -> Tensor:
     """Returns the tensor of all features on the main process's CPU, and an empty one elsewhere; collective.
 
     A slice at a time: no process holds more than its shard, a slice of the others', and on the main one the result.
@@ -127,7 +125,7 @@ def _on_main(local: Tensor, mesh: Mesh, d_sae: int, *, transposed: bool = False)
     shape = (d_sae, *local.shape[1:]) if main else (0,)
     whole = torch.empty(shape[::-1] if transposed else shape, dtype=local.dtype)
     by_feature = whole.t() if transposed else whole
-    rows = max(_SLICE_BYTES // (local[:1].nbytes * len(ranges)), 1)
+    rows = max(slice_bytes // (local[:1].nbytes * len(ranges)), 1)
     for first in range(0, max(map(len, ranges)), rows):
         parts = mesh.feature.gather(local.detach()[first : first + rows])
         if main:

@@ -9,11 +9,8 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import FeatureSelector, QuotaCredit, Selector, ThresholdSelector, select
-from distsae.model import FeatureShard
-from distsae.parallel import Mesh
-from distsae.training.config import TrainConfig
 from distsae.training.freezing.heldout_rows import mesh_for
-from distsae.training.phases import Phases
+from distsae.training.state import TrainingState
 
 __all__ = ["FrozenGap", "frozen_gap"]
 
@@ -50,29 +47,27 @@ class FrozenGap:
 
 
 @torch.no_grad()
-def frozen_gap(
-    shard: FeatureShard, config: TrainConfig, phases: Phases, threshold: Tensor | None, x: Tensor, mesh: Mesh
-) -> FrozenGap:
-    """Measures both rules in one pass over the encoder; collective, and the same on every mesh.
+def frozen_gap(state: TrainingState, threshold: Tensor | None, x: Tensor) -> FrozenGap:
+    """Measures both rules in one pass over the encoder. Collective, and the same on every mesh.
+
+    The training rule selects from as many rows at once as a batch of the run has. The state is not changed.
 
     Args:
-        shard: this rank's features.
-        config: the run; its `batch_tokens` is what the training rule selects from at once.
-        phases: the rule at the end of training, and its quotas.
-        threshold: of this rank's features, fp32 `[d_sae_local]`; None if the training rule is the frozen one.
-        x: held-out activations, scaled as in training, fp32 `[rows, d_in]`, equal on all ranks.
-        mesh: this process's place.
+        state: training, whose rule and quotas are those now in force.
+        threshold: frozen thresholds of this rank's features, fp32 `[d_sae_local]`; None if the training rule is the
+            frozen one.
+        x: held-out activations, normalised as in training, fp32 `[rows, d_in]`, equal on all ranks.
     """
-    d_sae = config.sae.d_sae
-    k = config.sae.k
+    config = state.config
+    shard = state.shard
     device = shard.b_dec.device
     rows = x.shape[0]
     if not rows:
         return FrozenGap(0)
-    mesh = mesh_for(mesh, rows)
-    training = phases.fresh_selector()
-    quotas = phases.credit.quota_per_token if phases.credit is not None else None
-    credit = QuotaCredit(quotas, k, mesh.feature) if quotas is not None else None
+    mesh = mesh_for(state.mesh, rows)
+    training = state.phases.fresh_selector()
+    quotas = state.phases.credit.quota_per_token if state.phases.credit is not None else None
+    credit = QuotaCredit(quotas, config.sae.k, mesh.feature) if quotas is not None else None
     selectors: list[Selector] = [training, *([ThresholdSelector(threshold)] if threshold is not None else [])]
     totals = torch.zeros(len(selectors), 2, dtype=torch.float64, device=device)  # matches, squared error
     for block in torch.split(x, config.batch_tokens):
@@ -82,7 +77,7 @@ def frozen_gap(
             training.grant(credit.pay(tokens * mesh.data.size).to(device))
         chunks = partial(shard.encode_chunks, mine - shard.b_dec)
         for total, matches in zip(
-            totals, select(selectors, chunks, mesh.placement(d_sae, tokens), tokens), strict=True
+            totals, select(selectors, chunks, mesh.placement(shard.d_sae, tokens), tokens), strict=True
         ):
             x_hat = mesh.feature.sum(shard.kernels.decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
             matched = mesh.feature.sum(torch.tensor(float(len(matches)), dtype=torch.float64, device=device))

@@ -6,15 +6,11 @@ import torch
 from torch import Tensor
 
 from distsae.batches import Normalisation
-from distsae.model import FeatureShard
-from distsae.parallel import Mesh
 from distsae.store import Store
-from distsae.training.config import TrainConfig
-from distsae.training.freezing.frozen_sae import without_gaps
+from distsae.training.freezing.calibration import without_gaps
 from distsae.training.freezing.gap import FrozenGap, frozen_gap
 from distsae.training.freezing.heldout_rows import heldout_rows
-from distsae.training.phases import Phases
-from distsae.training.thresholds import ThresholdTracker
+from distsae.training.state import TrainingState
 
 __all__ = ["HeldoutCheck", "heldout_values"]
 
@@ -34,20 +30,19 @@ class HeldoutCheck:
         self._normalisation = normalisation
         self._rows: Tensor | None = None
 
-    def measure(
-        self, shard: FeatureShard, config: TrainConfig, phases: Phases, thresholds: ThresholdTracker, mesh: Mesh
-    ) -> FrozenGap:
-        """Returns both rules' figures; collective, and training goes on as if nobody had asked.
+    def measure(self, state: TrainingState) -> FrozenGap:
+        """Returns both rules' figures. Collective; the state stays as it is.
 
         The thresholds are not calibrated, as they are at the end of a run.
         """
         if self._rows is None:
             self._rows = heldout_rows(self._store, self._hook)[1].clone()  # lets go of the rest
         threshold = None
-        if phases.rule != "token_choice":
-            threshold = without_gaps(thresholds.thresholds(), mesh).to(shard.b_dec.device, torch.float32)
+        if state.phases.rule != "token_choice":
+            tracked = without_gaps(state.thresholds.thresholds(), state.mesh)
+            threshold = tracked.to(state.shard.b_dec.device, torch.float32)
         rows = self._normalisation.apply(self._rows.to(torch.float32, copy=True))
-        return frozen_gap(shard, config, phases, threshold, rows, mesh)
+        return frozen_gap(state, threshold, rows)
 
 
 def heldout_values(gap: FrozenGap | None) -> dict[str, float | None]:

@@ -17,7 +17,9 @@ __all__ = ["CALIBRATION_TOKENS", "JUDGING_TOKENS", "heldout_rows", "mesh_for"]
 CALIBRATION_TOKENS, JUDGING_TOKENS = 1 << 16, 1 << 14
 
 
-def heldout_rows(store: Store, hook: str) -> tuple[Tensor, Tensor]:
+def heldout_rows(
+    store: Store, hook: str, calibration_tokens: int = CALIBRATION_TOKENS, judging_tokens: int = JUDGING_TOKENS
+) -> tuple[Tensor, Tensor]:
     """Returns held-out rows to calibrate on and others to measure on, in the storage dtype, equal on all processes.
 
     Multiples of the streams, which every data axis divides: the same rows on every mesh. A store with hardly any
@@ -26,17 +28,17 @@ def heldout_rows(store: Store, hook: str) -> tuple[Tensor, Tensor]:
     rows: list[Tensor] = []
     held = 0
     for chunk in store.chunks("heldout"):
-        if held >= CALIBRATION_TOKENS + JUDGING_TOKENS:
+        if held >= calibration_tokens + judging_tokens:
             break
         rows.append(store.read_chunk(hook, chunk))
         held += chunk.rows
     everything = torch.cat(rows) if rows else torch.zeros(0, store.d_in(hook))
     if held >= STREAMS:
         everything = everything[: held // STREAMS * STREAMS]
-    seen = min(max(held // 2, held - JUDGING_TOKENS), CALIBRATION_TOKENS) // STREAMS * STREAMS
+    seen = min(max(held // 2, held - judging_tokens), calibration_tokens) // STREAMS * STREAMS
     if not seen:
         return everything, everything
-    return everything[:seen], everything[seen : seen + JUDGING_TOKENS]
+    return everything[:seen], everything[seen : seen + judging_tokens]
 
 
 def mesh_for(mesh: Mesh, rows: int) -> Mesh:

@@ -18,8 +18,7 @@ import torch.distributed as dist
 
 from distsae import __version__
 from distsae.errors import WrongInput
-from distsae.training.config import TrainConfig
-from distsae.training.folder.run_folder import flat
+from distsae.training.config import TrainConfig, flat_keys
 
 __all__ = ["differences", "named_ranks", "require_agreement"]
 
@@ -99,7 +98,7 @@ def named_ranks(ranks: list[int], hosts: list[str]) -> str:
 
 
 def _facts(config: TrainConfig, fingerprint: str) -> dict[str, str]:
-    keys = flat(config.stored() | {"sweep": dataclasses.asdict(config.sweep)})
+    keys = flat_keys(config.stored() | {"sweep": dataclasses.asdict(config.sweep)})
     del keys["store"]
     code = {
         "version of distsae": __version__,

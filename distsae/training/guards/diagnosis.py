@@ -10,7 +10,6 @@ import json
 import math
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,12 +22,13 @@ from distsae.checkpoint.names import checkpoints
 from distsae.checkpoint.tensorfile import write_tensors
 from distsae.errors import Diverged
 from distsae.training.config import TrainConfig
-from distsae.training.folder.run_folder import RunFolder
+from distsae.training.folder import RunFolder
 from distsae.training.guards.agreement import named_ranks
+from distsae.training.optimizer_step import Circumstances
 from distsae.training.state import TrainingState
-from distsae.training.step.forward_backward import StepOutcome
+from distsae.training.step import BatchOutcome
 
-__all__ = ["Circumstances", "Diagnosis", "look_at"]
+__all__ = ["Diagnosis", "look_at"]
 
 _WEIGHTS = ("W_enc", "W_dec", "b_enc", "b_dec")
 _MOST_ROWS = 1024
@@ -38,21 +38,6 @@ _ROWS_SAID = 16
 _METRICS_LINES = 100
 _BLOCK = 1 << 24
 """Numbers looked at at once; a mask of them all would be as large as a quarter of the weights."""
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """What a step was done with.
-
-    Args:
-        learning_rate: of it.
-        allocation: rule of it.
-        k: mean matches per token that its budget was for.
-    """
-
-    learning_rate: float
-    allocation: str
-    k: float
 
 
 class Diagnosis:
@@ -83,37 +68,7 @@ class Diagnosis:
         self._store = store
         self._settle = wait_for_save
 
-    def check_loss(self, step: int, outcome: StepOutcome, x: Tensor, how: Circumstances) -> None:
-        """Looks at what a step found, before anything is changed. The numbers are equal on all ranks.
-
-        Args:
-            step: number of the step, counted from 1.
-            outcome: of it.
-            x: this data rank's rows of its batch, `[tokens, d_in]`.
-            how: it was done.
-
-        Raises:
-            Diverged: on every rank, if the loss or the auxiliary loss is not finite.
-        """
-        found = {"loss": outcome.loss, "auxiliary loss": outcome.aux_loss}
-        if broken := [f"the {name} is {value}" for name, value in found.items() if not math.isfinite(value)]:
-            self.stop(step, " and ".join(broken), x, how, outcome)
-
-    def check_gradient(
-        self, step: int, gradient_norm: float, outcome: StepOutcome, x: Tensor, how: Circumstances
-    ) -> None:
-        """Looks at the global gradient norm of a step whose update is done; DeepSpeed says -1 when it is not finite.
-
-        Raises:
-            Diverged: on every rank, if it is not finite.
-        """
-        if not 0 <= gradient_norm < math.inf:
-            said = math.nan if gradient_norm < 0 else gradient_norm
-            self.stop(
-                step, f"the gradient norm is {said} (weights and moments are those after the update)", x, how, outcome
-            )
-
-    def check_weights(self, step: int, x: Tensor, how: Circumstances) -> None:
+    def check_weights(self, step: int, x: Tensor, circumstances: Circumstances) -> None:
         """Looks at the weights after step `step`, before they are saved. Collective.
 
         Raises:
@@ -124,15 +79,15 @@ class Diagnosis:
             look_at(value.detach())["not_finite"] for value in self._state.shard.parameters()
         )
         if any(self._ranks.exchange(broken)):
-            self.stop(step, "weights are not finite after the update; they are not saved", x, how)
+            self.stop(step, "weights are not finite after the update; they are not saved", x, circumstances)
 
     def stop(
         self,
         step: int,
         what: str,
         x: Tensor,
-        how: Circumstances,
-        outcome: StepOutcome | None = None,
+        circumstances: Circumstances,
+        outcome: BatchOutcome | None = None,
         cause: Exception | None = None,
     ) -> NoReturn:
         """Writes the bundle and raises, on every rank. Collective.
@@ -141,7 +96,7 @@ class Diagnosis:
             step: number of the step, counted from 1.
             what: was not finite, in words.
             x: this data rank's rows of its batch, `[tokens, d_in]`.
-            how: it was done.
+            circumstances: what the step was done with.
             outcome: of the step, if it came so far.
             cause: what said so first.
 
@@ -156,7 +111,7 @@ class Diagnosis:
         failure = ""
         try:
             place.mkdir(parents=True, exist_ok=True)
-            self._write(place, step, what, how, tensors, looks)
+            self._write(place, step, what, circumstances, tensors, looks)
         except OSError as error:
             failure = f"{type(error).__name__}: {error}"
         reports = self._ranks.exchange((platform.node(), failure, {name: _words(look) for name, look in seen.items()}))
@@ -164,7 +119,7 @@ class Diagnosis:
             f"step {step}: {what}; {_seen_by(reports)}; {_kept(place, reports)}; {_advice(reports)}"
         ) from cause
 
-    def _tensors(self, x: Tensor, outcome: StepOutcome | None) -> dict[str, Tensor]:
+    def _tensors(self, x: Tensor, outcome: BatchOutcome | None) -> dict[str, Tensor]:
         tensors = {"batch": x} | {name: value.detach() for name, value in self._state.shard.named_parameters()}
         # DeepSpeed's would have to be gathered from all ranks first.
         moments = {name: value for name, value in self._state.engine.tensors().items() if isinstance(value, Tensor)}
@@ -179,7 +134,7 @@ class Diagnosis:
         place: Path,
         step: int,
         what: str,
-        how: Circumstances,
+        circumstances: Circumstances,
         tensors: Mapping[str, Tensor],
         looks: Mapping[str, dict[str, Any]],
     ) -> None:
@@ -187,9 +142,9 @@ class Diagnosis:
         facts = {
             "step": step,
             "what": what,
-            "learning_rate": how.learning_rate,
-            "allocation": how.allocation,
-            "k": how.k,
+            "learning_rate": circumstances.learning_rate,
+            "allocation": circumstances.allocation,
+            "k": circumstances.k,
             "rank": self._ranks.rank,
             "ranks": self._ranks.size,
             "data_rank": self._ranks.data,

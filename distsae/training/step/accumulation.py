@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import Matches
-from distsae.training.step.forward_backward import StepOutcome
+from distsae.training.step.forward_backward import BatchOutcome
 from distsae.training.step.gradients import Gradients
 
 __all__ = ["joined", "micro_batches"]
@@ -31,7 +31,7 @@ def micro_batches(x: Tensor, streams: int, number: int) -> list[Tensor]:
     return [by_stream[:, part].reshape(-1, x.shape[1]) for part in range(number)]
 
 
-def joined(outcomes: Sequence[StepOutcome]) -> StepOutcome:
+def joined(outcomes: Sequence[BatchOutcome]) -> BatchOutcome:
     """Returns the outcome of the step that consists of these micro-batches: losses averaged, energies summed.
 
     Tokens are counted on from one micro-batch to the next; matches are in the order of the micro-batches.
@@ -39,7 +39,7 @@ def joined(outcomes: Sequence[StepOutcome]) -> StepOutcome:
     if len(outcomes) == 1:
         return outcomes[0]
     sizes = [outcome.gradients.centred.shape[0] for outcome in outcomes]
-    return StepOutcome(
+    return BatchOutcome(
         matches=_all([outcome.matches for outcome in outcomes], sizes),
         loss=sum(outcome.loss for outcome in outcomes) / len(outcomes),
         aux_loss=sum(outcome.aux_loss for outcome in outcomes) / len(outcomes),

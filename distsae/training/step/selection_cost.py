@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distsae.allocation import Matches, Placement, Scores, Selector
 from distsae.parallel import GroupCollective, Mesh
+from distsae.training.step.selectors import Selectors
 
 __all__ = ["SelectionCost", "watched"]
 
@@ -26,27 +26,31 @@ class SelectionCost:
     bytes_received: int = 0
 
 
-def watched(selectors: Sequence[Selector], mesh: Mesh, cost: SelectionCost) -> list[Selector]:
+def watched(selectors: Selectors, mesh: Mesh, cost: SelectionCost) -> Selectors:
     """Returns selectors that select the same and add what it costs to `cost`.
 
     Args:
         selectors: selectors that share their passes.
-        mesh: the groups that they exchange in; within one process nothing is exchanged.
+        mesh: the groups in which they exchange; within one process nothing is exchanged.
         cost: counts the batch or batches that follow.
     """
     groups = [group for group in (mesh.data, mesh.feature, mesh.world) if isinstance(group, GroupCollective)]
-    return [_Watched(selector, groups, cost, first=place == 0) for place, selector in enumerate(selectors)]
+    return selectors.wrapped(
+        lambda selector: _Watched(selector, groups, cost, counts_passes=selector is selectors.main)
+    )
 
 
 class _Watched:
-    def __init__(self, selector: Selector, groups: list[GroupCollective], cost: SelectionCost, *, first: bool) -> None:
+    def __init__(
+        self, selector: Selector, groups: list[GroupCollective], cost: SelectionCost, *, counts_passes: bool
+    ) -> None:
         self._selector = selector
         self._groups = groups
         self._cost = cost
-        self._first = first
+        self._counts_passes = counts_passes
 
     def start(self, placement: Placement, tokens: int) -> None:
-        self._cost.passes += self._first
+        self._cost.passes += self._counts_passes
         self._selector.start(placement, tokens)
 
     def offer(self, first_feature: int, scores: Scores) -> None:

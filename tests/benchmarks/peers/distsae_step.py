@@ -11,7 +11,7 @@ from distsae.kernels import PrefilterName, kernels_for, prefilter_wanted
 from distsae.losses import FiringStatistics
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training import AuxiliaryConfig, OptimizerConfig, PlainEngine, training_step
+from distsae.training import AuxiliaryConfig, OptimizerConfig, PlainEngine, Selectors, forward_backward
 from distsae.training.thresholds import ThresholdTracker
 from tests.benchmarks.peers.contestant import Data
 from tests.benchmarks.peers.problem import Size
@@ -34,6 +34,7 @@ class _Distsae:
         device = data.mean.device
         self._shard = FeatureShard(
             size.d_in,
+            size.d_sae,
             range(size.d_sae),
             data.mean,
             seed=0,
@@ -51,10 +52,11 @@ class _Distsae:
             case _:
                 self._selector = FeatureSelector(size.d_sae)
                 self._credit = QuotaCredit(zipf_quotas(size.d_sae, size.k, s=1.0, q=size.d_sae / 64), size.k)
-        self._selectors = [self._selector]
+        auxiliary = None
         if aux:
             allowed = torch.rand(size.d_sae, generator=torch.Generator().manual_seed(1)) < _UNDERUSED
-            self._selectors.append(MutualSelector(size.k * self._auxiliary.k_per_k, allowed))
+            auxiliary = MutualSelector(size.k * self._auxiliary.k_per_k, allowed)
+        self._selectors = Selectors(self._selector, auxiliary)
         config = self._auxiliary
         self._statistics = FiringStatistics(size.d_sae, config.window_tokens, config.dead_after_tokens)
         self._thresholds = ThresholdTracker(size.d_sae)
@@ -65,8 +67,8 @@ class _Distsae:
         if self._credit is not None:
             assert isinstance(self._selector, FeatureSelector)
             self._selector.grant(self._credit.pay(size.tokens))
-        outcome = training_step(
-            self._shard, x, self._mesh, size.d_sae, self._selectors, data.mean, data.variance, self._auxiliary.alpha
+        outcome = forward_backward(
+            self._shard, x, self._mesh, self._selectors, data.mean, data.variance, self._auxiliary.alpha
         )
         self._engine.update(outcome.gradients, size.rate)
         self._thresholds.update(self._selector)

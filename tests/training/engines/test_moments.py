@@ -8,9 +8,9 @@ import torch
 from distsae.allocation import MutualSelector
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
 from distsae.training.engines.moments import moments_of
-from tests.training.samples import D_SAE, K, activations, mean_and_variance, shard_on
+from tests.training.samples import K, activations, mean_and_variance, shard_on
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
 ROWS, D_IN = 96, 32
@@ -160,7 +160,7 @@ def _trained(state, steps, start=None):
                 live[name].copy_(value)
     for step in range(first, steps):
         x = activations(step, torch.float32)
-        outcome = training_step(shard, x, MESH, D_SAE, [MutualSelector(K)], mean, variance, 0.0)
+        outcome = forward_backward(shard, x, MESH, Selectors(MutualSelector(K)), mean, variance, 0.0)
         engine.update(outcome.gradients, 3e-3)
         losses.append(outcome.loss)
     weights = {name: parameter.detach().clone() for name, parameter in named.items()}

@@ -5,7 +5,7 @@ import torch
 
 from distsae.allocation import MutualSelector
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training import OptimizerConfig, PlainEngine, training_step
+from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
 from distsae.training.engines import plain as plain_engine
 from tests.training.dense_step import ALPHA, K_AUX
 from tests.training.samples import (
@@ -25,7 +25,9 @@ MESH = build_mesh(MeshConfig(), 1, "cpu")
 def _gradients(shard, step):
     """A step's gradients, the auxiliary loss's included."""
     selectors = [MutualSelector(K), MutualSelector(K_AUX, torch.arange(D_SAE) % 3 == 0)]
-    return training_step(shard, activations(step), MESH, D_SAE, selectors, *mean_and_variance(), ALPHA).gradients
+    return forward_backward(
+        shard, activations(step), MESH, Selectors(*selectors), *mean_and_variance(), ALPHA
+    ).gradients
 
 
 def _expected(shard, gradients):
@@ -70,7 +72,7 @@ def test_no_gradient_moves_nothing():
         shard.b_enc.fill_(-100.0)
     perfect = shard.b_dec.detach().expand(96, D_IN).clone()
     mean, variance = mean_and_variance()
-    outcome = training_step(shard, perfect, MESH, D_SAE, [MutualSelector(K)], mean, variance, ALPHA)
+    outcome = forward_backward(shard, perfect, MESH, Selectors(MutualSelector(K)), mean, variance, ALPHA)
     before = [parameter.detach().clone() for parameter in shard.parameters()]
     assert PlainEngine(shard, MESH, OptimizerConfig(clip_norm=1.0)).update(outcome.gradients, 0.1) == 0
     for parameter, then in zip(shard.parameters(), before, strict=True):

@@ -9,16 +9,11 @@ import torch
 
 from distsae.allocation import FeatureSelector, MutualSelector
 from distsae.batches import BatchReader, Normalisation
-from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.store import Store
-from distsae.training import OptimizerConfig, PlainEngine, SizeConfig, TrainConfig
-from distsae.training.freezing import frozen_sae as finish
-from distsae.training.freezing.frozen_sae import frozen_sae
-from distsae.training.phases import Phases
-from distsae.training.state import TrainingState
-from distsae.training.thresholds import ThresholdTracker
+from distsae.training import SizeConfig, TrainConfig, initial_state
+from distsae.training.freezing import frozen_sae
 from tests.distributed.processes import run_on_mesh
 from tests.training.pretended_gpu import GPU, PretendedGpu
 from tests.training.samples import RULES
@@ -34,7 +29,7 @@ SHIFT = torch.linspace(-0.5, 0.5, 32)
 def _moved_shard(mesh, store):
     """A shard whose weights are those of no initialisation, cut from the same global ones on every mesh."""
     features = mesh.features(D_SAE)
-    shard = FeatureShard(32, features, store.statistics(HOOK).mean * SCALE, seed=0)
+    shard = FeatureShard(32, D_SAE, features, store.statistics(HOOK).mean * SCALE, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in (shard.W_enc, shard.W_dec, shard.b_enc):
@@ -45,7 +40,7 @@ def _moved_shard(mesh, store):
     return shard
 
 
-def _finish(mesh, store_path, rule, device="cpu", shifted=False):
+def _finish(mesh, store_path, rule, device="cpu", shifted=False, **options):
     store, device = Store.open(store_path), torch.device(device)
     config = TrainConfig(
         store=str(store_path),
@@ -56,38 +51,26 @@ def _finish(mesh, store_path, rule, device="cpu", shifted=False):
         allocation=rule,
         steps=STEPS,
     )
-    features = mesh.features(D_SAE)
-    statistics = FiringStatistics(len(features), 1000, 1000, device)
-    phases = Phases(config, STEPS, mesh, device)
-    phases.prepare(0, statistics)
-    tracker = ThresholdTracker(len(features))
+    shard = _moved_shard(mesh, store)
+    for name, parameter in shard.named_parameters():
+        setattr(shard, name, torch.nn.Parameter(parameter.detach().to(device)))
+    state = initial_state(config, shard, mesh, shard.b_dec.detach(), 1.0)
+    state.phases.prepare(0, state.statistics)
     if rule == "mutual_choice":
         selector = MutualSelector(K)
         selector.cut = 0.5
-        tracker.update(selector)
+        state.thresholds.update(selector)
     elif rule == "feature_choice":
+        features = mesh.features(D_SAE)
         selector = FeatureSelector(len(features))
         cuts = torch.linspace(0.3, 0.9, D_SAE)
         cuts[::10] = torch.nan  # never selected
         selector.cuts = cuts[features.start : features.stop].to(device)
-        tracker.update(selector)
-    shard = _moved_shard(mesh, store)
-    for name, parameter in shard.named_parameters():
-        setattr(shard, name, torch.nn.Parameter(parameter.detach().to(device)))
-    state = TrainingState(
-        shard=shard,
-        engine=PlainEngine(shard, mesh, OptimizerConfig()),
-        phases=phases,
-        statistics=statistics,
-        thresholds=tracker,
-        underused=Underused.none(len(features)),
-        d_sae=D_SAE,
-        auxiliary=MutualSelector(2 * K),
-    )
+        state.thresholds.update(selector)
     reader = BatchReader(store, HOOK, 128, config.seed, mesh.data.rank, mesh.data.size)
     reader.normalisation = Normalisation(SCALE, SHIFT if shifted else None)
     try:
-        return shard, *frozen_sae(config, store, state, mesh, reader)
+        return shard, *frozen_sae(state, store, reader, **options)
     finally:
         reader.close()
 
@@ -157,10 +140,8 @@ def test_the_gap_is_what_the_sae_does_on_rows_that_the_calibration_has_not_seen(
 
 
 def _finish_on(mesh, store_path, rule):
-    with pytest.MonkeyPatch.context() as patch:
-        # Of rows as wide as the model: the first of three ranks has one slice more.
-        patch.setattr(finish, "_SLICE_BYTES", 7 * 3 * 4 * 32)
-        _, sae, gap = _finish(mesh, store_path, rule)
+    # Rows are as wide as the model: the first of three ranks has one slice more.
+    _, sae, gap = _finish(mesh, store_path, rule, slice_bytes=7 * 3 * 4 * 32)
     return (None if sae is None else (sae.cfg, sae.state_dict())), gap
 
 

@@ -9,13 +9,11 @@ import pytest
 import torch
 
 from distsae.allocation import QuotaCredit, feature_choice, mutual_choice, token_choice
-from distsae.losses import FiringStatistics
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training import SizeConfig, TrainConfig
+from distsae.training import SizeConfig, TrainConfig, initial_state
 from distsae.training.freezing.gap import FrozenGap, frozen_gap
-from distsae.training.phases import Phases
 from tests.distributed.processes import run_on_mesh
-from tests.training.samples import D_SAE, RULES, K, activations, moved_shard_on
+from tests.training.samples import D_SAE, RULES, K, activations, mean_and_variance, moved_shard_on
 
 BATCH = 128
 ROWS = torch.cat([activations(step) for step in range(4)])[:320]  # two batches and a half
@@ -23,19 +21,27 @@ ROWS = torch.cat([activations(step) for step in range(4)])[:320]  # two batches 
 
 def _measure(mesh, rule):
     """The gap, and the quotas per token of this rank's features."""
+    state = _state(mesh, rule)
+    state.phases.prepare(1, state.statistics)
+    before = {name: tensor.clone() for name, tensor in state.phases.tensors().items()}
+    gap = frozen_gap(state, _thresholds_on(mesh, rule), ROWS)
+    for name, tensor in state.phases.tensors().items():
+        assert torch.equal(tensor, before[name])  # the run's own credit is not spent
+    return gap, state.phases.credit.quota_per_token if state.phases.credit is not None else None
+
+
+def _state(mesh, rule):
     config = TrainConfig(
         store="s", out="o", sae=SizeConfig(d_sae=D_SAE, k=K), batch_tokens=BATCH, allocation=rule, steps=9
     )
+    state = initial_state(config, moved_shard_on(mesh), mesh, *mean_and_variance())
+    state.phases.prepare(0, state.statistics)
+    return state
+
+
+def _thresholds_on(mesh, rule):
     features = mesh.features(D_SAE)
-    phases = Phases(config, 9, mesh, torch.device("cpu"))
-    phases.prepare(0, FiringStatistics(len(features), 1000, 1000))
-    phases.prepare(1, FiringStatistics(len(features), 1000, 1000))
-    before = {name: tensor.clone() for name, tensor in phases.tensors().items()}
-    threshold = _thresholds()[features.start : features.stop] if rule != "token_choice" else None
-    gap = frozen_gap(moved_shard_on(mesh), config, phases, threshold, ROWS, mesh)
-    for name, tensor in phases.tensors().items():
-        assert torch.equal(tensor, before[name])  # the run's own credit is not spent
-    return gap, phases.credit.quota_per_token if phases.credit is not None else None
+    return _thresholds()[features.start : features.stop] if rule != "token_choice" else None
 
 
 def _thresholds():
@@ -73,12 +79,7 @@ def test_equals_the_plain_statements_on_every_mesh(rule):
 
 
 def _measure_few(mesh, rule, rows):
-    config = TrainConfig(store="s", out="o", sae=SizeConfig(d_sae=D_SAE, k=K), batch_tokens=BATCH, allocation=rule)
-    features = mesh.features(D_SAE)
-    phases = Phases(config, 9, mesh, torch.device("cpu"))
-    phases.prepare(0, FiringStatistics(len(features), 1000, 1000))
-    threshold = _thresholds()[features.start : features.stop] if rule != "token_choice" else None
-    return frozen_gap(moved_shard_on(mesh), config, phases, threshold, ROWS[:rows], mesh)
+    return frozen_gap(_state(mesh, rule), _thresholds_on(mesh, rule), ROWS[:rows])
 
 
 @pytest.mark.parametrize("rule", RULES)

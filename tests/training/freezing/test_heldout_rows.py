@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from distsae.store import Store
-from distsae.training.freezing import heldout_rows as heldout
 from distsae.training.freezing.heldout_rows import heldout_rows, mesh_for
 from tests.distributed.processes import run_on_mesh
 from tests.store import synthetic
@@ -23,10 +22,8 @@ def test_one_half_calibrates_and_the_other_judges(tiny_store):
     assert torch.equal(torch.cat([seen, unseen]), _all(store)[:256])
 
 
-def test_no_more_is_read_than_is_asked_for(tiny_store, monkeypatch):
-    monkeypatch.setattr(heldout, "CALIBRATION_TOKENS", 128)
-    monkeypatch.setattr(heldout, "JUDGING_TOKENS", 64)
-    seen, unseen = heldout_rows(Store.open(tiny_store), HOOK)
+def test_no_more_is_read_than_is_asked_for(tiny_store):
+    seen, unseen = heldout_rows(Store.open(tiny_store), HOOK, calibration_tokens=128, judging_tokens=64)
     assert (len(seen), len(unseen)) == (128, 64)
 
 

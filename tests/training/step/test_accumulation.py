@@ -8,7 +8,7 @@ import torch
 from distsae.allocation import MutualSelector
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training import train, training_step
+from distsae.training import Selectors, forward_backward, train
 from distsae.training.step.accumulation import joined, micro_batches
 from tests.training.dense_step import ALPHA, K_AUX
 from tests.training.sample_runs import config_of, metrics
@@ -39,9 +39,9 @@ def test_parts_hold_the_same_rows_however_the_streams_are_spread():
 
 
 def _outcome(shard, x, share=1.0):
-    selectors = [selector_on(MESH, "mutual_choice"), MutualSelector(K_AUX, torch.arange(D_SAE) % 3 == 0)]
-    observers = [selector_on(MESH, "token_choice")]
-    return training_step(shard, x, MESH, D_SAE, selectors, *mean_and_variance(), ALPHA, observers, share)
+    auxiliary = MutualSelector(K_AUX, torch.arange(D_SAE) % 3 == 0)
+    selectors = Selectors(selector_on(MESH, "mutual_choice"), auxiliary, (selector_on(MESH, "token_choice"),))
+    return forward_backward(shard, x, MESH, selectors, *mean_and_variance(), ALPHA, share)
 
 
 def test_a_step_of_micro_batches_is_their_average():

@@ -8,7 +8,7 @@ import torch
 from distsae.allocation import FeatureSelector, MutualSelector
 from distsae.errors import NonFiniteScores
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training import training_step
+from distsae.training import Selectors, forward_backward
 from tests.training.dense_step import ALPHA, K_AUX, dense_step
 from tests.training.samples import (
     D_SAE,
@@ -35,7 +35,7 @@ def _selectors(rule, auxiliary):
 
 def _step(shard, x, rule="mutual_choice", auxiliary=True):
     mean, variance = mean_and_variance()
-    return training_step(shard, x, MESH, D_SAE, _selectors(rule, auxiliary), mean, variance, ALPHA)
+    return forward_backward(shard, x, MESH, Selectors(*_selectors(rule, auxiliary)), mean, variance, ALPHA)
 
 
 def _gradients(shard, outcome):
@@ -117,10 +117,10 @@ def test_an_observer_selects_and_changes_nothing():
     def step(rule, observers=()):
         shard = moved_shard_on(MESH)
         selector = selector_on(MESH, rule)
-        outcome = training_step(shard, x, MESH, D_SAE, [selector], mean, variance, ALPHA, observers)
+        outcome = forward_backward(shard, x, MESH, Selectors(selector, None, observers), mean, variance, ALPHA)
         return outcome, list(_gradients(shard, outcome).values())
 
-    watched, gradients = step("token_choice", [selector_on(MESH, "mutual_choice")])
+    watched, gradients = step("token_choice", (selector_on(MESH, "mutual_choice"),))
     alone, expected = step("token_choice")
     assert watched.loss == alone.loss
     assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True))

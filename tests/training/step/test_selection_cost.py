@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distsae.allocation import FeatureSelector, MutualSelector, select
+from distsae.allocation import FeatureSelector, MutualSelector
 from distsae.parallel import GroupCollective
-from distsae.training.step.selection_cost import SelectionCost, watched
+from distsae.training.step import SelectionCost, Selectors, watched
 from tests.distributed.processes import run_on_mesh
 from tests.training.samples import D_SAE, RULES, TOKENS, K, activations, credit, moved_shard_on, selector_on
 
@@ -16,20 +16,21 @@ def _select(mesh, rule, watch):
     """Four batches of growing scores, then quiet ones; the costs, the matches, and what the groups counted."""
     features, share = mesh.features(D_SAE), TOKENS // mesh.data.size
     shard, selector = moved_shard_on(mesh), selector_on(mesh, rule)
-    selectors = [selector, MutualSelector(K, torch.arange(len(features)) % 2 == 0)]
+    selectors = Selectors(selector, MutualSelector(K, torch.arange(len(features)) % 2 == 0))
     costs, found = [], []
     groups = [g for g in (mesh.data, mesh.feature, mesh.world) if isinstance(g, GroupCollective)]
     before = sum(group.collectives for group in groups), sum(group.bytes_received for group in groups)
-    purse = credit()
+    quotas = credit()
     for scale in (1.0, 1.1, 1.2, 1.0, 0.01):
         if isinstance(selector, FeatureSelector):
-            selector.grant(purse.pay(TOKENS)[features.start : features.stop])
+            selector.grant(quotas.pay(TOKENS)[features.start : features.stop])
         centred = scale * activations(0)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
         cost = SelectionCost()
         these = watched(selectors, mesh, cost) if watch else selectors
-        found += select(
-            these, lambda centred=centred: shard.encode_chunks(centred), mesh.placement(D_SAE, share), share
+        selected = these.select(
+            lambda centred=centred: shard.encode_chunks(centred), mesh.placement(D_SAE, share), share
         )
+        found += [selected.main, selected.auxiliary]
         costs.append((cost.passes, cost.collectives, cost.bytes_received))
     spent = [sum(getattr(group, name) for group in groups) for name in ("collectives", "bytes_received")]
     return costs, [(m.token, m.feature, m.score) for m in found], [spent[0] - before[0], spent[1] - before[1]]

@@ -1,4 +1,4 @@
-"""Every hook against plain forward hooks on modules named here, in a forward pass that runs to its end."""
+"""Compares every hook with plain forward hooks on modules named here, in a forward pass that runs to its end."""
 
 import itertools
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from distsae.language_model.hooks import hook_names
-from distsae.producer import capture, load_language_model, resolve_hook
+from distsae.language_model import capture, hook_names, load_language_model, resolve_hook
 
 GPT2 = {
     "resid_pre": ("transformer.h.{}", "input"),
@@ -34,7 +33,7 @@ NEOX = {
     "mlp_out": ("gpt_neox.layers.{}.mlp", "output"),
     "mlp_hidden": ("gpt_neox.layers.{}.mlp.dense_4h_to_h", "input"),
 }
-BLOOM = {  # attention and MLP return the stream with their own part added
+BLOOM = {  # attention and MLP return the sum of the stream and their own output
     "resid_pre": ("transformer.h.{}", "input"),
     "resid_post": ("transformer.h.{}", "output"),
     "attn_out": ("transformer.h.{}.self_attention.dense", "output"),
@@ -69,7 +68,7 @@ FAMILIES = {
     "phi": (SMALL, LLAMA | {"mlp_hidden": ("model.layers.{}.mlp.fc2", "input")}),  # attention and MLP in parallel
     "gpt_neox": (SMALL, NEOX),  # the same
     "gemma2": (SMALL, SANDWICH),
-    "olmo2": (SMALL, SANDWICH),  # normalises what attention and MLP return and nothing else
+    "olmo2": (SMALL, SANDWICH),  # normalises the outputs of attention and MLP and nothing else
     "glm4": (SMALL, GLM4),
     "bloom": ({"hidden_size": 32, "n_layer": 3, "n_head": 2, "vocab_size": 50}, BLOOM),
     "mpt": ({"d_model": 32, "n_layers": 3, "n_heads": 2, "vocab_size": 50, "max_seq_len": 64}, MPT),
@@ -78,7 +77,7 @@ FAMILIES = {
 
 
 def build(config, dtype=torch.float32, attention=None):
-    """A model with weights that are large enough for every part to matter."""
+    """Returns a model whose weights are large enough for every part to matter."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
@@ -97,7 +96,7 @@ def tokens():
 
 
 def plain(model, paths, blocks, **options):
-    """What plain forward hooks see in one whole forward pass, and its output."""
+    """Returns what plain forward hooks see in one whole forward pass, and the output of the model."""
     seen, handles = {}, []
     for number, (kind, (path, side)) in itertools.product(blocks, paths.items()):
 
@@ -122,7 +121,7 @@ def plain(model, paths, blocks, **options):
 
 
 def check_all(model, paths, blocks):
-    """Together, in any order and one by one: the same kernels on the same numbers, so the same bits."""
+    """Captures the hooks together, in any order and one by one, and compares them with plain hooks bit for bit."""
     expected, _ = plain(model, paths, blocks)
     names = list(expected)
     generator = torch.Generator().manual_seed(1)
@@ -133,7 +132,7 @@ def check_all(model, paths, blocks):
         for name in order:
             assert captured[name].shape == (3, 17, expected[name].shape[-1])
             torch.testing.assert_close(captured[name], expected[name], rtol=0, atol=0, msg=name)
-    again, _ = plain(model, paths, blocks)  # a forward pass that was stopped leaves the model as it was
+    again, _ = plain(model, paths, blocks)  # a forward pass that was cut short leaves the model unchanged
     for name in names:
         torch.testing.assert_close(again[name], expected[name], rtol=0, atol=0)
     return expected
@@ -163,13 +162,13 @@ def test_gpt2(changes, dtype, attention):
         hook = f"blocks.{number}.resid_pre"
         torch.testing.assert_close(capture(model, [hook], tokens())[hook], output.hidden_states[number], rtol=0, atol=0)
     last = capture(model, ["blocks.4.resid_post"], tokens())["blocks.4.resid_post"]
-    assert (last - output.hidden_states[5]).abs().max() > 0.1  # which is what comes out of the last LayerNorm
+    assert (last - output.hidden_states[5]).abs().max() > 0.1  # the model returns this one after its last LayerNorm
     with torch.no_grad():
         torch.testing.assert_close(model.transformer.ln_f(last), output.hidden_states[5], rtol=0, atol=0)
 
 
 def test_settings_of_gpt2_change_what_is_captured(tmp_path):
-    """So that the comparison above would notice a setting that was lost on the way from the files."""
+    """Shows that the comparison above would notice a setting that is lost when the model is loaded."""
     hook, seen = "blocks.4.attn_out", []
     for number, changes in enumerate(({}, {"scale_attn_by_inverse_layer_idx": True}, {"activation_function": "relu"})):
         model = build(gpt2(**changes))
@@ -190,7 +189,7 @@ def test_other_families(family, dtype):
     assert {name for name in hook_names(model) if name.startswith("blocks.1.")} == {
         f"blocks.1.{kind}" for kind in paths
     }
-    if "mlp_out" in paths and dtype == torch.float32:  # what the parts add to the stream is what the stream gains
+    if "mlp_out" in paths and dtype == torch.float32:  # the outputs of the parts add up to the change of the stream
         for number in range(3):
             pre, attn, mlp, post = (
                 acts[f"blocks.{number}.{kind}"] for kind in ("resid_pre", "attn_out", "mlp_out", "resid_post")

@@ -12,8 +12,7 @@ from distsae import SAE
 from distsae.batches import Normalisation
 from distsae.errors import WrongInput
 from distsae.model import FeatureShard, SAEConfig
-from distsae.training import SizeConfig, initial_weights, train
-from distsae.training.initial_weights import begin_from
+from distsae.training import SizeConfig, begin_from, train
 from tests.distributed.processes import run_on_mesh
 from tests.training.sample_runs import config_of, metrics, state
 
@@ -47,10 +46,8 @@ def _sae(folder: Path, norms: torch.Tensor | float = 1.0) -> SAE:
 
 
 def _begun(mesh, folder, normalisation):
-    shard = FeatureShard(D_IN, mesh.features(D_SAE), torch.zeros(D_IN), seed=0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(initial_weights, "_ROWS", 7)
-        begin_from(str(folder), shard, D_SAE, normalisation)
+    shard = FeatureShard(D_IN, D_SAE, mesh.features(D_SAE), torch.zeros(D_IN), seed=0)
+    begin_from(str(folder), shard, normalisation, rows_at_once=7)
     return {name: parameter.detach().clone() for name, parameter in shard.named_parameters()}
 
 
