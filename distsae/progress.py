@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere, silence on other ranks."""
+"""Progress of long work: a bar on a terminal, otherwise a plain line from time to time; only rank 0 prints."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Progress", "is_main_process", "say"]
 
 
 def is_main_process() -> bool:
-    """Says whether this process speaks for the job: rank 0, or the only one."""
+    """Returns whether this process prints for the job: whether it is rank 0 or the only process."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def say(message: str) -> None:
-    """Prints one line for people, from the main process only, without tearing a progress bar."""
+    """Prints one line for the user on stderr, from the main process only, without breaking a progress bar."""
     if is_main_process():
         tqdm.write(message, file=sys.stderr)
 
@@ -27,11 +27,11 @@ class Progress:
     """Counts work towards `total` and shows rate, time left and a few named values.
 
     Args:
-        total: amount of work, in `unit`s; None when nobody knows it beforehand.
-        label: what is being done.
-        unit: name of one piece of work (`rows`, `steps`).
-        done: work that an earlier process has already finished.
-        every: seconds between plain lines when stderr is not a terminal.
+        total: amount of work, counted in `unit`; None if it is not known beforehand.
+        label: name of the work.
+        unit: what the work is counted in, for example `rows` or `steps`.
+        done: amount that an earlier process has finished.
+        every: seconds between plain lines if stderr is not a terminal.
     """
 
     def __init__(self, total: int | None, label: str, unit: str, done: int = 0, every: float = 10.0) -> None:
@@ -41,8 +41,8 @@ class Progress:
         self.every = every
         self._done = self._first = done
         self._values: dict[str, float | str] = {}
-        self._speaks = is_main_process()
-        self._bar = sys.stderr.isatty() and self._speaks
+        self._prints = is_main_process()
+        self._bar = sys.stderr.isatty() and self._prints
         self._tqdm = tqdm(
             total=total,
             initial=done,
@@ -55,24 +55,24 @@ class Progress:
         self._started = self._last = time.monotonic()
 
     def advance(self, amount: int = 1, **values: float | str) -> None:
-        """Adds `amount` of finished work; `values` are shown beside the bar from now on."""
+        """Adds finished work; `values` are shown beside the bar until they are replaced."""
         self._done += amount
         self._values |= values
         if self._bar:
-            self._tqdm.set_postfix_str(_words(self._values), refresh=False)
+            self._tqdm.set_postfix_str(_formatted(self._values), refresh=False)
             self._tqdm.update(amount)
-        elif self._speaks and (time.monotonic() - self._last >= self.every or self._is_complete()):
+        elif self._prints and (time.monotonic() - self._last >= self.every or self._is_complete()):
             self._last = time.monotonic()
-            print(f"{self._state()} {_words(self._values)}".rstrip(), file=sys.stderr, flush=True)
+            print(f"{self._plain_line()} {_formatted(self._values)}".rstrip(), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leaves the last state on the screen."""
+        """Ends the bar and leaves its last state on the screen."""
         self._tqdm.close()
 
     def _is_complete(self) -> bool:
         return self.total is not None and self._done >= self.total
 
-    def _state(self) -> str:
+    def _plain_line(self) -> str:
         rate = (self._done - self._first) / max(self._last - self._started, 1e-9)
         if self.total is None:
             return f"{self.label}: {self._done:,} {self.unit}, {rate:,.0f} {self.unit}/s"
@@ -92,5 +92,7 @@ class Progress:
         self.close()
 
 
-def _words(values: dict[str, float | str]) -> str:
-    return " ".join(f"{name} {v if isinstance(v, str) else format(v, '.4g')}" for name, v in values.items())
+def _formatted(values: dict[str, float | str]) -> str:
+    return " ".join(
+        f"{name} {value if isinstance(value, str) else format(value, '.4g')}" for name, value in values.items()
+    )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.import_graph import ImportGraph
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "distsae").rglob("*.py"))
@@ -43,6 +46,19 @@ def test_files_are_short():
     files = [*MODULES, *(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))]
     lengths = {str(path): len((ROOT / path).read_text().splitlines()) for path in files}
     assert {path: length for path, length in lengths.items() if length > LINES} == {}
+
+
+def _class_names(module: Path) -> list[str]:
+    return [node.name for node in ast.walk(ast.parse((ROOT / module).read_text())) if isinstance(node, ast.ClassDef)]
+
+
+def test_no_two_classes_share_a_name():
+    """Private classes count too, so that a class is found by its name alone."""
+    modules: dict[str, list[str]] = {}
+    for module in MODULES:
+        for name in _class_names(module):
+            modules.setdefault(name, []).append(str(module))
+    assert {name: found for name, found in modules.items() if len(found) > 1} == {}
 
 
 def test_names_say_what_is_inside():
@@ -112,3 +128,38 @@ def test_a_floor_imports_only_floors_below_it():
                 if other in layers and other != name and layers[other] >= layers[name]:
                     wrong.append(f"{module} imports {other}")
     assert wrong == []
+
+
+def _parallel_assignments(tree: ast.AST) -> list[int]:
+    """Lines that assign more than two values to as many names at once; swaps and unpacked results may stay."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Tuple)
+        and isinstance(node.targets[0], ast.Tuple)
+        and len(node.targets[0].elts) > 2
+    ]
+
+
+def test_names_get_their_values_one_by_one():
+    assert _parallel_assignments(ast.parse("a, b, c = 1, 2, 3\na, b = b, a\na, b, c = f()")) == [1]
+    found = {str(module): _parallel_assignments(ast.parse((ROOT / module).read_text())) for module in MODULES}
+    assert {module: lines for module, lines in found.items() if lines} == {}
+
+
+def test_errors_ask_in_the_imperative():
+    asking = re.compile(r"[;,] do (?!not\b)[a-z]")
+    assert [str(module) for module in MODULES if asking.search((ROOT / module).read_text())] == []
+
+
+def test_nothing_imports_in_circles():
+    """Imports inside functions and those that only type checkers see count as well."""
+    assert ImportGraph.of(ROOT).cycles(typed=True) == []
+
+
+def test_training_shows_its_rooms():
+    training = ROOT / "distsae" / "training"
+    assert len(list(training.glob("*.py"))) <= 17
+    rooms = [path.name for path in training.iterdir() if (path / "__init__.py").is_file()]
+    assert sorted(rooms) == ["engines", "folder", "freezing", "guards", "step"]

@@ -1,4 +1,13 @@
-from distsae.errors import DistsaeError, NonFiniteScores, TornData, WrongInput, nearest
+from distsae.errors import (
+    CannotContinue,
+    CheckpointFailed,
+    DistsaeError,
+    Diverged,
+    NonFiniteScores,
+    TornData,
+    WrongInput,
+    nearest,
+)
 
 
 def test_nearest_known_name():
@@ -9,6 +18,11 @@ def test_nearest_known_name():
     assert nearest("mesh.data", []) == ""
 
 
-def test_every_error_is_ours():
-    for kind in (WrongInput, TornData, NonFiniteScores):
+def test_every_error_has_one_base_class():
+    for kind in (WrongInput, TornData, CheckpointFailed, NonFiniteScores):
         assert issubclass(kind, DistsaeError)
+
+
+def test_errors_that_every_rank_raises_are_reported_by_one():
+    assert all(kind.of_all_ranks for kind in (WrongInput, CheckpointFailed, Diverged, NonFiniteScores))
+    assert not any(kind.of_all_ranks for kind in (CannotContinue, TornData))

@@ -1,4 +1,4 @@
-"""Progress for people: plain lines where there is no terminal, silence on other ranks."""
+"""Progress for the user: plain lines where there is no terminal, and nothing on other ranks."""
 
 import io
 import sys
@@ -15,11 +15,11 @@ def clock(monkeypatch):
     return now
 
 
-def test_plain_lines_now_and_then(capsys, clock):
+def test_plain_lines_from_time_to_time(capsys, clock):
     with Progress(100, "train", "steps", done=40, every=10.0) as progress:
         for _ in range(60):
             clock[0] += 0.5
-            progress.advance(0, loss=0.25)  # as the training loop does it: values first, then the work
+            progress.advance(0, loss=0.25)  # as in the training loop: values first, then the work
             progress.advance(1)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("train: 59/100 steps (59%), 2 steps/s, ")
@@ -35,7 +35,7 @@ def test_values_shown_are_the_last_known(capsys, clock):
     assert "loss 0.5 dead few" in capsys.readouterr().err
 
 
-def test_other_ranks_are_silent(capsys, monkeypatch):
+def test_other_ranks_print_nothing(capsys, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert not is_main_process()
     with Progress(1, "train", "steps", every=0.0) as progress:
@@ -64,7 +64,7 @@ def test_a_bar_on_a_terminal(monkeypatch):
     assert "\nproduce: 1/4" not in terminal.getvalue()
 
 
-def test_nothing_to_do_is_no_division_by_zero(capsys):
+def test_no_work_at_all_is_not_a_division_by_zero(capsys):
     with Progress(0, "train", "steps", every=0.0) as progress:
         progress.advance(0)
     assert "0/0 steps (0%)" in capsys.readouterr().err

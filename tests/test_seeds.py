@@ -1,4 +1,4 @@
-"""Streams of random numbers: pure functions of seed and name, for ever."""
+"""Streams of random numbers are pure functions of seed and name, and never change."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from distsae.seeds import derive, numpy_generator, torch_generator
 
 
 def test_values_that_must_never_change():
-    """A run can be repeated by a later version only if these stay."""
+    """A later version can repeat a run only if these stay the same."""
     assert derive(0, "rows", 0) == 856204985919944763
     assert derive(1, "chunks", 7) == 5199028496057254207
 
@@ -30,7 +30,7 @@ def test_generators():
     assert numpy_generator(3, "x").integers(1 << 60) != numpy_generator(4, "x").integers(1 << 60)
 
 
-def test_not_the_hash_of_a_process():
+def test_seeds_do_not_depend_on_the_hash_seed_of_the_process():
     code = "from distsae.seeds import derive; print(derive(5, 'name'))"
     environment = os.environ | {"PYTHONHASHSEED": "12345"}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

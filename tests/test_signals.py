@@ -9,21 +9,21 @@ from distsae.signals import listening, stop_signals
 NUMBERS = (signal.SIGTERM, signal.SIGUSR1)
 
 
-def test_hears_until_the_block_ends_and_leaves_what_was_before():
-    heard = []
+def test_handles_signals_until_the_block_ends_and_restores_the_old_handlers():
+    handled = []
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
-        with listening(NUMBERS, heard.append) as listened:
+        with listening(NUMBERS, handled.append) as listened:
             assert listened == [*NUMBERS]
             for number in (*NUMBERS, signal.SIGUSR1):
                 os.kill(os.getpid(), number)
-        assert heard == [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR1]
+        assert handled == [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR1]
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_what_it_calls_may_raise_and_the_handlers_are_restored():
+def test_the_handler_may_raise_and_the_old_handlers_are_restored():
     before = [signal.getsignal(number) for number in NUMBERS]
 
     def refuse(number):
@@ -34,7 +34,7 @@ def test_what_it_calls_may_raise_and_the_handlers_are_restored():
     assert [signal.getsignal(number) for number in NUMBERS] == before
 
 
-def test_another_thread_hears_nothing():
+def test_nothing_is_handled_in_another_thread():
     before, found = [signal.getsignal(number) for number in NUMBERS], []
 
     def work():

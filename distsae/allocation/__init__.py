@@ -2,7 +2,7 @@
 
 from distsae.allocation.cache_blocks import cache_blocks
 from distsae.allocation.density_ranks import DensityRanks
-from distsae.allocation.feature_selector import FeatureSelector
+from distsae.allocation.feature_selector import LEAST_GUESSED_TOKENS, FeatureSelector
 from distsae.allocation.matches import Matches
 from distsae.allocation.mutual_selector import MutualSelector
 from distsae.allocation.plain import feature_choice, mutual_choice, token_choice
@@ -15,6 +15,7 @@ from distsae.allocation.token_selector import TokenSelector
 from distsae.allocation.zipf_fit import ZipfFit, fit_zipf
 
 __all__ = [
+    "LEAST_GUESSED_TOKENS",
     "Chunks",
     "DensityRanks",
     "ExactScores",

@@ -18,7 +18,7 @@ from distsae.allocation.scores import Scores, feature_and_token
 from distsae.allocation.segments import largest_per_segment, smallest_per_segment
 from distsae.allocation.selector import Placement, refuse_non_finite
 
-__all__ = ["FeatureSelector"]
+__all__ = ["LEAST_GUESSED_TOKENS", "FeatureSelector"]
 
 _SAFETY = 0.8
 """Next lower bound of a feature, as a share of its last cut."""
@@ -29,6 +29,9 @@ search has no bound."""
 
 _SAMPLE_TOKENS = 256
 """Number of tokens from which the lower bound of a feature without a last cut is guessed."""
+
+LEAST_GUESSED_TOKENS = 4 * _SAMPLE_TOKENS
+"""With fewer tokens on a rank no bound is guessed: a feature without a last cut has all positive scores as candidates."""
 
 
 class FeatureSelector:
@@ -156,7 +159,7 @@ def _with_guesses(bounds: Tensor, quotas: Tensor, scores: Scores) -> Tensor:
     """
     unbounded = ((bounds == 0) & (quotas > 0)).nonzero().squeeze(1)
     tokens = scores.shape[1]
-    if not unbounded.numel() or tokens < 4 * _SAMPLE_TOKENS:
+    if not unbounded.numel() or tokens < LEAST_GUESSED_TOKENS:
         return bounds
     sample = scores.sample(unbounded, tokens // _SAMPLE_TOKENS).sort(dim=1, descending=True).values
     rank = 2 * quotas[unbounded] * sample.shape[1] // tokens + 4

@@ -45,7 +45,7 @@ class RowReader:
         order: order of the store's train chunks.
         streams: streams to read.
         most_fillers: most fillers; there are never more of them than streams.
-        chunk_bytes: memory in bytes for chunks that cannot be read in parts; more is used only where the streams need it.
+        chunk_bytes: memory for chunks that cannot be read in parts; more is used only if the streams need it.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ class ListConfig:
 
     Args:
         run: folder of the run, or its checkpoints folder.
-        json: print one JSON object instead of a table.
+        json: print one JSON object instead of text.
     """
 
     run: str
@@ -54,7 +54,7 @@ class CheckpointInfoConfig:
     Args:
         run: folder of the run, its checkpoints folder, or a checkpoint's folder.
         step: step of the checkpoint to show; by default the newest one that looks whole.
-        json: print one JSON object instead of a table.
+        json: print one JSON object instead of text.
     """
 
     run: str
@@ -70,7 +70,7 @@ class VerifyConfig:
         run: folder of the run, its checkpoints folder, or a checkpoint's folder.
         step: step of the checkpoint to check; by default the newest, and if it is damaged the ones before until one is
             sound.
-        all: check all of them.
+        all: check all checkpoints of the run.
     """
 
     run: str

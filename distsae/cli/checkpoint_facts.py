@@ -1,4 +1,4 @@
-"""The facts that a training run saved beside the tensors of a checkpoint, as `distsae checkpoint info` shows them."""
+"""The facts that a training run saves with the tensors of a checkpoint, as `distsae checkpoint info` shows them."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _LEFT_BY = {
     "abandoned": "set aside when the run went back; yours to delete",
     "latest": "a save that was interrupted at its very end; the next save removes it",
 }
-"""Where a leftover comes from and what becomes of it, by `Leftover.word`."""
+"""Where a leftover comes from and who removes it, by `Leftover.word`."""
 
 
 def listing_lines(listing: Listing) -> Iterator[str]:
@@ -39,8 +39,8 @@ def listing_lines(listing: Listing) -> Iterator[str]:
         yield f"{leftover.path.name}: {leftover.bytes:,} bytes, changed {when(leftover.changed)}; {origin}"
     if listing.latest is not None and listing.latest not in names:
         yield f"{listing.folder / 'latest'} names {listing.latest[:80]!a}, which is not there"
-    beside = f" and {_count(len(listing.leftovers), 'leftover')}" if listing.leftovers else ""
-    yield f"{_count(len(names), 'checkpoint')}{beside}, {listing.bytes:,} bytes"
+    leftovers = f" and {_count(len(listing.leftovers), 'leftover')}" if listing.leftovers else ""
+    yield f"{_count(len(names), 'checkpoint')}{leftovers}, {listing.bytes:,} bytes"
 
 
 def contents_lines(found: Contents) -> Iterator[str]:
@@ -61,7 +61,7 @@ def contents_lines(found: Contents) -> Iterator[str]:
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:
-    """Yields the faults of a checkpoint, one a line, and then a line on the whole of it."""
+    """Yields a line for each fault of a checkpoint, and then one on the checkpoint as a whole."""
     yield from verdict.faults
     size = f"{_count(verdict.files, 'file')}, {verdict.bytes:,} bytes"
     if verdict.gone:

@@ -31,7 +31,7 @@ class StoreInfoConfig:
 
     Args:
         store: folder of the store.
-        json: print one JSON object instead of a table.
+        json: print one JSON object instead of text.
     """
 
     store: str

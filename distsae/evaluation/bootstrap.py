@@ -31,7 +31,7 @@ class Estimate:
 
     Args:
         value: statistic over all contexts; NaN where it is not defined.
-        low: 2.5th percentile over the resamples; NaN if the statistic is defined in none of them.
+        low: 2.5th percentile over the resamples; NaN if no resample defines the statistic.
         high: 97.5th percentile over the resamples; NaN where `low` is.
     """
 

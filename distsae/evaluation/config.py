@@ -23,7 +23,7 @@ class EvaluateConfig:
         out: JSON file to write, with arrays beside it as .npz; by default evaluation.json in the run folder.
         seed: seed of the order of contexts and of the bootstrap's resamples.
         device: device to work on: auto, cpu, cuda or cuda:N.
-        batch_contexts: contexts in one forward pass of the model; they change speed and memory, not results.
+        batch_contexts: contexts in one forward pass of the model; affects speed and memory, not results.
         block_rows: token rows over which the training rule shares its budget, in whole contexts, shuffled.
     """
 
@@ -39,7 +39,7 @@ class EvaluateConfig:
     block_rows: int = 65_536
 
     def __post_init__(self) -> None:
-        """Refuses values that no evaluation can have.
+        """Refuses counts below one and an `out` of another kind.
 
         Raises:
             WrongInput: a count below one, or an `out` that is not a .json file.

@@ -54,7 +54,7 @@ def fvu(sums: Mapping[str, Array]) -> Array:
 def variance(sums: Mapping[str, Array]) -> Array:
     """Returns `mean ||x - mean(x)||^2` over rows, `[samples]`. It reads the sums of `activation_sums`."""
     total = sums["centred_square"] - np.square(sums["centred"]).sum(-1) / sums["rows"]
-    # Equal rows have no variance; what is left of it then is rounding.
+    # Equal rows have no variance; a remainder this small is rounding.
     return np.where(total > 1e-12 * sums["centred_square"], total, 0.0) / sums["rows"]
 
 

@@ -154,7 +154,7 @@ class _Block:
         measured = {}
         for rule in rules:
             measured[rule], x_hat = self._rule(x, rule)
-        # The last rule is the frozen or the only one. It is deployed, so its reconstruction is spliced at all positions.
+        # The last rule is the frozen or only one, which is deployed, so its reconstruction is spliced at all positions.
         zero = torch.zeros_like(self.mean)
         clean_rows = clean[:, self.excluded :]
         sums = activation_sums(x, self.mean) | {

@@ -11,7 +11,7 @@ from distsae.kernels.operations import AdamStep, Kernels
 __all__ = ["REFERENCE"]
 
 _GATHER_BYTES = 1 << 26
-"""Memory that gathered rows may take at a time."""
+"""Memory that gathered vectors may take at a time, unless a caller gives another limit."""
 
 
 def _upper_scores(rows: Tensor, columns: Tensor, out: Tensor) -> None:
@@ -22,24 +22,28 @@ def _above(scores: Tensor, bound: Tensor) -> Tensor:
     return (~(scores <= bound)).view(-1).nonzero().squeeze(1)
 
 
-def _decode(by_token: Matches, W_dec: Tensor, tokens: int) -> Tensor:
+def _decode(by_token: Matches, W_dec: Tensor, tokens: int, *, gather_bytes: int = _GATHER_BYTES) -> Tensor:
     x_hat = W_dec.new_zeros(tokens, W_dec.shape[1])
-    for part in _parts(by_token.token, W_dec):
+    for part in _parts(by_token.token, W_dec, gather_bytes):
         x_hat.index_add_(0, by_token.token[part], by_token.score[part, None] * W_dec[by_token.feature[part]])
     return x_hat
 
 
-def _match_dots(feature: Tensor, token: Tensor, rows: Tensor, vectors: Tensor) -> Tensor:
+def _match_dots(
+    feature: Tensor, token: Tensor, rows: Tensor, vectors: Tensor, *, gather_bytes: int = _GATHER_BYTES
+) -> Tensor:
     dots = rows.new_zeros(feature.numel())
-    for part in _parts(feature, rows):
+    for part in _parts(feature, rows, gather_bytes):
         dots[part] = (rows[feature[part]] * vectors[token[part]]).sum(1)
     return dots
 
 
-def _row_sums(starts: Tensor, index: Tensor, weight: Tensor, vectors: Tensor) -> Tensor:
+def _row_sums(
+    starts: Tensor, index: Tensor, weight: Tensor, vectors: Tensor, *, gather_bytes: int = _GATHER_BYTES
+) -> Tensor:
     row = torch.arange(starts.numel() - 1, device=starts.device).repeat_interleave(starts.diff())
     sums = vectors.new_zeros(starts.numel() - 1, vectors.shape[1])
-    for part in _parts(index, vectors):
+    for part in _parts(index, vectors, gather_bytes):
         sums.index_add_(0, row[part], weight[part, None] * vectors[index[part]])
     return sums
 
@@ -60,9 +64,9 @@ def _adam(
         parameter.addcdiv_(mean, root, value=-numbers.lr / correction1)
 
 
-def _parts(index: Tensor, vectors: Tensor) -> list[slice]:
-    """Returns slices of the matches such that the gathered vectors of each fit in `_GATHER_BYTES`."""
-    size = max(1, _GATHER_BYTES // (vectors.shape[1] * vectors.element_size()))
+def _parts(index: Tensor, vectors: Tensor, gather_bytes: int) -> list[slice]:
+    """Returns slices of `index`, each of which gathers at most `gather_bytes` of vectors, or one vector."""
+    size = max(1, gather_bytes // (vectors.shape[1] * vectors.element_size()))
     return [slice(first, first + size) for first in range(0, index.numel(), size)]
 
 

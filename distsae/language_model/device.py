@@ -33,6 +33,7 @@ def device_named(name: str, local_rank: int | None = None, dtype: torch.dtype = 
         torch.empty(0, dtype=dtype, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:  # TypeError: MPS does not support float64
         raise WrongInput(
-            f"`device` (={name}) must be auto or a device of this machine; got {str(error).splitlines()[0]}; use cpu or auto"
+            f"`device` (={name}) must be auto or a device of this machine; got {str(error).splitlines()[0]}; "
+            "use cpu or auto"
         ) from error
     return device

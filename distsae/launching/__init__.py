@@ -1,4 +1,4 @@
-"""Starting `accelerate launch`, and starting it again. Nothing here but `launcher` imports torch or accelerate."""
+"""Starts `accelerate launch`, and starts it again after a crash; only `launcher` imports torch and accelerate."""
 
 from distsae.launching.supervisor import SuperviseConfig, supervise
 

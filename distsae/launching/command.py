@@ -1,4 +1,4 @@
-"""What the arguments of `accelerate launch` say about starting it again."""
+"""Checks the arguments of `accelerate launch` for a launch that may be started again."""
 
 from __future__ import annotations
 
@@ -15,39 +15,38 @@ __all__ = ["checked_arguments"]
 
 
 def checked_arguments(arguments: Sequence[str], restarts: int) -> list[str]:
-    """Refuses what cannot be started again, and asks for a free port where the launch may choose its own.
+    """Returns the arguments for every start, after checking that the launch can be started again.
+
+    A launch on one machine for which no port is given gets a free port at every start.
 
     Args:
-        arguments: of `accelerate launch`.
-        restarts: how often the launch may be started again.
-
-    Returns:
-        The arguments to launch with, each time.
+        arguments: arguments of `accelerate launch`.
+        restarts: number of times that the launch may be started again.
 
     Raises:
-        WrongInput: nothing is launched; `restarts` is given for several machines; or the training would not go on
-            from its newest checkpoint.
+        WrongInput: there is nothing to launch; `restarts` is not 0 for several machines; or the training would not
+            resume from its newest checkpoint.
     """
     if not arguments:
         raise WrongInput(
-            "the command must follow `--`; got none; write `distsae supervise -- --config_file "
-            "cluster_configs/gpu_8.yaml -m distsae train ...`, as you would for accelerate launch"
+            "the command must follow `--`; got none; use `distsae supervise -- --config_file "
+            "cluster_configs/gpu_8.yaml -m distsae train ...`, with the arguments of accelerate launch"
         )
-    launch, training = _in_two(arguments)
+    launch, training = _split(arguments)
     machines = _machines(launch)
     if machines > 1 and restarts:
         raise WrongInput(
-            f"`restarts` (={restarts}) must be 0 with num_machines {machines}: the machines would count their tries "
-            "each for itself; start the launch again on all of them together, as launch/slurm_train.sh does"
+            f"`restarts` (={restarts}) must be 0 with num_machines {machines}, because each machine would count "
+            "its restarts by itself; start all machines again together, as launch/slurm_train.sh does"
         )
-    _refuse_to_begin_anew(training)
+    _check_resume(training)
     if machines > 1 or _value(launch, "main_process_port") is not None:
         return list(arguments)
-    return ["--main_process_port", "0", *arguments]  # any free one
+    return ["--main_process_port", "0", *arguments]  # 0 is any free port
 
 
-def _in_two(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Splits what is for accelerate from the script or module and what is for that."""
+def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Returns the options of `accelerate launch`, and the script or module with its own arguments."""
     for position, word in enumerate(arguments):
         if word in ("-m", "--module") or word.endswith(".py"):
             return arguments[:position], arguments[position:]
@@ -55,7 +54,7 @@ def _in_two(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 
 
 def _value(words: Sequence[str], name: str) -> str | None:
-    """Returns the last value of `--name value` or `--name=value`, hyphens taken for underscores."""
+    """Returns the last value that is given as `--name value` or `--name=value`; hyphens count as underscores."""
     found = None
     for position, word in enumerate(words):
         key, equals, value = word.partition("=")
@@ -68,18 +67,20 @@ def _machines(launch: Sequence[str]) -> int:
     given: Any = _value(launch, "num_machines")
     if given is None:
         named = _value(launch, "config_file")
-        path = Path(named) if named is not None else _own_config()
+        path = Path(named) if named is not None else _default_config()
         if named is not None and not path.is_file():
-            raise WrongInput(f"`config_file` (={path}) must be a config file of accelerate; got nothing there")
+            raise WrongInput(
+                f"`config_file` (={path}) must be a config file of accelerate; got no such file; check the path"
+            )
         given = _read(path).get("num_machines", 1) if path.is_file() else 1
     try:
         return int(given)
     except (TypeError, ValueError):
-        raise WrongInput(f"`num_machines` (={given}) must be a whole number") from None
+        raise WrongInput(f"`num_machines` (={given}) must be a whole number; use 1, for example") from None
 
 
-def _own_config() -> Path:
-    """Returns where `accelerate config` writes what holds when nothing else is said."""
+def _default_config() -> Path:
+    """Returns the file that `accelerate config` writes, which counts if no other is given."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(os.environ.get("HF_HOME", f"{cache}/huggingface")).expanduser() / "accelerate" / "default_config.yaml"
 
@@ -88,12 +89,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise WrongInput(f"{path} must be valid YAML; got: {error}") from error
+        raise WrongInput(f"{path} must be valid YAML; got: {error}; correct the file") from error
     return content if isinstance(content, dict) else {}
 
 
-def _refuse_to_begin_anew(training: Sequence[str]) -> None:
-    """Refuses a `distsae train` that will not go on in a folder that holds a run."""
+def _check_resume(training: Sequence[str]) -> None:
+    """Raises WrongInput for a `distsae train` that would not resume the run in its folder."""
     if "train" not in training:
         return
     resume = _value(training, "resume")
@@ -101,6 +102,6 @@ def _refuse_to_begin_anew(training: Sequence[str]) -> None:
         resume = _read(Path(config)).get("resume")
     if resume == "none":
         raise WrongInput(
-            "`resume` (=none) must be auto under supervise: started again, the run goes on in its folder, and none "
-            "refuses a folder that holds a run; leave it out (auto begins anew where there is no checkpoint)"
+            "`resume` (=none) must be auto under supervise, because a restart resumes the run in its folder, and none "
+            "refuses a folder that holds a run; leave it out (auto starts a new run if there is no checkpoint)"
         )

@@ -1,10 +1,11 @@
-"""One `accelerate launch` under a supervisor: `python -m distsae.launching.launcher LIFELINE ARGUMENTS...`.
+"""Runs one `accelerate launch` for a supervisor: `python -m distsae.launching.launcher LIFELINE ARGUMENTS...`.
 
-`accelerate launch` makes any failure a 1; here the exit code of the first process that failed is kept. Torch starts
-the processes in sessions of their own, out of reach of a signal to the launcher's group, and its agent would send
-them SIGKILL 30 seconds after it got SIGTERM itself. So the agent is kept from hearing SIGTERM and SIGINT: they ask
-the processes to stop, by SIGUSR1 once a second until they have. The supervisor starts all of this with SIGUSR1
-ignored, so it cannot end one that does not listen yet, and one that begins to listen hears of it.
+`accelerate launch` turns any failure into exit code 1; this launcher keeps the exit code of the first process that
+failed. Torch starts the processes in sessions of their own, where a signal to the launcher's group does not reach them,
+and its agent would send them SIGKILL 30 seconds after it received SIGTERM. So the launcher keeps SIGTERM and
+SIGINT from the agent: it handles them itself and sends SIGUSR1 to the processes once a second until they have stopped.
+The supervisor starts it with SIGUSR1 ignored, which the processes inherit: the signal cannot end a process that has no
+handler yet, and reaches it once it has one.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from distsae.progress import say
 
 __all__ = ["first_code", "main"]
 
-_AGAIN = 1.0
+_REPEAT = 1.0
 """Seconds between two requests to stop."""
 
-_LEFT_TO_THE_AGENT = "SIGHUP,SIGQUIT"
+_SIGNALS_OF_THE_AGENT = "SIGHUP,SIGQUIT"
 
 
 def first_code(statuses: Sequence[int]) -> int:
-    """Returns the code that speaks for a launch, given how its failed processes ended, in the order it was noticed.
+    """Returns the exit code of a launch, given the statuses of its failed processes in the order of their failures.
 
-    The first one speaks: the agent ends the others. But a verdict on the input or the training holds whoever noticed
-    first that a process was gone, and SIGTERM is what the agent sends to the rest.
+    It is that of the first process, because the agent ends the others with SIGTERM. `WRONG_INPUT` and `DIVERGED` have
+    precedence: another process may fail first because its peer, which has such a code, is gone.
     """
     codes = [as_code(status) for status in statuses]
     for code in codes:
@@ -47,7 +48,7 @@ def first_code(statuses: Sequence[int]) -> int:
 
 
 class _Requests:
-    """What the supervisor wants: that the processes stop, or, when it is gone, that they end."""
+    """Carries out the supervisor's requests: to stop the processes, and to kill them once the supervisor is gone."""
 
     def __init__(self, lifeline: int) -> None:
         self.tree = ProcessTree()
@@ -55,29 +56,29 @@ class _Requests:
         self.abandoned = False
         self._lifeline = lifeline
 
-    def listen(self) -> None:
+    def start(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._hear)
-        for task in (self._pass_on, self._watch):
+            signal.signal(number, self._on_signal)
+        for task in (self._forward_stop, self._watch_supervisor):
             threading.Thread(target=task, daemon=True).start()
 
-    def _hear(self, number: int, _: FrameType | None) -> None:
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self.abandoned:
             raise SystemExit(FAILED)
         self.stop.set()
 
-    def _pass_on(self) -> None:
+    def _forward_stop(self) -> None:
         self.stop.wait()
         while True:
             for process in self.tree.children():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGUSR1)
-            time.sleep(_AGAIN)
+            time.sleep(_REPEAT)
 
-    def _watch(self) -> None:
-        os.read(self._lifeline, 1)  # the other end closes when the supervisor ends, however it does
+    def _watch_supervisor(self) -> None:
+        os.read(self._lifeline, 1)  # returns when the supervisor ends in any way, because the other end then closes
         self.abandoned = True
-        # The main thread may be starting processes; it ends when it hears of theirs, and looks for the last ones.
+        # The main thread may still be starting processes. The signal ends it, and it then kills the last of them.
         os.kill(os.getpid(), signal.SIGTERM)
         while True:
             self.tree.kill()
@@ -85,29 +86,29 @@ class _Requests:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Launches, and returns the exit code of the launch.
+    """Runs the launch and returns its exit code.
 
     Args:
-        argv: the file descriptor of a pipe whose other end the supervisor alone has; arguments of `accelerate launch`.
+        argv: file descriptor of a pipe whose other end only the supervisor has; then arguments of `accelerate launch`.
     """
     lifeline, *arguments = argv
     os.set_inheritable(int(lifeline), False)
     requests = _Requests(int(lifeline))
-    requests.listen()
+    requests.start()
     try:
-        return _launched(arguments, requests)
+        return _launch(arguments, requests)
     finally:
         if requests.abandoned:
             requests.tree.end()
 
 
-def _launched(arguments: list[str], requests: _Requests) -> int:
+def _launch(arguments: list[str], requests: _Requests) -> int:
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     parsed = launch_command_parser().parse_args(arguments)
-    parsed.quiet = False  # it would make every code a 1
-    parsed.signals_to_handle = _LEFT_TO_THE_AGENT
+    parsed.quiet = False  # with quiet, every exit code would be 1
+    parsed.signals_to_handle = _SIGNALS_OF_THE_AGENT
     if requests.stop.is_set():
         return STOPPED
     try:
@@ -116,12 +117,12 @@ def _launched(arguments: list[str], requests: _Requests) -> int:
         failures = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
         code = first_code([failure.exitcode for _, failure in failures])
         if code not in (STOPPED, INTERRUPTED):
-            ends = (f"rank {rank} (process {failure.pid}) {_ending(failure.exitcode)}" for rank, failure in failures)
-            say(f"supervise: {', '.join(ends)}")
+            endings = [f"rank {rank} (process {failure.pid}) {_ending(failure.exitcode)}" for rank, failure in failures]
+            say(f"supervise: {', '.join(endings)}")
         return code
     except subprocess.CalledProcessError as error:
         return as_code(error.returncode)
-    except (ValueError, FileNotFoundError) as error:  # what accelerate makes of arguments that do not fit
+    except (ValueError, FileNotFoundError) as error:  # accelerate's errors for wrong arguments
         say(f"distsae: error: accelerate launch: {' '.join(str(error).split())}")
         return WRONG_INPUT
     return DONE

@@ -1,4 +1,4 @@
-"""All processes that came from one: found, signalled, and gone before others take their place."""
+"""Finds, signals and ends all descendants of a process, so that none is left when the next ones are started."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ __all__ = ["ProcessTree", "adopting"]
 
 _POLL = 0.05
 _UNKILLABLE = 60.0
-"""Seconds after which a process that SIGKILL does not end is given up: it waits in the kernel, for a GPU perhaps."""
+"""Seconds after SIGKILL until a process is reported as unkillable: it waits in the kernel, for a GPU perhaps."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Makes this process the parent of descendants that lose theirs, within the block; on Linux, elsewhere nothing.
+    """Within this context, this process becomes the parent of descendants whose own parent ends. Linux only.
 
-    A launcher that is killed leaves its workers behind, and only their parent is sure to find them.
+    A launcher that is killed leaves its workers behind, and only a parent can be sure to find them. On other systems
+    this does nothing.
     """
     if sys.platform != "linux":
         yield
@@ -42,18 +43,21 @@ def adopting() -> Iterator[None]:
 
 
 class ProcessTree:
-    """The processes that this one has started since the object was made, and all that came from them."""
+    """The descendants of this process that were started after the object was created.
+
+    A child that has ended but was not waited for counts until `end` collects its exit status.
+    """
 
     def __init__(self) -> None:
-        self._me = psutil.Process()
-        self._before = frozenset(self._me.children())
+        self._root = psutil.Process()
+        self._older = frozenset(self._root.children())
 
     def children(self) -> list[psutil.Process]:
-        """Returns those that this process is the parent of, ended ones that nobody has waited for included."""
-        return [child for child in self._me.children() if child not in self._before]
+        """Returns the processes whose parent is this process."""
+        return [child for child in self._root.children() if child not in self._older]
 
     def all(self) -> list[psutil.Process]:
-        """Returns children, their children and so on, parents first."""
+        """Returns the children, their children and so on; parents come first."""
         found = []
         for child in self.children():
             found.append(child)
@@ -62,38 +66,43 @@ class ProcessTree:
         return found
 
     def kill(self) -> None:
-        """Sends SIGKILL to all and does not wait."""
+        """Sends SIGKILL to all processes of the tree and does not wait."""
         _send(self.all(), signal.SIGKILL)
 
     def end(self, patience: float = 0.0) -> None:
-        """Ends all that is left, in this process's main thread or while no other one starts processes.
+        """Ends all processes of the tree and waits until they are gone.
+
+        No other thread may start processes meanwhile.
 
         Args:
             patience: seconds between SIGTERM and SIGKILL; 0 sends SIGKILL at once.
 
         Raises:
-            CannotContinue: one of them does not end.
+            CannotContinue: a process does not end.
         """
-        began, told = time.monotonic(), set[psutil.Process]()
+        start = time.monotonic()
+        terminated = set[psutil.Process]()
         while True:
-            self._bury()
+            self._collect_ended()
             left = self.all()
             if not left:
                 return
-            passed = time.monotonic() - began
+            passed = time.monotonic() - start
             if passed >= patience:
                 _send(left, signal.SIGKILL)
             else:
-                _send([process for process in left if process not in told], signal.SIGTERM)
-                told.update(left)
+                _send([process for process in left if process not in terminated], signal.SIGTERM)
+                terminated.update(left)
             if passed > patience + _UNKILLABLE:
                 pids = ", ".join(str(process.pid) for process in left)
                 raise CannotContinue(
-                    f"process {pids} does not end, and what it holds is not free; see `ps -o pid,stat,wchan,cmd {pids}`"
+                    f"process {pids} does not end, and its GPU and memory stay occupied; check it with "
+                    f"`ps -o pid,stat,wchan,cmd {pids}`"
                 )
             time.sleep(_POLL)
 
-    def _bury(self) -> None:
+    def _collect_ended(self) -> None:
+        """Waits for children that have ended, so that the system removes them from its table."""
         for child in self.children():
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child.pid, os.WNOHANG)

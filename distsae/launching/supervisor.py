@@ -1,7 +1,7 @@
-"""Starting a launch again after a crash, for as long as somebody wants it to run.
+"""Starts a launch again after a crash, until it is done or is asked to stop.
 
-A process that lives for days beside the training, so it is small and does little: it starts `accelerate launch` in a
-child (`distsae.launching.launcher`), waits, and judges how that ended.
+The supervisor runs for days beside the training, so it is small and does little: it starts `accelerate launch` in a
+child process (`distsae.launching.launcher`), waits for it, and decides by its exit code what to do next.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from distsae.signals import listening, stop_signals
 __all__ = ["SuperviseConfig", "supervise"]
 
 _GRACE = 5.0
-"""Seconds that leftover processes get to end by themselves: wandb's service, workers whose launcher was killed."""
+"""Seconds that leftover processes have to end by themselves: wandb's service, workers whose launcher was killed."""
 
 _PATIENCE = 1.0
-"""Seconds after a Ctrl-C in which another one is taken for the same."""
+"""Seconds after a Ctrl-C within which another one counts as the same."""
 
 
 @dataclass(frozen=True)
 class SuperviseConfig:
-    """How to start a launch again.
+    """When to start a launch again.
 
     Args:
-        restarts: how often, at most, after a crash; must be 0 with several machines.
-        pause: seconds to wait before.
+        restarts: largest number of restarts after crashes; must be 0 with several machines.
+        pause: seconds to wait before a restart.
     """
 
     restarts: int = 5
@@ -46,25 +46,27 @@ class SuperviseConfig:
     def __post_init__(self) -> None:
         for name in ("restarts", "pause"):
             if getattr(self, name) < 0:
-                raise WrongInput(f"`{name}` (={getattr(self, name)}) must be 0 or more")
+                raise WrongInput(
+                    f"`{name}` (={getattr(self, name)}) must be 0 or more; use a number that is not negative"
+                )
 
 
 def supervise(config: SuperviseConfig, arguments: Sequence[str]) -> int:
-    """Runs `accelerate launch` until it has done its work, was asked to stop, or crashes too often.
+    """Runs `accelerate launch` until its work is done, it is asked to stop, or no restart is left.
 
-    SIGTERM, SIGUSR1 and SIGINT (Ctrl-C) ask the training to stop behind a checkpoint; a second Ctrl-C kills it. When
-    it has ended none of its processes is left, and when this process is killed they end too.
+    SIGTERM, SIGUSR1 and SIGINT (Ctrl-C) ask the training to save a checkpoint and stop; a second Ctrl-C kills it. No
+    process of the launch is left when this function returns, and all of them end when this process is killed.
 
     Args:
-        config: how often to start again.
-        arguments: of `accelerate launch`.
+        config: number of restarts and the pause before them.
+        arguments: arguments of `accelerate launch`.
 
     Returns:
-        The exit code: `DONE`, `WRONG_INPUT` and `DIVERGED` of the training; `STOPPED` or `INTERRUPTED` when it stopped
-        or was asked to; that of the last crash when there are no restarts left.
+        The exit code: `DONE`, `WRONG_INPUT` or `DIVERGED` from the training; `STOPPED` or `INTERRUPTED` if the training
+        stopped or was asked to stop; the code of the last crash if no restart is left.
 
     Raises:
-        WrongInput: the arguments are not for starting again.
+        WrongInput: the launch could not be started again with these arguments.
         CannotContinue: a process of a crashed launch does not end.
     """
     return _Supervisor(config, checked_arguments(arguments, config.restarts)).run()
@@ -72,67 +74,68 @@ def supervise(config: SuperviseConfig, arguments: Sequence[str]) -> int:
 
 class _Supervisor:
     def __init__(self, config: SuperviseConfig, arguments: list[str]) -> None:
-        self._config, self._arguments = config, arguments
+        self._config = config
+        self._arguments = arguments
         self._launch: subprocess.Popen[bytes] | None = None
-        self._brood = ProcessTree()
-        self._asked: signal.Signals | None = None
+        self._tree = ProcessTree()
+        self._asked: signal.Signals | None = None  # first signal that asked to stop, or a later Ctrl-C
         self._asked_at = 0.0
         self._killed = False
-        self._woken, self._wake = os.pipe()
+        self._wake_reader, self._wake_writer = os.pipe()  # a byte ends the pause before a restart
 
     def run(self) -> int:
-        with adopting(), listening(stop_signals(), self._hear):
+        with adopting(), listening(stop_signals(), self._on_signal):
             tries = self._config.restarts + 1
             for attempt in range(1, tries + 1):
-                began = time.monotonic()
-                code = self._try()
-                seconds = time.monotonic() - began
-                how = f"supervise: try {attempt} of {tries} ended {_ending(code)} after {seconds:.0f} s"
+                start = time.monotonic()
+                code = self._launch_once()
+                seconds = time.monotonic() - start
+                outcome = f"supervise: try {attempt} of {tries} ended {_ending(code)} after {seconds:.0f} s"
                 if code in (DONE, WRONG_INPUT, DIVERGED):
                     return code
                 if self._is_asked():
-                    return self._stopped(code, how)
+                    return self._stopped(code, outcome)
                 if code in (STOPPED, INTERRUPTED):
                     return code
                 if attempt < tries:
-                    say(f"{how}; starting again in {self._config.pause:g} s")
-                    select.select([self._woken], [], [], self._config.pause)
+                    say(f"{outcome}; starting again in {self._config.pause:g} s")
+                    select.select([self._wake_reader], [], [], self._config.pause)
                     if self._is_asked():
-                        return self._stopped(STOPPED, how)
-            say(f"{how}; no restart is left")
+                        return self._stopped(STOPPED, outcome)
+            say(f"{outcome}; no restart is left")
             return code
 
-    def _try(self) -> int:
-        """Launches once and returns how that ended; none of its processes is left."""
+    def _launch_once(self) -> int:
+        """Runs one launch, ends the processes that it leaves behind, and returns its exit code."""
         inherited, lifeline = os.pipe()
         try:
             self._launch = subprocess.Popen(
                 [sys.executable, "-m", "distsae.launching.launcher", str(inherited), *self._arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(inherited,),
-                start_new_session=True,  # a Ctrl-C on the terminal is for this process alone
+                start_new_session=True,  # a Ctrl-C on the terminal reaches this process alone
                 preexec_fn=_ignore_usr1,
             )
-            if self._is_asked():  # meanwhile
+            if self._is_asked():  # by a signal that came before `_launch` was set
                 self._launch.send_signal(signal.SIGTERM)
             status = self._launch.wait()
         finally:
             os.close(inherited)
             os.close(lifeline)
-        self._brood.end(0.0 if self._killed else _GRACE)
+        self._tree.end(0.0 if self._killed else _GRACE)
         return as_code(status)
 
-    def _hear(self, number: signal.Signals) -> None:
+    def _on_signal(self, number: signal.Signals) -> None:
         now = time.monotonic()
         if number is self._asked is signal.SIGINT and now > self._asked_at + _PATIENCE:
             self._killed = True
-            self._brood.kill()
+            self._tree.kill()
             return
         if self._asked is None:
-            again = "; again to kill it" if number is signal.SIGINT else ""
-            # Not `say`, which the signal may have come in the middle of.
-            os.write(2, f"supervise: {number.name}: asking the training to stop{again}\n".encode())
-            os.write(self._wake, b".")
+            hint = "; press Ctrl-C again to kill it" if number is signal.SIGINT else ""
+            # Not `say`: the signal may have interrupted a call of it.
+            os.write(2, f"supervise: {number.name}: asking the training to stop{hint}\n".encode())
+            os.write(self._wake_writer, b".")
         if self._asked is None or (number is signal.SIGINT and self._asked is not number):
             self._asked, self._asked_at = number, now
         if self._launch is not None:
@@ -141,10 +144,10 @@ class _Supervisor:
     def _is_asked(self) -> bool:
         return self._asked is not None
 
-    def _stopped(self, code: int, how: str) -> int:
-        """Returns the exit code after a request to stop, given that of the launch."""
+    def _stopped(self, code: int, outcome: str) -> int:
+        """Returns the exit code after a request to stop, given the code of the launch."""
         if code not in (STOPPED, INTERRUPTED):
-            say(f"{how} when it was to stop; the same command goes on from the newest checkpoint")
+            say(f"{outcome} when it was asked to stop; the same command continues from the newest checkpoint")
         return INTERRUPTED if self._asked is signal.SIGINT else STOPPED
 
 

@@ -93,9 +93,9 @@ class Underused:
         ranks = DensityRanks.measure(density, feature)
         trusted = float(statistics.tokens) >= _TRUSTED_WINDOW * statistics.window_tokens
         fit = fit_zipf(ranks) if trusted else None
-        under = underutilised(density, ranks, fit, rho) | dead
-        members = {"none": torch.zeros_like(dead), "aux_k": dead, "aux_zipf": under}[aux]
-        sizes = feature.sum(torch.stack([members.sum(), dead.sum(), under.sum()]))
+        rare = underutilised(density, ranks, fit, rho) | dead
+        members = {"none": torch.zeros_like(dead), "aux_k": dead, "aux_zipf": rare}[aux]
+        sizes = feature.sum(torch.stack([members.sum(), dead.sum(), rare.sum()]))
         shares = [size / ranks.features for size in sizes.tolist()]
         curve = (fit.s, fit.q, fit.r_squared, fit.residual) if fit is not None else ()
         return Underused(members, *shares, *curve)

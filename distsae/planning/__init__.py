@@ -1,4 +1,4 @@
-"""What a run will need, before it is started."""
+"""Plans the memory of a run before it is started."""
 
 from distsae.planning.dry_run import dry_run, facts_of
 from distsae.planning.items import Facts, Item, peak

@@ -1,4 +1,4 @@
-"""`distsae train --dry_run`: everything that training checks first, and the plan instead of the training."""
+"""`distsae train --dry_run`: the checks that training starts with, and then a memory plan instead of training."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = ["dry_run", "facts_of"]
 
 
 def dry_run(config: TrainConfig, memory_gb: float | None = None) -> str:
-    """Returns the memory plan of a run in words. Starts no process, and writes nothing.
+    """Returns the memory plan of a run as text. It starts no process and writes nothing.
 
     Args:
-        config: the run; `mesh` may be any, whatever processes there are.
-        memory_gb: GiB that each process has, on its GPU if there is one; by default what is free here.
+        config: config of the run; its mesh may have any number of processes.
+        memory_gb: GiB that each process has, on its GPU if there is one; by default the memory that is free here.
 
     Raises:
-        WrongInput: training would refuse the config.
+        WrongInput: training would refuse the config, or `memory_gb` is not positive.
     """
     if memory_gb is not None and not memory_gb > 0:
-        raise WrongInput(f"`memory_gb` (={memory_gb}) must be positive")
+        raise WrongInput(f"`memory_gb` (={memory_gb}) must be positive; give the GiB that each process has")
     store, configs = checked(config)
     runs = list(configs.values())
     facts = facts_of(store, runs[0])
@@ -49,13 +49,17 @@ def dry_run(config: TrainConfig, memory_gb: float | None = None) -> str:
     if facts.gpu:
         lines += ["on the GPU", *memory_table(items, "device"), "", "in the host's memory"]
     lines += [*memory_table(items, "host"), ""]
-    need = gib(peak(items, "host"))
-    lines.append(f"peak: {gib(peak(items, 'device'))} on the GPU, {need} on the host" if facts.gpu else f"peak: {need}")
-    there = f"{gib(memory.device)} on the GPU" if memory.device is not None else ""
+    host_peak = gib(peak(items, "host"))
+    if facts.gpu:
+        lines.append(f"peak: {gib(peak(items, 'device'))} on the GPU, {host_peak} on the host")
+    else:
+        lines.append(f"peak: {host_peak}")
+    available = [] if memory.device is None else [f"{gib(memory.device)} on the GPU"]
     if not facts.gpu or memory_gb is None:
-        share = f"{gib(memory.host)} for {memory.processes} process{'es' if memory.processes > 1 else ''} on the host"
-        there = f"{there}, {share}" if there else share
-    lines.append(f"there is: {there}: {'it fits' if fits(items, memory) else 'it does not fit'}")
+        plural = "es" if memory.processes > 1 else ""
+        available.append(f"{gib(memory.host)} for {memory.processes} process{plural} on the host")
+    verdict = "it fits" if fits(items, memory) else "it does not fit"
+    lines.append(f"available: {', '.join(available)}: {verdict}")
     if line := _without_copies(runs, facts, memory):
         lines.append(line)
     if not config.sweep.d_sae:
@@ -64,7 +68,7 @@ def dry_run(config: TrainConfig, memory_gb: float | None = None) -> str:
 
 
 def facts_of(store: Store, config: TrainConfig) -> Facts:
-    """Returns what the store and this machine say about a run, whose hook is known."""
+    """Returns the facts about the store and this machine that the plan of a run needs; `config.hook` is not None."""
     assert config.hook is not None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     reader = BatchReader(
@@ -86,17 +90,18 @@ def facts_of(store: Store, config: TrainConfig) -> Facts:
 
 
 def _without_copies(runs: list[TrainConfig], facts: Facts, memory: Memory) -> str:
-    """Says what waiting for checkpoints would save, if memory is short."""
+    """Returns a line on the memory that saving without copies would spare, if memory is short; else an empty string."""
     items = memory_items(runs, facts)
     waiting = [replace(run, checkpoint=replace(run.checkpoint, asynchronous=False)) for run in runs]
-    others = memory_items(waiting, facts)
-    saved = peak(items, "host") - peak(others, "host")
+    items_waiting = memory_items(waiting, facts)
+    saved = peak(items, "host") - peak(items_waiting, "host")
     if fits(items, memory) or saved <= 0:
         return ""
-    then = "then it fits" if fits(others, memory) else "which is not enough"
+    then = "then it fits" if fits(items_waiting, memory) else "which is not enough"
     return f"`--checkpoint.asynchronous false` would save {gib(saved)} on the host: {then}"
 
 
 def _given(memory_gb: float, processes: int, facts: Facts) -> Memory:
+    """Returns the memory that the user has given; if it is that of GPUs, the host has enough."""
     each = round(memory_gb * 2**30)
     return Memory(1 << 62, processes, each) if facts.gpu else Memory(each * processes, processes)

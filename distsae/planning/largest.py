@@ -1,27 +1,28 @@
-"""The largest SAE that fits: bisection over `sae.d_sae`."""
+"""Finds the largest SAE that fits into memory by bisection over `sae.d_sae`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from distsae.planning.items import MOMENTS, Facts, Item, at
+from distsae.planning.items import MOMENTS, Facts, Item, bytes_at
 from distsae.planning.memory import memory_items
 from distsae.training import TrainConfig
 
 __all__ = ["Memory", "fits", "largest_d_sae"]
 
 _MOST = 1 << 34
+"""A number of features that certainly does not fit."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The memory there is.
+    """The memory that the processes of a run have on one machine.
 
     Args:
-        host: bytes of the machine.
-        processes: of the run that share it.
-        device: bytes of one GPU; None without.
+        host: bytes of the machine's memory.
+        processes: number of processes of the run that share them.
+        device: bytes of each process's GPU; None without GPUs.
     """
 
     host: int
@@ -30,29 +31,36 @@ class Memory:
 
 
 def fits(items: Sequence[Item], memory: Memory) -> bool:
-    """Says whether the processes of the main process's machine have room at every moment."""
+    """Returns whether the machine of the main process has enough memory for all its processes at every moment."""
     for moment in MOMENTS:
-        main, other = (at(items, moment, "host", main=main) for main in (True, False))
+        main = bytes_at(items, moment, "host", main=True)
+        other = bytes_at(items, moment, "host", main=False)
         if main + (memory.processes - 1) * other > memory.host:
             return False
-        if memory.device is not None and at(items, moment, "device") > memory.device:
+        if memory.device is not None and bytes_at(items, moment, "device") > memory.device:
             return False
     return True
 
 
 def largest_d_sae(members: Sequence[TrainConfig], facts: Facts, memory: Memory) -> int:
-    """Returns the largest `sae.d_sae` with which all else as given fits; 0 if none does."""
+    """Returns the largest `sae.d_sae` that fits with everything else as given; 0 if none does.
 
-    def good(d_sae: int) -> bool:
+    Args:
+        members: config of the run, or of each member of a sweep, which all get this `d_sae`.
+        facts: facts about the store and the machine.
+        memory: memory of the machine.
+    """
+
+    def it_fits(d_sae: int) -> bool:
         return fits(memory_items([_with(config, d_sae) for config in members], facts), memory)
 
     least = max(max(config.sae.k, config.mesh.feature, round(config.sae.k_start or 0)) for config in members)
-    if not good(least):
+    if not it_fits(least):
         return 0
     low, high = least, _MOST
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if good(middle) else (low, middle)
+        low, high = (middle, high) if it_fits(middle) else (low, middle)
     return low
 
 

@@ -1,4 +1,4 @@
-"""What this machine has, and what a process of a run takes before it does anything."""
+"""Measures the free memory of this machine, and what a process takes that has loaded the libraries of a run."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def memory_here(processes: int) -> Memory:
-    """Returns the memory that is free on this machine, with what this process itself holds.
+    """Returns the memory that is free on this machine, including what this process itself holds.
 
     Args:
-        processes: of the run. On a machine without GPUs all of them are taken to run here, else one a GPU.
+        processes: number of processes of the run. Without GPUs all of them are taken to run on this machine; with
+            GPUs, one on each.
 
     Raises:
-        WrongInput: the system does not say.
+        WrongInput: the system does not tell how much memory is free.
     """
     try:
         line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
     except (OSError, StopIteration) as error:
-        raise WrongInput("`memory_gb` must be given on this system, which has no /proc/meminfo") from error
+        raise WrongInput(
+            "`memory_gb` must be given on this system, which has no /proc/meminfo; give the GiB that each process has"
+        ) from error
     host = int(line.split()[1]) * 1024 + _resident()
     limit = _CGROUP.read_text().strip() if _CGROUP.is_file() else "max"
     if limit != "max":
@@ -45,14 +48,14 @@ def memory_here(processes: int) -> Memory:
 
 
 def process_bytes(config: TrainConfig, device: torch.device) -> int:
-    """Loads what a run would load, takes a step of a tiny SAE, and returns what this process holds now."""
+    """Returns the bytes that this process holds after loading the libraries of a run and one step of a tiny SAE."""
     importlib.import_module("accelerate")
     if config.wandb != "off":
         importlib.import_module("wandb")
     if config.engine == "deepspeed" and importlib.util.find_spec("deepspeed") is not None:
         if device.type == "cpu":
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        for name in ("deepspeed", "torch._dynamo"):  # it compiles nothing of ours, but loads the compiler
+        for name in ("deepspeed", "torch._dynamo"):  # DeepSpeed loads the compiler, though it compiles nothing here
             importlib.import_module(name)
     shard = FeatureShard(
         32, 64, range(64), torch.zeros(32), 0, kernels=kernels_for(config.kernels, device), prefilter=True

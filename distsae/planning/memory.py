@@ -1,9 +1,9 @@
 """The memory of a rank, item by item, as a function of the run's config and a few facts.
 
-What is kept from step to step is computed from the shapes that the run will make. What a step works with is derived
-from its code, and the bytes that selecting costs for each score are measured. Where a rank's need depends on chance,
-as the number of candidates does, the plan takes the most; `python -m tests.benchmarks.memory_plan` compares it with
-what processes really used.
+Memory that is kept from step to step is computed from the shapes that the run will make. The working memory of a step
+is derived from its code; only the bytes that selection takes for each score are measured. Where the size depends on
+chance, as the number of candidates does, the plan takes the largest. `python -m tests.benchmarks.memory_plan` compares
+the plan with what processes really used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from distsae.kernels import PrefilterRows
-from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, MemoryKind, Moment, at
+from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, MemoryKind, Moment, bytes_at
 from distsae.planning.saving import COPY
 from distsae.planning.work import end_items, step_items
 from distsae.training import TrainConfig
@@ -23,11 +23,12 @@ __all__ = ["memory_items"]
 
 
 def memory_items(members: Sequence[TrainConfig], facts: Facts) -> list[Item]:
-    """Returns what the first rank, which has most features, and the main process need together.
+    """Returns the items of a process that is both the first rank, which has most features, and the main process.
 
     Args:
-        members: the run, or those of a sweep: their state is there at the same time, their work by turns.
-        facts: of the store and the machine.
+        members: config of the run, or of each member of a sweep. Members keep their state at the same time, but work
+            one after another.
+        facts: facts about the store and the machine.
     """
     items = [
         Item("Python, torch and libraries, measured now", facts.process_bytes, ALWAYS),
@@ -40,7 +41,7 @@ def memory_items(members: Sequence[TrainConfig], facts: Facts) -> list[Item]:
 
 
 def kept_items(config: TrainConfig, facts: Facts) -> Iterator[Item]:
-    """Yields what a run keeps from step to step on its first rank."""
+    """Yields the items that a run keeps from step to step on its first rank."""
     features, device = local_features(config), _device(facts)
     matrix = 4 * features * facts.d_in
     average = 1 if config.ema_decay is not None else 0
@@ -57,7 +58,7 @@ def kept_items(config: TrainConfig, facts: Facts) -> Iterator[Item]:
 
 
 def local_features(config: TrainConfig) -> int:
-    """Returns the features of the first rank."""
+    """Returns the number of features of the first rank, which has most."""
     return -(-config.sae.d_sae // config.mesh.feature)
 
 
@@ -71,13 +72,13 @@ def _optimizer(config: TrainConfig, features: int, facts: Facts) -> Iterator[Ite
         return
     row = torch.empty(features, facts.d_in, device="meta")
     state = moments_of("W_enc", row, kind, 0, 0).tensors().values()
-    noise = 0 if kind == "fp32" else 24 * features  # of the global rows, for stochastic rounding
+    noise = 0 if kind == "fp32" else 24 * features  # indices and hashes of the rows, for stochastic rounding
     size = 2 * (sum(tensor.nbytes for tensor in state) + noise) + 8 * (features + facts.d_in)
     yield Item(f"Adam's moments, {kind}", size, STEPPING, device)
 
 
 def _statistics_bytes(config: TrainConfig) -> int:
-    """Returns bytes a feature: counts, ages and the last batch's counts; for Feature Choice quotas, credit, bounds."""
+    """Returns the bytes of a feature: counts, age, last counts; with Feature Choice also quota, credit and bounds."""
     size = 25
     if config.allocation == "feature_choice" or config.finetune_fc_from is not None:
         size += 32 + (24 if config.quota_refresh is not None else 0)
@@ -85,18 +86,21 @@ def _statistics_bytes(config: TrainConfig) -> int:
 
 
 def _work(config: TrainConfig, facts: Facts) -> list[Item]:
+    """Returns the working memory of one run or member, from the first step to the end."""
     step = list(step_items(config, facts, local_features(config)))
     items = step + list(end_items(config, facts, local_features(config)))
     if not facts.gpu:
-        after: tuple[Moment, ...] = ("save", "write")  # calibrating uses it again
-        small = [item for item in step if not item.name.startswith(("DeepSpeed", COPY))]  # matrices are given back
-        size = max(at(small, "select", "host"), at(small, "update", "host"))
+        after: tuple[Moment, ...] = ("save", "write")  # calibration uses this memory again
+        small = [
+            item for item in step if not item.name.startswith(("DeepSpeed", COPY))
+        ]  # malloc returns large matrices to the system
+        size = max(bytes_at(small, "select", "host"), bytes_at(small, "update", "host"))
         items.append(Item("freed memory of a step, kept by malloc", size, after))
     return items
 
 
 def _together(items: Sequence[Item]) -> list[Item]:
-    """Adds up items of the same name."""
+    """Returns the items with those of equal name, moments and memory added up."""
     found: dict[tuple[str, tuple[Moment, ...], MemoryKind], int] = {}
     for item in items:
         key = item.name, item.when, item.where

@@ -1,4 +1,4 @@
-"""What a checkpoint takes beside the state that it saves."""
+"""The memory that saving a checkpoint takes in addition to the state that is saved."""
 
 from __future__ import annotations
 
@@ -12,21 +12,31 @@ from distsae.training.engines.moments import moments_of
 
 __all__ = ["COPY", "saving_items"]
 
-COPY = "copy of the state, to be saved meanwhile"
+COPY = "copy of the state, written while training goes on"
 
 _WRITTEN_AT_ONCE = 64 << 20
+"""Bytes of rows that are on their way from a GPU to a file."""
 
 _COUNTS_BYTES = 33
+"""Bytes of a feature in a checkpoint: firing statistics and thresholds."""
+
 _QUOTA_BYTES = 16
+"""Bytes of a feature in a checkpoint of Feature Choice: quota and credit."""
+
 _REHEARSAL_BYTES = 16
-"""Of a feature: firing statistics and thresholds; quota and credit; matches and age in the rehearsal for new ranks."""
+"""Bytes of a feature in a checkpoint with `quota_refresh`: matches and age in the rehearsal for new ranks."""
 
 
 def saving_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item]:
-    """Yields what saving takes on the first rank, which has `features` features and writes its data rank's share.
+    """Yields the items that saving adds on the first rank.
 
-    The copies stay from one checkpoint to the next, until training is done. Members of a sweep are saved one after
-    another into the same ones.
+    The copy is kept from one checkpoint to the next until training is done. Members of a sweep are saved one after
+    another into the same copy.
+
+    Args:
+        config: config of the run.
+        facts: facts about the store and the machine.
+        features: number of features of the rank. Data ranks hold the same rows, and each saves its share of them.
     """
     device: MemoryKind = "device" if facts.gpu else "host"
     matrix, ranks = 4 * features * facts.d_in, config.mesh.data
@@ -44,7 +54,7 @@ def saving_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[I
 
 
 def _saved_bytes(config: TrainConfig, d_in: int) -> int:
-    """Returns the bytes of a feature in a checkpoint."""
+    """Returns the bytes of one feature in a checkpoint: its rows, their moments and its statistics."""
     weights = 4 * (2 * d_in + 1)
     row = torch.empty(1, d_in, device="meta")
     moments = moments_of("W_enc", row, config.optimizer.state, 0, 0).tensors().values()

@@ -1,4 +1,4 @@
-"""What a step, a checkpoint and the end of a run work with beside what is kept."""
+"""The working memory of a step, of a checkpoint and of the end of a run, in addition to what is kept between steps."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from distsae.training.freezing.heldout_rows import CALIBRATION_TOKENS, JUDGING_T
 __all__ = ["end_items", "step_items"]
 
 _SCORE_BYTES = {"token_choice": (5.5, 3.7), "mutual_choice": (32.1, 15.3), "feature_choice": (6.1, 4.1)}
-"""What a score of a chunk costs in the first step, when half of the scores are positive and no bound is known, computed
-in fp32 or bounded in bf16; measured with `python -m tests.benchmarks.selection_memory`."""
+"""Bytes that each score of a chunk takes in the first step, computed in fp32 or bounded in bf16. Half of the scores are
+positive and no bound is known then. Measured with `python -m tests.benchmarks.selection_memory`."""
 
-_RATIO_BYTES = (48, 40)
-"""The same when thresholds are calibrated: all positive scores become candidates."""
+_ALL_CANDIDATES_BYTES = (48, 40)
+"""The same where all positive scores become candidates, as when thresholds are calibrated."""
 
 _FEW_TOKENS = 1024
-"""Feature Choice with fewer guesses no bounds: all positive scores become candidates."""
+"""With fewer tokens Feature Choice guesses no bounds, so all positive scores become candidates."""
 
 _CANDIDATE_BYTES = 2 * 32
-"""Candidates are held up to twice the budget, 12 bytes each, and once more while they are joined and looked at."""
+"""Bytes for each match of the budget: candidates take 12 bytes and number up to twice the budget, and they are copied
+while they are joined and compared."""
 
 _MATCH_BYTES = 72
-"""A match of the step: token, feature, score and dot product; sorted by token; sent and merged."""
+"""Bytes of a match of the step: token, feature, score and dot product; sorted by token; sent and merged."""
 
 _MEASURED_BYTES = 100
-"""A number a feature, times those that are there together when densities and matches are counted."""
+"""Bytes of a feature while densities and matches are counted, when several numbers of each feature exist together."""
 
 _ROW_BLOCK = {False: 6 * (3 << 19), True: 6 << 26}
-"""The rows that are being updated, on CPU and on a GPU: gradients, squares, moments widened."""
+"""Bytes of the block of rows that is being updated, by `Facts.gpu`: gradients, squares, moments in fp32."""
 
 
 def step_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item]:
-    """Yields what a step and a checkpoint of it work with on a rank of `features` features."""
+    """Yields the working memory of a step and of saving a checkpoint, on a rank of `features` features."""
     device: MemoryKind = "device" if facts.gpu else "host"
     parts, ranks = config.accumulation, config.mesh.data
     tokens = config.batch_tokens // ranks
     micro = tokens // parts
-    yield Item("a chunk of scores and selecting from it", _chunk(config, facts, features, micro), ("select",), device)
+    yield Item("a chunk of scores and selection from it", _chunk(config, facts, features, micro), ("select",), device)
     most = config.sae.k if config.sae.k_start is None else config.sae.k_start
     budget = most * micro * ranks * (1 + (config.quota_refresh is not None) + _aux(config) * config.auxiliary.k_per_k)
     yield Item("candidates for the matches", round(_CANDIDATE_BYTES * budget), ("select",), device)
@@ -57,11 +58,11 @@ def step_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Ite
         yield from _heldout_check(config, facts, matrices // 2, device)
     yield from saving_items(config, facts, features)
     if facts.gpu:
-        yield Item("rows as they are made", matrices, ("start",))
+        yield Item("initial rows on their way to the GPU", matrices, ("start",))
 
 
 def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item]:
-    """Yields what the end of a run works with."""
+    """Yields the working memory of the end of a run, on a rank of `features` features."""
     device: MemoryKind = "device" if facts.gpu else "host"
     ranks, d_in = config.mesh.data, facts.d_in
     rows = min(facts.heldout_rows, CALIBRATION_TOKENS + JUDGING_TOKENS)
@@ -75,7 +76,7 @@ def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item
         device_bytes = calibrating * d_in * vectors
         candidates = _CANDIDATE_BYTES * config.sae.k * calibrating * ranks
         size = chunk_size(features, calibrating, config.selection_mb, facts.prefilter)
-        candidates += _RATIO_BYTES[facts.prefilter] * size * calibrating
+        candidates += _ALL_CANDIDATES_BYTES[facts.prefilter] * size * calibrating
     if config.allocation == "feature_choice" or config.finetune_fc_from is not None:
         fresh = max(CALIBRATION_TOKENS // config.batch_tokens, 1) * config.batch_tokens // ranks
         device_bytes = max(device_bytes, fresh * d_in * max(vectors, 8))
@@ -85,13 +86,13 @@ def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item
         "candidates of the calibration", min(candidates, _all_positive(features, calibrating)), ("freeze",), device
     )
     if config.ema_decay is not None:
-        yield Item("decoder rows that the average replaces", 4 * features * d_in, ("freeze", "write"), device)
+        yield Item("decoder rows set aside for their average", 4 * features * d_in, ("freeze", "write"), device)
     whole = 8 * config.sae.d_sae * d_in + 16 * config.sae.d_sae
     yield Item("the SAE of all features, on the main process", whole, ("write",), "host", main_only=True)
 
 
 def _all_positive(features: int, tokens: int) -> int:
-    """Returns what the candidates cost if every second score is one."""
+    """Returns the bytes of the candidates if every second score is one."""
     return 40 * features * tokens
 
 
@@ -100,18 +101,19 @@ def _aux(config: TrainConfig) -> bool:
 
 
 def _chunk(config: TrainConfig, facts: Facts, features: int, tokens: int) -> int:
+    """Returns the bytes of one chunk of scores and of selection from it, with the rule that takes most."""
     rules = {config.allocation}
     rules |= {"feature_choice"} if config.finetune_fc_from is not None else set()
     rules |= {"mutual_choice"} if _aux(config) or config.quota_refresh is not None else set()
     size = max(_SCORE_BYTES[rule][facts.prefilter] for rule in rules)
     if "feature_choice" in rules and tokens < _FEW_TOKENS:
-        size = max(size, _RATIO_BYTES[facts.prefilter])
+        size = max(size, _ALL_CANDIDATES_BYTES[facts.prefilter])
     scores = chunk_size(features, tokens, config.selection_mb, facts.prefilter) * tokens
     return round(size * scores)
 
 
 def _columns(config: TrainConfig, facts: Facts) -> int:
-    """Returns what is as wide as an activation while a micro-batch is selected from."""
+    """Returns the bytes of all vectors of width `d_in` while matches are selected from a micro-batch."""
     batch = config.batch_tokens // config.mesh.data * facts.d_in * 4
     several = batch + (3 if _aux(config) else 2) * batch if config.accumulation > 1 else 0
     now = batch // config.accumulation * (3 if facts.prefilter else 2) // 2
@@ -119,7 +121,7 @@ def _columns(config: TrainConfig, facts: Facts) -> int:
 
 
 def _vectors(config: TrainConfig, facts: Facts) -> int:
-    """Returns what is as wide as an activation: in the step of a micro-batch, or when gradients are gathered."""
+    """Returns the bytes of all vectors of width `d_in` in a micro-batch or, if more, while gradients are gathered."""
     ranks = config.mesh.data
     parts = config.accumulation
     aux = _aux(config)
@@ -132,8 +134,9 @@ def _vectors(config: TrainConfig, facts: Facts) -> int:
 
 
 def _heldout_check(config: TrainConfig, facts: Facts, matrix: int, device: MemoryKind) -> Iterator[Item]:
+    """Yields the memory of measurements on held-out rows during training; `matrix` is the bytes of the decoder rows."""
     rows = min(facts.heldout_rows, JUDGING_TOKENS)
     yield Item("held-out rows, kept", rows * facts.d_in * facts.storage_bytes, TRAINING)
     yield Item("held-out rows, normalised", rows * facts.d_in * 4, ("update",))
     if config.ema_decay is not None:
-        yield Item("decoder rows that the average replaces meanwhile", matrix, ("update",), device)
+        yield Item("decoder rows set aside while their average is measured", matrix, ("update",), device)

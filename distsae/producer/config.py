@@ -16,8 +16,8 @@ class ProduceConfig:
 
     Args:
         model: folder written by `save_pretrained`, or name of a Hugging Face repository.
-        corpus: .jsonl, .txt (both also as .gz or .zst), .parquet or .arrow file, a folder of them, a folder written by
-            `save_to_disk`, or name of a Hugging Face data set.
+        corpus: .jsonl, .txt (both also as .gz or .zst), .parquet or .arrow file, a folder of such files, a folder
+            written by `save_to_disk`, or name of a Hugging Face data set.
         hooks: hooks to store, for example '[blocks.3.resid_post]'; the path of any module is a hook too.
         out: folder of the store, or its URL in an object store (s3://, gs://, az://); an unfinished one is continued.
         context_length: tokens in a context, BOS included.

@@ -1,8 +1,8 @@
-"""`distsae demo`: the whole pipeline on a bare machine, from the text that Python carries to an HTML report.
+"""`distsae demo`: the whole pipeline on a bare machine, from the text in a Python installation to an HTML report.
 
-Every stage is a command of its own, shown before it runs, with its own progress. A finished stage is remembered in
-`OUT/demo.json` and skipped the next time, so an interrupted demo goes on where it was; a stage that was interrupted
-goes on by its own means.
+Every stage is a command of its own, which is shown before it runs and shows its own progress. Finished stages are
+recorded in `OUT/demo.json` and skipped the next time, so an interrupted demo continues with the stage that was
+interrupted; that command continues its own work.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from distsae import __version__
+from distsae.durable import replace
 from distsae.errors import WrongInput
 from distsae.exit_codes import as_code
 from distsae.recipes.demo_stages import RUNS, DemoConfig, Stage, demo_stages
@@ -40,46 +41,46 @@ _FROZEN_COLUMNS = {"L0": "l0", "FVU": "fvu", "dead share": "dead_share"}
 
 
 def run_demo(config: DemoConfig) -> int:
-    """Runs the stages that are not finished yet, then prints the table and the report's path.
+    """Runs the stages that are not finished, then prints the table of results and the path of the report.
 
     Returns:
-        0, or the exit code of the stage that failed (after one line that says which).
+        0, or the exit code of the stage that failed, after one line that names it.
 
     Raises:
-        WrongInput: `out` holds something else, or a demo of other settings; or the report's packages are missing.
+        WrongInput: `out` holds other files or a demo with other settings, or the packages for the report are missing.
     """
     _require_report_packages()
     out = Path(config.out)
     if config.fresh:
         _remove_earlier(out)
-    memory = _Memory(out, config)
+    record = _Record(out, config)
     stages = demo_stages(config)
     started = time.monotonic()
     for number, stage in enumerate(stages, start=1):
         print(f"\n[{number}/{len(stages)}] {stage.title}", flush=True)
-        if memory.is_finished(stage):
-            print(f"finished before ({memory.seconds[stage.name]:.0f} s): {stage.product}", flush=True)
+        if record.is_finished(stage):
+            print(f"finished before ({record.seconds[stage.name]:.0f} s): {stage.product}", flush=True)
             continue
         print(_shown(stage.command), flush=True)
-        begun = time.monotonic()
+        stage_started = time.monotonic()
         code = _run(stage.command)
         if code == 0 and not stage.product.is_file():
             print(f"distsae: error: demo stage {stage.name} ended without {stage.product}", file=sys.stderr)
             return 1
         if code != 0:
             print(
-                f"distsae: error: demo stage {stage.name} failed with exit code {code}; its own message is above; "
-                f"the same `distsae demo` goes on from here",
+                f"distsae: error: demo stage {stage.name} failed with exit code {code}; see its message above; "
+                f"run the same `distsae demo` again to continue from here",
                 file=sys.stderr,
             )
             return code
-        memory.remember(stage, time.monotonic() - begun)
-    print(f"\n{summary(out)}\n\n{_times(memory, time.monotonic() - started)}\nreport: {stages[-1].product}", flush=True)
+        record.add(stage, time.monotonic() - stage_started)
+    print(f"\n{summary(out)}\n\n{_times(record, time.monotonic() - started)}\nreport: {stages[-1].product}", flush=True)
     return 0
 
 
 def summary(out: Path) -> str:
-    """Returns the table of the runs' `evaluation.json` files in the demo's folder `out`."""
+    """Returns a table of the runs' results, read from their `evaluation.json` files in the demo's folder `out`."""
     rows = [["run", *_COLUMNS, *(f"frozen {name}" for name in _FROZEN_COLUMNS)]]
     for name in RUNS:
         evaluation = json.loads((out / "runs" / name / "evaluation.json").read_text())
@@ -87,14 +88,16 @@ def summary(out: Path) -> str:
         values += [evaluation["frozen_rule"][key] for key in _FROZEN_COLUMNS.values()]
         rows.append([name.replace("_", " "), *("-" if value is None else f"{value:.4g}" for value in values)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(pairs))
-        for pairs in (list(zip(row, widths, strict=True)) for row in rows)
-    )
+    lines = []
+    for name, *values in rows:
+        cells = [name.ljust(widths[0])]
+        cells += [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
 
 
-class _Memory:
-    """`OUT/demo.json`: the demo's settings and its finished stages."""
+class _Record:
+    """The file `OUT/demo.json`, which holds the settings of the demo and its finished stages."""
 
     def __init__(self, out: Path, config: DemoConfig) -> None:
         self._path = out / "demo.json"
@@ -102,17 +105,17 @@ class _Memory:
         self._settings = {key: value for key, value in settings.items() if key not in ("out", "fresh")}
         self.seconds: dict[str, float] = {}
         if self._path.is_file():
-            kept = json.loads(self._path.read_text())
+            earlier = json.loads(self._path.read_text())
             for key, value in self._settings.items():
-                if kept["settings"].get(key) != value:
+                if earlier["settings"].get(key) != value:
                     raise WrongInput(
-                        f"`{key}` (={value}) must stay what the demo in {out} began with; got "
-                        f"{kept['settings'].get(key)} there; give --fresh to start again, or another --out"
+                        f"`{key}` (={value}) must be as in the demo that was started in {out}; got "
+                        f"{earlier['settings'].get(key)} there; give --fresh to start again, or another --out"
                     )
-            self.seconds = kept["seconds"]
+            self.seconds = earlier["seconds"]
         elif out.is_dir() and any(out.iterdir()):
             raise WrongInput(
-                f"`out` (={out}) must be a new or empty folder, or an earlier demo's; got a folder of other files; "
+                f"`out` (={out}) must be a new or empty folder, or the folder of a demo; got a folder of other files; "
                 "give another --out"
             )
         else:
@@ -122,25 +125,29 @@ class _Memory:
     def is_finished(self, stage: Stage) -> bool:
         return stage.name in self.seconds and stage.product.is_file()
 
-    def remember(self, stage: Stage, seconds: float) -> None:
+    def add(self, stage: Stage, seconds: float) -> None:
         self.seconds[stage.name] = round(seconds, 1)
         self._write()
 
     def _write(self) -> None:
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps({"settings": self._settings, "seconds": self.seconds}, indent=2) + "\n")
-        partial.replace(self._path)
+        content = json.dumps({"settings": self._settings, "seconds": self.seconds}, indent=2) + "\n"
+        replace(self._path, content.encode())
 
 
 def _require_report_packages() -> None:
     missing = [name for name in ("matplotlib", "jinja2") if importlib.util.find_spec(name) is None]
     if missing:
-        raise WrongInput(f"the demo's report needs {' and '.join(missing)}; `pip install 'distsae[report]'`")
+        raise WrongInput(
+            f"the demo needs {' and '.join(missing)} for its report; install them with `pip install 'distsae[report]'`"
+        )
 
 
 def _remove_earlier(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / "demo.json").is_file():
-        raise WrongInput(f"`out` (={out}) must be an earlier demo's folder for --fresh; got a folder without demo.json")
+        raise WrongInput(
+            f"`out` (={out}) must be the folder of a demo for --fresh; got a folder without demo.json; "
+            "give another --out"
+        )
     for entry in _OWN_ENTRIES:
         path = out / entry
         if path.is_dir() and not path.is_symlink():
@@ -150,15 +157,15 @@ def _remove_earlier(out: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Returns what the demo adds to the environment: CPU processes that talk over the loopback device."""
+    """Returns variables for the commands: processes run on the CPU and communicate over the loopback device."""
     added = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     if "GLOO_SOCKET_IFNAME" not in os.environ and Path("/sys/class/net/lo").exists():
-        added["GLOO_SOCKET_IFNAME"] = "lo"  # the host's own name may not resolve
+        added["GLOO_SOCKET_IFNAME"] = "lo"  # the name of the host may not resolve
     return added
 
 
 def _shown(command: tuple[str, ...]) -> str:
-    """Returns the command as it can be pasted into a shell, one option a line."""
+    """Returns the command in a form that can be pasted into a shell, with one option a line."""
     words = [f"{name}={shlex.quote(value)}" for name, value in _environment().items()]
     line = "$ " + " ".join(words)
     for word in command:
@@ -167,13 +174,13 @@ def _shown(command: tuple[str, ...]) -> str:
 
 
 def _run(command: tuple[str, ...]) -> int:
-    """Runs `command`; when this process is told to end, ends it first."""
+    """Runs `command` and returns its exit code; on SIGTERM or Ctrl-C, ends the command before this process."""
     process = subprocess.Popen(command, env=os.environ | _environment())
 
     def stop(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    previous = signal.signal(signal.SIGTERM, stop)
     try:
         code = process.wait()
     except KeyboardInterrupt:
@@ -184,10 +191,10 @@ def _run(command: tuple[str, ...]) -> int:
             process.kill()
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
     return as_code(code)
 
 
-def _times(memory: _Memory, elapsed: float) -> str:
-    stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in memory.seconds.items())
-    return f"seconds: {stages}; now {elapsed:.0f}, in all {sum(memory.seconds.values()):.0f}"
+def _times(record: _Record, elapsed: float) -> str:
+    stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in record.seconds.items())
+    return f"seconds: {stages}; this time {elapsed:.0f}, all stages {sum(record.seconds.values()):.0f}"

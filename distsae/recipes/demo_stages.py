@@ -1,4 +1,4 @@
-"""What `distsae demo` runs: a list of commands, each one that a user would type."""
+"""The stages of `distsae demo`: a list of commands that a user could type."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("--finetune_fc_from", "0.7", "--quotas", "zipf"),
     ),
 }
-"""The three runs and what sets them apart; everything else is equal, `k` above all."""
+"""The options in which the three runs differ; all else is equal, `k` above all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """The size of the demo; the defaults take a few minutes on two cores.
+    """The size of the demo; with the defaults it takes a few minutes on two cores.
 
     Args:
-        out: folder for everything that the demo makes; an unfinished demo there is continued.
-        fresh: start again, removing what an earlier demo left in `out`.
+        out: folder for all results of the demo; an unfinished demo there is continued.
+        fresh: whether to remove an earlier demo in `out` and start again.
         max_rows: token rows to produce.
         d_sae: number of features of each SAE.
         k: mean matches per token.
         steps: optimizer steps of each training.
         batch_tokens: token rows of a batch.
-        seed: of contexts, rows and initial features.
+        seed: seed of the order of contexts and rows and of the initial features.
     """
 
     out: str = "demo"
@@ -61,10 +61,10 @@ class Stage:
     """One command of the demo.
 
     Args:
-        name: by which the demo remembers that it is finished.
-        title: what happens, for people.
+        name: name under which the demo records that the stage is finished.
+        title: line that tells the user what the stage does.
         command: program and arguments.
-        product: file that is there when the stage is finished.
+        product: file that exists when the stage is finished.
     """
 
     name: str
@@ -74,17 +74,17 @@ class Stage:
 
 
 def embedded_model() -> Path:
-    """Returns the folder of the language model that travels with distsae."""
+    """Returns the folder of the language model that is part of distsae."""
     return Path(__file__).with_name("embedded_model")
 
 
 def launch_config() -> Path:
-    """Returns accelerate's config for two CPU processes; `cluster_configs/cpu_2.yaml` is the same file."""
+    """Returns the config of accelerate for two CPU processes; `cluster_configs/cpu_2.yaml` is a copy of it."""
     return Path(__file__).with_name("cpu_2.yaml")
 
 
 def demo_stages(config: DemoConfig) -> list[Stage]:
-    """Returns the stages in order; paths are `config.out`'s, as the user wrote it."""
+    """Returns the stages in order; their paths begin with `config.out` as the user wrote it."""
     out = Path(config.out)
     corpus = out / "corpus.jsonl"
     store = out / "store"
@@ -92,7 +92,7 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
     stages = [
         Stage(
             "corpus",
-            "Collect the English that this Python carries",
+            "Collect the English text in this Python installation",
             (sys.executable, "-m", "distsae.recipes.embedded_corpus", str(corpus)),
             corpus,
         ),
@@ -135,14 +135,14 @@ def _produce(config: DemoConfig, corpus: Path, store: Path) -> tuple[str, ...]:
         *("--context_length", str(CONTEXT_LENGTH)),
         *("--max_rows", str(config.max_rows)),
         *("--unit_rows", str(config.max_rows // 6)),  # enough units for two processes to share evenly
-        *("--chunk_rows", "2048"),  # small chunks mix a small store better
+        *("--chunk_rows", "2048"),  # a small store is mixed better in small chunks
         *("--heldout_share", "0.05"),
         *("--seed", str(config.seed)),
     )
 
 
 def _train(config: DemoConfig, store: Path, run: Path, difference: tuple[str, ...]) -> tuple[str, ...]:
-    # A run of a million tokens must call a feature dead sooner than a run of billions does.
+    # In a run of a million tokens a feature must count as dead sooner than in a run of billions.
     window = str(config.batch_tokens * max(config.steps // 6, 1))
     return _launched(
         "train",
@@ -155,7 +155,7 @@ def _train(config: DemoConfig, store: Path, run: Path, difference: tuple[str, ..
         *("--steps", str(config.steps)),
         *("--batch_tokens", str(config.batch_tokens)),
         *("--mesh.feature", str(PROCESSES)),
-        *("--optimizer.lr", "0.004"),  # a few hundred steps want a higher rate than `auto`, which is for long runs
+        *("--optimizer.lr", "0.004"),  # a few hundred steps need a higher rate than `auto`, which is for long runs
         *("--auxiliary.dead_after_tokens", window),
         *("--auxiliary.window_tokens", window),
         *("--checkpoint.every", str(max(config.steps // 3, 1))),

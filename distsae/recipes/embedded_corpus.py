@@ -1,16 +1,16 @@
-"""The English that every Python carries: a corpus for a machine with nothing else on it.
+"""Collects the English text in a Python installation: a corpus for a machine that has no other.
 
-Python ships several megabytes of prose: the language reference behind `help("topics")` (`pydoc_data.topics`), the
-docstrings and the longer comments of the standard library, and the docstrings of the types and functions written in
-C. They are read from where this interpreter lies, so the demo needs neither a network nor a data set, and the same
-interpreter always gives the same documents in the same order, in a process of its own: elsewhere a library may have put
-its own function in the place of one of `sys`, whose text is missing then.
+Python contains several megabytes of prose: the language reference behind `help("topics")` (`pydoc_data.topics`), the
+docstrings and the longer comments of the standard library, and the docstrings of types and functions written in C. So
+the demo needs neither a network nor a data set. The same interpreter always gives the same documents in the same order,
+if they are collected in a process of their own: in another process, a library may have replaced a function of `sys`,
+whose docstring is then missing.
 
-Nothing of the standard library is imported for its docstrings: sources are parsed. Only modules compiled into the
-interpreter, which have no sources, are imported and inspected.
+The standard library is not imported for its docstrings; its source files are parsed. Only modules compiled into the
+interpreter, which have no source files, are imported and inspected.
 
-A document is one topic, one module (its docstring and its functions'), one class (its docstring and its methods'), or
-the comments of one module. A text that occurs several times is kept where it comes first.
+A document is one topic, one module (its docstring and those of its functions), one class (its docstring and those of
+its methods), or the comments of one module. Of equal texts only the first is kept.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from distsae.durable import replacing
 from distsae.errors import WrongInput
 from distsae.progress import say
 
 __all__ = ["documents", "is_validation", "main", "write_jsonl"]
 
 VALIDATION_ONE_IN = 16
-"""The embedded model was never trained on one document in this many, chosen by the document's own text."""
+"""One document in this many is left out of the training of the embedded model; a hash of its text selects it."""
 
 MIN_CHARACTERS = 80
-"""Shorter documents are a name and hardly a sentence."""
+"""Length under which a document is left out, because it has a name and hardly a sentence."""
 
 SKIPPED_FOLDERS = frozenset(
     {
@@ -60,62 +61,63 @@ SKIPPED_FOLDERS = frozenset(
 C_FUNCTIONS = (types.BuiltinFunctionType, types.MethodDescriptorType, types.GetSetDescriptorType)
 
 Entry = tuple[str, str]
-"""A heading (`name(arguments)`, or empty for the owner's own text) and its docstring."""
+"""A heading (`name(arguments)`, or empty for the docstring of a module or class itself) and the docstring."""
 
 
-def documents() -> Iterator[str]:
-    """Yields the documents, longest sources of prose first: topics, then standard library, then built-in modules.
+def documents(library: Path | None = None) -> Iterator[str]:
+    """Yields the documents: topics first, then the standard library, then built-in modules.
+
+    Args:
+        library: folder of the standard library; by default that of this interpreter.
 
     Raises:
-        WrongInput: this Python was installed without its sources, so there is hardly any text.
+        WrongInput: Python was installed without the sources of its standard library, so there is hardly any text.
     """
-    seen: set[bytes] = set()
+    library = Path(sysconfig.get_path("stdlib")) if library is None else library
     characters = 0
-    for document in _all_documents(seen):
+    for document in _all_documents(library):
         characters += len(document)
         yield document
     if characters < 1_000_000:
         raise WrongInput(
             f"the embedded corpus needs a Python with the sources of its standard library; got {characters:,} "
-            f"characters from {_library()}; give --corpus PATH with text of your own, or use another Python"
+            f"characters from {library}; give --corpus PATH with text of your own, or use another Python"
         )
 
 
 def is_validation(document: str) -> bool:
-    """Says whether the embedded model's training left this document out: a property of the text alone."""
+    """Returns whether the training of the embedded model leaves this document out; only its text decides."""
     return int.from_bytes(hashlib.sha256(document.encode()).digest()[:4], "big") % VALIDATION_ONE_IN == 0
 
 
 def write_jsonl(path: str | Path) -> int:
-    """Writes one `{"text": ...}` object a line, replacing `path` only when all is written.
+    """Writes one `{"text": ...}` object a line, and replaces `path` only when all of them are written.
 
     Returns:
         The number of documents.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     count = 0
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
+    with (
+        replacing(path, path.with_name(f"{path.name}.partial")) as partial,
+        partial.open("w", encoding="utf-8", newline="\n") as file,
+    ):
         for document in documents():
             file.write(json.dumps({"text": document}) + "\n")
             count += 1
-    partial.replace(path)
     return count
 
 
-def _library() -> Path:
-    return Path(sysconfig.get_path("stdlib"))
-
-
-def _all_documents(seen: set[bytes]) -> Iterator[str]:
+def _all_documents(library: Path) -> Iterator[str]:
+    seen: set[bytes] = set()
     for topic in _topics():
         if _is_new(topic, seen):
             yield topic
-    for owner, entries in _library_entries():
-        yield from _render(owner, entries, seen)
-    for owner, entries in _builtin_entries():
-        yield from _render(owner, entries, seen)
+    for title, entries in _library_entries(library):
+        yield from _render(title, entries, seen)
+    for title, entries in _builtin_entries():
+        yield from _render(title, entries, seen)
 
 
 def _topics() -> Iterator[str]:
@@ -131,14 +133,14 @@ def _is_new(text: str, seen: set[bytes]) -> bool:
     return new
 
 
-def _render(owner: str, entries: Iterable[Entry], seen: set[bytes]) -> Iterator[str]:
-    """Joins the new docstrings among `entries` to at most one document headed by its owner's name."""
+def _render(title: str, entries: Iterable[Entry], seen: set[bytes]) -> Iterator[str]:
+    """Joins the docstrings that were not seen before to one document under `title`; yields nothing if it is short."""
     parts = []
     for heading, docstring in entries:
-        text = inspect.cleandoc(docstring).strip().encode("utf-8", "ignore").decode()  # no lone surrogates
+        text = inspect.cleandoc(docstring).strip().encode("utf-8", "ignore").decode()  # drops lone surrogates
         if text and _is_new(text, seen):
             parts.append(f"{heading}\n{_indented(text)}" if heading else text)
-    document = "\n\n".join([owner, *parts])
+    document = "\n\n".join([title, *parts])
     if parts and len(document) >= MIN_CHARACTERS:
         yield document
 
@@ -147,10 +149,9 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
 
 
-def _library_entries() -> Iterator[tuple[str, list[Entry]]]:
-    root = _library()
-    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).parts):
-        parts = path.relative_to(root).with_suffix("").parts
+def _library_entries(library: Path) -> Iterator[tuple[str, list[Entry]]]:
+    for path in sorted(library.rglob("*.py"), key=lambda path: path.relative_to(library).parts):
+        parts = path.relative_to(library).with_suffix("").parts
         if SKIPPED_FOLDERS.intersection(parts) or parts[0].startswith("config-"):
             continue
         name = ".".join(part for part in parts if part != "__init__")
@@ -160,7 +161,7 @@ def _library_entries() -> Iterator[tuple[str, list[Entry]]]:
                 source = file.read()
                 tree = ast.parse(source)
         except (SyntaxError, ValueError, OSError):
-            continue  # a file that is not Python for this interpreter carries no docstrings
+            continue  # this interpreter cannot parse the file
         yield from _tree_entries(name, tree)
         yield f"Comments in module {name}:", [("", comment) for comment in _comments(source)]
 
@@ -190,7 +191,7 @@ def _function_entries(body: list[ast.stmt]) -> list[Entry]:
 
 
 def _comments(source: str) -> Iterator[str]:
-    """Yields the blocks of comment lines that read like prose: several lines, mostly letters and spaces."""
+    """Yields the blocks of comments that are prose: several lines, mostly of letters and spaces."""
     block: list[str] = []
     for line in [*source.splitlines(), ""]:
         if line.lstrip().startswith("#"):

@@ -1,4 +1,4 @@
-"""An optimizer for the matrices of small transformers: the step is a momentum whose singular values are about one."""
+"""Muon, an optimizer for the matrices of small transformers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ __all__ = ["OrthogonalMomentum"]
 
 
 class OrthogonalMomentum(torch.optim.Optimizer):
-    """Muon: momentum of a matrix, with its singular values pulled to one, is the step (Jordan et al. 2024).
+    """Muon (Jordan et al. 2024): a step is the momentum of a matrix with all singular values moved to about one.
 
-    Twice the progress of AdamW a token on this model. torch's own version iterates in bf16, which CPUs without
-    bf16 units emulate at a tenth of the speed; this one stays in fp32 and takes equal shapes together.
+    On the embedded model it makes twice the progress of AdamW per token. torch's own version iterates in bf16, which
+    CPUs without bf16 units emulate at a tenth of the speed; this one stays in fp32 and batches matrices of equal shape.
+
+    Args:
+        parameters: matrices to train.
+        lr: learning rate.
+        weight_decay: share of the learning rate by which the matrices shrink in a step.
     """
 
     def __init__(self, parameters: list[torch.nn.Parameter], lr: float, weight_decay: float) -> None:
@@ -20,7 +25,7 @@ class OrthogonalMomentum(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]  # no closure
-        """Updates every matrix once."""
+        """Updates every matrix once, from its gradient."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:

@@ -1,14 +1,15 @@
-"""Trains the small language model that travels with distsae: a GPT-2 of under 5 MB that speaks Python's own English.
+"""Trains the small language model that is part of distsae: a GPT-2 of under 5 MB for the English in Python itself.
 
-Run `python -m distsae.recipes.train_embedded_model --out DIR`. It reads `embedded_corpus`, leaves out the documents
-that `is_validation` names, trains a byte-level BPE tokenizer and then the model, rounds the weights to fp16, measures
-the rounded model on the validation documents, and writes a folder that `transformers` loads as any other:
+Run `python -m distsae.recipes.train_embedded_model --out DIR`. It reads the embedded corpus without its validation
+documents (`is_validation`), trains a byte-level BPE tokenizer and then the model, rounds the weights to fp16, measures
+the rounded model on the validation documents, and writes a folder that `transformers` can load:
 `config.json model.safetensors tokenizer.json tokenizer_config.json README.md`.
 
-Contexts are packed by the same function as the activations will be (`distsae.text.contexts.pack`), so the model
-meets in the demo exactly what it was trained on: `<|endoftext|>` first, 128 tokens.
+Contexts are packed by the function that packs them in the demo (`distsae.text.pack`), so the demo runs the model on
+contexts like those of its training: 128 tokens, `<|endoftext|>` first.
 
-The result depends on the interpreter (its corpus) and on torch's rounding, so it is kept as data and not rebuilt.
+The result depends on the interpreter (through its corpus) and on the rounding of torch. So it is kept as data in the
+repository instead of being trained again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from distsae.progress import Progress, say
 from distsae.recipes.embedded_corpus import documents, is_validation
 from distsae.recipes.orthogonal_momentum import OrthogonalMomentum
 from distsae.seeds import derive, torch_generator
-from distsae.text.contexts import pack
+from distsae.text import pack
 
 __all__ = ["EmbeddedModelConfig", "main", "next_token_loss", "train", "train_tokenizer", "unigram_entropy"]
 
@@ -41,23 +42,23 @@ END = "<|endoftext|>"
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedModelConfig:
-    """What the embedded model is and how it is trained.
+    """The architecture of the embedded model, and the settings of its training.
 
     Args:
         out: folder for the finished model.
-        steps: optimizer steps, at most.
-        minutes: time for them, at most; the schedule follows whichever is nearer to its end.
+        steps: largest number of optimizer steps.
+        minutes: largest time for the steps; the learning rate follows whichever limit is nearer.
         batch_contexts: contexts in a step.
-        context_length: tokens in a context, `<|endoftext|>` included; also the model's number of positions.
-        vocabulary: entries of the tokenizer.
-        layers: transformer blocks.
-        width: size of the residual stream.
+        context_length: tokens in a context, `<|endoftext|>` included; also the number of positions of the model.
+        vocabulary: number of entries of the tokenizer.
+        layers: number of transformer blocks.
+        width: width of the residual stream.
         heads: attention heads of a block.
-        dropout: share of activations dropped while training.
-        matrix_learning_rate: peak for the blocks' matrices, which `OrthogonalMomentum` trains.
-        learning_rate: peak for embeddings, biases and norms, which AdamW trains.
-        weight_decay: share of the learning rate by which the blocks' matrices shrink a step.
-        seed: of initial weights, dropout and the order of contexts.
+        dropout: share of activations that are dropped in training.
+        matrix_learning_rate: peak learning rate of the matrices in the blocks, which `OrthogonalMomentum` trains.
+        learning_rate: peak learning rate of embeddings, biases and norms, which AdamW trains.
+        weight_decay: share of the learning rate by which the matrices in the blocks shrink in a step.
+        seed: seed of initial weights, dropout and the order of contexts.
         threads: CPU threads.
     """
 
@@ -79,7 +80,7 @@ class EmbeddedModelConfig:
 
 
 def train_tokenizer(texts: list[str], vocabulary: int, context_length: int) -> PreTrainedTokenizerFast:
-    """Returns a byte-level BPE tokenizer of `vocabulary` entries whose BOS and EOS are `<|endoftext|>`."""
+    """Returns a byte-level BPE tokenizer of `vocabulary` entries; BOS and EOS are `<|endoftext|>`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -98,7 +99,7 @@ def train_tokenizer(texts: list[str], vocabulary: int, context_length: int) -> P
 def unigram_entropy(token_ids: Tensor, vocabulary: int) -> float:
     """Returns the entropy, in nats, of the tokens that `next_token_loss` predicts in contexts `[n, L]`.
 
-    It is the loss of the best predictor that does not look at the context and has seen the answers' frequencies.
+    It is the loss of the best predictor that ignores the context and has the frequencies of the predicted tokens.
     """
     counts = torch.bincount(token_ids[:, 1:].reshape(-1), minlength=vocabulary).double()
     share = counts[counts > 0] / counts.sum()
@@ -121,7 +122,7 @@ def _loss(model: GPT2LMHeadModel, token_ids: Tensor) -> Tensor:
 
 
 def train(config: EmbeddedModelConfig) -> dict[str, float]:
-    """Trains tokenizer and model, writes the folder, and returns the figures of its README."""
+    """Trains tokenizer and model, writes the folder, and returns the figures in its README."""
     started = time.monotonic()
     torch.set_num_threads(config.threads)
     torch.manual_seed(derive(config.seed, "embedded_model"))
@@ -179,7 +180,7 @@ def _new_model(config: EmbeddedModelConfig, tokenizer: PreTrainedTokenizerFast) 
 
 
 def _fit(model: GPT2LMHeadModel, train_ids: Tensor, config: EmbeddedModelConfig) -> tuple[int, float]:
-    """Trains in place; returns the number of steps and the mean loss of their last tenth."""
+    """Trains `model` in place; returns the number of steps and the mean loss over the last tenth of the steps."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
     others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and ".h." in name)]
     optimizers: list[torch.optim.Optimizer] = [
@@ -263,10 +264,12 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m distsae.recipes.train_embedded_model", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--out", required=True, help="folder for the finished model")
-    parser.add_argument("--steps", type=int, default=EmbeddedModelConfig.steps, help="optimizer steps")
-    parser.add_argument("--minutes", type=float, default=EmbeddedModelConfig.minutes, help="time for the steps")
+    parser.add_argument("--steps", type=int, default=EmbeddedModelConfig.steps, help="largest number of steps")
+    parser.add_argument("--minutes", type=float, default=EmbeddedModelConfig.minutes, help="largest time for the steps")
     parser.add_argument("--threads", type=int, default=EmbeddedModelConfig.threads, help="CPU threads")
-    parser.add_argument("--seed", type=int, default=EmbeddedModelConfig.seed, help="seed of weights and order")
+    parser.add_argument(
+        "--seed", type=int, default=EmbeddedModelConfig.seed, help="seed of weights and order of contexts"
+    )
     given = parser.parse_args(argv)
     figures = train(EmbeddedModelConfig(**vars(given)))
     for name, value in figures.items():

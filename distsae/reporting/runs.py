@@ -92,7 +92,7 @@ def same_text(runs: Sequence[ReportedRun]) -> bool:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Returns a name for each folder: as many last parts of the paths as tell all of them apart."""
+    """Returns a name for each folder: as many last parts of its path as tell all folders apart."""
     parts = [folder.resolve().parts for folder in folders]
     depth = 1
     while len({path[-depth:] for path in parts}) < len(parts):

@@ -1,4 +1,4 @@
-"""The activation store: where producer and consumer meet."""
+"""The activation store: producers write it, training and evaluation read it."""
 
 from __future__ import annotations
 

@@ -74,7 +74,8 @@ def check_file(file: Location, promised: AttemptFile, trailing: bool | None) -> 
     Args:
         file: file of an attempt.
         promised: entry of the file in the commit record.
-        trailing: whether the file ends with its crc32c; None if unknown, then either way of counting may match.
+        trailing: whether the file ends with its crc32c; None if that is unknown; then the
+            crc32c of the whole file or that of its payload may match.
 
     Raises:
         TornData: the file is missing or is not what the record promises.

@@ -6,8 +6,8 @@ is one small file, `reading.json`, the only file that a reader ever writes into 
 resumed from an older checkpoint: units are a pure function of the store's attributes, so released units are produced
 again.
 
-A release may be interrupted anywhere: the progress is written first, units before it are garbage from then on, and the
-next release (or `distsae store collect`) removes those that are left.
+A release may be interrupted anywhere: the progress is written first, the released units are garbage from then on, and
+the next release (or `distsae store collect`) removes those that are left.
 """
 
 from __future__ import annotations

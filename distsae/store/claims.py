@@ -1,9 +1,9 @@
 """Claims: files that show which producer works on which unit.
 
 A claim saves work; it is not a lock and guards no data. A producer claims a unit before it starts, renews the claim
-while it works, and removes it afterwards. Other producers skip a claimed unit as long as the claim is valid: renewed
-recently, by a process that is alive. If two producers work on the same unit all the same, only one of them can commit
-it.
+while it works, and removes it afterwards. Other producers skip a claimed unit as long as the claim is valid (renewed
+recently, by a process that is alive) and take the unit over when it is not. If two producers work on the same unit all
+the same, only one of them can commit it.
 """
 
 from __future__ import annotations

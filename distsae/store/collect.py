@@ -71,7 +71,7 @@ def collect_orphans(root: Location) -> Collected:
     for path in (*_unfinished_corpora(paths), *_unfinished_records(paths)):
         removed, size = removed + 1, size + _size(path)
         remove_tree(path)
-    _remove_stale_claims(paths)
+    _remove_void_claims(paths)
     return Collected(removed, size, in_progress)
 
 
@@ -130,7 +130,7 @@ def _unfinished_records(paths: StorePaths) -> list[Location]:
     return found
 
 
-def _remove_stale_claims(paths: StorePaths) -> None:
+def _remove_void_claims(paths: StorePaths) -> None:
     for path in entries(paths.claims):
         if not path.name.startswith(".") and not claimed(paths.claims, path.name):
             path.unlink(missing_ok=True)

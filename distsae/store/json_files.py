@@ -42,7 +42,7 @@ def read_json(path: Location) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        TornData: the file differs from what was written, be it by one byte; the text names the file.
+        TornData: the file differs from what was written, by one byte or more; the text names the file.
     """
     encoded = path.read_bytes()
     try:

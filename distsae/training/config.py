@@ -1,4 +1,4 @@
-"""Everything that a training run is told."""
+"""The configuration of a training run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["SizeConfig", "SweepConfig", "TrainConfig", "flat_keys"]
 
 @dataclass(frozen=True, kw_only=True)
 class SizeConfig:
-    """The SAE.
+    """Size and sparsity of the SAE.
 
     Args:
         d_sae: number of features, over all ranks.
         k: mean matches per token.
-        k_start: mean matches per token at the start, from which they fall to `k`; by default they are `k` throughout.
-        k_anneal_share: share of the steps over which they fall, linearly.
+        k_start: mean matches per token in the first step, from where they fall linearly to `k`; by default `k`.
+        k_anneal_share: share of the steps, above 0 and at most 1, in which the matches per token fall to `k`.
     """
 
     d_sae: int = 4096
@@ -50,7 +50,7 @@ class SizeConfig:
 
     def k_at(self, step: int, steps: int) -> float:
         """Returns the mean matches per token of step `step` (counted from 0) of `steps`."""
-        last = round(self.k_anneal_share * steps) - 1  # the first step of `k`
+        last = round(self.k_anneal_share * steps) - 1  # the first step that has `k`
         if self.k_start is None or step >= last:
             return self.k
         return self.k_start + (self.k - self.k_start) * step / last
@@ -58,15 +58,15 @@ class SizeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """Values to try; one SAE is trained for each combination of them, in a folder of its own in `out`.
+    """Values to try: one SAE is trained for each combination of them, in a folder of its own in `out`.
 
     Args:
-        d_sae: values of `sae.d_sae`.
-        k: values of `sae.k`.
-        allocation: values of `allocation`.
-        aux: values of `aux`.
-        lr: values of `optimizer.lr`.
-        seed: values of `seed`; the order of rows is that of `order_seed` for all.
+        d_sae: values of `sae.d_sae` to try.
+        k: values of `sae.k` to try.
+        allocation: values of `allocation` to try.
+        aux: values of `aux` to try.
+        lr: values of `optimizer.lr` to try.
+        seed: values of `seed` to try; all members read rows in the same order, that of `order_seed`.
     """
 
     d_sae: tuple[int, ...] = ()
@@ -82,7 +82,7 @@ class SweepConfig:
                 raise WrongInput(f"`sweep.{name}` (={[*values]}) must hold each value once; leave out the repetition")
 
     def given(self) -> dict[str, tuple[Any, ...]]:
-        """Returns the keys that have values, with them."""
+        """Returns the values of each key that has any."""
         return {name: tuple(values) for name, values in vars(self).items() if values}
 
 
@@ -91,51 +91,61 @@ class TrainConfig:
     """A training run.
 
     Args:
-        store: sealed activation store to read: a folder, or a URL of an object store.
-        out: run folder to write.
-        hook: hook to train on; may be left out if the store holds one only.
+        store: sealed activation store to read: a folder, or the URL of an object store.
+        out: run folder to write to.
+        hook: hook whose activations are read; may be left out if the store has only one.
         seed: seed of the initial features.
-        order_seed: seed of the order of rows; by default `seed`.
-        steps: optimizer steps; by default one epoch.
-        batch_tokens: token rows of a global batch, a multiple of 64.
-        accumulation: micro-batches that a step's batch is cut into. Each is selected from on its own, so that Mutual
-            Choice has as many smaller budgets; their gradients make one update. Memory hardly depends on it.
-        init: SAE to begin from, the folder of it or of the run that trained it; by default features begin at random.
-        normalise: what is done to activations as they are read: scale makes their mean norm sqrt(d_in); centre takes
-            their mean away first. The finished SAE has it folded into its weights and works on raw activations.
-        sae: size and sparsity.
-        allocation: who gets the budget of matches: each token, the batch, or each feature.
-        aux: auxiliary loss: none, on dead features (aux_k), or on dead and underutilised ones (aux_zipf).
-        quotas: Feature Choice: the same quota for all features, or by rank along a Zipf curve.
-        zipf_s: exponent of the Zipf quotas; by default fitted to the densities when Feature Choice starts (1 if the
-            run starts with it).
-        zipf_q: offset of the Zipf quotas; by default fitted likewise (d_sae / 64 if the run starts with it).
-        quota_refresh: Feature Choice with Zipf quotas: steps between two rankings of the features by the densities
-            that Mutual Choice would give them; never by default. It costs a second selection a step.
-        finetune_fc_from: share of the steps after which Mutual Choice gives way to Feature Choice.
-        mesh: how the processes share the work.
-        selection_mb: MiB that one chunk of scores and the work of selecting from it may take on a rank; the candidates
-            kept for the batch's budget of matches come on top. It changes neither the matches nor, much, the speed.
-        kernels: which version of the step's operations: auto is the fast one of the device, reference the plain
-            statement of each, for comparison.
-        prefilter: bf16 finds candidates by a bf16 product with a certified margin and scores them in fp32; none
-            computes every score in fp32; auto is bf16 where the device multiplies it natively. Selections are the same.
-        engine: plain keeps all of Adam's state of its features on every rank; deepspeed shards it over the data axis.
-        deepspeed: how far the deepspeed engine shards, and where the state lies.
-        optimizer: Adam and its schedule.
-        ema_decay: the finished SAE has a running average of the weights, of which each step leaves this share; by
-            default it has the last ones. A copy of the weights more.
-        auxiliary: details of the auxiliary loss.
-        alarms: when to warn of a collapse.
-        checkpoint: when state is saved.
-        resume: `auto` goes on from the newest valid checkpoint in `out` if there is one, `none` refuses a folder that
-            holds a run, a path names the checkpoint.
-        hang_seconds: a step, or anything else that a process expects soon, that takes longer ends the run with what
-            every process was doing; null waits for ever.
-        wandb: tracking; `auto` is online when you are logged in to wandb and offline otherwise.
-        log_every: steps between lines of metrics.jsonl.
-        evaluate_every: steps between two measurements on held-out rows, a multiple of `log_every`; never by default.
-        sweep: values of keys, for each combination of which an SAE is trained, all side by side.
+        order_seed: seed of the order in which rows are read; by default `seed`.
+        steps: number of optimizer steps; by default as many as one epoch of the store has.
+        batch_tokens: number of token rows in a global batch, a multiple of 64.
+        accumulation: number of micro-batches that a global batch is split into. Matches are selected in each of them
+            separately, with its share of the budget; their gradients make one update. It hardly saves memory.
+        init: folder of an SAE, or of the run that trained it, whose weights the run starts with; by default weights
+            are random.
+        normalise: normalisation of the activations as they are read: `scale` gives them the mean norm sqrt(d_in),
+            `centre` subtracts their mean first. It is folded into the weights of the finished SAE, which works on raw
+            activations.
+        sae: size and sparsity of the SAE.
+        allocation: rule that spends the budget of matches: each token has the same share (token_choice), the largest
+            scores of the batch get it (mutual_choice), or each feature has a quota (feature_choice).
+        aux: auxiliary loss: none, on dead features (aux_k), or on dead and underutilised features (aux_zipf).
+        quotas: quotas of Feature Choice: equal for all features (uniform), or falling along a Zipf curve with the
+            feature's rank by density (zipf).
+        zipf_s: exponent of the Zipf quotas; by default fitted to the densities when Feature Choice starts, or 1 if the
+            run starts with it.
+        zipf_q: offset of the ranks in the Zipf quotas; by default fitted together with `zipf_s`, or d_sae / 64 if the
+            run starts with Feature Choice.
+        quota_refresh: number of steps between two updates of the Zipf quotas, which rank the features anew by the
+            densities that Mutual Choice would give them; by default quotas are set once. Costs a second selection in
+            each step.
+        finetune_fc_from: share of the steps after which Feature Choice takes over from Mutual Choice, between 0 and 1;
+            by default it never does.
+        mesh: number of parts that the tokens and the features are split into.
+        selection_mb: memory of a rank in MiB for one chunk of scores and the work of selecting from it, beside the
+            candidates that are kept for the budget of matches. It does not change the matches, and hardly the speed.
+        kernels: version of the step's operations: `auto` is the fast one for the device (`cpu` or `triton`), `reference` a
+            plain one for comparison.
+        prefilter: way to find the scores that may be selected: `bf16` uses a bf16 product with a certified margin, and
+            computes only these scores in fp32; `none` computes all scores in fp32; `auto` is bf16 where the device
+            multiplies it natively. The matches are the same.
+        engine: engine that updates the weights: plain keeps Adam's state of all its features on every rank, deepspeed
+            shards it over the data axis.
+        deepspeed: settings of the deepspeed engine.
+        optimizer: settings of Adam and of its learning rate.
+        ema_decay: decay per step of a running average of the weights, which then become those of the finished SAE; by
+            default the SAE gets the last weights. Costs the memory of another copy of the weights.
+        auxiliary: settings of the auxiliary loss.
+        alarms: limits above which the run warns of a collapsing dictionary.
+        checkpoint: settings of the checkpoints.
+        resume: checkpoint to resume from: `auto` is the newest valid one in `out`, if there is one; `none` starts anew
+            and refuses a folder that holds a run; otherwise the path of a checkpoint.
+        hang_seconds: seconds that a step, or another operation that should be short, may take; a longer one ends the
+            run with a report of what every process was doing. null is no limit.
+        wandb: mode of wandb tracking; `auto` is online if you are logged in to wandb, and offline otherwise.
+        log_every: number of steps between two lines of metrics.jsonl.
+        evaluate_every: number of steps between two measurements on held-out rows, a multiple of `log_every`; by
+            default none are made.
+        sweep: values to try, for each combination of which an SAE is trained, all side by side.
     """
 
     store: str
@@ -176,11 +186,11 @@ class TrainConfig:
 
     @property
     def seed_of_order(self) -> int:
-        """Seed of the order of rows."""
+        """Seed of the order in which rows are read."""
         return self.seed if self.order_seed is None else self.order_seed
 
     def stored(self) -> dict[str, Any]:
-        """Returns the nested config as a run keeps it: without `sweep`, since each member is a run of its own."""
+        """Returns the nested config as a run folder keeps it: without `sweep`, since each member is its own run."""
         values = dataclasses.asdict(self)
         del values["sweep"]
         return values
@@ -195,7 +205,7 @@ class TrainConfig:
         if self.evaluate_every is not None and (self.evaluate_every < 1 or self.evaluate_every % self.log_every):
             raise WrongInput(
                 f"`evaluate_every` (={self.evaluate_every}) must be a positive multiple of `log_every` "
-                f"(={self.log_every}): what is measured goes into logged lines"
+                f"(={self.log_every}), since measurements are part of logged lines"
             )
         if self.engine == "deepspeed":
             if self.optimizer.state != "fp32":
@@ -223,7 +233,7 @@ class TrainConfig:
         least = max(least_selection_mb(tokens), 1)
         if self.selection_mb < least:
             raise WrongInput(
-                f"`selection_mb` (={self.selection_mb}) must be at least {least}, room for the scores of eight "
+                f"`selection_mb` (={self.selection_mb}) must be at least {least}, enough for the scores of eight "
                 f"features and the {tokens} tokens of a data rank; give more, use a smaller `batch_tokens`, or a "
                 "larger `mesh.data`"
             )
@@ -244,11 +254,11 @@ class TrainConfig:
         if self.sae.k_start is not None and (
             self.allocation == "feature_choice" or (self.finetune_fc_from or 1) < self.sae.k_anneal_share
         ):
-            begins = self.finetune_fc_from if self.allocation != "feature_choice" else 0
+            switch = self.finetune_fc_from if self.allocation != "feature_choice" else 0
             raise WrongInput(
                 f"`sae.k_start` (={self.sae.k_start}) must be given with Token or Mutual Choice for the first "
-                f"`sae.k_anneal_share` (={self.sae.k_anneal_share}) of the steps; got Feature Choice from {begins} on; "
-                "leave it out, or let it end before"
+                f"`sae.k_anneal_share` (={self.sae.k_anneal_share}) of the steps; got Feature Choice from {switch} on; "
+                "leave it out, or use a smaller `sae.k_anneal_share`"
             )
         if self.finetune_fc_from is not None:
             if not 0 < self.finetune_fc_from < 1:
@@ -261,7 +271,12 @@ class TrainConfig:
 
 
 def flat_keys(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns a nested config with a key for each value, such as `sae.k`."""
+    """Returns a nested config as a flat one, with keys such as `sae.k`.
+
+    Args:
+        values: nested config.
+        prefix: prefix of all keys.
+    """
     keys: dict[str, Any] = {}
     for name, value in values.items():
         keys.update(flat_keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})

@@ -1,7 +1,7 @@
-"""The state that a run begins with, or that a checkpoint fills: random features, or those of an SAE that exists.
+"""The state that a run starts with, or that a checkpoint fills: random features, or those of an existing SAE.
 
-A finished SAE works on raw activations, training sees normalised ones. What freezing folds into the weights is taken
-out again here, with the normalisation of the store that is trained on now, which may be another one.
+A finished SAE works on raw activations, while training sees normalised ones. So the weights of an SAE are adapted to
+the normalisation of the store that the run trains on, which need not be the one that the SAE was trained with.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _ROWS = 1 << 12
 
 
 def initial_shard(config: TrainConfig, mean: Tensor, mesh: Mesh, device: torch.device) -> FeatureShard:
-    """Returns this rank's features with the seed's random weights.
+    """Returns this rank's features with random weights, which follow from the seed.
 
     Args:
         config: configuration of the run.
-        mean: mean of the normalised activations, with which `b_dec` begins, `[d_in]`.
+        mean: mean of the normalised activations, `[d_in]`, the initial `b_dec`.
         mesh: the mesh, as this rank sees it.
         device: device of the shard.
     """
@@ -57,15 +57,16 @@ def initial_state(
     variance: float,
     clock: TrainingClock | None = None,
 ) -> TrainingState:
-    """Returns the state of a run that has not stepped yet.
+    """Returns the state of a run before its first step.
 
     Args:
         config: configuration of the run, with `steps`.
-        shard: this rank's features with their first weights; an engine may copy them now.
+        shard: this rank's features with their initial weights; change them only before this call, as engines and
+            averages copy them.
         mesh: the mesh, as this rank sees it.
         mean: mean of the normalised activations, `[d_in]`, on the shard's device.
-        variance: their total variance, `E ||x - mean||^2`.
-        clock: clock of the run's training time; by default one that starts now.
+        variance: total variance of the normalised activations, `E ||x - mean||^2`.
+        clock: clock of the training time; by default one that starts now.
     """
     assert config.steps is not None
     features = len(shard.features)
@@ -100,41 +101,46 @@ def begin_from(path: str, shard: FeatureShard, normalisation: Normalisation, row
     """Fills a shard with its features of the SAE at `path`.
 
     Decoder rows are brought to unit norm; their norm moves into the encoder row and bias, so that the reconstruction
-    stays. The file is mapped, not read: a process touches its own rows, and holds no more than its shard.
+    stays the same. The file is mapped, not read whole: a process reads only its own rows.
 
     Args:
         path: folder of an SAE, or of the run that trained it.
         shard: this rank's features, on any device.
         normalisation: normalisation of the activations that the shard will see.
-        rows_at_once: rows that are copied at once.
+        rows_at_once: number of rows that are copied at once.
 
     Raises:
-        WrongInput: there is no SAE at `path`, its shape is another, or a decoder row has no direction.
+        WrongInput: there is no SAE at `path`, it has another shape, or a decoder row has no direction.
         TornData: a file is damaged.
     """
     sae = sae_to_begin_from(path, shard.W_enc.shape[1], shard.d_sae)
     for first in range(0, len(shard.features), rows_at_once):
         features = shard.features[first : first + rows_at_once]
-        theirs = slice(features.start, features.stop)
-        rows = sae.W_dec[theirs].float()
+        chosen = slice(features.start, features.stop)
+        rows = sae.W_dec[chosen].float()
         norm = torch.linalg.vector_norm(rows, dim=1)
         if not bool((norm.isfinite() & (norm > 0)).all()):
             raise WrongInput(f"`init` (={path}) must have decoder rows of finite, positive norm; train it again")
-        ours: dict[str, Tensor] = {
-            "W_enc": sae.W_enc[:, theirs].t().float() * norm[:, None],
+        parameters: dict[str, Tensor] = {
+            "W_enc": sae.W_enc[:, chosen].t().float() * norm[:, None],
             "W_dec": rows / norm[:, None],
-            "b_enc": sae.b_enc[theirs].float() * norm * normalisation.scale,
+            "b_enc": sae.b_enc[chosen].float() * norm * normalisation.scale,
         }
-        for name, values in ours.items():
+        for name, values in parameters.items():
             getattr(shard, name)[first : first + len(features)] = values.to(shard.b_dec.device)
     shard.b_dec.copy_(normalisation.apply(sae.b_dec.to(torch.float32, copy=True)))
 
 
 def sae_to_begin_from(path: str, d_in: int, d_sae: int) -> SAE:
-    """Returns the SAE at `path`, whose weights are mapped and not read.
+    """Returns the SAE at `path`, with weights that are mapped and not read.
+
+    Args:
+        path: folder of an SAE, or of the run that trained it.
+        d_in: width of the activations that the run trains on.
+        d_sae: number of features of the run.
 
     Raises:
-        WrongInput: there is none, or its shape is another.
+        WrongInput: there is no SAE at `path`, or it has another shape.
         TornData: a file is damaged.
     """
     sae = SAE.load(path)

@@ -1,4 +1,4 @@
-"""What all runs of a job share in one process: where it reads and computes, and what watches over it."""
+"""What the runs of a job share in one process: the store, the mesh, the device and what serves them all."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Job:
     """One process's part of a job.
 
     Args:
-        store: store that they read.
-        reader: reader of their batches.
+        store: activation store that all runs read.
+        reader: reader of the batches.
         mesh: the mesh, as this rank sees it.
-        accelerator: device and tracking.
-        heldout: measurements on held-out rows.
+        accelerator: device and experiment tracking.
+        heldout: measurement on held-out rows.
         saver: writer of checkpoints.
-        watchdog: ends the process when a step hangs.
+        watchdog: watchdog that ends the process when a step hangs.
     """
 
     store: Store

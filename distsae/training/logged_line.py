@@ -1,4 +1,4 @@
-"""One logged line: everything that is measured when it is due, and the warnings that follow from it."""
+"""One logged line: everything that is measured when a line is due, and the warnings that follow from it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ __all__ = ["logged_line", "shown_values"]
 def logged_line(
     state: TrainingState, circumstances: Circumstances, gap: FrozenGap | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Returns the values of a line of `metrics.jsonl`, and warnings for the user. Collective; a new window begins.
+    """Returns the values of a line of `metrics.jsonl`, and warnings for the user. Collective.
+
+    The meter of the state then starts its next window.
 
     Args:
-        state: training after its last step.
-        circumstances: what that step was done with.
-        gap: held-out figures of this line; None if they are not due.
+        state: state of the training after its last step.
+        circumstances: learning rate and rule of that step.
+        gap: measurement on held-out rows; None if this line has none.
     """
     concentration = Concentration.measure(state.statistics, state.mesh.feature)
     values = state.meter.line(
@@ -36,7 +38,7 @@ def logged_line(
 
 
 def shown_values(line: dict[str, Any]) -> dict[str, float | str]:
-    """Returns what the progress bar shows of a line."""
+    """Returns the values of a line that the progress bar shows."""
     return {
         "loss": line["loss"],
         "L0": line["l0"],

@@ -1,4 +1,4 @@
-"""The training loop: a batch is read once, and every run does an optimizer step on it."""
+"""The training loop: each batch is read once, and every run of the job does an optimizer step on it."""
 
 from __future__ import annotations
 
@@ -28,96 +28,125 @@ Result = TypeVar("Result")
 def train_runs(
     runs: list[Run], reader: BatchReader, accelerator: Accelerator, stop: StopVote, watchdog: Watchdog
 ) -> None:
-    """Trains runs to their end, or until they are asked to stop. Collective.
+    """Trains all runs to their end, or until a signal stops the job. Collective.
 
-    They may have stopped at different steps before: each takes part from its own on.
+    Runs may resume from different steps: each joins at the step that it has reached.
 
     Args:
-        runs: of as many steps and of the same order of rows, not yet begun; one that stops is taken out and forgotten.
-        reader: of their batches.
-        accelerator: device and tracking.
-        stop: says when to.
-        watchdog: hears what is begun.
+        runs: runs with the same number of steps and the same batches, not started yet; a member of a sweep that fails
+            is removed from the list, which frees its memory.
+        reader: reader of the batches.
+        accelerator: device and experiment tracking.
+        stop: vote of all ranks on stopping after a step.
+        watchdog: watchdog that is told what the process is doing.
 
     Raises:
-        Diverged: the only run, at once; of members of a sweep, which are named, after the others have ended.
+        Diverged: a number of the only run was not finite; in a sweep, a number of some members, which the message
+            names, after the others have been trained to their end.
+        CheckpointFailed: a last checkpoint could not be saved, and no run diverged.
+        SystemExit: SIGTERM or SIGUSR1 stopped the job after a checkpoint.
+        KeyboardInterrupt: Ctrl-C stopped the job after a checkpoint.
     """
     members = _Members(runs)
     for run in runs:
         members.attempt(run, run.start)
-    accelerator.wait_for_everyone()  # else a rank might look for units that still count as released
+    accelerator.wait_for_everyone()  # otherwise a rank might read units that still count as released
     for run in runs:
         run.track = start_tracking(accelerator, run.config, run.name)
         run.introduce()
     steps, done = runs[0].steps, min(run.done for run in runs)
-    bounded = any(run.units.bounded for run in runs)  # its rows may take as long as their producers
+    bounded = any(run.units.bounded for run in runs)  # producers may take any time to write its rows
     with Progress(steps, "train", "steps", done=done) as progress:
         for step in range(done, steps):
-            if not members.going:
+            if not members.active:
                 break
             stop.open_vote()
-            due = [run for run in members.going if run.done == step]
-            others = [run.clock for run in members.going if run not in due]
-            begin = watchdog.rest if bounded else watchdog.working_on
-            begin(f"step {step + 1}: reading its batch")
-            with all_stopped(others), stop.at_once("waiting for rows", all(run.may_end for run in members.going)):
+            due = [run for run in members.active if run.done == step]
+            others = [run.clock for run in members.active if run not in due]
+            watchdog.working_on(f"step {step + 1}: reading its batch", unlimited=bounded)
+            may_end = all(run.may_end for run in members.active)
+            with all_stopped(others), stop.interruptible("waiting for rows", safe=may_end):
                 x = reader.batch(step).to(accelerator.device)
             shown = {run.name: members.attempt(run, run.step, x) for run in due}
             progress.advance(0, **_summary(shown))
             progress.advance(1)
             watchdog.working_on(f"step {step + 1}: agreeing with the other ranks on whether to stop")
             asked = stop.outcome()
-            if asked and members.going:
-                _pause(members.going, asked, step + 1)
+            if asked and members.active:
+                _pause(members.active, asked, step + 1)
     watchdog.working_on("saving the last checkpoint")
-    for run in members.going:
+    for run in members.active:
         run.checkpoints.wait_and_free()
-    watchdog.rest("making the SAE")
-    saved = bool(members.going) and all(run.checkpoints.hold(steps) for run in members.going)
-    with stop.at_once("making the SAE", possible=saved):
-        for run in [*members.going]:
+    watchdog.working_on("making the SAE", unlimited=True)
+    saved = bool(members.active) and all(run.checkpoints.on_disk(steps) for run in members.active)
+    with stop.interruptible("making the SAE", safe=saved):
+        for run in [*members.active]:
             members.attempt(run, run.finish)
     members.raise_failures()
 
 
 def _pause(runs: list[Run], asked: signal.Signals, done: int) -> NoReturn:
-    """Leaves a checkpoint behind for each run and ends this process."""
+    """Saves a checkpoint of each run and ends this process.
+
+    Args:
+        runs: runs to save.
+        asked: signal that stops the job.
+        done: optimizer steps done.
+    """
     failures: list[CheckpointFailed] = []
     for run in runs:
         try:
             run.pause()
-        except CheckpointFailed as failure:  # alike on all ranks; the others may still be saved
+        except CheckpointFailed as failure:  # all ranks raise it; the other runs may still be saved
             failures.append(failure)
     if failures:
         raise failures[0]
-    say(f"stopped by {asked.name} after {done:,} of {runs[0].steps:,} steps; the same command goes on")
+    say(f"stopped by {asked.name} after {done:,} of {runs[0].steps:,} steps; the same command continues")
     if asked is signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(STOPPED)
 
 
 class _Members:
-    """Runs of which one may fail without the others, and whose clocks go by turns."""
+    """Runs side by side: each may fail alone, and only the clock of the run that acts is running.
+
+    Args:
+        runs: runs that have not failed; the list is changed in place.
+
+    Attributes:
+        active: runs that have not failed.
+    """
 
     def __init__(self, runs: list[Run]) -> None:
-        self.going, self._size = runs, len(runs)
+        self.active = runs
+        self._size = len(runs)
         self._failures: dict[str, Diverged | CheckpointFailed] = {}
 
     def attempt(self, run: Run, action: Callable[..., Result], *arguments: object) -> Result | None:
-        """Lets a run act; a member of a sweep that cannot go on leaves, and None is returned."""
+        """Calls an action of a run; if that fails, a member of a sweep is removed, and None is returned.
+
+        Args:
+            run: run that acts.
+            action: method of the run.
+            arguments: arguments of the method.
+
+        Raises:
+            Diverged: a number of the only run is not finite.
+            CheckpointFailed: a checkpoint of the only run could not be saved.
+        """
         try:
-            with all_stopped(other.clock for other in self.going if other is not run):
+            with all_stopped(other.clock for other in self.active if other is not run):
                 return action(*arguments)
         except (Diverged, CheckpointFailed) as error:
             if not run.name:
                 raise
-            say(f"{run.name}: stopped: {error}; it keeps its checkpoints, the other members go on")
+            say(f"{run.name}: stopped: {error}; its checkpoints stay, and the other members continue")
             self._failures[run.name] = error
-            self.going.remove(run)
+            self.active.remove(run)
             return None
 
     def raise_failures(self) -> None:
-        """Raises if somebody failed: what may be tried again, if that is all."""
+        """Raises one error for all members that failed: `Diverged`, or `CheckpointFailed` if none has diverged."""
         if self._failures:
             which = "; ".join(f"{name}: {reason}" for name, reason in self._failures.items())
             line = f"{len(self._failures)} of {self._size} members of the sweep stopped: {which}"
@@ -126,7 +155,7 @@ class _Members:
 
 
 def _summary(shown: dict[str, Shown | None]) -> Shown:
-    """Returns what the bar shows: a run's values, or the best and the worst loss of a sweep."""
+    """Returns what the progress bar shows: the values of a run alone, or the best and the worst loss of a sweep."""
     if "" in shown:
         return shown[""] or {}
     losses = {name: float(values["loss"]) for name, values in shown.items() if values}

@@ -1,4 +1,4 @@
-"""The numbers of a run, defined once: the bar, wandb and metrics.jsonl show the same values."""
+"""The numbers of a run, defined once: the progress bar, wandb and metrics.jsonl show the same values."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ _SUMS = (
 
 
 class TrainingClock:
-    """Seconds that training takes; what is not training stops it."""
+    """A clock of the time that training takes: it is stopped while the process does something else."""
 
     def __init__(self) -> None:
-        self._elsewhere = 0.0
+        self._stopped_for = 0.0
 
     def now(self) -> float:
-        """Returns seconds from some moment on."""
-        return time.perf_counter() - self._elsewhere
+        """Returns the reading of the clock in seconds; only differences of readings have a meaning."""
+        return time.perf_counter() - self._stopped_for
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Leaves out the time that is spent meanwhile."""
+        """Stops the clock during the block."""
         began = time.perf_counter()
         try:
             yield
         finally:
-            self._elsewhere += time.perf_counter() - began
+            self._stopped_for += time.perf_counter() - began
 
 
 @contextmanager
 def all_stopped(clocks: Iterable[TrainingClock]) -> Iterator[None]:
-    """Stops several clocks."""
+    """Stops several clocks during the block."""
     with ExitStack() as stack:
         for clock in clocks:
             stack.enter_context(clock.stopped())
@@ -57,11 +57,13 @@ def all_stopped(clocks: Iterable[TrainingClock]) -> Iterator[None]:
 
 
 class Meter:
-    """Averages steps between two logged lines; everything is of global batches and counted in tokens.
+    """Sums over the steps since the last logged line, from which the next line is made.
+
+    All numbers are of global batches.
 
     Args:
-        batch_tokens: tokens of a global batch.
-        clock: clock of the training time, from which seconds are taken.
+        batch_tokens: token rows of a global batch.
+        clock: clock of the training time.
     """
 
     def __init__(self, batch_tokens: int, clock: TrainingClock) -> None:
@@ -73,28 +75,36 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Training seconds of the run so far, those of earlier processes included."""
+        """Seconds of training since the run began, including those before a resume."""
         return self._before + self.clock.now() - self._started
 
     def facts(self) -> dict[str, float]:
-        """Returns the sums of the unfinished window and the seconds; with them a resumed run logs the same lines."""
+        """Returns the seconds and the sums since the last line; with them a resumed run logs the same lines."""
         window_seconds = self._window_before + self.clock.now() - self._window_started
         return {name: getattr(self, f"_{name}") for name in _SUMS} | {
             "seconds": self.seconds,
             "window_seconds": window_seconds,
         }
 
-    def restore(self, state: dict[str, float]) -> None:
-        """Goes on from what `state` returned."""
-        self._before, self._window_before = state["seconds"], state["window_seconds"]
+    def restore(self, facts: dict[str, float]) -> None:
+        """Continues from the facts of a checkpoint, as `facts` returned them."""
+        self._before, self._window_before = facts["seconds"], facts["window_seconds"]
         self._started = self._window_started = self.clock.now()
         for name in _SUMS:
-            setattr(self, f"_{name}", state[name])
+            setattr(self, f"_{name}", facts[name])
 
     def add(
         self, outcome: BatchOutcome, budget: int, shortfall: int, gradient_norm: float, cost: SelectionCost
     ) -> None:
-        """Takes one step's outcome."""
+        """Adds one step.
+
+        Args:
+            outcome: losses, matches and gradients of the step.
+            budget: largest number of matches of the step.
+            shortfall: number of matches by which the step missed its budget.
+            gradient_norm: global norm of the gradients.
+            cost: cost of the step's selections on this rank.
+        """
         self._steps += 1
         self._loss += outcome.loss
         self._aux_loss += outcome.aux_loss
@@ -117,16 +127,16 @@ class Meter:
         allocation: str,
         k: float,
     ) -> dict[str, Any]:
-        """Returns the values of one logged line and starts the next window.
+        """Returns the values of a logged line, and starts the sums of the next one.
 
         Args:
-            step: steps done.
-            learning_rate: of the last step.
-            threshold: mean frozen threshold, None for a rule without.
-            underused: the features that fire too little.
-            concentration: whether the dictionary collapses.
-            allocation: the rule of the last step.
-            k: mean matches per token that the last step's budget was for.
+            step: number of optimizer steps done.
+            learning_rate: learning rate of the last step.
+            threshold: mean threshold of the frozen rule; None for a rule without thresholds.
+            underused: features that fire too little.
+            concentration: signs of a collapsing dictionary.
+            allocation: allocation rule of the last step.
+            k: mean matches per token that the budget of the last step allows.
         """
         now = self.clock.now()
         tokens = self._steps * self._batch_tokens

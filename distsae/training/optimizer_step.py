@@ -4,8 +4,8 @@
     for x in batches:
         done = training_step(state, x)
 
-It needs neither a run folder nor a launcher: a notebook or a test can call it. Before anything else is done with them,
-the numbers of each stage are checked: a step that is not finite ends in `NonFiniteStep`.
+It needs neither a run folder nor a launcher: a notebook or a test can call it. The numbers of each stage are checked
+before the next stage uses them, and `NonFiniteStep` is raised if one is not finite.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from distsae.training.step import (
     SelectionCost,
     Selectors,
     forward_backward,
-    joined,
+    joined_outcome,
     micro_batches,
     watched,
 )
@@ -35,12 +35,12 @@ __all__ = ["Circumstances", "NonFiniteStep", "training_step"]
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a step was done with.
+    """Learning rate and rule of a step.
 
     Args:
-        learning_rate: its learning rate.
-        allocation: its allocation rule.
-        k: mean matches per token that its budget was for.
+        learning_rate: learning rate of the step.
+        allocation: allocation rule of the step.
+        k: mean matches per token that the budget of the step allows.
     """
 
     learning_rate: float
@@ -49,12 +49,12 @@ class Circumstances:
 
 
 class NonFiniteStep(Diverged):
-    """A step met numbers that are not finite; the text names them. All ranks raise it alike.
+    """Numbers of a step were not finite. All ranks raise it, with a text that names the numbers.
 
     Attributes:
         step: number of the step, counted from 1.
-        circumstances: what it was done with.
-        outcome: what it found, if it came so far.
+        circumstances: learning rate and rule of the step.
+        outcome: losses, matches and gradients of the step; None if scores were not finite.
     """
 
     def __init__(self, text: str, step: int, circumstances: Circumstances, outcome: BatchOutcome | None) -> None:
@@ -67,18 +67,23 @@ class NonFiniteStep(Diverged):
 def training_step(
     state: TrainingState, x: Tensor, announce: Callable[[str], None] = lambda line: None
 ) -> Circumstances:
-    """Does the next optimizer step: `state` is afterwards one step further. Collective.
+    """Does the next optimizer step, which takes `state` one step further. Collective.
 
     Args:
-        state: training as it stands; changed in place.
+        state: state of the training; changed in place.
         x: this data rank's rows of global batch `state.step`, fp32 `[tokens, d_in]`, equal on all feature ranks.
-        announce: receives a line for the user when the allocation changes.
+        announce: function that receives a line for the user when the rule or its quotas change.
+
+    Returns:
+        Learning rate and rule of the step.
 
     Raises:
-        NonFiniteStep: a score, the loss or the gradient norm is not finite. Unless it is the norm, the weights are
-            those before the step.
+        NonFiniteStep: a score, a loss or the gradient norm is not finite. If it is the norm, the weights have been
+            updated already; otherwise they are those before the step.
     """
-    config, phases, step = state.config, state.phases, state.step
+    config = state.config
+    phases = state.phases
+    step = state.step
     if line := phases.prepare(step, state.statistics):
         announce(line)
     if step and phases.allocation(step) != phases.allocation(step - 1):
@@ -107,8 +112,10 @@ def training_step(
 def _over_micro_batches(
     state: TrainingState, x: Tensor, circumstances: Circumstances, cost: SelectionCost
 ) -> tuple[BatchOutcome, int]:
-    """Returns the outcome of the whole batch, and how many matches its selections fell short of the budget."""
-    config, phases, mesh = state.config, state.phases, state.mesh
+    """Returns the outcome of the whole batch, and the number of matches by which its selections missed the budget."""
+    config = state.config
+    phases = state.phases
+    mesh = state.mesh
     selectors = watched(_selectors(state), mesh, cost)
     outcomes: list[BatchOutcome] = []
     shortfall = 0
@@ -130,7 +137,7 @@ def _over_micro_batches(
         outcomes.append(outcome)
         shortfall += phases.selector.shortfall
         state.thresholds.update(phases.selector)
-    return joined(outcomes), shortfall
+    return joined_outcome(outcomes), shortfall
 
 
 def _selectors(state: TrainingState) -> Selectors:
@@ -143,14 +150,14 @@ def _selectors(state: TrainingState) -> Selectors:
 
 
 def _require_finite_losses(outcome: BatchOutcome, step: int, circumstances: Circumstances) -> None:
-    """Checks what a batch found, before anything is changed; the numbers are equal on all ranks."""
+    """Checks the losses of a batch, which are equal on all ranks, before anything is changed."""
     found = {"loss": outcome.loss, "auxiliary loss": outcome.aux_loss}
     if broken := [f"the {name} is {value}" for name, value in found.items() if not math.isfinite(value)]:
         raise NonFiniteStep(" and ".join(broken), step, circumstances, outcome)
 
 
 def _require_finite_norm(norm: float, outcome: BatchOutcome, step: int, circumstances: Circumstances) -> None:
-    """Checks the global gradient norm of an update that was made; DeepSpeed returns -1 when it is not finite."""
+    """Checks the global gradient norm after the update; DeepSpeed returns -1 for a norm that is not finite."""
     if not 0 <= norm < math.inf:
         shown = math.nan if norm < 0 else norm
         text = f"the gradient norm is {shown} (weights and moments are those after the update)"

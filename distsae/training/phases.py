@@ -1,4 +1,7 @@
-"""Which allocation a step uses: Mutual Choice first, then, if asked for, Feature Choice from its densities."""
+"""The allocation rule of each step: one rule throughout, or Mutual Choice and then Feature Choice.
+
+The quotas of Feature Choice follow from the densities that were measured before it starts.
+"""
 
 from __future__ import annotations
 
@@ -26,21 +29,26 @@ from distsae.training.rehearsal import Rehearsal
 
 __all__ = ["Phases"]
 
-_DEFAULT_S, _DEFAULT_Q_SHARE = 1.0, 1 / 64
+_DEFAULT_S = 1.0
+_DEFAULT_Q_SHARE = 1 / 64
 
 
 class Phases:
-    """The allocation of each step, and the quotas that Feature Choice spends.
+    """The allocation rule of each step, and the quotas of Feature Choice.
 
     Args:
-        config: the run.
-        steps: steps of the run.
-        mesh: this process's place.
-        device: where scores are.
+        config: configuration of the run.
+        steps: number of optimizer steps of the run.
+        mesh: the mesh, as this rank sees it.
+        device: device of the scores.
 
     Attributes:
-        rule: in force.
+        switch_step: step, counted from 0, with which Feature Choice takes over; None if it does not.
+        credit: quotas and credit of this rank's features; None before Feature Choice.
+        rehearsal: Mutual Choice beside Feature Choice, for new quotas; None if quotas are set only once.
+        rule: rule of the step last prepared.
         k: mean matches per token of the step last prepared.
+        selector: selector of the rule.
     """
 
     def __init__(self, config: TrainConfig, steps: int, mesh: Mesh, device: torch.device) -> None:
@@ -63,24 +71,32 @@ class Phases:
         return self._config.allocation
 
     def fresh_selector(self) -> BatchSelector:
-        """Returns a selector of the rule now in force, without a history."""
+        """Returns a new selector of the current rule, without a forecast."""
         selector = batch_selector(self.rule, self._config.sae.k, len(self._features))
         self._set_budget(selector)
         return selector
 
     @property
     def budget(self) -> int:
-        """Matches that the global batch of the step last prepared may have."""
+        """Largest number of matches of the global batch, in the step last prepared."""
         parts = self._config.accumulation
         return parts * round(self.k * self._config.batch_tokens / parts)
 
     @property
     def observers(self) -> Sequence[Selector]:
-        """Selectors that watch the next step and train nothing."""
+        """Selectors whose matches in the next step are counted and train nothing."""
         return [self.rehearsal.selector] if self.rehearsal is not None else []
 
     def prepare(self, step: int, statistics: FiringStatistics) -> str | None:
-        """Gets the selector ready for step `step`; returns a line for people when quotas are set. Collective."""
+        """Prepares the selector for a step. Collective.
+
+        Args:
+            step: number of the step, counted from 0.
+            statistics: firing statistics of the run.
+
+        Returns:
+            A line for the user if quotas were set, otherwise None.
+        """
         if self.allocation(step) != "feature_choice":
             k = self._config.sae.k_at(step, self._steps)
             self.k = round(k) if isinstance(self.selector, TokenSelector) else k
@@ -89,71 +105,74 @@ class Phases:
         self.k = self._config.sae.k
         line = None
         if self.credit is None:
-            self._begin_feature_choice(statistics)
+            self._start_feature_choice(statistics)
             line = f"step {step + 1}: Feature Choice begins with {self._set_quotas(statistics)}"
         elif self.rehearsal is not None and self._refresh_is_due(step):
             line = f"step {step + 1}: features ranked again, {self._set_quotas(self.rehearsal.statistics)}"
         return line
 
     def grant(self, tokens: int) -> None:
-        """Pays the quotas of the next `tokens` tokens of the global batch, under Feature Choice. Collective."""
+        """Grants the quotas for the next `tokens` tokens of the global batch, under Feature Choice. Collective."""
         if isinstance(self.selector, FeatureSelector):
             assert self.credit is not None
             self.selector.grant(self.credit.pay(tokens))
 
     def observe(self, observed: Sequence[Matches]) -> None:
-        """Counts what the observers selected, in their order."""
+        """Counts the matches of the observers, which are given in the order of `observers`."""
         if self.rehearsal is not None:
             self.rehearsal.statistics.update(observed[0].feature, self._config.batch_tokens, self._mesh.data)
 
     def restore(self, step: int, switch_step: int | None, statistics: FiringStatistics) -> None:
-        """Makes room for the quotas of a checkpoint, and keeps a phase that has begun.
+        """Creates the quota tensors that a checkpoint then fills; a phase that has begun stays.
 
         Args:
-            step: steps done.
-            switch_step: the step at which Feature Choice was to begin when the checkpoint was taken. With another
-                number of steps now, a switch that lies behind stays where it was, and one ahead moves.
-            statistics: the run's firing statistics.
+            step: number of optimizer steps done at the checkpoint.
+            switch_step: `switch_step` at the checkpoint. If the number of steps has changed since, a switch in the past
+                stays where it was, and one in the future moves.
+            statistics: firing statistics of the run.
         """
         if switch_step is not None and self.switch_step is not None:
             self.switch_step = switch_step if step > switch_step else max(self.switch_step, step)
-        # A checkpoint taken just before Feature Choice begins holds no quotas yet.
+        # A checkpoint taken just before Feature Choice starts holds no quotas yet.
         if step > 0 and self.allocation(step - 1) == "feature_choice":
-            self._begin_feature_choice(statistics)
+            self._start_feature_choice(statistics)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the live tensors that the next steps depend on: one row a local feature, or the same on all ranks."""
-        state: dict[str, Tensor] = {}
+        """Returns the live tensors by name: those with one row per local feature, and scalars, equal on all ranks."""
+        tensors: dict[str, Tensor] = {}
         if self.credit is not None:
-            state |= {"quotas.per_token": self.credit.quota_per_token, "quotas.credit": self.credit.credit}
+            tensors |= {"quotas.per_token": self.credit.quota_per_token, "quotas.credit": self.credit.credit}
         if self.rehearsal is not None:
-            state |= self.rehearsal.tensors()
-        return state
+            tensors |= self.rehearsal.tensors()
+        return tensors
 
     def forecasts(self) -> dict[str, dict[str, float | None]]:
-        """Returns by name what the selectors expect of the next batch. It saves effort and changes no selection."""
+        """Returns, by name, the forecast of each selector; it saves effort and changes no selection."""
         return {name: selector.forecast() for name, selector in self._selectors().items()}
 
     def restore_forecasts(self, forecasts: Mapping[str, Mapping[str, float | None]]) -> None:
-        """Expects what `forecasts` returned, as far as it is there; on any mesh, after `restore`."""
+        """Gives each selector its forecast, as `forecasts` returned it on any mesh; call it after `restore`.
+
+        A selector that is missing from `forecasts` has no forecast.
+        """
         for name, selector in self._selectors().items():
             selector.restore_forecast(forecasts.get(name, {}))
 
     def _selectors(self) -> dict[str, BatchSelector]:
         return {"rule": self.selector} | ({"rehearsal": self.rehearsal.selector} if self.rehearsal else {})
 
-    def _begin_feature_choice(self, statistics: FiringStatistics) -> None:
-        """Gives every feature an empty purse."""
+    def _start_feature_choice(self, statistics: FiringStatistics) -> None:
+        """Creates what Feature Choice needs, with quotas and credit of zero."""
         k = self._config.sae.k
         self.rule = "feature_choice"
         self.selector = self.fresh_selector()
-        nothing = torch.zeros(len(self._features), dtype=torch.float64, device=self._device)
-        self.credit = QuotaCredit(nothing, k, self._mesh.feature)
+        quotas = torch.zeros(len(self._features), dtype=torch.float64, device=self._device)
+        self.credit = QuotaCredit(quotas, k, self._mesh.feature)
         if self._config.quota_refresh is not None:
             self.rehearsal = Rehearsal(k, statistics)
 
     def _set_budget(self, selector: BatchSelector) -> None:
-        """Gives a selector the matches per token of the present step; Feature Choice has its quotas."""
+        """Gives a selector the matches per token of the step; Feature Choice has quotas instead."""
         if isinstance(selector, TokenSelector):
             selector.k = round(self.k)
         elif isinstance(selector, MutualSelector):
@@ -164,7 +183,7 @@ class Phases:
         return refresh is not None and (step - (self.switch_step or 0)) % refresh == 0
 
     def _set_quotas(self, statistics: FiringStatistics) -> str:
-        """Sets the shares by the densities measured so far, keeps the credit, and says what they are."""
+        """Sets the quotas by the measured densities, keeps the credit, and returns a description. Collective."""
         assert self.credit is not None
         d_sae, k = self._config.sae.d_sae, self._config.sae.k
         if self._config.quotas == "uniform":
@@ -180,9 +199,9 @@ class Phases:
                 s, s_source = fit.s if fit is not None else _DEFAULT_S, source
             if q is None:
                 q, q_source = fit.q if fit is not None else _DEFAULT_Q_SHARE * d_sae, source
-        if not ranks.alive:  # nothing to rank by yet: the first feature is taken for the densest, and so on
-            place = torch.arange(1 + self._features.start, 1 + self._features.stop, device=self._device)
-            ranks = DensityRanks.measure(1 / place.double(), self._mesh.feature)
+        if not ranks.alive:  # no feature has fired yet, so features are ranked by index
+            position = torch.arange(1 + self._features.start, 1 + self._features.stop, device=self._device)
+            ranks = DensityRanks.measure(1 / position.double(), self._mesh.feature)
         self.credit.quota_per_token.copy_(zipf_quotas_of(ranks, k, s, q))
         if s_source == q_source:
             return f"Zipf quotas, s {s:.3g}, q {q:.3g} ({s_source})"

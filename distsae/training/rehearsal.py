@@ -1,7 +1,7 @@
-"""What Mutual Choice would select while Feature Choice rules.
+"""What Mutual Choice would select during Feature Choice.
 
 Under Feature Choice densities follow the quotas, so ranking the features by them again would change nothing. A
-rehearsal selects by Mutual Choice from the same scores beside the real selection, trains nothing with it, and counts.
+rehearsal selects from the same scores by Mutual Choice as well, and counts these matches without training on them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ __all__ = ["Rehearsal"]
 
 
 class Rehearsal:
-    """Densities as Mutual Choice would make them.
+    """The densities that Mutual Choice would give the features now.
 
     Args:
         k: mean matches per token.
-        before: the statistics of Mutual Choice up to now, from which the rehearsal goes on; empty ones if there was
-            none.
+        before: firing statistics of Mutual Choice so far, with which the rehearsal starts; empty if there are none.
+
+    Attributes:
+        selector: selector of Mutual Choice.
+        statistics: firing statistics of its matches.
     """
 
     def __init__(self, k: float, before: FiringStatistics) -> None:
@@ -31,5 +34,5 @@ class Rehearsal:
         self.statistics.follow(before)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Returns the live tensors."""
+        """Returns the live tensors of the statistics as `rehearsal.NAME`."""
         return {f"rehearsal.{name}": tensor for name, tensor in self.statistics.tensors().items()}

@@ -21,21 +21,21 @@ __all__ = ["Run"]
 
 
 class Run:
-    """One process's part of a run. The loop reads the batches: `start`, then `step` for each, then `finish`.
+    """One process's part of a run. The loop calls `start`, then `step` with each batch, then `finish`.
 
     Args:
         config: configuration of the run, with `hook` and `steps`.
         job: the job that the run is part of.
         folder: folder of the run.
-        clock: clock of its training time.
-        name: name of the run among those of a sweep, with which its messages begin; empty for a run alone.
+        clock: clock of the training time.
+        name: name of the run in a sweep, which its messages start with; empty for a run alone.
 
     Attributes:
-        state: what is trained.
-        units: tells a bounded store which units have been read.
-        checkpoints: saves the state.
-        diagnosis: ends the run when its numbers are not finite.
-        track: receives the numbers of a logged line and its step, beside the folder.
+        state: state of the training.
+        units: notes for a bounded store which units have been read.
+        checkpoints: checkpoints of the state.
+        diagnosis: report that is written when a number is not finite, before the run ends.
+        track: function that sends the numbers of a logged line, and its step, to experiment tracking.
     """
 
     def __init__(self, config: TrainConfig, job: Job, folder: RunFolder, clock: TrainingClock, name: str = "") -> None:
@@ -48,9 +48,8 @@ class Run:
         self.track: Tracking = job.accelerator.log
         self.units = UnitRelease(job.store, job.reader.order, config.steps, folder.name)
         main = job.accelerator.is_main_process
-        self.checkpoints = RunCheckpoints(config.checkpoint, folder, self.units, job.saver, self._say, tidies=main)
+        self.checkpoints = RunCheckpoints(config.checkpoint, folder, self.units, job.saver, self._say, is_main=main)
         self._ranks = Ranks(job.mesh.device_mesh)
-        self._ranks.only_first(lambda: folder.occupy() if folder.begun else None)
         self._point = find_resume_point(config, folder, job.store, self._ranks)
 
         sealed = job.store.statistics(config.hook)
@@ -82,19 +81,19 @@ class Run:
 
     @property
     def nothing_left(self) -> bool:
-        """Whether the run is finished, and its rows are gone.
+        """Whether the run is finished, and its bounded store may have deleted its rows.
 
-        To write the SAE once more would take rows of a bounded store, which perhaps nobody produces any more.
+        To write the SAE again, a producer would have to write those rows again.
         """
         return self._point is not None and self._point.finished and self.units.bounded
 
     @property
     def may_end(self) -> bool:
-        """Whether the run may wait long for its next rows, those of a bounded store, and has nothing to lose now."""
-        return self.units.bounded and (not self.done or self.checkpoints.hold(self.done))
+        """Whether the process may end while the run waits for the rows of a bounded store, as nothing would be lost."""
+        return self.units.bounded and (not self.done or self.checkpoints.on_disk(self.done))
 
     def start(self) -> None:
-        """Resumes from the newest checkpoint, if there is one, and prepares the folder. All ranks meet after it."""
+        """Resumes from the newest checkpoint, if there is one, and prepares the folder. A barrier must follow."""
         self._ranks.only_first(self._occupy)
         if self._point is not None:
             self._resume()
@@ -124,25 +123,29 @@ class Run:
             Values for the progress bar; empty unless a line was logged.
 
         Raises:
-            Diverged: on every rank, if a number is not finite; what tells why is in the run folder.
+            Diverged: on every rank, if a number is not finite; the run folder holds a diagnosis.
         """
-        self._works_on(self.done + 1, "selecting and stepping")
+        self._announce(self.done + 1, "selecting and stepping")
         try:
             circumstances = training_step(self.state, x, self._say)
         except NonFiniteStep as error:
             self.diagnosis.stop(error.step, str(error), x, error.circumstances, error.outcome, cause=error)
         last = self.done == self.steps
         shown = self._log(circumstances) if last or self.done % self.config.log_every == 0 else {}
-        if last or self.done % self.config.checkpoint.every == 0 or self.units.due(self.done):
+        if last or self.done % self.config.checkpoint.every == 0 or self.units.checkpoint_due(self.done):
             self.diagnosis.check_weights(self.done, x, circumstances)
             self._save()
         return shown
 
     def pause(self) -> None:
-        """Makes sure that there is a checkpoint of the last step, to resume from."""
+        """Waits until a checkpoint of the last step is on the disk.
+
+        Raises:
+            CheckpointFailed: it could not be saved.
+        """
         if self.done and not self.checkpoints.attempted(self.done):
             self._save()
-        self.checkpoints.require()
+        self.checkpoints.require_saved()
 
     def finish(self) -> None:
         """Freezes the rule and writes the SAE; the run cannot be stepped afterwards.
@@ -151,7 +154,7 @@ class Run:
             CheckpointFailed: the checkpoint of the last step could not be saved; the SAE was written.
         """
         self.checkpoints.wait_and_free()
-        del self.state.engine  # Adam's moments: twice the memory of the weights, which the end has a use for
+        del self.state.engine  # frees Adam's moments, twice the memory of the weights
         with self.state.final_weights():
             sae, gap = frozen_sae(self.state, self.job.store, self.job.reader)
         if sae is not None:
@@ -159,24 +162,26 @@ class Run:
             sae.save(self.folder.sae)  # last: it marks the run as finished
             self._say(gap.sentence())
             self._say(f"wrote {self.folder.sae}")
-        self.checkpoints.require()  # a run that is started again needs the rows that `end` gives away
+        self.checkpoints.require_saved()  # if this raises, the run still needs the rows that `end` releases
         self.end()
 
     def end(self) -> None:
-        """Tells the store that the run needs its rows no more."""
+        """Releases the run's rows in a bounded store. Collective."""
         self.job.accelerator.wait_for_everyone()
         if self.job.accelerator.is_main_process:
-            self.units.finished()
+            self.units.run_finished()
 
-    def _works_on(self, step: int, what: str) -> None:
-        self.job.watchdog.working_on(f"{self.name}: step {step}: {what}" if self.name else f"step {step}: {what}")
+    def _announce(self, step: int, activity: str) -> None:
+        """Tells the watchdog what the process does next."""
+        doing = f"step {step}: {activity}"
+        self.job.watchdog.working_on(f"{self.name}: {doing}" if self.name else doing)
 
     def _say(self, line: str) -> None:
         say(f"{self.name}: {line}" if self.name else line)
 
     def _occupy(self) -> None:
-        self.folder.occupy()
-        if self._point is None and self.folder.saved:
+        self.folder.lock()
+        if self._point is None and self.folder.holds_checkpoints:
             raise CannotContinue(f"{self.folder.path} was begun by another job meanwhile; start the command again")
 
     def _log(self, circumstances: Circumstances) -> dict[str, float | str]:
@@ -191,21 +196,21 @@ class Run:
         return shown_values(line)
 
     def _evaluate(self) -> FrozenGap | None:
-        """Measures on held-out rows if that is due after the last step."""
+        """Returns a measurement on held-out rows, or None if none is due after the last step."""
         every = self.config.evaluate_every
         if every is None or (self.done % every and self.done < self.steps):
             return None
-        self._works_on(self.done, "measuring on held-out rows")
+        self._announce(self.done, "measuring on held-out rows")
         with self.clock.stopped(), self.state.final_weights():
             return self.job.heldout.measure(self.state)
 
     def _resume(self) -> None:
-        """Restores the checkpoint to go on from."""
+        """Restores the state from the checkpoint that was found."""
         point = self._point
         assert point is not None
         mesh = self.job.mesh.device_mesh
         self.state.restore(point.step, point.facts, lambda tensors: load(point.path, tensors, mesh, checked=True))
-        changes = f"; other than before: {', '.join(point.changes)}" if point.changes else ""
+        changes = f"; changed since then: {', '.join(point.changes)}" if point.changes else ""
         self._say(f"resumed from {point.path}, step {point.step}{changes}")
         if self.job.accelerator.is_main_process:
             for path in abandon_after(self.folder.checkpoints, point.step):
@@ -213,6 +218,6 @@ class Run:
         self.checkpoints.resumed(point.step)
 
     def _save(self) -> None:
-        self._works_on(self.done, "saving a checkpoint")
+        self._announce(self.done, "saving a checkpoint")
         facts = {"store_fingerprint": self.job.store.fingerprint, **self.state.facts()}
         self.checkpoints.save(self.done, self.state.tensors(), facts)

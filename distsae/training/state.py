@@ -1,7 +1,7 @@
-"""Everything that makes the next step, and how a checkpoint holds it: as tensors and as facts, which are plain values.
+"""Everything that the next step follows from, and how a checkpoint holds it: as tensors and as facts, plain values.
 
-Each part packs and unpacks its own; here they are put together. Whatever is in `tensors` and `facts` makes a resumed
-run go on bit for bit.
+Each part packs and unpacks its own values; this module puts them together. With the `tensors` and `facts` of a
+checkpoint, a resumed run continues bit for bit.
 """
 
 from __future__ import annotations
@@ -35,22 +35,24 @@ _REPLICATED = ("b_dec", "adam.exp_avg.b_dec", "adam.exp_avg_sq.b_dec", "average.
 class TrainingState:
     """One SAE in training, as one rank holds it.
 
+    `config`, `mesh`, `mean` and `variance` stay the same throughout a run.
+
     Args:
-        config: configuration of the run, with `hook` and `steps`; the next four entries do not change either.
+        config: configuration of the run, with `steps`.
         mesh: the mesh, as this rank sees it.
         mean: mean of the normalised activations, `[d_in]`, on the shard's device.
-        variance: their total variance, `E ||x - mean||^2`.
+        variance: total variance of the normalised activations, `E ||x - mean||^2`.
         shard: parameters of this rank's features.
-        engine: the optimizer.
-        phases: allocation rule of each step, and its quotas.
-        statistics: density and age of this rank's features.
+        engine: engine that updates the parameters.
+        phases: allocation rule of each step, and the quotas of Feature Choice.
+        statistics: firing statistics of this rank's features.
         thresholds: running averages that the frozen rule is made from.
-        underused: features of the auxiliary loss, as last measured.
+        underused: features that the auxiliary loss trains, as last measured.
         auxiliary: selector of the auxiliary loss.
         meter: sums for the next logged line.
-        alarms: warnings of a collapse that were given.
-        average: running average of the weights; None if the last weights are the ones that count.
-        step: optimizer steps done.
+        alarms: warnings about a collapsing dictionary.
+        average: running average of the weights; None if the SAE gets the last weights.
+        step: number of optimizer steps done.
     """
 
     config: TrainConfig
@@ -76,11 +78,11 @@ class TrainingState:
         return self.config.steps
 
     def final_weights(self) -> AbstractContextManager[None]:
-        """Gives the shard, within the block, the weights that the SAE would have if training ended now."""
+        """Within the block, the shard has the weights that the SAE would have if training ended now."""
         return nullcontext() if self.average is None else self.average.applied()
 
     def tensors(self) -> State:
-        """Returns the live tensors by name; filling them is half of `restore`."""
+        """Returns the live tensors by name: to fill them is one half of `restore`."""
         local: dict[str, Tensor | Streamed] = {
             name: parameter.detach() for name, parameter in self.shard.named_parameters()
         }
@@ -97,7 +99,7 @@ class TrainingState:
         return state
 
     def facts(self) -> dict[str, JSON]:
-        """Returns what a checkpoint keeps beside the tensors; the same on all ranks."""
+        """Returns the plain values that a checkpoint keeps beside the tensors; equal on all ranks."""
         return {
             "underused": {**self.underused.numbers()},
             "forecasts": {name: {**forecast} for name, forecast in self.forecasts().items()},
@@ -109,14 +111,14 @@ class TrainingState:
         }
 
     def restore(self, step: int, facts: Mapping[str, Any], fill: Callable[[State], object]) -> None:
-        """Takes over a checkpoint.
+        """Continues from a checkpoint.
 
         Args:
-            step: optimizer steps that it has done.
-            facts: what `facts` returned then.
-            fill: puts what `tensors` returned then into the tensors that it is given.
+            step: number of optimizer steps done at the checkpoint.
+            facts: facts of the checkpoint, as `facts` returned them.
+            fill: function that fills the tensors it is given with those of the checkpoint.
         """
-        self.phases.restore(step, facts["switch_step"], self.statistics)  # makes room for quotas
+        self.phases.restore(step, facts["switch_step"], self.statistics)  # `tensors` then has the quotas to fill
         tensors = self.tensors()
         fill(tensors)
         self.engine.restore(tensors)
@@ -127,14 +129,14 @@ class TrainingState:
         self.step = step
 
     def forecasts(self) -> dict[str, dict[str, float | None]]:
-        """Returns by name what the selectors expect of the next batch.
+        """Returns, by name, the forecast of each selector for the next batch.
 
-        Without it a resumed run selects the same, with more effort at first. Ranks of other groups may expect
-        otherwise; after a resume all expect what the first rank did, so that those of a group agree on any mesh.
+        Forecasts save effort and change no selection. They may differ between groups of ranks; a resumed run gives
+        all ranks those of the first rank, so that the ranks of each group agree on any mesh.
         """
         return self.phases.forecasts() | {"auxiliary": self.auxiliary.forecast()}
 
     def restore_forecasts(self, forecasts: Mapping[str, Mapping[str, float | None]]) -> None:
-        """Expects what `forecasts` returned on the first rank, as far as it is there."""
+        """Gives each selector its forecast, as `forecasts` returned it on the first rank; a missing one is none."""
         self.phases.restore_forecasts(forecasts)
         self.auxiliary.restore_forecast(forecasts.get("auxiliary", {}))

@@ -1,4 +1,4 @@
-"""A sweep: which SAEs are trained side by side, each as a run of its own, over one read of the store."""
+"""The members of a sweep: SAEs that are trained side by side, each as a run of its own, on one read of the store."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from distsae.training.config import SweepConfig, TrainConfig
 __all__ = ["members", "naming"]
 
 _OWNERS = {"d_sae": "sae", "k": "sae", "lr": "optimizer"}
-"""Groups of the keys that are not at the top."""
+"""Group in the config of each key that is not at its top level."""
 
 
 def members(config: TrainConfig) -> dict[str, TrainConfig]:
-    """Returns the run of each combination by its name, such as `k-16_seed-1`.
+    """Returns the config of each member by its name, such as `k-16_seed-1`: one for each combination of values.
 
-    Without a sweep it is the run itself, and its name is empty.
+    Without a sweep, the config itself is the only one, and its name is empty.
 
     Raises:
-        WrongInput: a combination is no valid run, it is named; or `resume` is a path, which one run can have only.
+        WrongInput: a combination is not a valid run, and the message names it; `resume` is a path; or `out` is the
+            folder of a single run.
     """
     swept = config.sweep.given()
     if not swept:
         return {"": config}
     if config.resume not in ("auto", "none"):
         raise WrongInput(
-            f"`resume` (={config.resume}) must be auto or none in a sweep, whose members have checkpoints of their own"
+            f"`resume` (={config.resume}) must be auto or none in a sweep, whose members each have their own "
+            "checkpoints; use auto"
         )
     if (Path(config.out).expanduser() / "config.yaml").exists():
         raise WrongInput(
-            f"`out` (={config.out}) must be a folder for the runs of a sweep; it holds a run itself; choose another"
+            f"`out` (={config.out}) must be a folder for the runs of a sweep; got the folder of a single run; choose "
+            "another"
         )
     found: dict[str, TrainConfig] = {}
     for combination in itertools.product(*swept.values()):
@@ -58,7 +61,7 @@ def _member(config: TrainConfig, name: str, values: dict[str, Any]) -> TrainConf
 
 @contextmanager
 def naming(member: str) -> Iterator[None]:
-    """Adds a member's name to what is wrong with it."""
+    """Adds the name of a member to the wrong input that the block finds."""
     try:
         yield
     except WrongInput as error:

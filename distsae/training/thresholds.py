@@ -1,7 +1,7 @@
-"""Thresholds that stand in for a batch rule when there is no batch, tracked while training goes on.
+"""Thresholds that replace a batch rule where there is no batch, tracked during training.
 
-The smallest selected score, of the batch for Mutual Choice and of each feature for Feature Choice, as a bias-corrected
-running average. `freezing/calibration.py` makes the frozen rule of it at the end.
+A threshold is a bias-corrected running average of the smallest selected score: of the batch for Mutual Choice, of each
+feature for Feature Choice. At the end `freezing/calibration.py` makes the frozen rule from them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ class ThresholdTracker:
     """Running averages of the smallest selected scores of this rank's features.
 
     Args:
-        features: features on this rank.
+        features: number of features on this rank.
+
+    Attributes:
+        total: weighted sum of the smallest selected scores of each feature, fp64 `[features]`, on the CPU.
+        weight: sum of the weights, fp64 `[features]`, on the CPU.
     """
 
     def __init__(self, features: int) -> None:
@@ -29,7 +33,7 @@ class ThresholdTracker:
         self.weight = torch.zeros(features, dtype=torch.float64)
 
     def update(self, selector: object) -> None:
-        """Takes the cut of the batch that `selector` has just settled; rules without one leave no trace."""
+        """Adds the cuts of the batch that `selector` has just resolved; a rule without cuts changes nothing."""
         if isinstance(selector, MutualSelector) and selector.cut is not None:
             self.total.mul_(_DECAY).add_((1 - _DECAY) * selector.cut)
             self.weight.mul_(_DECAY).add_(1 - _DECAY)
@@ -40,22 +44,27 @@ class ThresholdTracker:
             self.weight = torch.where(fired, self.weight * _DECAY + (1 - _DECAY), self.weight)
 
     def restart(self) -> None:
-        """Forgets everything, as when another rule begins."""
+        """Drops all averages, for another rule to start with."""
         self.total.zero_()
         self.weight.zero_()
 
     def thresholds(self) -> Tensor:
-        """Returns the averages, fp64 `[features]`; infinite for a feature that was never selected."""
+        """Returns the averages, fp64 `[features]`; infinite for a feature that has never been selected."""
         return torch.where(self.weight > 0, self.total / self.weight, torch.inf)
 
     def mean(self, mesh: Mesh, device: torch.device) -> float | None:
-        """Returns the mean of all ranks' finite averages, None if there are none; collective."""
+        """Returns the mean of the finite averages of all features, None if there are none. Collective.
+
+        Args:
+            mesh: the mesh, as this rank sees it.
+            device: device of the collective.
+        """
         tracked = self.thresholds()
-        known = tracked.isfinite()
-        sums = torch.stack([torch.where(known, tracked, 0.0).sum(), known.sum().double()])
+        finite = tracked.isfinite()
+        sums = torch.stack([torch.where(finite, tracked, 0.0).sum(), finite.sum().double()])
         total, count = mesh.feature.sum(sums.to(device)).tolist()
         return total / count if count else None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the live tensors, one row a local feature."""
+        """Returns the live tensors by name, one row per local feature."""
         return {"threshold.total": self.total, "threshold.weight": self.weight}

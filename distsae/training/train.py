@@ -1,4 +1,4 @@
-"""A training job: one run, or those of a sweep, set up and trained."""
+"""A training job: one run, or the runs of a sweep, checked, set up and trained."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from distsae.training.guards import (
     longest_wait,
     lost_ranks_named,
     require_agreement,
+    set_timeout,
     start_accelerator,
-    wait_for,
 )
 from distsae.training.initial_state import sae_to_begin_from
 from distsae.training.job import Job
@@ -40,48 +40,49 @@ if TYPE_CHECKING:
 __all__ = ["Loop", "checked", "train"]
 
 Loop = Callable[[list[Run], BatchReader, "Accelerator", StopVote, Watchdog], None]
-"""What trains runs that are set up: `train_runs`, or in a test something that walks through their steps."""
+"""Type of `train_runs`, and of what a test may put in its place to step the runs itself."""
 
 _ROUNDING = 1e-12
-"""Variance of rows that are all the same, relative to their squared norm: sums in fp64 leave 1e-16 or so."""
+"""Largest variance, relative to the squared mean norm, of rows that count as equal: sums in fp64 leave about 1e-16."""
 
 
 def train(config: TrainConfig, loop: Loop = train_runs) -> None:
-    """Trains one SAE, or those of a sweep, feature-parallel over the processes of the job; every process calls it.
+    """Trains one SAE, or the SAEs of a sweep, over all processes of the job. Every process calls it.
 
     Args:
         config: configuration of the run, or of all runs of a sweep.
-        loop: trains the runs when everything is set up.
+        loop: function that trains the runs once they are set up.
 
     Raises:
         WrongInput: the configuration does not fit the store, the processes or the run folder; nothing was written.
-        Diverged: a score, loss or gradient was not finite; the step and the ranks are named. The other members of a
-            sweep were trained before.
+        Diverged: a score, loss or gradient was not finite; the message names the step and the ranks. The other members
+            of a sweep have been trained to their end.
         CannotContinue: another process was lost.
         CheckpointFailed: the last checkpoint could not be saved; the SAE was written.
-        SystemExit: with `STOPPED` after SIGTERM or SIGUSR1, behind a checkpoint.
-        KeyboardInterrupt: after Ctrl-C, behind a checkpoint.
+        SystemExit: SIGTERM or SIGUSR1 stopped the job after a checkpoint; the code is `STOPPED`.
+        KeyboardInterrupt: Ctrl-C stopped the job after a checkpoint.
     """
     check_processes(config.mesh)
     store, configs = checked(config)
     longest = longest_wait(config.hang_seconds, bounded=store.attributes.keep_units is not None)
     with StopVote() as stop, Watchdog(config.hang_seconds) as watchdog:
-        with lost_ranks_named(lambda: watchdog.doing):
+        with lost_ranks_named(lambda: watchdog.activity):
             accelerator = start_accelerator(config, longest)
         try:
-            with lost_ranks_named(lambda: watchdog.doing):
+            with lost_ranks_named(lambda: watchdog.activity):
                 require_agreement(config, store.fingerprint)
                 _train(configs, store, accelerator, stop, watchdog, longest, loop)
         finally:
-            watchdog.rest("closing wandb")
+            watchdog.working_on("closing wandb", unlimited=True)
             accelerator.end_training()
 
 
 def checked(config: TrainConfig) -> tuple[Store, dict[str, TrainConfig]]:
-    """Checks everything that needs no other process, and nothing is written yet.
+    """Checks all that can be checked without the other processes, before anything is written.
 
     Returns:
-        The store; and each run by its name in a sweep, or the only one by an empty name, with its hook and steps.
+        The store, and the configuration of each run by its name in the sweep, with `hook` and `steps` filled in. The
+        name of a run alone is empty.
 
     Raises:
         WrongInput: the configuration does not fit the store or the run folder, or `init` does not fit the run.
@@ -93,28 +94,29 @@ def checked(config: TrainConfig) -> tuple[Store, dict[str, TrainConfig]]:
         with naming(name):
             folder = RunFolder(member.out)
             folder.check(member)
-            if member.init is not None and not folder.begun:  # afterwards it is not needed any more
+            if member.init is not None and not folder.holds_run:  # a run that has begun no longer needs it
                 assert member.hook is not None
                 sae_to_begin_from(member.init, store.d_in(member.hook), member.sae.d_sae)
     return store, configs
 
 
 def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
-    """Fills in what the store decides: the hook if it has one only, and the steps of one epoch."""
+    """Returns the config with the values that follow from the store: its only hook, and the steps of one epoch."""
     hook = config.hook
     if hook is None:
         if len(store.attributes.hooks) > 1:
-            raise WrongInput(f"`hook` must be given; {store.path} holds {', '.join(store.attributes.hooks)}")
+            raise WrongInput(f"`hook` must be given; {store.path} holds {', '.join(store.attributes.hooks)}; choose one")
         hook = store.attributes.hooks[0]
     store.require_hook(hook)
     statistics = store.statistics(hook)
     if statistics.variance <= _ROUNDING * statistics.mean_norm**2:
         raise WrongInput(
-            f"`hook` (={hook}) must have rows that differ; all of {store.path} are the same; choose another hook"
+            f"`hook` (={hook}) must have rows that differ; got equal rows in all of {store.path}; choose another hook"
         )
     if config.evaluate_every is not None and not store.heldout_rows:
         raise WrongInput(
-            f"`evaluate_every` (={config.evaluate_every}) must be left out: {store.path} has no held-out rows"
+            f"`evaluate_every` (={config.evaluate_every}) must be left out: {store.path} has no held-out rows; remove "
+            "it, or produce a store with held-out rows"
         )
     order = StreamOrder.of(store, config.batch_tokens, config.seed_of_order)
     if config.sweep.given() and store.attributes.keep_units is not None:
@@ -124,7 +126,7 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
         )
     config = dataclasses.replace(config, hook=hook, steps=config.steps or order.steps_per_epoch)
     assert config.steps is not None
-    UnitRelease(store, order, config.steps, RunFolder(config.out).name)  # refuses what cannot be
+    UnitRelease(store, order, config.steps, RunFolder(config.out).name)  # refuses steps that a bounded store cannot serve
     return config
 
 
@@ -137,13 +139,13 @@ def _train(
     longest: timedelta,
     loop: Loop,
 ) -> None:
-    shared = next(iter(configs.values()))  # members differ in nothing that reading depends on
+    shared = next(iter(configs.values()))  # all members read the same batches
     assert shared.hook is not None
     mesh = build_mesh(shared.mesh, accelerator.num_processes, accelerator.device.type)
     stop.group = mesh.aside()
     saving = mesh.aside()
-    wait_for(longest, [*mesh.groups(), stop.group])
-    wait_for(longest_wait(None, bounded=False), [saving])  # a slow disk is no fault; who waits for it is watched
+    set_timeout(longest, [*mesh.groups(), stop.group])
+    set_timeout(longest_wait(None, bounded=False), [saving])  # a slow disk is no fault; the watchdog limits the wait
     with ExitStack() as stack:
         reader = BatchReader(
             store,
@@ -154,7 +156,7 @@ def _train(
             mesh.data.size,
             shared.normalise,
         )
-        stack.callback(reader.close)  # else a thread that waits for rows would keep the process alive
+        stack.callback(reader.close)  # otherwise a thread that waits for rows would keep the process alive
         heldout = HeldoutCheck(store, shared.hook, reader.normalisation)
         saver = Saver(Ranks(mesh.device_mesh, saving), shared.checkpoint.asynchronous)
         job = Job(store, reader, mesh, accelerator, heldout, saver, watchdog)
@@ -168,6 +170,6 @@ def _train(
                 say(f"{run.folder.path} is finished: nothing to do")
             else:
                 runs.append(run)
-        stack.callback(saver.close)  # before other jobs are let into the folders
+        stack.callback(saver.close)  # before the folders are unlocked for other jobs
         if runs:
             loop(runs, reader, accelerator, stop, watchdog)

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distsae.allocation import Matches, Placement, Selector, select
+from distsae.allocation import Matches, MutualSelector, Placement, Scores, Selector, TokenSelector, select
 
 KINDS = ("normal", "tied", "skewed", "sparse", "equal", "zeros", "negative", "bfloat16", "signed zeros", "subnormal")
 
@@ -18,12 +18,12 @@ modest = settings(max_examples=80, deadline=None)
 
 
 def scores(kind: str, tokens: int, features: int, generator: torch.Generator) -> Tensor:
-    """Pre-activations of one kind, fp32 `[tokens, features]`."""
+    """Returns pre-activations of one kind, fp32 `[tokens, features]`."""
     x = torch.randn(tokens, features, generator=generator)
     match kind:
         case "tied":
             return (x * 2).round() / 2
-        case "skewed":  # a few features and a few tokens outshout the others
+        case "skewed":  # a few features and a few tokens have far larger scores than the others
             loud_features = (torch.rand(features, generator=generator) < 0.2) * 999.0 + 1
             loud_tokens = (torch.rand(tokens, 1, generator=generator) < 0.2) * 99.0 + 1
             return x * loud_features * loud_tokens
@@ -50,8 +50,8 @@ class Case:
     """Consecutive batches of one selector.
 
     Args:
-        batches: fp32 `[tokens, features]` each.
-        chunk: features in a chunk.
+        batches: pre-activations of each batch, fp32 `[tokens, features]`.
+        chunk: number of features in a chunk.
     """
 
     batches: tuple[Tensor, ...]
@@ -68,8 +68,9 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """One to four batches of mixed kinds, whose scale may jump by 100 from one to the next."""
-    tokens, features = draw(st.integers(1, 12)), draw(st.integers(1, 20))
+    """Draws one to four batches of mixed kinds, whose scale may jump by 100 from one to the next."""
+    tokens = draw(st.integers(1, 12))
+    features = draw(st.integers(1, 20))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=4))
     scales = draw(st.lists(st.sampled_from([1.0, 100.0, 0.01]), min_size=len(kinds), max_size=len(kinds)))
@@ -80,14 +81,14 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def chunks(batch: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
-    """Offers a `[tokens, features]` batch as the encoder does: feature-major, through one buffer."""
+    """Yields the chunks of a `[tokens, features]` batch as the encoder does: feature-major, through one buffer."""
     columns = batch.t().contiguous()
     buffer = torch.empty(size, batch.shape[0], dtype=batch.dtype)
     for first in range(0, columns.shape[0], size):
         part = buffer[: min(size, columns.shape[0] - first)]
         part.copy_(columns[first : first + size])
         yield first, part
-        part.fill_(torch.nan)  # a selector that keeps a view of the buffer shows it
+        part.fill_(torch.nan)  # shows if a selector has kept a view of the buffer
 
 
 def run(selectors: Sequence[Selector], batch: Tensor, chunk: int) -> list[Matches]:
@@ -95,9 +96,35 @@ def run(selectors: Sequence[Selector], batch: Tensor, chunk: int) -> list[Matche
     return select(selectors, lambda: chunks(batch, chunk), Placement.solo(batch.shape[1]), batch.shape[0])
 
 
+class Watched:
+    """A selector that notes how many candidates it holds after each chunk.
+
+    Args:
+        selector: the selector, of a rule that keeps candidates.
+
+    Attributes:
+        held: number of candidates after each chunk.
+    """
+
+    def __init__(self, selector: MutualSelector | TokenSelector) -> None:
+        self.selector = selector
+        self.held: list[int] = []
+
+    def start(self, placement: Placement, tokens: int) -> None:
+        self.selector.start(placement, tokens)
+
+    def offer(self, first_feature: int, scores: Scores) -> None:
+        self.selector.offer(first_feature, scores)
+        self.held.append(self.selector._held)
+
+    def resolve(self) -> Matches | None:
+        return self.selector.resolve()
+
+
 def assert_same(found: Matches, expected: Matches) -> None:
-    """Found by a selector (by feature), expected from a plain statement (by token): equal bit for bit."""
-    order = found.by_feature()
+    """Checks that a selector's matches (by feature) are those of a plain statement (by token), bit for bit."""
+    by_feature = found.by_feature()
+    by_token = found.by_token()
     for name in ("token", "feature", "score"):
-        assert torch.equal(getattr(found, name), getattr(order, name)), "not sorted by feature, then token"
-        assert torch.equal(getattr(found.by_token(), name), getattr(expected, name))
+        assert torch.equal(getattr(found, name), getattr(by_feature, name)), "not sorted by feature, then token"
+        assert torch.equal(getattr(by_token, name), getattr(expected, name))

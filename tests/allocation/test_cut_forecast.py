@@ -1,4 +1,4 @@
-"""The forecast holds what it promises for scores of every dtype."""
+"""The forecast surrounds the last cut, and bit patterns are ordered as the scores are."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ positive = st.floats(2.0**-100, 2.0**100, width=32)
 
 @modest
 @given(positive, positive)
-def test_bits_order_as_scores_do_and_come_back(first, second):
+def test_bits_are_ordered_as_scores_and_give_them_back(first, second):
     assert (bits_of(first) < bits_of(second)) == (first < second)
     assert score_of(bits_of(first)) == first
     assert bits_of(0.0) == 0
@@ -29,7 +29,7 @@ def test_the_interval_surrounds_the_last_cut(cut):
     assert 0.88 * cut < forecast.lower < 0.91 * cut
 
 
-def test_nothing_is_forecast_before_the_first_cut_and_after_a_batch_without():
+def test_there_is_no_forecast_before_the_first_cut_nor_after_a_batch_without_one():
     forecast = CutForecast()
     for _ in range(2):
         assert forecast.lower == 0

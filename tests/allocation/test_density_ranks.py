@@ -1,4 +1,4 @@
-"""Ranks from a histogram against a plain sort, and the same on every mesh."""
+"""Ranks from a histogram are those of a plain sort, and the same on every mesh."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from distsae.allocation import DensityRanks
 from tests.allocation.samples import modest
 from tests.distributed.processes import run_on_mesh
 
-TOLERANCE = 2.0**-8  # half a bin of 128 an octave, a little more at its lower end
+TOLERANCE = 2.0**-8  # half a bin of 128 per octave, a little more at its lower end
 
 
 @st.composite
@@ -34,17 +34,17 @@ def _densities(draw):
 
 
 def _truncated(density):
-    """What a bin still knows of a density: sign, exponent and seven bits."""
+    """Returns what a bin keeps of a density: exponent and seven bits, zero for a subnormal number."""
     pattern = density.float().view(torch.int32) & ~0xFFFF
     kept = pattern.view(torch.float32)
     return torch.where(kept < torch.finfo(torch.float32).tiny, 0.0, kept)
 
 
 def _mean_ranks(density):
-    """Of each feature: features above it, and half of those beside it."""
-    above = (density[None, :] > density[:, None]).sum(1)
-    beside = (density[None, :] == density[:, None]).sum(1)
-    return above + (beside + 1) / 2
+    """Returns for each feature the mean rank of the features with its density."""
+    denser = (density[None, :] > density[:, None]).sum(1)
+    equal = (density[None, :] == density[:, None]).sum(1)
+    return denser + (equal + 1) / 2
 
 
 @modest
@@ -78,8 +78,8 @@ def test_the_share_of_the_densest_is_that_of_a_sort(density, share):
     if ranked.sum() == 0:
         assert found is None
         return
-    places = torch.arange(len(ranked)).double()
-    taken = (share * len(ranked) - places).clamp(0, 1)  # the last one in part
+    denser = torch.arange(len(ranked)).double()
+    taken = (share * len(ranked) - denser).clamp(0, 1)  # the last one in part
     assert found == pytest.approx(float((ranked * taken).sum() / ranked.sum()), rel=2 * TOLERANCE)
 
 
@@ -98,7 +98,7 @@ def test_a_feature_too_rare_for_fp32_counts_as_dead():
     assert ranks.rank().tolist() == [2.5, 2.5, 1.0]
 
 
-def test_the_densities_are_left_as_they_are():
+def test_the_densities_are_not_changed():
     for dtype in (torch.float32, torch.float64):
         density = torch.tensor([1e-40, 0.25], dtype=dtype)
         DensityRanks.measure(density)

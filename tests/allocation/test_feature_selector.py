@@ -1,4 +1,4 @@
-"""Feature Choice from a stream equals the plain statement, whatever bounds the last batch left behind."""
+"""Feature Choice from a stream equals the plain statement, whatever bounds the last batch has left."""
 
 import math
 
@@ -7,7 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distsae.allocation import FeatureSelector, MutualSelector, feature_choice, feature_selector, mutual_choice
+from distsae.allocation import (
+    ExactScores,
+    FeatureSelector,
+    MutualSelector,
+    Placement,
+    feature_choice,
+    mutual_choice,
+    select,
+)
 from distsae.errors import NonFiniteScores
 from tests.allocation.samples import KINDS, assert_same, cases, modest, run, scores
 
@@ -72,17 +80,22 @@ def test_a_first_bound_guessed_from_a_sample_of_tokens_changes_nothing(kind, tok
         assert_same(found, feature_choice(batch, quotas))
 
 
-def test_a_feature_without_a_bound_is_not_sought_among_all_its_positive_scores(monkeypatch):
-    looked_at = []
-    picking = feature_selector.largest_per_segment
+class _Counted(ExactScores):
+    """Scores that count the candidates they were asked for."""
 
-    def watched(segment, score, quotas):
-        looked_at.append(score.numel())
-        return picking(segment, score, quotas)
+    candidates = 0
 
-    monkeypatch.setattr(feature_selector, "largest_per_segment", watched)
+    def above(self, bound, rows=None, most=None):
+        flat, score = super().above(bound, rows, most)
+        self.candidates += flat.numel()
+        return flat, score
+
+
+def test_a_feature_without_a_bound_is_not_sought_among_all_its_positive_scores():
     batch = torch.randn(4096, 64, generator=torch.Generator().manual_seed(0))
+    scores = _Counted(batch.t().contiguous())
     selector = FeatureSelector(64)
     selector.grant(torch.full((64,), 2))
-    run([selector], batch, 64)
-    assert looked_at[0] < 0.1 * int((batch > 0).sum())
+    (found,) = select([selector], lambda: [(0, scores)], Placement.solo(64), 4096)
+    assert len(found) == 2 * 64
+    assert scores.candidates < 0.1 * int((batch > 0).sum())

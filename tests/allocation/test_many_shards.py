@@ -1,7 +1,7 @@
-"""Sixteen shards and one that holds every winner: nothing is lost, nothing selected twice.
+"""Many shards, one of which may hold every match: nothing is lost, nothing selected twice.
 
-A peer's sharded top-k keeps a fixed capacity a shard and loses matches beyond four of them. Real processes prove the
-exchanges on up to four ranks; here threads stand for more.
+A sharded top-k elsewhere keeps a fixed number of candidates per shard and loses matches beyond four shards. Real
+processes prove the exchanges on up to four ranks; here threads stand for more.
 """
 
 from __future__ import annotations
@@ -35,24 +35,25 @@ RULES = ("token_choice", "mutual_choice", "feature_choice")
 
 
 class _Threads:
-    """What the ranks of a group share."""
+    """What the threads of a group share: a barrier, and one tensor for each."""
 
     def __init__(self, size: int) -> None:
-        self.barrier, self.slots = Barrier(size, timeout=300), [torch.zeros(0)] * size
+        self.barrier = Barrier(size, timeout=300)
+        self.tensors = [torch.zeros(0)] * size
 
 
 class _Thread:
-    """A collective whose ranks are threads of this process."""
+    """The collective of one thread; the ranks of the group are threads of this process."""
 
     def __init__(self, threads: _Threads, rank: int) -> None:
         self._threads = threads
         self.rank = rank
-        self.size = len(threads.slots)
+        self.size = len(threads.tensors)
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        self._threads.slots[self.rank] = tensor.clone()
+        self._threads.tensors[self.rank] = tensor.clone()
         self._threads.barrier.wait()
-        found = list(self._threads.slots)
+        found = list(self._threads.tensors)
         self._threads.barrier.wait()
         return found
 
@@ -67,30 +68,26 @@ class _Thread:
 
 
 def _on_shards(size: int, work: Callable[[_Thread, range], list[Matches]]) -> list[Matches]:
-    """Runs `work` for each shard of the features and returns its batches' matches of all shards, by token."""
-    threads, ends = _Threads(size), [FEATURES * rank // size for rank in range(size + 1)]
+    """Runs `work` for each shard of the features and returns the matches of all shards for each batch, by token."""
+    threads = _Threads(size)
+    ends = [FEATURES * rank // size for rank in range(size + 1)]
     with ThreadPoolExecutor(size) as pool:
         parts = list(
             pool.map(lambda rank: work(_Thread(threads, rank), range(ends[rank], ends[rank + 1])), range(size))
         )
-    return [
-        Matches(
-            *(torch.cat([getattr(part, name) for part in batch]) for name in ("token", "feature", "score"))
-        ).by_token()
-        for batch in zip(*parts, strict=True)
-    ]
+    return [Matches.joined(batch).by_token() for batch in zip(*parts, strict=True)]
 
 
 def _batches(kind: str) -> list[Tensor]:
     generator = torch.Generator().manual_seed(3)
     found = [torch.randn(TOKENS, FEATURES, generator=generator) for _ in range(6)]
-    for place, x in enumerate(found):
-        if kind == "every winner on one shard":
+    for index, x in enumerate(found):
+        if kind == "every match on one shard":
             x[:, 40:45] = x[:, 40:45].abs() + 10
-        elif kind == "one winner a shard":
+        elif kind == "some matches on every shard":
             x[:, ::6] = x[:, ::6].abs() + 10
         elif kind == "another shard every time":
-            x[:, 15 * place : 15 * place + 5] = x[:, 15 * place : 15 * place + 5].abs() * 1000**place
+            x[:, 15 * index : 15 * index + 5] = x[:, 15 * index : 15 * index + 5].abs() * 1000**index
         elif kind == "all equal":
             x.fill_(1.5)
     return found
@@ -98,7 +95,7 @@ def _batches(kind: str) -> list[Tensor]:
 
 @pytest.mark.parametrize("size", [5, 8, 16])
 @pytest.mark.parametrize(
-    "kind", ["every winner on one shard", "one winner a shard", "another shard every time", "all equal"]
+    "kind", ["every match on one shard", "some matches on every shard", "another shard every time", "all equal"]
 )
 @pytest.mark.parametrize("rule", RULES)
 def test_any_number_of_shards_selects_what_one_does(rule, kind, size):
@@ -113,11 +110,11 @@ def test_any_number_of_shards_selects_what_one_does(rule, kind, size):
         }[rule]()
         if isinstance(selector, FeatureSelector):
             selector.grant(quotas[features.start : features.stop])
-        place = Placement(group, Solo(), group, features.start, 0, FEATURES)
+        placement = Placement(group, Solo(), group, features.start, 0, FEATURES)
         found = []
         for batch in batches:
-            mine = batch[:, features.start : features.stop].contiguous()
-            (matches,) = select([selector], lambda mine=mine: chunks(mine, 4), place, TOKENS)
+            local = batch[:, features.start : features.stop].contiguous()
+            (matches,) = select([selector], lambda local=local: chunks(local, 4), placement, TOKENS)
             found.append(Matches(matches.token, matches.feature + features.start, matches.score))
         return found
 

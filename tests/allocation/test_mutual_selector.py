@@ -1,4 +1,4 @@
-"""Mutual Choice from a stream equals the plain statement, whatever bound the last batch left behind."""
+"""Mutual Choice from a stream equals the plain statement, whatever bound the last batch has left."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distsae.allocation import Matches, MutualSelector, mutual_choice
 from distsae.errors import NonFiniteScores
-from tests.allocation.samples import assert_same, cases, modest, run, scores
+from tests.allocation.samples import Watched, assert_same, cases, modest, run, scores
 
 
 @modest
@@ -39,14 +39,14 @@ def test_only_allowed_features(case, k, data):
 
 @modest
 @given(cases(), st.integers(1, 8), st.integers(1, 8))
-def test_two_selectors_share_a_pass(case, k, other):
-    """One of them may ask for a second pass; the other must not notice."""
+def test_two_selectors_share_a_pass(case, k, k_of_second):
+    """If one of them asks for a second pass, the matches of the other stay the same."""
     allowed = torch.arange(case.features) % 2 == 0
-    selectors = [MutualSelector(k), MutualSelector(other, allowed)]
+    selectors = [MutualSelector(k), MutualSelector(k_of_second, allowed)]
     for batch in case.batches:
         first, second = run(selectors, batch, case.chunk)
         assert_same(first, mutual_choice(batch, k * case.tokens))
-        assert_same(second, mutual_choice(batch.masked_fill(~allowed, 0.0), other * case.tokens))
+        assert_same(second, mutual_choice(batch.masked_fill(~allowed, 0.0), k_of_second * case.tokens))
 
 
 def test_a_bound_that_proves_too_high_costs_a_second_pass_and_nothing_else():
@@ -64,7 +64,7 @@ def test_a_bound_that_proves_too_high_costs_a_second_pass_and_nothing_else():
 
 @modest
 @given(cases(), st.integers(1, 8), st.one_of(st.none(), st.floats(2.0**-40, 2.0**40, width=32)))
-def test_whatever_it_is_told_to_expect_the_selection_is_the_same(case, k, cut):
+def test_no_forecast_changes_the_selection(case, k, cut):
     selector = MutualSelector(k)
     selector.restore_forecast({"cut": cut})
     for batch in case.batches:
@@ -77,16 +77,9 @@ def test_whatever_it_is_told_to_expect_the_selection_is_the_same(case, k, cut):
 
 def test_candidates_never_exceed_twice_the_budget_and_a_chunk():
     """Memory grows with matches, not with tokens x features."""
-    selector, held = MutualSelector(2), []
-    offer = selector.offer
-
-    def watched(first, pre_acts):
-        offer(first, pre_acts)
-        held.append(selector._held)
-
-    selector.offer = watched
-    run([selector], torch.rand(16, 512, generator=torch.Generator().manual_seed(0)) + 1, 8)
-    assert max(held) <= 2 * 32
+    watched = Watched(MutualSelector(2))
+    run([watched], torch.rand(16, 512, generator=torch.Generator().manual_seed(0)) + 1, 8)
+    assert 0 < max(watched.held) <= 2 * 32
 
 
 def test_no_budget_selects_nothing():
@@ -108,7 +101,7 @@ def test_finite_scores_whose_sum_overflows_are_selected():
     assert_same(found, mutual_choice(batch, 4))
 
 
-def test_matches_are_of_the_selector():
+def test_an_example_by_hand():
     (found,) = run([MutualSelector(1)], torch.tensor([[3.0, 1.0], [2.0, 5.0]]), 1)
     assert isinstance(found, Matches)
     assert (found.token.tolist(), found.feature.tolist(), found.score.tolist()) == ([0, 1], [0, 1], [3.0, 5.0])

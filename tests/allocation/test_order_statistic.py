@@ -1,4 +1,4 @@
-"""The n-th largest, its room and its ties, against a sort; also of parts that ranks would hold."""
+"""The n-th largest and its ties, against a sort; also from the counts of parts, as ranks hold them."""
 
 import torch
 from hypothesis import given, settings
@@ -47,7 +47,7 @@ def test_the_bin_of_summed_counts_holds_what_is_looked_for(keys, low, span, data
         assert nth_largest_in(found, whole, Solo()) == expected
 
 
-def test_all_equal_is_told_without_a_gather():
+def test_equal_keys_need_no_gather():
     keys = torch.full((100_000,), 7)
     assert nth_largest_in(Bin(7, 8, 3, 100_000), keys, Solo()) == OrderStatistic(7, 3, 100_000)
 

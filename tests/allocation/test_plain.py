@@ -1,4 +1,4 @@
-"""The plain statements against loops that a reader can check by eye."""
+"""The plain statements against loops that can be checked by eye."""
 
 import math
 
@@ -13,7 +13,7 @@ from tests.allocation.samples import cases, modest
 
 
 def _pairs(scores):
-    """All positive (score, token, feature), best first, ties to the smallest (token, feature)."""
+    """Returns all positive (score, token, feature), the largest first, ties to the smallest (token, feature)."""
     found = []
     for token in range(scores.shape[0]):
         for feature in range(scores.shape[1]):
@@ -95,5 +95,5 @@ def test_wrong_input_is_named():
         mutual_choice(torch.ones(3, 2), -2)
     with pytest.raises(WrongInput, match="`quotas` must not be negative; got -3"):
         feature_choice(torch.ones(3, 2), torch.tensor([1, -3]))
-    with pytest.raises(WrongInput, match=r"`quotas` must have one entry a feature; got shape \(3,\)"):
+    with pytest.raises(WrongInput, match=r"`quotas` must have one entry per feature; got shape \(3,\)"):
         feature_choice(torch.ones(3, 2), torch.ones(3, dtype=torch.long))

@@ -1,4 +1,4 @@
-"""Credit is paid out exactly, on any number of ranks: every bit as a plain statement, which sorts everything, says."""
+"""Credit is paid out exactly, on any number of ranks: equal bit for bit to a plain statement that sorts all claims."""
 
 import pytest
 import torch
@@ -17,7 +17,8 @@ class PlainCredit:
     """The same rule without tricks: list every claim of every feature, sort, pay the first `budget`."""
 
     def __init__(self, quota_per_token, k):
-        self.shares, self.k = quota_per_token.tolist(), k
+        self.shares = quota_per_token.tolist()
+        self.k = k
         self.credit = [0] * len(self.shares)
 
     def pay(self, tokens):
@@ -31,8 +32,8 @@ class PlainCredit:
 
 
 @st.composite
-def _purses(draw):
-    """Shares of every awkward kind, their sum, and the tokens of consecutive batches."""
+def _quotas_and_batches(draw):
+    """Draws quotas of an awkward kind, their sum, and the numbers of tokens of consecutive batches."""
     d_sae = draw(st.integers(4, 40))
     kind = draw(st.sampled_from(["zipf", "tied", "equal", "0 and 1", "quantised", "one takes all"]))
     if kind == "zipf":
@@ -52,29 +53,31 @@ def _purses(draw):
 
 
 @modest
-@given(_purses())
+@given(_quotas_and_batches())
 def test_equals_the_plain_statement(drawn):
     quotas, k, batches = drawn
-    ours, plain = QuotaCredit(quotas, k), PlainCredit(quotas, k)
+    credit = QuotaCredit(quotas, k)
+    plain = PlainCredit(quotas, k)
     for tokens in batches:
-        assert torch.equal(ours.pay(tokens), plain.pay(tokens))
-        assert ours.credit.tolist() == plain.credit
+        assert torch.equal(credit.pay(tokens), plain.pay(tokens))
+        assert credit.credit.tolist() == plain.credit
 
 
 @modest
-@given(_purses(), st.integers(0, 1 << 20), st.floats(0, 1))
+@given(_quotas_and_batches(), st.integers(0, 1 << 20), st.floats(0, 1))
 def test_equals_the_plain_statement_from_any_credit_and_for_any_budget(drawn, seed, share):
-    """As after new quotas: credits far from what the shares would have left, and a `k` that is not their sum."""
+    """As after new quotas: credits far from those that the quotas would have left, and a `k` that is not their sum."""
     quotas, _, batches = drawn
     k = share * len(quotas)
-    ours, plain = QuotaCredit(quotas, k), PlainCredit(quotas, k)
+    credit = QuotaCredit(quotas, k)
+    plain = PlainCredit(quotas, k)
     generator = torch.Generator().manual_seed(seed)
     scale = 10 ** (3 * torch.rand(1, generator=generator))
-    ours.credit.copy_((torch.randn(len(quotas), generator=generator) * scale * MATCH).long())
-    plain.credit = ours.credit.tolist()
+    credit.credit.copy_((torch.randn(len(quotas), generator=generator) * scale * MATCH).long())
+    plain.credit = credit.credit.tolist()
     for tokens in batches:
-        assert torch.equal(ours.pay(tokens), plain.pay(tokens))
-        assert ours.credit.tolist() == plain.credit
+        assert torch.equal(credit.pay(tokens), plain.pay(tokens))
+        assert credit.credit.tolist() == plain.credit
 
 
 def _pay(mesh, cases):
@@ -88,18 +91,18 @@ def _pay(mesh, cases):
 
 @pytest.mark.parametrize("shape", [(1, 2), (1, 3), (2, 2), (1, 4)], ids=lambda shape: f"{shape[0]}x{shape[1]}")
 @settings(max_examples=4, deadline=None)
-@given(cases=st.lists(_purses(), min_size=25, max_size=25))
+@given(cases=st.lists(_quotas_and_batches(), min_size=25, max_size=25))
 def test_any_number_of_ranks_with_even_and_uneven_shards_pays_the_same(shape, cases):
     ranks = run_on_mesh(_pay, shape, cases)
-    for place, (quotas, k, batches) in enumerate(cases):
+    for index, (quotas, k, batches) in enumerate(cases):
         plain = PlainCredit(quotas, k)
         expected = [plain.pay(tokens) for tokens in batches]
-        for row in range(shape[0]):
-            parts = [rank[place] for rank in ranks[row * shape[1] : (row + 1) * shape[1]]]
-            together = [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
-            for whole, right in zip(together[:-1], expected, strict=True):
-                assert torch.equal(whole, right)
-            assert together[-1].tolist() == plain.credit
+        for data_rank in range(shape[0]):
+            parts = [answer[index] for answer in ranks[data_rank * shape[1] : (data_rank + 1) * shape[1]]]
+            *paid, credit = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
+            for of_batch, expected_of_batch in zip(paid, expected, strict=True):
+                assert torch.equal(of_batch, expected_of_batch)
+            assert credit.tolist() == plain.credit
 
 
 def test_wide_dictionaries_pay_the_same_on_any_number_of_ranks():
@@ -112,14 +115,15 @@ def test_wide_dictionaries_pay_the_same_on_any_number_of_ranks():
     (alone,) = run_on_mesh(_pay, (1, 1), cases)
     for shape in ((1, 3), (2, 2)):
         ranks = run_on_mesh(_pay, shape, cases)
-        for place, expected in enumerate(alone):
-            for step, right in enumerate(expected):
-                assert torch.equal(torch.cat([rank[place][step] for rank in ranks[: shape[1]]]), right)
+        for index, expected in enumerate(alone):
+            for step, expected_of_step in enumerate(expected):
+                found = torch.cat([answer[index][step] for answer in ranks[: shape[1]]])
+                assert torch.equal(found, expected_of_step)
 
 
 @modest
-@given(_purses(), st.integers(1, 40), st.integers(1, 60))
-def test_every_batch_pays_exactly_the_budget_and_everyone_gets_a_share(drawn, tokens, batches):
+@given(_quotas_and_batches(), st.integers(1, 40), st.integers(1, 60))
+def test_every_batch_pays_exactly_the_budget_and_every_feature_gets_its_share(drawn, tokens, batches):
     quotas, k, _ = drawn
     credit = QuotaCredit(quotas, k)
     paid = torch.zeros(len(quotas), dtype=torch.long)
@@ -130,13 +134,13 @@ def test_every_batch_pays_exactly_the_budget_and_everyone_gets_a_share(drawn, to
         assert int(whole.min()) >= 0
         assert int(whole.max()) <= tokens
         paid += whole
-        # Serving the largest claim first keeps everyone within two matches of what is due, and nearly all within one.
-        rounding = number * abs(k * tokens - round(k * tokens))  # what whole budgets have paid too much or too little
+        # Paying the largest claim first keeps every feature within two matches of its due, and nearly all within one.
+        rounding = number * abs(k * tokens - round(k * tokens))  # that whole budgets have paid too much or too little
         assert (paid - quotas * tokens * number).abs().max() < 2 + rounding
 
 
 def test_a_wide_dictionary_with_shares_far_below_a_match():
-    """Every feature is served within the time its share needs, though a batch owes it a hundredth of a match."""
+    """Every feature gets its matches in time, though a batch owes it a hundredth of a match."""
     quotas = zipf_quotas(5000, 8, s=1.0, q=50)
     credit, paid = QuotaCredit(quotas, 8), torch.zeros(5000, dtype=torch.long)
     for _ in range(400):
@@ -154,11 +158,12 @@ def test_more_features_than_a_block_holds():
         before = credit.credit + (quotas * (tokens * float(MATCH))).round().long()
         paid = credit.pay(tokens)
         assert int(paid.sum()) == 16 * tokens
-        served = before - (paid - 1) * MATCH  # the last claim that each feature was paid
-        assert served[paid > 0].min() >= (before - paid * MATCH).max()  # none was larger than those paid
+        last_paid = before - (paid - 1) * MATCH  # smallest paid claim of each feature
+        first_unpaid = before - paid * MATCH
+        assert last_paid[paid > 0].min() >= first_unpaid.max()
 
 
-def test_equal_shares_are_served_in_the_order_of_the_features():
+def test_equal_shares_are_paid_in_the_order_of_the_features():
     credit = QuotaCredit(torch.full((6,), 1 / 6, dtype=torch.float64), 1)
     assert credit.pay(4).tolist() == [1, 1, 1, 1, 0, 0]
     assert credit.pay(4).tolist() == [1, 1, 0, 0, 1, 1]
@@ -166,7 +171,7 @@ def test_equal_shares_are_served_in_the_order_of_the_features():
 
 
 def test_nothing_drifts():
-    """Shares of a third have no exact binary form; after many batches everyone still has had a third."""
+    """A share of a third has no exact binary form; after many batches every feature still has had a third."""
     credit = QuotaCredit(torch.full((3,), 1 / 3, dtype=torch.float64), 1)
     paid = sum(credit.pay(1) for _ in range(3000))
     assert paid.tolist() == [1000] * 3
@@ -194,6 +199,6 @@ def test_the_shares_that_were_given_are_not_the_live_ones():
     assert float(quotas.sum()) == pytest.approx(4)
 
 
-def test_more_matches_than_features_can_have():
+def test_more_matches_per_token_than_features_are_refused():
     with pytest.raises(WrongInput, match=r"`k` \(=3\) must be at most the number of features"):
         QuotaCredit(torch.ones(2, dtype=torch.float64), 3).pay(5)

@@ -1,4 +1,4 @@
-"""Quotas sum to the budget, and no feature is owed two matches with one token."""
+"""Quotas sum to the budget, and no feature is owed two matches of one token."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_zipf_quotas_sum_to_k_and_stop_at_one_match_per_token(drawn):
     assert quotas.sum().item() == pytest.approx(k, rel=1e-12)
     assert quotas.max().item() <= 1
     by_rank = quotas[rank.argsort()]
-    assert (by_rank.diff() <= 0).all()  # a denser feature is never owed less
+    assert (by_rank.diff() <= 0).all()  # no feature is owed more than a denser one
     free = by_rank < 1
     law = (torch.arange(1, len(quotas) + 1).double() + q) ** -s
     ratio = by_rank[free] / law[free]  # below the cap the law's proportions hold
@@ -96,7 +96,7 @@ def test_steep_laws_do_not_underflow(s, q):
     assert bool((quotas.diff() <= 0).all())
 
 
-def test_densities_that_fall_evenly_by_rank_give_the_quotas_that_they_are():
+def test_quotas_fitted_to_evenly_falling_densities_are_near_those_densities():
     """Log-uniform densities look like a very steep law with a very large offset."""
     density = torch.logspace(0, -3, 4096, dtype=torch.float64)
     density *= 32 / density.sum()

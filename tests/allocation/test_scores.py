@@ -1,10 +1,11 @@
-"""A block of scores answers as its matrix says."""
+"""A chunk of scores answers as its matrix of scores implies."""
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distsae.allocation import ExactScores
+from distsae.allocation.scores import feature_and_token, in_chunk
 from tests.allocation.samples import cases, modest
 
 
@@ -18,14 +19,14 @@ def test_above(case, kind, data):
     shape = {"one": (1, 1), "token": (1, case.tokens), "feature": (height, 1)}[kind]
     bound = torch.randn(shape, generator=torch.Generator().manual_seed(1)).clamp(min=0)
     flat, score = ExactScores(pre_acts).above(bound, rows)
-    looked_at = torch.full_like(pre_acts, -1.0)
-    which = torch.arange(case.features) if rows is None else rows
-    looked_at[which] = torch.where(pre_acts[which] >= bound, pre_acts[which], -1.0)
-    assert torch.equal(flat, (looked_at.flatten() > 0).nonzero().squeeze(1))
+    wanted = torch.full_like(pre_acts, -1.0)
+    searched = torch.arange(case.features) if rows is None else rows
+    wanted[searched] = torch.where(pre_acts[searched] >= bound, pre_acts[searched], -1.0)
+    assert torch.equal(flat, (wanted.flatten() > 0).nonzero().squeeze(1))
     assert torch.equal(score, pre_acts.flatten()[flat])
 
 
-def test_an_infinite_bound_wants_nothing():
+def test_nothing_reaches_an_infinite_bound():
     flat, score = ExactScores(torch.full((2, 3), 3e38)).above(torch.full((2, 1), torch.inf))
     assert flat.numel() == score.numel() == 0
 
@@ -40,6 +41,17 @@ def test_leading_and_sample():
     assert torch.equal(ExactScores(pre_acts).leading(3), pre_acts.sort(0, descending=True).values[2])
     rows = torch.tensor([1, 7])
     assert torch.equal(ExactScores(pre_acts).sample(rows, 4), pre_acts[rows, ::4])
+
+
+def test_flat_indices():
+    flat = torch.tensor([0, 4, 5, 14])  # of 3 features and 5 tokens
+    feature, token = feature_and_token(flat, 5)
+    assert feature.tolist() == [0, 0, 1, 2]
+    assert token.tolist() == [0, 4, 0, 4]
+    assert in_chunk(flat, torch.tensor([1, 4, 7]), 5).tolist() == [5, 9, 20, 39]
+    empty = torch.zeros(0, dtype=torch.long)
+    assert all(part.numel() == 0 for part in feature_and_token(empty, 0))
+    assert in_chunk(empty, torch.tensor([2]), 0).numel() == 0
 
 
 def test_non_finite_counts():

@@ -1,4 +1,4 @@
-"""The sort and the search that the selectors are built on."""
+"""The sort and the searches that the selectors are built on."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector
-from distsae.allocation.segments import just_below, largest_per_segment, true_indices
+from distsae.allocation.segments import just_below, largest_per_segment, smallest_per_segment, true_indices
 from tests.allocation.samples import modest, run
 
 
@@ -16,11 +16,18 @@ def test_largest_per_segment(candidates, data):
     quotas = data.draw(st.lists(st.integers(0, 6), min_size=5, max_size=5))
     expected = []
     for segment, quota in enumerate(quotas):
-        mine = [i for i, candidate in enumerate(candidates) if candidate[0] == segment]
-        expected += sorted(mine, key=lambda i: (-candidates[i][1], i))[:quota]
+        inside = [i for i, candidate in enumerate(candidates) if candidate[0] == segment]
+        expected += sorted(inside, key=lambda i: (-candidates[i][1], i))[:quota]
     segments = torch.tensor([segment for segment, _ in candidates], dtype=torch.long)
     values = torch.tensor([float(score) for _, score in candidates])
     assert largest_per_segment(segments, values, torch.tensor(quotas)).tolist() == sorted(expected)
+
+
+def test_smallest_per_segment():
+    segment = torch.tensor([3, 0, 3, 0, 3])
+    score = torch.tensor([2.0, 5.0, 0.5, 4.0, 1.0])
+    assert smallest_per_segment(segment, score, 5).tolist() == [4.0, torch.inf, torch.inf, 0.5, torch.inf]
+    assert smallest_per_segment(segment, score.double(), 4).dtype == torch.float64
 
 
 @modest

@@ -1,4 +1,4 @@
-"""What the selectors share."""
+"""The loop that offers chunks to selectors, and the refusal of scores that are not finite."""
 
 import pytest
 import torch
@@ -8,33 +8,35 @@ from distsae.allocation.selector import refuse_non_finite
 from distsae.errors import NonFiniteScores
 
 
-class _AsksAgain:
-    """Wants a second pass the first time; remembers what it was told."""
+class _Recording:
+    """Records its calls and resolves in the passes given, counted from 1."""
 
-    def __init__(self, passes):
-        self.passes, self.told = passes, []
+    def __init__(self, *resolves_in):
+        self.resolves_in = resolves_in
+        self.calls = []
+        self.passes = 0
 
     def start(self, placement, tokens):
-        self.told.append(("begin", tokens))
+        self.calls.append(("start", tokens))
 
     def offer(self, first_feature, scores):
-        self.told.append(("offer", first_feature))
+        self.calls.append(("offer", first_feature))
 
     def resolve(self):
-        self.passes -= 1
+        self.passes += 1
         empty = torch.zeros(0, dtype=torch.long)
-        return None if self.passes else Matches(empty, empty, torch.zeros(0))
+        return Matches(empty, empty, torch.zeros(0)) if self.passes in self.resolves_in else None
 
 
-def test_all_selectors_see_every_pass():
-    content, patient = _AsksAgain(1), _AsksAgain(2)
-    content.passes = 2  # settles in the second pass as well
-    found = select([patient, content], lambda: [(0, torch.zeros(2, 3)), (2, torch.zeros(1, 3))], Placement.solo(3), 3)
+def test_all_selectors_take_part_in_every_pass():
+    at_once = _Recording(1, 2)
+    later = _Recording(2)
+    found = select([later, at_once], lambda: [(0, torch.zeros(2, 3)), (2, torch.zeros(1, 3))], Placement.solo(3), 3)
     assert len(found) == 2
-    assert patient.told == content.told == [("begin", 3), ("offer", 0), ("offer", 2)] * 2
+    assert later.calls == at_once.calls == [("start", 3), ("offer", 0), ("offer", 2)] * 2
 
 
-def test_the_first_bad_rank_is_named():
+def test_the_first_rank_with_non_finite_scores_is_named():
     refuse_non_finite(torch.tensor([0, 0, 0]))
     with pytest.raises(NonFiniteScores, match="7 scores are not finite, the first of them on rank 1"):
         refuse_non_finite(torch.tensor([0, 3, 4]))

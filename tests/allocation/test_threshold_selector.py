@@ -27,7 +27,7 @@ def _chunks(scores, size):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("size", [1, 8, FEATURES])
-def test_what_exceeds_its_threshold_and_zero(size, dtype):
+def test_scores_above_their_threshold_and_zero_fire(size, dtype):
     scores = _scores(dtype)
     scores[:, 9] = _thresholds()[9].to(dtype)  # exclusive, and compared as fp32
     (found,) = select([ThresholdSelector(_thresholds())], _chunks(scores, size), Placement.solo(FEATURES), TOKENS)
@@ -54,7 +54,7 @@ def test_scores_that_are_not_finite_are_refused_as_by_every_rule(bad):
             select([selector], _chunks(scores, 8), Placement.solo(FEATURES), TOKENS)
 
 
-def test_thresholds_given_are_left_as_they_are():
+def test_the_given_thresholds_are_not_changed():
     thresholds = _thresholds()
     ThresholdSelector(thresholds)
     assert torch.equal(thresholds, _thresholds())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distsae.allocation import TokenSelector, token_choice
 from distsae.errors import NonFiniteScores
-from tests.allocation.samples import assert_same, cases, modest, run
+from tests.allocation.samples import Watched, assert_same, cases, modest, run
 
 
 @modest
@@ -24,19 +24,12 @@ def test_equals_the_plain_statement_batch_after_batch(case, k):
 
 
 def test_candidates_are_trimmed_as_they_stream_in():
-    """Rising scores are the worst case: every chunk is better than all before it."""
-    selector, held = TokenSelector(2), []
-    offer = selector.offer
-
-    def watched(first, pre_acts):
-        offer(first, pre_acts)
-        held.append(selector._held)
-
-    selector.offer = watched
+    """Rising scores are the worst case: every chunk has larger scores than all before it."""
+    watched = Watched(TokenSelector(2))
     rising = torch.arange(1.0, 513.0).expand(4, 512)
-    (found,) = run([selector], rising, 8)
+    (found,) = run([watched], rising, 8)
     assert_same(found, token_choice(rising, 2))
-    assert max(held) <= 4 * 2 * 4
+    assert 0 < max(watched.held) <= 4 * 2 * 4
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

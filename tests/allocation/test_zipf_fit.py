@@ -1,8 +1,8 @@
-"""The fit finds the law again from what a run would measure.
+"""The fit recovers the law from densities as a run would measure them.
 
-A feature off the curve keeps its place in the ranking, so the offset that the others show is another: eight always-on
-features move them by eight ranks (`q - 8`, never below 0), and if a share of them is missing, at random, their ranks
-are that much closer together (`q` times the share that is left).
+A feature off the curve keeps its rank, so the other features show a different offset. Eight features that are always on
+move them by eight ranks (`q - 8`, never below 0). If a share of the features is missing, at random, the ranks of the
+others are that much closer together (`q` times the share that is left).
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ LAWS = [(s, q) for s in (0.8, 1.0, 1.3) for q in (0.0, 10.0, 100.0)]
 
 
 def _measured(s, q, d_sae=D_SAE, k=3, tokens=1_000_000, seed=0):
-    """Densities as counted over a window: Poisson counts of a Zipf-Mandelbrot law, in random order, and the law."""
+    """Returns densities as counted over a window, Poisson counts of a law in random order, and the law itself."""
     rng = np.random.default_rng(seed)
     law = (np.arange(1, d_sae + 1) + q) ** -s
     law *= k / law.sum()
@@ -57,7 +57,7 @@ def test_eight_features_that_are_always_on_do_not_bend_the_curve(s, q):
 
 @pytest.mark.parametrize(("s", "q"), LAWS)
 def test_a_tenth_of_the_features_far_below_the_curve_does_not_bend_it(s, q):
-    """Measured: s to 0.03, q to 2.2 or a tenth: which features are missing decides the rest."""
+    """Measured: s to 0.03, q to 2.2 or a tenth; the rest depends on which features are missing."""
     density, _ = _measured(s, q)
     low = _some(0.1)
     density[low] /= 100
@@ -68,7 +68,7 @@ def test_a_tenth_of_the_features_far_below_the_curve_does_not_bend_it(s, q):
 
 @pytest.mark.parametrize(("s", "q"), LAWS)
 def test_a_fifth_of_the_features_dead(s, q):
-    """Measured: s to 0.05, q to 3.9 or a tenth if they are drawn at random; nothing is lost if they are the rarest."""
+    """Measured: s to 0.05, q to 3.9 or a tenth if they are drawn at random; no loss if they are the rarest."""
     density, _ = _measured(s, q)
     at_random, rarest = density.clone(), density.clone()
     at_random[_some(0.2)] = 0.0
@@ -96,16 +96,16 @@ def test_the_residual_is_the_distance_from_the_curve_in_nats():
     shares = torch.where(torch.rand(3000, generator=torch.Generator().manual_seed(0)) < 0.5, 1.2, 1 / 1.2)
     ranked = (law * shares).sort(descending=True).values
     fit = fit_zipf(law * shares)
-    places = np.unique(np.geomspace(1, 3000, 256).round().astype(int))
-    expected = fit.density(torch.from_numpy(places))
-    by_hand = (ranked[places - 1] / expected).log().square().mean().sqrt()
+    fitted = np.unique(np.geomspace(1, 3000, 256).round().astype(int))
+    expected = fit.density(torch.from_numpy(fitted))
+    by_hand = (ranked[fitted - 1] / expected).log().square().mean().sqrt()
     assert fit.residual == pytest.approx(float(by_hand), abs=0.003)
-    lost = law.clone()
-    lost[1500:] /= 10
-    assert fit_zipf(lost).residual > 0.3  # also of points that the fit gave no weight
+    broken = law.clone()
+    broken[1500:] /= 10
+    assert fit_zipf(broken).residual > 0.3  # points to which the fit gave no weight count, too
 
 
-def test_a_curve_that_rises_from_nothing_has_no_negative_exponent():
+def test_exponent_and_offset_are_never_negative():
     generator = torch.Generator().manual_seed(0)
     for density in (
         torch.full((500,), 0.01),

@@ -1,4 +1,4 @@
-"""Chunks from their files or from memory, whichever can be; what fails leaves nothing behind."""
+"""Chunks from their files or from memory, as the store allows; a failure leaves nothing open."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_the_rows_of_a_visit(tmp_path, write, kind):
     assert opener.memory_bytes(threads=2, most_open=5) == 2 * 2**20 + 5 * size
 
 
-def test_memory_is_used_again(tmp_path):
+def test_memory_is_reused(tmp_path):
     opener = ChunkOpener(write_foreign_store(tmp_path / "s"), HOOK)
     visits = [Visit(step=0, stream=0, start=0, stop=5, chunk=number) for number in range(3)]
     two = [opener.open(visits[0]), opener.open(visits[1])]
@@ -46,7 +46,7 @@ def test_memory_is_used_again(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_store, write_foreign_store])
-def test_what_is_damaged_is_never_opened(tmp_path, write):
+def test_a_damaged_file_is_never_opened(tmp_path, write):
     store = write(tmp_path / "s")
     chunk = store.chunks()[1]
     file = store.path / "data" / store.units[chunk.unit].attempt / store.chunk_file(HOOK, chunk)

@@ -13,7 +13,7 @@ FAR = 10**9
 
 
 class Chunk:
-    """An open chunk that says so to its source."""
+    """An open chunk that its source counts."""
 
     def __init__(self, source, number):
         self.source, self.number = source, number
@@ -24,7 +24,7 @@ class Chunk:
 
 
 class Source:
-    """Opens visits; waits while `gate` is closed; remembers what it was asked for and how many are open."""
+    """Opens visits; waits while `gate` is closed; records which were opened and how many are open."""
 
     def __init__(self, damaged=()):
         self.gate, self.damaged = threading.Event(), damaged
@@ -55,7 +55,7 @@ def _visits(streams=4, first=0):
 
 
 @pytest.fixture
-def ahead():
+def make_ahead():
     made = []
 
     def make(source, most_open):
@@ -63,94 +63,94 @@ def ahead():
         return made[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for ahead in made:
+        ahead.close()
 
 
-def test_every_visit_in_order_few_open(ahead):
+def test_every_visit_in_order_few_open(make_ahead):
     source = Source()
-    one = ahead(source, 6)
-    one.follow(_visits())
+    ahead = make_ahead(source, 6)
+    ahead.follow(_visits())
     for number in range(60):
-        visit, chunk = one.take(FAR)
+        visit, chunk = ahead.take(FAR)
         assert visit.chunk == chunk.number == number
-        one.release(chunk)
+        ahead.release(chunk)
     assert source.most <= 6
 
 
-def test_opens_before_it_is_asked_and_no_further_than_it_may(ahead):
+def test_opens_ahead_of_need_and_no_more_than_allowed(make_ahead):
     source = Source()
-    one = ahead(source, 6)
-    one.follow(_visits())
-    one.wait_until_ahead()
+    ahead = make_ahead(source, 6)
+    ahead.follow(_visits())
+    ahead.wait_until_ahead()
     assert sorted(source.opened) == list(range(6))
-    held = [one.take(FAR)[1], one.take(FAR)[1]]
+    held = [ahead.take(FAR)[1], ahead.take(FAR)[1]]
     assert len(source.opened) == 6
     for chunk in held:
-        one.release(chunk)
-    one.wait_until_ahead()
+        ahead.release(chunk)
+    ahead.wait_until_ahead()
     assert sorted(source.opened) == list(range(8))
 
 
-def test_one_more_than_is_held_is_enough(ahead):
+def test_one_more_than_is_held_is_enough(make_ahead):
     source = Source()
-    one = ahead(source, 5)
-    one.follow(_visits())
+    ahead = make_ahead(source, 5)
+    ahead.follow(_visits())
     held = {}
     for number in range(40):
-        visit, chunk = one.take(FAR)
+        visit, chunk = ahead.take(FAR)
         if visit.stream in held:
-            one.release(held.pop(visit.stream))
+            ahead.release(held.pop(visit.stream))
         held[visit.stream] = chunk
         assert chunk.number == number
     assert source.most == 5
 
 
-def test_nothing_is_taken_that_is_not_needed_yet(ahead):
+def test_a_chunk_that_is_not_needed_yet_is_not_taken(make_ahead):
     source = Source()
     source.gate.clear()
-    one = ahead(source, 6)
-    one.follow(_visits(first=4))
-    assert one.take(1) is None  # and does not wait for it
+    ahead = make_ahead(source, 6)
+    ahead.follow(_visits(first=4))
+    assert ahead.take(1) is None  # and does not wait for it
     source.gate.set()
-    assert [one.take(2)[0].chunk for _ in range(4)] == [4, 5, 6, 7]
-    assert one.take(2) is None
+    assert [ahead.take(2)[0].chunk for _ in range(4)] == [4, 5, 6, 7]
+    assert ahead.take(2) is None
 
 
-def test_beginning_anew_closes_what_is_open_and_under_way(ahead):
+def test_following_other_visits_closes_what_is_open_and_being_opened(make_ahead):
     source = Source(damaged={2})
-    one = ahead(source, 6)
-    one.follow(_visits())
+    ahead = make_ahead(source, 6)
+    ahead.follow(_visits())
     source.wait_for(3)
     for first in (100, 1000, 104):
-        one.follow(_visits(first=first))
+        ahead.follow(_visits(first=first))
         for number in range(20):
-            visit, chunk = one.take(FAR)
+            visit, chunk = ahead.take(FAR)
             assert visit.chunk == chunk.number == first + number
-            one.release(chunk)
-    one.close()
+            ahead.release(chunk)
+    ahead.close()
     assert source.open == 0
     assert source.most <= 6
 
 
-def test_visits_may_end(ahead):
+def test_visits_may_end(make_ahead):
     source = Source()
-    one = ahead(source, 6)
-    one.follow(islice(_visits(), 8))
+    ahead = make_ahead(source, 6)
+    ahead.follow(islice(_visits(), 8))
     for number in range(8):
-        visit, chunk = one.take(FAR)
+        visit, chunk = ahead.take(FAR)
         assert visit.chunk == number
-        one.release(chunk)
-    assert one.take(FAR) is None
+        ahead.release(chunk)
+    assert ahead.take(FAR) is None
 
 
-def test_an_error_is_raised_where_the_chunk_is_taken_and_again(ahead):
-    one = ahead(Source(damaged={5}), 6)
-    one.follow(_visits())
+def test_an_error_is_raised_where_the_chunk_is_taken_and_again(make_ahead):
+    ahead = make_ahead(Source(damaged={5}), 6)
+    ahead.follow(_visits())
     for _ in range(5):
-        one.release(one.take(FAR)[1])
+        ahead.release(ahead.take(FAR)[1])
     for _ in range(2):
         with pytest.raises(TornData, match="chunk 5 is damaged"):
-            one.take(FAR)
-    one.follow(_visits(first=6))
-    assert one.take(FAR)[0].chunk == 6
+            ahead.take(FAR)
+    ahead.follow(_visits(first=6))
+    assert ahead.take(FAR)[0].chunk == 6

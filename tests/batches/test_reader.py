@@ -18,16 +18,16 @@ def store(tiny_store):
 
 
 @pytest.fixture
-def reader(store):
-    made = []
+def make_reader(store):
+    readers = []
 
     def make(rank=0, ranks=1, seed=3, store=store):
-        made.append(BatchReader(store, HOOK, BATCH, seed, rank, ranks))
-        return made[-1]
+        readers.append(BatchReader(store, HOOK, BATCH, seed, rank, ranks))
+        return readers[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for reader in readers:
+        reader.close()
 
 
 def _by_the_order(store, step, seed=3):
@@ -38,8 +38,8 @@ def _by_the_order(store, step, seed=3):
     return torch.cat(rows) * (math.sqrt(32) / store.statistics(HOOK).mean_norm)
 
 
-def test_batches_are_the_rows_that_the_order_names(store, reader):
-    alone = reader()
+def test_batches_are_the_rows_that_the_order_names(store, make_reader):
+    alone = make_reader()
     for step in (0, 1, 2, alone.order.steps_per_epoch, 5 * alone.order.steps_per_epoch + 3):
         batch = alone.batch(step)
         assert batch.dtype == torch.float32
@@ -47,8 +47,8 @@ def test_batches_are_the_rows_that_the_order_names(store, reader):
 
 
 @pytest.mark.parametrize("ranks", [2, 4, 64])
-def test_any_number_of_data_ranks_reads_the_same_global_batch(reader, ranks):
-    alone, parts = reader(), [reader(rank, ranks) for rank in range(ranks)]
+def test_any_number_of_data_ranks_reads_the_same_global_batch(make_reader, ranks):
+    alone, parts = make_reader(), [make_reader(rank, ranks) for rank in range(ranks)]
     for step in (0, 1, 7):
         expected = alone.batch(step)
         pieces = [part.batch(step) for part in parts]
@@ -57,41 +57,41 @@ def test_any_number_of_data_ranks_reads_the_same_global_batch(reader, ranks):
 
 
 @pytest.mark.parametrize("first", [1, 6, 13, 14, 30])
-def test_resumed_at_any_step(reader, first):
-    walked = reader()
+def test_resumed_at_any_step(make_reader, first):
+    walked = make_reader()
     for step in range(first):
         walked.batch(step)
-    resumed = reader()
+    resumed = make_reader()
     for step in range(first, first + 3):
         assert torch.equal(resumed.batch(step), walked.batch(step))
 
 
-def test_batches_are_memory_of_their_own(reader):
-    one = reader()
-    first = one.batch(0)
+def test_batches_have_memory_of_their_own(make_reader):
+    reader = make_reader()
+    first = reader.batch(0)
     before = first.clone()
-    one.batch(1)
+    reader.batch(1)
     first.add_(1)
-    assert torch.equal(one.batch(0), before)
+    assert torch.equal(reader.batch(0), before)
 
 
-def test_a_part_of_a_batch_may_be_kept(store, reader):
-    """The memory of batches is used again, but not while anybody looks at it."""
-    one = reader()
-    kept = [one.batch(step)[5:9] for step in range(12)]
+def test_a_part_of_a_batch_may_be_kept(store, make_reader):
+    """The memory of batches is used again, but not while a part of it is referenced."""
+    reader = make_reader()
+    kept = [reader.batch(step)[5:9] for step in range(12)]
     for step, part in enumerate(kept):
         assert torch.equal(part, _by_the_order(store, step)[5:9])
 
 
-def test_memory_is_that_of_the_rows_and_three_batches(reader):
-    one = reader()
-    assert one.memory_bytes == one._rows.memory_bytes + 3 * BATCH * 32 * 4
-    assert len({one.batch(step).data_ptr() for step in range(20)}) <= 3
+def test_memory_is_that_of_the_rows_and_three_batches(make_reader):
+    reader = make_reader()
+    assert reader.memory_bytes == reader._rows.memory_bytes + 3 * BATCH * 32 * 4
+    assert len({reader.batch(step).data_ptr() for step in range(20)}) <= 3
 
 
-def test_rows_have_mean_norm_root_d_in(store, reader):
-    one = reader()
-    norms = torch.cat([one.batch(step) for step in range(one.order.steps_per_epoch)]).norm(dim=1)
+def test_rows_have_mean_norm_root_d_in(store, make_reader):
+    reader = make_reader()
+    norms = torch.cat([reader.batch(step) for step in range(reader.order.steps_per_epoch)]).norm(dim=1)
     assert norms.mean().item() == pytest.approx(math.sqrt(32), rel=0.01)
 
 
@@ -107,7 +107,7 @@ def _read_an_epoch(reader):
         reader.batch(step)
 
 
-def test_a_damaged_chunk_reaches_the_reader(tiny_store, tmp_path, reader):
+def test_a_damaged_chunk_reaches_the_reader(tiny_store, tmp_path, make_reader):
     """It is read in another thread; the error must not stay there."""
     import shutil
 
@@ -120,6 +120,6 @@ def test_a_damaged_chunk_reaches_the_reader(tiny_store, tmp_path, reader):
             content = bytearray(file.read_bytes())
             content[10] ^= 1
             file.write_bytes(content)
-    broken = reader(store=store)
+    broken = make_reader(store=store)
     with pytest.raises(TornData, match="unit-000000"):
         _read_an_epoch(broken)

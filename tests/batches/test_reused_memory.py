@@ -10,9 +10,9 @@ def test_memory_comes_back_when_the_tensor_is_gone():
     first = memory.tensor()
     assert first.shape == (4, 8)
     assert first.dtype == torch.float32
-    place = first.data_ptr()
+    address = first.data_ptr()
     del first
-    assert memory.tensor().data_ptr() == place
+    assert memory.tensor().data_ptr() == address
 
 
 def test_a_view_a_numpy_array_or_a_graph_keeps_it():
@@ -26,22 +26,22 @@ def test_a_view_a_numpy_array_or_a_graph_keeps_it():
     ):
         memory = ReusedMemory((4, 8), kept=3)
         tensor = memory.tensor()
-        place, kept = tensor.data_ptr(), keep(tensor)
+        address, kept = tensor.data_ptr(), keep(tensor)
         del tensor
         others = [memory.tensor() for _ in range(4)]
-        assert place not in {other.data_ptr() for other in others}
+        assert address not in {other.data_ptr() for other in others}
         del kept
-        assert memory.tensor().data_ptr() == place
+        assert memory.tensor().data_ptr() == address
 
 
 def test_every_living_tensor_has_its_own_memory():
     memory = ReusedMemory((16,), kept=3)
     tensors = [memory.tensor().fill_(number) for number in range(10)]
     assert [int(tensor[0]) for tensor in tensors] == list(range(10))
-    places = {tensor.data_ptr() for tensor in tensors[:3]}
+    addresses = {tensor.data_ptr() for tensor in tensors[:3]}
     del tensors
     again = [memory.tensor() for _ in range(3)]
-    assert {tensor.data_ptr() for tensor in again} == places  # the other seven were not kept
+    assert {tensor.data_ptr() for tensor in again} == addresses  # the other seven were not kept
 
 
 def test_handed_to_another_thread():

@@ -48,7 +48,7 @@ def test_every_row_at_most_once_an_epoch(drawn):
 
 @settings(max_examples=30, deadline=None)
 @given(_orders(), st.integers(0, 50))
-def test_any_step_may_be_asked_for_first(drawn, step):
+def test_any_step_may_be_read_first(drawn, step):
     """Resumed at any step, in any order: nothing depends on what was read before."""
     rows, batch, seed, streams = drawn
     walked = StreamOrder(rows, batch, seed, streams)
@@ -62,16 +62,16 @@ def test_any_step_may_be_asked_for_first(drawn, step):
 def test_visits_are_the_slices_of_all_later_steps_in_order_of_need(drawn, step):
     rows, batch, seed, streams = drawn
     order = StreamOrder(rows, batch, seed, streams)
-    mine, last = range(streams // 2, streams), step + 2 * order.steps_per_epoch + 1
-    read = {stream: [] for stream in mine}
+    read_streams, last = range(streams // 2, streams), step + 2 * order.steps_per_epoch + 1
+    read = {stream: [] for stream in read_streams}
     needed = []
-    for visit in order.visits(step, mine):
+    for visit in order.visits(step, read_streams):
         if visit.step > last:
             break
         needed.append((visit.step, visit.stream))
         read[visit.stream] += [(visit.chunk, row) for row in range(visit.start, visit.stop)]
     assert needed == sorted(needed)
-    for stream in mine:
+    for stream in read_streams:
         expected = [
             (part.chunk, row)
             for at in range(step, last + 1)
@@ -93,7 +93,7 @@ def test_epochs_and_seeds_differ():
         )
         for first in (0, epoch)
     ]
-    assert left_out[0] != left_out[1]  # the tail is another one in every epoch
+    assert left_out[0] != left_out[1]  # other rows are left out in every epoch
 
 
 def test_a_batch_mixes_rows_from_all_over_the_store():
@@ -103,7 +103,7 @@ def test_a_batch_mixes_rows_from_all_over_the_store():
 
 def test_wrong_input_is_named():
     for batch in (0, -64, 100):
-        with pytest.raises(WrongInput, match=rf"`batch_tokens` \(={batch}\) must be a positive multiple of 64"):
+        with pytest.raises(WrongInput, match=rf"`batch_tokens` \(={batch}\) must be a positive multiple of 64; use 64"):
             StreamOrder([1000], batch, seed=0)
     with pytest.raises(
         WrongInput, match=r"`batch_tokens` \(=1024\) must not exceed the store's training rows; got 1000"
@@ -128,18 +128,18 @@ def test_windows_are_read_one_after_the_other_and_once(drawn):
     rows, batch, seed, streams, windows = drawn
     order = StreamOrder(rows, batch, seed, streams, windows)
     left = {number: sum(rows[chunk] for chunk in window) for number, window in enumerate(windows)}
-    seen, at = set(), 0
+    seen, window = set(), 0
     for step in range(order.steps):
         found = _batch(order, step)
         assert len(found) == batch
         assert not seen & set(found)
         seen |= set(found)
         assert {chunk for chunk, _ in found} <= set(windows[order.window(step)])
-        assert order.window(step) in (at, at + 1)
-        at = order.window(step)
-        assert order.window(order.window_begin(step)) == at
-        assert order.window_begin(step) in (0, step) or order.window(order.window_begin(step) - 1) == at - 1
-        left[at] -= batch
+        assert order.window(step) in (window, window + 1)
+        window = order.window(step)
+        assert order.window(order.window_begin(step)) == window
+        assert order.window_begin(step) in (0, step) or order.window(order.window_begin(step) - 1) == window - 1
+        left[window] -= batch
     assert all(0 <= rest < batch + streams for rest in left.values())
 
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from distsae.batches import BatchReader
-from distsae.batches import unit_waiter as arrival
 from distsae.batches.unit_waiter import UnitWaiter
 from distsae.errors import CannotContinue, TornData
 from distsae.store import Store, begin_store, release, seal_store, units_to_seal
@@ -23,62 +22,62 @@ def store(tmp_path):
     return Store.open(tmp_path)
 
 
-def test_what_is_there_is_not_waited_for(store, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(arrival, "_SILENCE", 0.0)  # who waits says so at once
-    UnitWaiter(store).wait_for(1)
+def test_committed_units_are_not_waited_for(store, tmp_path, capsys):
+    UnitWaiter(store, notify_after=0.0).wait_for(1)  # a thread that waits would report it at once
     whole = write_store(tmp_path / "whole")
     for unit in range(len(whole.units)):
-        UnitWaiter(whole).wait_for(unit)
+        UnitWaiter(whole, notify_after=0.0).wait_for(unit)
     assert capsys.readouterr().err == ""
 
 
-def test_waits_and_says_so(store, monkeypatch, capsys):
-    monkeypatch.setattr(arrival, "_POLL", 0.01)
-    monkeypatch.setattr(arrival, "_SILENCE", 0.0)
-    monkeypatch.setattr(arrival, "_REMIND", 1e6)
-    arrivals = UnitWaiter(store)
-    say = UnitWaiter._say
-    thread = threading.local()
-    all_wait = threading.Barrier(3, timeout=120)  # both threads, each after it would have said so, and this one
+def test_the_user_is_told_once_however_many_threads_wait(store, monkeypatch, capsys):
+    waiter = UnitWaiter(store, notify_after=0.0, notify_every=1e6)
+    record, of_thread = store.record, threading.local()
+    all_wait = threading.Barrier(3, timeout=120)  # two threads that wait, and this one
 
-    def saying(self, unit):
-        say(self, unit)
-        if not hasattr(thread, "has_said"):
-            thread.has_said = True
+    def counted(unit):
+        of_thread.looks = getattr(of_thread, "looks", 0) + 1
+        if of_thread.looks == 2:  # after the first look, the thread has told the user unless the other one had
             all_wait.wait()
+        return record(unit)
 
-    monkeypatch.setattr(UnitWaiter, "_say", saying)
+    monkeypatch.setattr(store, "record", counted)
     with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(arrivals.wait_for, 2) for _ in range(2)]
+        waiting = [pool.submit(waiter.wait_for, 2) for _ in range(2)]
         all_wait.wait()
         assert not any(future.done() for future in waiting)
         write_unit(store.path, ATTRS, 2)
         for future in waiting:
             future.result(timeout=120)
-    assert capsys.readouterr().err.count("waiting for unit 2 of") == 1  # though two wait
+    assert capsys.readouterr().err.count("waiting for unit 2 of") == 1
 
 
-def test_a_released_unit_never_comes(store):
+def test_a_released_unit_is_an_error(store):
     release(store.path, "a run", 2)
     with pytest.raises(TornData, match=r"unit 1 of .* has been released"):
         UnitWaiter(Store.open(store.path)).wait_for(1)
 
 
 def test_waiting_can_be_ended(store):
-    arrivals = UnitWaiter(store)
+    waiter = UnitWaiter(store)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(arrivals.wait_for, 3)
-        arrivals.give_up()
-        with pytest.raises(CannotContinue, match="reader was closed"):
+        waiting = pool.submit(waiter.wait_for, 3)
+        waiter.stop_waiting()
+        with pytest.raises(CannotContinue, match=r"unit 3 of .* was not committed when the reader was closed"):
             waiting.result(timeout=120)
+        waiter.allow_waiting()
+        waiting = pool.submit(waiter.wait_for, 3)
+        assert not waiting.done()
+        write_unit(store.path, ATTRS, 3)
+        waiting.result(timeout=120)
 
 
-def test_a_seek_does_not_wait_for_units_that_nobody_makes_before_it(store):
-    """The end of a run reads rows of its last window again, while reading ahead waits for the next one."""
+def test_going_back_does_not_wait_for_units_that_are_produced_only_later(store):
+    """The end of a run reads rows of its last window again, while reading ahead waits for the next window."""
     reader = BatchReader(store, ATTRS.hooks[0], 64, 0, 0, 1)
     window = next(step for step in range(reader.order.steps) if reader.order.window(step) == 1)
     with ThreadPoolExecutor(1) as pool:
         first = [pool.submit(reader.batch, step).result(timeout=120).clone() for step in range(window)]
         again = [pool.submit(reader.batch, step).result(timeout=120).clone() for step in range(window)]
-        assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
         pool.submit(reader.close).result(timeout=120)

@@ -34,7 +34,7 @@ class Outer:
             or several.
         name: what it is called.
         mode: how it is done.
-        quiet: whether it says nothing.
+        quiet: whether it prints nothing.
         inner: its numbers.
         tags: words.
     """

@@ -1,4 +1,4 @@
-"""Real processes that were not started alike all say so, and none goes on."""
+"""Real processes that were started differently: each of them reports the difference, and none continues."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import pytest
 from distsae.errors import WrongInput
 from distsae.parallel import Mesh
 from distsae.training import SizeConfig, SweepConfig, TrainConfig
-from distsae.training.guards import agreement
+from distsae.training.guards.agreement import SOURCES, require_agreement
 from tests.distributed.processes import run_on_mesh
 
 CONFIG = TrainConfig(store="store", out="run")
 
 
-def _refusal(mesh: Mesh, changes: dict[int, dict[str, object]], fingerprints: dict[int, str]) -> str:
-    """What this rank says, with a config and a store of its own."""
+def _refusal(
+    mesh: Mesh, changes: dict[int, dict[str, object]], fingerprints: dict[int, str], sources: Path = SOURCES
+) -> str:
+    """Returns the error of this rank, which has a config and a store of its own; empty if there is none."""
     rank = mesh.world.rank
+    config = dataclasses.replace(CONFIG, **changes.get(rank, {}))
     try:
-        agreement.require_agreement(dataclasses.replace(CONFIG, **changes.get(rank, {})), fingerprints.get(rank, "abc"))
+        require_agreement(config, fingerprints.get(rank, "abc"), sources)
     except WrongInput as error:
         return str(error)
     return ""
@@ -29,13 +32,10 @@ def _refusal(mesh: Mesh, changes: dict[int, dict[str, object]], fingerprints: di
 
 def _with_sources(mesh: Mesh, sources: str) -> str:
     """Rank 1 runs another copy of the package."""
-    with pytest.MonkeyPatch.context() as patch:
-        if mesh.world.rank == 1:
-            patch.setattr(agreement, "_SOURCES", Path(sources))
-        return _refusal(mesh, {}, {})
+    return _refusal(mesh, {}, {}, Path(sources) if mesh.world.rank == 1 else SOURCES)
 
 
-def test_ranks_that_are_alike_go_on():
+def test_equal_ranks_continue():
     moved = {1: {"store": "a copy on another machine"}}
     assert run_on_mesh(_refusal, (2, 2), moved, {}) == [""] * 4
 
@@ -66,7 +66,7 @@ def test_every_rank_names_the_difference(changes, fingerprints, said):
 
 def test_code_that_differs(tmp_path):
     copied = tmp_path / "distsae"
-    shutil.copytree(agreement._SOURCES, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SOURCES, copied, ignore=shutil.ignore_patterns("__pycache__"))
     assert run_on_mesh(_with_sources, (1, 2), str(copied)) == ["", ""]
     with (copied / "training" / "step.py").open("a") as file:
         file.write("\n")

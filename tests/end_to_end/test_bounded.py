@@ -156,7 +156,7 @@ def test_a_run_that_waits_for_rows_stops_when_asked(undisturbed, tiny_model_dir,
     run.send_signal(signal.SIGTERM)
     said += run.communicate(timeout=300)[1]
     assert run.returncode == STOPPED, said
-    assert "stopped by SIGTERM while waiting for rows; the same command goes on" in said
+    assert "stopped by SIGTERM while waiting for rows; the same command continues" in said
     assert (out / "checkpoints" / "latest").read_text() == f"step-{_steps_done(out):08d}\n"
 
 

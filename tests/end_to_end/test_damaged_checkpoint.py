@@ -172,7 +172,7 @@ def test_a_finished_run_whose_checkpoints_were_deleted_is_not_trained_again(fini
     shutil.rmtree(out / "checkpoints")
     before = _contents(out)
     assert main(_command(tiny_store, out)) == WRONG_INPUT
-    assert f"`out` (={out}) must have a checkpoint to go on from; got a finished SAE without one" in (
+    assert f"`out` (={out}) must have a checkpoint to resume from; got a finished SAE without one" in (
         capsys.readouterr().err
     )
     assert _contents(out) == before
@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_that_is_asked_for_is_refused(name, stopped, tiny_s
     _damage(point / name, "flipped", tmp_path / "executed")
     assert main(_command(tiny_store, tmp_path / "new", "--resume", str(point))) == FAILED
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith(f"distsae: error: `resume` (={point}) must be a whole checkpoint; got a damaged one: ")
+    assert said.startswith(f"distsae: error: `resume` (={point}) must be an intact checkpoint; got a damaged one: ")
     assert name in said
     assert not (tmp_path / "new" / "sae").exists()
 

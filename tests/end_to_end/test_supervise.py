@@ -112,7 +112,7 @@ def test_what_ends_in_its_own_way_when_it_was_to_stop(end, code, supervised):
     run.process.send_signal(signal.SIGUSR1)
     assert run.code() == code
     assert ("ended with 9 after " in run.said) == (end == 9)
-    assert ("when it was to stop" in run.said) == (end == 9)
+    assert ("when it was asked to stop" in run.said) == (end == 9)
     assert not (run.folder / "pid-2-0").exists()
 
 

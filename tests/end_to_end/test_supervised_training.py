@@ -38,7 +38,7 @@ def test_a_stopped_training_goes_on_with_the_same_command(tiny_store, tmp_path):
         run.until(lambda: _has_checkpoint(out))
         run.process.send_signal(signal.SIGUSR1)
         assert run.code() == 75, run.said
-        assert "SIGUSR1: stopping after this step, behind a checkpoint" in run.said
+        assert "SIGUSR1: stopping after this step, with a checkpoint" in run.said
         assert not (out / "sae").exists()
         before = run.said
         hold.release()

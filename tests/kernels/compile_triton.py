@@ -1,6 +1,6 @@
-"""Compiles the Triton kernels, called as in a step, for GPUs that are not there; nothing is launched.
+"""Compiles the Triton kernels, called as in a step, for GPUs that are not present; nothing is launched.
 
-The interpreter takes much that the compiler refuses. `test_triton_gpu.py` runs this in a process of its own.
+The interpreter accepts much that the compiler refuses. `test_triton_gpu.py` runs this in a process of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TARGETS = [GPUTarget("cuda", 80, 32), GPUTarget("cuda", 90, 32), GPUTarget("hip"
 
 
 class _Absent(DriverBase):
-    """The driver of a device that only compilers need to know of."""
+    """The driver of an absent device, with what the compiler needs."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -34,7 +34,8 @@ class _Absent(DriverBase):
 
 
 _Absent.__abstractmethods__ = frozenset()
-_run, _compiled = JITFunction.run, []
+_run = JITFunction.run
+_compiled = []
 
 
 def _compile(kernel, *operands, grid, warmup, **options):
@@ -42,7 +43,7 @@ def _compile(kernel, *operands, grid, warmup, **options):
 
 
 def main() -> None:
-    """Compiles, and prints how many kernels there are for each device."""
+    """Compiles the kernels and prints how many there are for each device."""
     JITFunction.run = _compile
     feature, token = torch.arange(6) // 2, torch.arange(6) % 3
     for number, target in enumerate(TARGETS):

@@ -1,4 +1,4 @@
-"""Which kernels a run gets, and what refuses to run where it cannot."""
+"""Which kernels a run gets, and which are refused on a device."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def test_on_a_cpu(name, kernels):
     assert kernels_for(name, HERE) is kernels
 
 
-def test_a_gpu_has_the_reference_and_not_what_is_for_a_cpu():
+def test_a_gpu_has_the_reference_and_refuses_the_kernels_of_a_cpu():
     assert kernels_for("reference", GPU) is REFERENCE
     with pytest.raises(WrongInput, match=r"`kernels` \(=cpu\) must be used on a CPU; got cuda; use auto"):
         kernels_for("cpu", GPU)
@@ -28,8 +28,8 @@ def test_a_gpu_has_the_reference_and_not_what_is_for_a_cpu():
 def _child(program, **variables):
     """Runs a program in a process of its own, where Triton is not imported yet."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | variables
-    begin = "import sys, torch\nfrom distsae.errors import WrongInput\nfrom distsae.kernels import kernels_for\n"
-    done = subprocess.run([sys.executable, "-c", begin + program], env=environment, capture_output=True, text=True)
+    imports = "import sys, torch\nfrom distsae.errors import WrongInput\nfrom distsae.kernels import kernels_for\n"
+    done = subprocess.run([sys.executable, "-c", imports + program], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -37,7 +37,7 @@ def _child(program, **variables):
 _ASK = "try: print(kernels_for('triton', torch.device('cpu')).name)\nexcept WrongInput as error: print(error)"
 
 
-def test_without_triton_a_gpu_gets_the_reference_and_who_asks_for_it_a_refusal():
+def test_without_triton_a_gpu_gets_the_reference_and_triton_is_refused():
     hide = "from distsae.kernels import choice\nchoice.find_spec = lambda name: None\n"
     assert _child(hide + "print(kernels_for('auto', torch.device('cuda')).name)\n" + _ASK).splitlines() == [
         "reference",
@@ -46,13 +46,13 @@ def test_without_triton_a_gpu_gets_the_reference_and_who_asks_for_it_a_refusal()
 
 
 @installed
-def test_triton_wants_a_gpu_and_is_not_imported_before():
+def test_triton_needs_a_gpu_and_is_not_imported_before_it_is_asked_for():
     before = "kernels_for('auto', torch.device('cpu'))\nprint('triton' in sys.modules)\n"
     refusal = "`kernels` (=triton) must be used on a GPU; got cpu; use auto"
     assert _child(before + _ASK).splitlines() == ["False", refusal]
 
 
 @installed
-@pytest.mark.skipif(VERSION < (3, 7), reason="this Triton's interpreter does not know NumPy 2.4")
-def test_triton_runs_in_its_interpreter_if_asked_to():
+@pytest.mark.skipif(VERSION < (3, 7), reason="this Triton's interpreter does not support NumPy 2.4")
+def test_triton_runs_in_its_interpreter_on_request():
     assert _child(_ASK, TRITON_INTERPRET="1") == "triton"

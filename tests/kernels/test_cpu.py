@@ -1,4 +1,4 @@
-"""Every version of an operation against its plain statement, and that against dense products."""
+"""Every operation of the CPU kernels and of the reference against dense products, and Adam against torch's."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def test_row_sums(problem, kernels, data):
     found = kernels.row_sums(starts, matches.token, matches.score, vectors)
     assert found.shape == rows.shape
     torch.testing.assert_close(found, acts.t() @ vectors)
-    first = data.draw(st.integers(0, len(rows) - 1))  # and of some rows alone
+    first = data.draw(st.integers(0, len(rows) - 1))  # the same rows from a call without the ones before
     here = slice(int(starts[first]), None)
     some = kernels.row_sums(starts[first:] - starts[first], matches.token[here], matches.score[here], vectors)
     assert torch.equal(some, found[first:])
@@ -73,9 +73,9 @@ def test_above(features, tokens, bound, kernels):
     scores = (2 * torch.randn(features, tokens, generator=generator)).round().bfloat16()  # many at the bound
     scores[0, 0] = torch.nan
     for shape in ((1,), (tokens,), (features, 1)):
-        at = torch.full(shape, bound).bfloat16()
-        expected = ((scores > at) | scores.isnan()).view(-1).nonzero().squeeze(1)
-        assert torch.equal(kernels.above(scores, at), expected)
+        bounds = torch.full(shape, bound).bfloat16()
+        expected = ((scores > bounds) | scores.isnan()).view(-1).nonzero().squeeze(1)
+        assert torch.equal(kernels.above(scores, bounds), expected)
 
 
 @pytest.mark.parametrize("kernels", VERSIONS, ids=lambda kernels: kernels.name)
@@ -92,15 +92,16 @@ def test_upper_scores_are_rounded_once(kernels):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_adam_is_torchs(kernels, dtype):
     generator = torch.Generator().manual_seed(0)
-    ours = [torch.randn(shape, generator=generator, dtype=dtype) for shape in ((5, 3), (5,))]
-    theirs = [tensor.clone().requires_grad_() for tensor in ours]
-    adam = torch.optim.Adam(theirs, lr=0.01, betas=(0.8, 0.95), eps=1e-6)
-    means, squares = [torch.zeros_like(t) for t in ours], [torch.zeros_like(t) for t in ours]
+    parameters = [torch.randn(shape, generator=generator, dtype=dtype) for shape in ((5, 3), (5,))]
+    of_torch = [tensor.clone().requires_grad_() for tensor in parameters]
+    adam = torch.optim.Adam(of_torch, lr=0.01, betas=(0.8, 0.95), eps=1e-6)
+    means = [torch.zeros_like(parameter) for parameter in parameters]
+    squares = [torch.zeros_like(parameter) for parameter in parameters]
     for step in range(1, 5):
-        gradients = [torch.randn(t.shape, generator=generator, dtype=dtype) for t in ours]
-        for tensor, gradient in zip(theirs, gradients, strict=True):
+        gradients = [torch.randn(t.shape, generator=generator, dtype=dtype) for t in parameters]
+        for tensor, gradient in zip(of_torch, gradients, strict=True):
             tensor.grad = gradient.clone()
         adam.step()
-        kernels.adam(ours, gradients, means, squares, AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other.detach())
+        kernels.adam(parameters, gradients, means, squares, AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
+    for parameter, expected in zip(parameters, of_torch, strict=True):
+        torch.testing.assert_close(parameter, expected.detach())

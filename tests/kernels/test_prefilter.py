@@ -1,4 +1,4 @@
-"""The prefilter never loses a score, and a selection through it is one from fp32 scores."""
+"""The prefilter loses no score, and a selection through it is one from fp32 scores."""
 
 import pytest
 import torch
@@ -24,8 +24,9 @@ KINDS = ("normal", "tied", "skewed", "outlier", "tiny", "huge", "zeros", "bias")
 
 
 def _problem(kind, features, tokens, d_in, generator):
-    """Encoder rows, biases and centred tokens of one kind, fp32."""
-    W_enc, b_enc = torch.randn(features, d_in, generator=generator), torch.randn(features, generator=generator)
+    """Returns encoder rows, biases and centred tokens of one kind, fp32."""
+    W_enc = torch.randn(features, d_in, generator=generator)
+    b_enc = torch.randn(features, generator=generator)
     x = torch.randn(tokens, d_in, generator=generator)
     match kind:
         case "tied":
@@ -48,21 +49,22 @@ def _problem(kind, features, tokens, d_in, generator):
     return W_enc, b_enc, x
 
 
-def _block(W_enc, b_enc, x, kernels=CPU):
-    low = PrefilterRows(*W_enc.shape, W_enc.device)
-    low.refresh(0, W_enc, b_enc)
+def _chunk(W_enc, b_enc, x, kernels=CPU):
+    """Returns the upper bounds of all scores, and the scores as a selector sees them."""
+    rows = PrefilterRows(*W_enc.shape, W_enc.device)
+    rows.refresh(0, W_enc, b_enc)
     columns = prefilter_tokens(x)
-    assert low.certifies(columns)
+    assert rows.certifies(columns)
     upper = torch.empty(len(W_enc), len(x), dtype=torch.bfloat16)
-    kernels.upper_scores(low.rows, columns, upper)
+    kernels.upper_scores(rows.rows, columns, upper)
     return upper, PrefilteredScores(kernels, upper, W_enc, b_enc, x)
 
 
 def test_the_margin_does_not_vanish_with_the_squares_it_is_made_of():
-    """The error of a number around 1e-20 has a square that fp32 does not hold."""
+    """The rounding error of a number around 1e-20 has a square too small for fp32."""
     W_enc, b_enc = torch.tensor([[-0.3414, 1.8530]]), torch.tensor([1.4565e-20])
     x = torch.tensor([[-2.0879e-22, -7.1848e-21]])
-    upper, _ = _block(W_enc, b_enc, x)
+    upper, _ = _chunk(W_enc, b_enc, x)
     assert upper.double() >= (1 - 2**-8) * (W_enc.double() @ x.double().t() + b_enc.double())
 
 
@@ -75,9 +77,9 @@ def _problems(draw):
 
 @modest
 @given(_problems(), st.sampled_from([CPU, REFERENCE]))
-def test_bounds_are_not_under_the_scores(problem, kernels):
+def test_bounds_are_not_below_the_scores(problem, kernels):
     W_enc, b_enc, x = problem
-    upper, _ = _block(*problem, kernels)
+    upper, _ = _chunk(*problem, kernels)
     truth = W_enc.double() @ x.double().t() + b_enc.double()[:, None]
     single = torch.addmm(b_enc[:, None], W_enc, x.t()).double()
     for scores in (truth, single):
@@ -86,12 +88,12 @@ def test_bounds_are_not_under_the_scores(problem, kernels):
 
 @modest
 @given(_problems(), st.floats(0, 1), st.booleans(), st.sampled_from([CPU, REFERENCE]))
-def test_above_finds_what_the_same_scores_all_computed_hold(problem, share, some, kernels):
+def test_above_finds_the_same_as_with_all_scores_computed(problem, share, some_rows, kernels):
     W_enc, b_enc, x = problem
-    _, block = _block(*problem, kernels)
-    every, score = block.above(torch.zeros(1))
+    _, chunk = _chunk(*problem, kernels)
+    positive, score = chunk.above(torch.zeros(1))
     pre_acts = torch.zeros(len(W_enc), len(x))
-    pre_acts.view(-1)[every] = score
+    pre_acts.view(-1)[positive] = score
     torch.testing.assert_close(
         pre_acts,
         torch.addmm(b_enc[:, None], W_enc, x.t()).relu(),
@@ -99,24 +101,24 @@ def test_above_finds_what_the_same_scores_all_computed_hold(problem, share, some
         atol=1e-4 * float(score.max()) if len(score) else 0,
     )
     exact = ExactScores(pre_acts)
-    rows = torch.arange(0, len(W_enc), 3) if some else None
+    rows = torch.arange(0, len(W_enc), 3) if some_rows else None
     for bound in (
         torch.tensor([share * float(pre_acts.max())]),
         (share * pre_acts.amax(0)),
         (share * pre_acts.amax(1, keepdim=True)),
     ):
-        asked = bound[rows] if some and bound.dim() == 2 else bound
-        for found, expected in zip(block.above(asked, rows), exact.above(asked, rows), strict=True):
+        of_rows = bound[rows] if some_rows and bound.dim() == 2 else bound
+        for found, expected in zip(chunk.above(of_rows, rows), exact.above(of_rows, rows), strict=True):
             assert torch.equal(found, expected)
 
 
 @modest
 @given(_problems(), st.integers(1, 30), st.booleans())
-def test_what_is_left_out_is_not_among_the_most_wanted(problem, most, some):
-    _, block = _block(*problem)
-    rows = torch.arange(0, block.shape[0], 3) if some else None
-    flat, score = block.above(torch.zeros(1), rows)
-    fewer, fewer_score = block.above(torch.zeros(1), rows, most)
+def test_scores_left_out_are_not_among_the_largest(problem, most, some_rows):
+    _, chunk = _chunk(*problem)
+    rows = torch.arange(0, chunk.shape[0], 3) if some_rows else None
+    flat, score = chunk.above(torch.zeros(1), rows)
+    fewer, fewer_score = chunk.above(torch.zeros(1), rows, most)
     left_out = ~torch.isin(flat, fewer)
     assert torch.isin(fewer, flat).all()
     if left_out.any():
@@ -127,16 +129,17 @@ def test_what_is_left_out_is_not_among_the_most_wanted(problem, most, some):
 @modest
 @given(_problems(), st.integers(1, 8))
 def test_leading_is_a_lower_bound_that_k_scores_reach(problem, k):
-
-    _, block = _block(*problem)
-    flat, score = block.above(torch.zeros(1))
-    pre_acts = torch.zeros(block.shape)
+    _, chunk = _chunk(*problem)
+    flat, score = chunk.above(torch.zeros(1))
+    pre_acts = torch.zeros(chunk.shape)
     pre_acts.view(-1)[flat] = score
-    assert ((pre_acts >= block.leading(k)).sum(0) >= k).all()
+    assert ((pre_acts >= chunk.leading(k)).sum(0) >= k).all()
 
 
-def _shard(features, d_in, prefilter):
-    shard = FeatureShard(d_in, features, range(features), torch.zeros(d_in), seed=1, prefilter=prefilter)
+def _shard(features, d_in, prefilter, selection_mb):
+    shard = FeatureShard(
+        d_in, features, range(features), torch.zeros(d_in), seed=1, selection_mb=selection_mb, prefilter=prefilter
+    )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         shard.W_enc += 0.3 * torch.randn(features, d_in, generator=generator) / d_in**0.5
@@ -147,7 +150,7 @@ def _shard(features, d_in, prefilter):
 @pytest.mark.parametrize("rule", ["token_choice", "mutual_choice", "mutual_choice of some", "feature_choice"])
 @pytest.mark.parametrize("selection_mb", [0.5, 1000])
 def test_selections_are_those_from_all_scores_in_fp32(rule, selection_mb):
-    """Batch after batch, the first without a history; the scores too, but for the order of their sums."""
+    """Batch after batch, the first one without a forecast; scores are equal except for the order of their sums."""
     features = 600
     d_in = 48
     tokens = 300
@@ -156,8 +159,7 @@ def test_selections_are_those_from_all_scores_in_fp32(rule, selection_mb):
     quotas = [credit.pay(tokens) for _ in range(4)]
     found = {}
     for prefilter in (False, True):
-        shard = _shard(features, d_in, prefilter)
-        shard._selection_mb = selection_mb
+        shard = _shard(features, d_in, prefilter, selection_mb)
         selector = {
             "token_choice": lambda: TokenSelector(k),
             "mutual_choice": lambda: MutualSelector(k),
@@ -171,26 +173,27 @@ def test_selections_are_those_from_all_scores_in_fp32(rule, selection_mb):
                 selector.grant(quotas[batch])
             (matches,) = select([selector], lambda x=x, s=shard: s.encode_chunks(x), Placement.solo(features), tokens)
             found[prefilter, batch] = matches
-            with torch.no_grad():  # noticed by the shard
+            with torch.no_grad():  # the shard must notice the change
                 shard.W_enc.mul_(1.01)
                 shard.b_enc.sub_(0.01)
     for batch in range(4):
-        exact, bounded = found[False, batch], found[True, batch]
+        exact = found[False, batch]
+        prefiltered = found[True, batch]
         assert len(exact) > 0
-        assert torch.equal(exact.token, bounded.token)
-        assert torch.equal(exact.feature, bounded.feature)
-        torch.testing.assert_close(exact.score, bounded.score, rtol=1e-5, atol=1e-6)
+        assert torch.equal(exact.token, prefiltered.token)
+        assert torch.equal(exact.feature, prefiltered.feature)
+        torch.testing.assert_close(exact.score, prefiltered.score, rtol=1e-5, atol=1e-6)
 
 
-def test_scores_do_not_depend_on_the_blocks_or_the_other_tokens():
-    shard, x = _shard(200, 48, True), torch.randn(64, 48, generator=torch.Generator().manual_seed(3))
+def test_scores_do_not_depend_on_the_chunks_or_the_other_tokens():
+    x = torch.randn(64, 48, generator=torch.Generator().manual_seed(3))
 
     def scores(selection_mb, x):
-        shard._selection_mb = selection_mb
+        shard = _shard(200, 48, True, selection_mb)
         dense = torch.zeros(200, len(x))
-        for first, block in shard.encode_chunks(x):
-            flat, score = block.above(torch.zeros(1))
-            dense[first : first + block.shape[0]].view(-1)[flat] = score
+        for first, chunk in shard.encode_chunks(x):
+            flat, score = chunk.above(torch.zeros(1))
+            dense[first : first + chunk.shape[0]].view(-1)[flat] = score
         return dense
 
     whole = scores(1000, x)
@@ -199,19 +202,19 @@ def test_scores_do_not_depend_on_the_blocks_or_the_other_tokens():
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, 3e38])
-def test_what_could_overflow_is_not_certified(bad):
+def test_scores_that_could_overflow_are_not_certified(bad):
     W_enc, b_enc, x = _problem("normal", 20, 10, 16, torch.Generator().manual_seed(0))
     for tensor in (W_enc, b_enc, x):
         kept = tensor.flatten()[3].item()
         tensor.view(-1)[3] = bad
-        low = PrefilterRows(20, 16, W_enc.device)
-        low.refresh(0, W_enc, b_enc)
-        assert not low.certifies(prefilter_tokens(x))
+        rows = PrefilterRows(20, 16, W_enc.device)
+        rows.refresh(0, W_enc, b_enc)
+        assert not rows.certifies(prefilter_tokens(x))
         tensor.view(-1)[3] = kept
 
 
 def _cut_off(terms):
-    """Sums as a matrix unit may: four terms at a time are lined up with the largest, and what sticks out is dropped."""
+    """Sums as a matrix unit may: four terms at a time are aligned with the largest, and the bits beyond are dropped."""
     total = torch.zeros((), dtype=torch.double)
     for part in terms.double().split(4):
         part = torch.cat([total[None], part])
@@ -231,7 +234,7 @@ def test_the_margin_covers_sums_of_matrix_units(kind):
         terms[0] = 1.0
     error = (terms.double().sum() - _cut_off(terms)).abs() / terms.double().abs().sum()
     assert 0 < error <= _summation_error(768, torch.device("cuda"))
-    if kind.startswith("as much"):  # what rounds makes no such error
+    if kind.startswith("as much"):  # rounding has no such error
         assert error > _summation_error(768, torch.device("cpu"))
 
 

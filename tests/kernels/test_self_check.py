@@ -1,4 +1,4 @@
-"""The check that kernels pass before a run uses them: it passes the right ones, and names what is wrong."""
+"""The check of kernels before a run uses them: it accepts right ones, and names the operation that is wrong."""
 
 from dataclasses import fields, replace
 
@@ -14,10 +14,10 @@ HERE = torch.device("cpu")
 
 
 @pytest.mark.parametrize("kernels", [CPU, REFERENCE], ids=lambda kernels: kernels.name)
-def test_what_is_right_passes_and_every_operation_was_tried(kernels):
+def test_right_kernels_pass_and_every_operation_is_tried(kernels):
     tried = set()
 
-    def noting(name):
+    def recorded(name):
         def operation(*operands):
             tried.add(name)
             return getattr(kernels, name)(*operands)
@@ -25,27 +25,27 @@ def test_what_is_right_passes_and_every_operation_was_tried(kernels):
         return operation
 
     operations = {field.name for field in fields(Kernels)} - {"name"}
-    refuse_if_wrong(replace(kernels, **{name: noting(name) for name in operations}), HERE)
+    refuse_if_wrong(replace(kernels, **{name: recorded(name) for name in operations}), HERE)
     assert tried == operations
 
 
-def _parts_in_bf16(rows, columns, out):
+def _added_in_bf16(rows, columns, out):
     half = rows.shape[1] // 2
     out.copy_(rows[:, :half] @ columns[:, :half].t())
     out.add_(rows[:, half:] @ columns[:, half:].t())
 
 
-def _of_all_pairs(feature, token, rows, vectors):
+def _dependent_on_other_pairs(feature, token, rows, vectors):
     return REFERENCE.match_dots(feature, token, rows, vectors) * (1 + 1e-6 * feature.numel())
 
 
-def _forgetful(starts, index, weight, vectors):
+def _empty_rows_not_written(starts, index, weight, vectors):
     sums = REFERENCE.row_sums(starts, index, weight, vectors)
-    sums[starts.diff() == 0] = torch.nan  # a row without matches is left as it was
+    sums[starts.diff() == 0] = torch.nan
     return sums
 
 
-def _without_correction(parameters, gradients, means, squares, numbers):
+def _another_bias_correction(parameters, gradients, means, squares, numbers):
     REFERENCE.adam(parameters, gradients, means, squares, replace(numbers, step=numbers.step + 1))
 
 
@@ -55,23 +55,23 @@ def _failing(*operands):
 
 WRONG = {
     "decode": lambda by_token, W_dec, tokens: REFERENCE.decode(by_token, W_dec, tokens) * 1.01,
-    "match_dots": _of_all_pairs,
-    "row_sums": _forgetful,
-    "upper_scores": _parts_in_bf16,
+    "match_dots": _dependent_on_other_pairs,
+    "row_sums": _empty_rows_not_written,
+    "upper_scores": _added_in_bf16,
     "above": lambda scores, bound: (scores >= bound).view(-1).nonzero().squeeze(1),
-    "adam": _without_correction,
+    "adam": _another_bias_correction,
 }
 
 
 @pytest.mark.parametrize("operation", WRONG)
-def test_what_is_wrong_is_named(operation):
+def test_a_wrong_operation_is_named(operation):
     kernels = replace(REFERENCE, name="new", **{operation: WRONG[operation]})
-    message = rf"`kernels` \(=new\) must .* on cpu .*; {operation} gave another result; use `kernels` reference"
+    message = rf"`kernels` \(=new\) must .* on cpu .*; {operation} gave a different result; use `kernels` reference"
     with pytest.raises(WrongInput, match=message):
         refuse_if_wrong(kernels, HERE)
 
 
-def test_what_fails_is_named_in_one_line():
+def test_a_failing_operation_is_named_in_one_line():
     with pytest.raises(WrongInput, match=r"decode gave RuntimeError ptxas fatal; use") as caught:
         refuse_if_wrong(replace(REFERENCE, decode=_failing), HERE)
     assert "\n" not in str(caught.value)

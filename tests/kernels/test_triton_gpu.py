@@ -31,7 +31,7 @@ def _run(*arguments, **variables):
 
 @installed
 @pytest.mark.skipif(
-    VERSION < (3, 7) and not torch.cuda.is_available(), reason="this Triton's interpreter does not know NumPy 2.4"
+    VERSION < (3, 7) and not torch.cuda.is_available(), reason="this Triton's interpreter does not support NumPy 2.4"
 )
 def test_triton_computes_what_the_reference_computes():
     interpret = "0" if torch.cuda.is_available() else "1"
@@ -41,7 +41,7 @@ def test_triton_computes_what_the_reference_computes():
 
 
 @installed
-def test_triton_compiles_for_gpus_that_are_not_there(tmp_path):
-    """Two kernels in two dtypes and three widths, and no more: where an operand lies in memory makes no other sum."""
+def test_triton_compiles_for_gpus_that_are_not_present(tmp_path):
+    """Two kernels in two dtypes and three widths, and no more: no sum depends on where an operand lies in memory."""
     found = _run("tests.kernels.compile_triton", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
     assert found.split() == ["80", "12", "90", "12", "gfx942", "12"]

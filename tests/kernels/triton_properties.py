@@ -1,6 +1,6 @@
 """The Triton version against dense products: on a GPU, or with `TRITON_INTERPRET=1` on a CPU.
 
-`test_triton_gpu.py` runs it in a process of its own: what Triton is imported as, it stays.
+`test_triton_gpu.py` runs it in a process of its own, since Triton reads that variable only when it is imported.
 """
 
 from functools import partial
@@ -17,21 +17,21 @@ from tests.training.dense_step import ALPHA
 from tests.training.samples import D_IN, RULES, activations, mean_and_variance
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-TRITON = kernels_for("triton", DEVICE)  # which checks itself
+TRITON = kernels_for("triton", DEVICE)  # after their self-check
 MESH = build_mesh(MeshConfig(), 1, DEVICE.type)
 FEATURES = 12
 TOKENS = 6
 K = 2
 assert_close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
 
-# Tokens, features, width, share of the pairs that match: widths under, at and over a block and its multiples.
+# Tokens, features, width, share of the pairs that match: widths below, at and above a block and its multiples.
 SHAPES = [(5, 7, 1, 0.5), (4, 9, 3, 0.3), (6, 5, 64, 1.0), (3, 4, 256, 0.5), (4, 3, 257, 0.7), (2, 5, 515, 0.3)]
 problems = pytest.mark.parametrize("shape", [*SHAPES, (4, 6, 5, 0.0), (1, 1, 1, 1.0), (1, 8, 20, 0.2)], ids=str)
 precise = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
 
 def _problem(shape, dtype):
-    """Matches in no order, the same as a matrix, features and tokens."""
+    """Returns matches in random order, the same as a matrix, rows of features, and vectors of tokens."""
     tokens, features, width, share = shape
     generator = torch.Generator().manual_seed(tokens * features + width)
     mask = torch.rand(tokens, features, generator=generator) < share
@@ -62,7 +62,7 @@ def test_match_dots_are_those_of_each_pair_alone(shape, dtype):
     assert_close(found, (rows @ vectors.t())[feature, token])
     assert torch.equal(TRITON.match_dots(feature[1::2], token[1::2], rows, vectors), found[1::2])
     if len(matches):
-        first = int(feature[0])  # a block of features that begins elsewhere in memory
+        first = int(feature[0])  # some of the features: rows that begin elsewhere in memory
         assert torch.equal(TRITON.match_dots(feature - first, token, rows[first:], vectors), found)
 
 
@@ -75,17 +75,17 @@ def test_row_sums(shape, dtype):
     found = TRITON.row_sums(starts, matches.token, matches.score, vectors)
     assert found.shape == rows.shape
     assert_close(found, acts.t() @ vectors)
-    first = len(rows) // 2  # and of some rows alone
+    first = len(rows) // 2  # the same rows from a call without the ones before
     here = slice(int(starts[first]), None)
     some = TRITON.row_sums(starts[first:] - starts[first], matches.token[here], matches.score[here], vectors)
     assert torch.equal(some, found[first:])
-    strided = torch.stack([matches.score, matches.score], 1)[:, 1]  # as they come out of a message
+    strided = torch.stack([matches.score, matches.score], 1)[:, 1]  # as a message is split
     assert torch.equal(TRITON.row_sums(starts, matches.token, strided, vectors), found)
 
 
 @pytest.mark.parametrize("number", [1, 7, 8, 9, 25])
 def test_a_row_is_summed_in_its_order(number):
-    """As many matches as are asked for at once, one more and one fewer: the bits are those of a plain loop."""
+    """As many matches as are requested at a time, one more and one fewer: the bits are those of a plain loop."""
     generator = torch.Generator().manual_seed(number)
     weight, vectors = torch.randn(number, generator=generator), torch.randn(30, 5, generator=generator)
     weight, vectors = weight.round(decimals=1).double(), vectors.double()
@@ -104,9 +104,9 @@ def test_above(bound):
     scores[0, 0] = torch.nan
     scores = scores.to(DEVICE)
     for shape in ((1,), (30,), (20, 1)):
-        at = torch.full(shape, bound, device=DEVICE).bfloat16()
-        expected = ((scores > at) | scores.isnan()).view(-1).nonzero().squeeze(1)
-        assert torch.equal(TRITON.above(scores, at), expected)
+        bounds = torch.full(shape, bound, device=DEVICE).bfloat16()
+        expected = ((scores > bounds) | scores.isnan()).view(-1).nonzero().squeeze(1)
+        assert torch.equal(TRITON.above(scores, bounds), expected)
 
 
 @pytest.mark.parametrize("width", [96, 8192])
@@ -123,33 +123,31 @@ def test_upper_scores_are_rounded_once(width):
 
 def test_adam():
     generator = torch.Generator().manual_seed(0)
-    ours, theirs = [], []
-    for shape in ((5, 3), (5,)):
-        ours.append(torch.randn(shape, generator=generator).to(DEVICE))
-        theirs.append(ours[-1].clone())
-    moments = [[torch.zeros_like(t) for t in ours] for _ in range(4)]
+    parameters = [torch.randn(shape, generator=generator).to(DEVICE) for shape in ((5, 3), (5,))]
+    expected = [parameter.clone() for parameter in parameters]
+    moments = [[torch.zeros_like(parameter) for parameter in parameters] for _ in range(4)]
     for step in range(1, 5):
-        gradients = [torch.randn(t.shape, generator=generator).to(DEVICE) for t in ours]
-        TRITON.adam(ours, gradients, *moments[:2], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
-        REFERENCE.adam(theirs, gradients, *moments[2:], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
-    assert_close([*ours, *moments[0], *moments[1]], [*theirs, *moments[2], *moments[3]])
+        gradients = [torch.randn(parameter.shape, generator=generator).to(DEVICE) for parameter in parameters]
+        TRITON.adam(parameters, gradients, *moments[:2], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
+        REFERENCE.adam(expected, gradients, *moments[2:], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
+    assert_close([*parameters, *moments[0], *moments[1]], [*expected, *moments[2], *moments[3]])
 
 
 def _trained(kernels, device, rule):
-    """What two steps with the auxiliary loss and the prefilter make; small, since the interpreter takes its time."""
+    """Returns matches, numbers and parameters of two steps with the auxiliary loss; small, for the slow interpreter."""
     mean, variance = mean_and_variance(torch.float32)
     shard = FeatureShard(D_IN, FEATURES, range(FEATURES), mean, seed=3, kernels=kernels, prefilter=True).to(device)
-    # Without a large `eps` Adam makes a whole step of a gradient that is nothing but rounding.
+    # With a small `eps`, Adam would turn a gradient of nothing but rounding error into a full step.
     engine = PlainEngine(shard, MESH, OptimizerConfig(clip_norm=0.1, eps=1e-4))
     selector = {"token_choice": TokenSelector, "mutual_choice": MutualSelector, "feature_choice": FeatureSelector}[
         rule
     ](FEATURES if rule == "feature_choice" else K)
-    purse = QuotaCredit(zipf_quotas(FEATURES, K), K)
+    credit = QuotaCredit(zipf_quotas(FEATURES, K), K)
     auxiliary = MutualSelector(K, (torch.arange(FEATURES) % 3 == 0).to(device))
     found = []
     for step in range(2):
         if isinstance(selector, FeatureSelector):
-            selector.grant(purse.pay(TOKENS).to(device))
+            selector.grant(credit.pay(TOKENS).to(device))
         x = activations(step, torch.float32)[:TOKENS].to(device)
         outcome = forward_backward(shard, x, MESH, Selectors(selector, auxiliary), mean.to(device), variance, ALPHA)
         assert all(len(term.matches) > 0 for term in outcome.gradients.terms)
@@ -161,10 +159,10 @@ def _trained(kernels, device, rule):
 @pytest.mark.parametrize("rule", RULES)
 def test_a_step_and_its_update_are_those_of_the_cpu(rule):
     found, parameters = _trained(TRITON, DEVICE, rule)
-    expected, theirs = _trained(CPU, torch.device("cpu"), rule)
-    for (matches, numbers), (others, their_numbers) in zip(found, expected, strict=True):
-        assert torch.equal(matches.token.cpu(), others.token)
-        assert torch.equal(matches.feature.cpu(), others.feature)
-        assert_close(matches.score.cpu(), others.score)
-        assert_close(numbers, their_numbers)
-    assert_close(parameters, theirs)
+    expected, expected_parameters = _trained(CPU, torch.device("cpu"), rule)
+    for (matches, numbers), (expected_matches, expected_numbers) in zip(found, expected, strict=True):
+        assert torch.equal(matches.token.cpu(), expected_matches.token)
+        assert torch.equal(matches.feature.cpu(), expected_matches.feature)
+        assert_close(matches.score.cpu(), expected_matches.score)
+        assert_close(numbers, expected_numbers)
+    assert_close(parameters, expected_parameters)

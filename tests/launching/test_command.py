@@ -1,4 +1,4 @@
-"""What is not for starting again is refused in one line; a launch of one machine gets a free port."""
+"""A launch that cannot be started again is refused in one line; a launch on one machine gets a free port."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def test_one_machine_gets_a_free_port():
 
 
 @pytest.mark.parametrize("port", [["--main_process_port", "29501"], ["--main-process-port=29501"]])
-def test_a_port_that_is_given_stays(port):
+def test_a_given_port_is_kept(port):
     assert checked_arguments([*ONE, *port, *TRAIN], 5) == [*ONE, *port, *TRAIN]
 
 
 @pytest.mark.parametrize(
     "launch", [MANY, [*ONE, "--num_machines", "2"], ["--num-machines=2"], [*MANY, "--num_machines", "3"]]
 )
-def test_several_machines_are_not_started_again(launch):
+def test_restarts_on_several_machines_are_refused(launch):
     arguments = [*launch, *TRAIN]
     with pytest.raises(WrongInput, match=r"`restarts` \(=1\) must be 0 with num_machines [23].*slurm_train.sh"):
         checked_arguments(arguments, 1)
     assert checked_arguments(arguments, 0) == arguments
 
 
-def test_one_of_them_may_be_chosen_on_the_command_line():
+def test_the_command_line_overrides_the_number_of_machines_in_the_config():
     checked_arguments([*MANY, "--num_machines", "1", *TRAIN], 5)
 
 
-def test_what_accelerate_config_wrote_counts(no_config_of_the_user):
+def test_the_default_config_of_accelerate_counts(no_config_of_the_user):
     checked_arguments(TRAIN, 5)
     no_config_of_the_user.parent.mkdir(parents=True)
     no_config_of_the_user.write_text(json.dumps({"num_machines": 4}))
@@ -61,25 +61,25 @@ def test_what_accelerate_config_wrote_counts(no_config_of_the_user):
         (["--num_machines", "two"], r"`num_machines` \(=two\) must be a whole number"),
     ],
 )
-def test_arguments_that_do_not_fit(launch, wrong):
+def test_wrong_arguments_of_accelerate_are_named(launch, wrong):
     with pytest.raises(WrongInput, match=wrong):
         checked_arguments([*launch, *TRAIN], 0)
 
 
-def test_no_command():
+def test_an_empty_command_is_refused():
     with pytest.raises(WrongInput, match="must follow `--`"):
         checked_arguments([], 5)
 
 
 @pytest.mark.parametrize("resume", [["--resume", "none"], ["--resume=none"]])
-def test_a_run_that_would_not_go_on_is_refused(resume):
+def test_a_run_that_would_not_resume_is_refused(resume):
     for restarts in (0, 5):
         with pytest.raises(WrongInput, match=r"`resume` \(=none\) must be auto under supervise"):
             checked_arguments([*ONE, *TRAIN, *resume], restarts)
 
 
-def test_a_run_may_begin_from_a_checkpoint():
-    """Started again, it goes on from its own."""
+def test_a_run_may_start_from_a_checkpoint():
+    """After a restart it resumes from its own checkpoints."""
     arguments = [*ONE, *TRAIN, "--resume", "o/checkpoints/step-00000100"]
     assert checked_arguments(arguments, 5)[-2:] == arguments[-2:]
 
@@ -93,5 +93,5 @@ def test_the_training_config_counts_and_arguments_override_it(tmp_path):
     checked_arguments([*arguments, "--resume", "auto"], 5)
 
 
-def test_other_programs_may_mean_something_else():
+def test_arguments_of_other_programs_are_not_checked():
     checked_arguments([*ONE, "script.py", "--resume", "none", "--num_machines", "7"], 5)

@@ -1,4 +1,4 @@
-"""The exit code of a launch is that of the process that failed first; `accelerate launch` itself says 1 to all."""
+"""The exit code of a launch is that of the process that failed first; `accelerate launch` itself always returns 1."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ KILLED, ENDED = -signal.SIGKILL, -signal.SIGTERM
         ([ENDED, 75], 75),
         ([KILLED, 1], 137),
         ([1, KILLED], 1),
-        ([1, 75], 1),  # asked by the agent, since the other one had crashed
+        ([1, 75], 1),  # the agent asked the second to stop, because the first had crashed
         ([ENDED, KILLED], 137),
         ([ENDED, ENDED], 143),
-        ([1, 3], 3),  # the one that saw the loss
+        ([1, 3], 3),  # the second found that the loss was not finite
         ([2, 1], 2),
     ],
 )
-def test_who_speaks_for_the_launch(statuses, code):
+def test_the_exit_code_of_a_launch(statuses, code):
     assert first_code(statuses) == code
 
 
@@ -50,7 +50,7 @@ def _launch(*arguments: str) -> subprocess.CompletedProcess[str]:
         os.close(lifeline)
 
 
-def test_what_accelerate_refuses_is_wrong_input(tmp_path):
+def test_arguments_that_accelerate_refuses_are_wrong_input(tmp_path):
     done = _launch("--config_file", str(tmp_path / "nowhere.yaml"), "script.py")
     assert done.returncode == 2
     assert done.stderr.count("distsae: error: accelerate launch: ") == 1
@@ -58,8 +58,8 @@ def test_what_accelerate_refuses_is_wrong_input(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["sys.exit(9)", "os.kill(os.getpid(), signal.SIGKILL)"])
-def test_one_process_which_accelerate_starts_without_torch(end, tmp_path):
-    """With `--num_processes 1` there is no agent."""
+def test_the_exit_code_of_a_single_process_is_kept(end, tmp_path):
+    """With `--num_processes 1` accelerate starts it without torch, so there is no agent."""
     script = tmp_path / "script.py"
     script.write_text(f"import os, signal, sys\n{end}\n")
     config = str(ROOT / "cluster_configs" / "cpu_2.yaml")

@@ -1,4 +1,4 @@
-"""What a supervisor is before it starts anything; tests/end_to_end/test_supervise.py lets it start."""
+"""A supervisor that starts nothing; tests/end_to_end/test_supervise.py runs it around launches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distsae.launching.supervisor import _ending
 
 
 @pytest.mark.parametrize("wrong", [{"restarts": -1}, {"pause": -0.5}])
-def test_numbers_that_mean_nothing(wrong):
+def test_negative_numbers_are_refused(wrong):
     (name,) = wrong
     with pytest.raises(WrongInput, match=f"`{name}`"):
         SuperviseConfig(**wrong)
@@ -24,7 +24,7 @@ def test_arguments_are_checked_before_anything_is_started():
         supervise(SuperviseConfig(), ["--num_machines", "2", "script.py"])
 
 
-def test_ends_in_words():
+def test_exit_codes_in_words():
     assert [_ending(code) for code in (1, 75, 137, 139, 255)] == [
         "with 1",
         "with 75",
@@ -34,8 +34,8 @@ def test_ends_in_words():
     ]
 
 
-def test_it_stays_small():
-    """It lives as long as the training, and must not take a GPU's or torch's memory for that."""
+def test_the_supervisor_does_not_import_torch():
+    """It runs as long as the training, and must not hold memory of a GPU or of torch all that time."""
     script = (
         "import sys\nfrom distsae.cli.main import main\nimport distsae.launching\n"
         "assert main(['supervise', '--help']) == 0\n"

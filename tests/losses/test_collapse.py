@@ -1,4 +1,4 @@
-"""The two signs of a collapse, counted by hand, and a warning once for each rise."""
+"""The two signs of a collapse, counted by hand, and one warning for each rise."""
 
 import itertools
 
@@ -14,7 +14,7 @@ FEATURES, TOKENS = 40, 12
 
 
 def _matches(seed=0, share=0.3):
-    """Which token has which feature, bool `[TOKENS, FEATURES]`."""
+    """Returns which token has which feature, bool `[TOKENS, FEATURES]`."""
     return torch.rand(TOKENS, FEATURES, generator=torch.Generator().manual_seed(seed)) < share
 
 
@@ -74,7 +74,7 @@ def test_every_mesh_measures_the_same():
 
 def test_a_warning_when_a_number_rises_and_again_only_after_it_fell():
     alarms = CollapseAlarms(AlarmConfig(top_feature_share=0.5, token_overlap=0.25))
-    said = [
+    warnings = [
         len(alarms.check(step, Concentration(share, overlap)))
         for step, (share, overlap) in enumerate(
             [
@@ -90,12 +90,14 @@ def test_a_warning_when_a_number_rises_and_again_only_after_it_fell():
             ]
         )
     ]
-    assert said == [0, 0, 1, 1, 0, 0, 1, 0, 0]
+    assert warnings == [0, 0, 1, 1, 0, 0, 1, 0, 0]
 
 
-def test_what_was_warned_about_is_kept_over_a_stop():
-    limits, high = AlarmConfig(), Concentration(0.1, 0.75)
-    alarms, resumed = CollapseAlarms(limits), CollapseAlarms(limits)
+def test_a_resumed_run_does_not_warn_again():
+    limits = AlarmConfig()
+    high = Concentration(0.1, 0.75)
+    alarms = CollapseAlarms(limits)
+    resumed = CollapseAlarms(limits)
     assert alarms.facts() == []
     assert len(alarms.check(1, high)) == 1
     assert alarms.facts() == ["token_overlap"]
@@ -105,11 +107,17 @@ def test_what_was_warned_about_is_kept_over_a_stop():
     assert len(resumed.check(4, high)) == 1
 
 
-def test_a_warning_says_what_where_how_much_and_what_to_do():
+def test_a_warning_names_the_step_the_number_its_limit_and_a_remedy():
     alarms = CollapseAlarms(AlarmConfig())
     (line,) = alarms.check(120, Concentration(0.1, 0.75))
     assert "\n" not in line
-    for part in ("warning: step 120:", "token_overlap 0.750", "limit 0.3", "in common", "lower `optimizer.lr`"):
+    for part in (
+        "warning: step 120:",
+        "token_overlap 0.750",
+        "above its limit 0.3",
+        "in common",
+        "lower `optimizer.lr`",
+    ):
         assert part in line
     (line,) = alarms.check(130, Concentration(0.97, 0.75))
     assert "top_feature_share 0.970" in line

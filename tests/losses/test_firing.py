@@ -1,4 +1,4 @@
-"""Density and age of features, against a count by hand, on every mesh."""
+"""Densities, and tokens since a feature last fired, against a count by hand, on every mesh."""
 
 import math
 
@@ -51,9 +51,9 @@ def _count(mesh):
     statistics = FiringStatistics(FEATURES // mesh.feature.size, window_tokens=100, dead_after_tokens=30)
     first = mesh.features(FEATURES).start
     for feature in _batches():
-        mine = feature[mesh.data.rank :: mesh.data.size]  # other tokens
-        mine = mine[(mine >= first) & (mine < first + FEATURES // mesh.feature.size)] - first
-        statistics.update(mine, 10, mesh.data)
+        of_tokens = feature[mesh.data.rank :: mesh.data.size]  # the matches of this data rank's tokens
+        local = of_tokens[(of_tokens >= first) & (of_tokens < first + FEATURES // mesh.feature.size)] - first
+        statistics.update(local, 10, mesh.data)
     return statistics.density(), statistics.dead(), statistics.tokens_since_fired
 
 
@@ -62,23 +62,23 @@ def test_counted_over_all_ranks():
     (alone,) = run_on_mesh(_count, (1, 1))
     for shape in ((2, 1), (1, 2), (2, 2)):
         ranks = run_on_mesh(_count, shape)
-        for row in range(shape[0]):
-            for place, expected in enumerate(alone):
-                together = torch.cat([rank[place] for rank in ranks[row * shape[1] : (row + 1) * shape[1]]])
-                assert torch.equal(together, expected)
+        for data_rank in range(shape[0]):
+            for index, expected in enumerate(alone):
+                parts = [answer[index] for answer in ranks[data_rank * shape[1] : (data_rank + 1) * shape[1]]]
+                assert torch.equal(torch.cat(parts), expected)
 
 
-def test_the_last_batch_and_a_copy():
+def test_the_counts_of_the_last_batch_and_a_copy_of_the_statistics():
     statistics = FiringStatistics(3, window_tokens=100, dead_after_tokens=30)
     assert statistics.last_counts is None
     statistics.update(torch.tensor([0, 2, 2]), 10, Solo())
     statistics.update(torch.tensor([1, 1]), 4, Solo())
     assert statistics.last_counts.tolist() == [0, 2, 0]
     assert statistics.last_tokens == 4
-    other = FiringStatistics(3, window_tokens=100, dead_after_tokens=30)
-    other.follow(statistics)
-    assert torch.equal(other.density(), statistics.density())
+    copy = FiringStatistics(3, window_tokens=100, dead_after_tokens=30)
+    copy.follow(statistics)
+    assert torch.equal(copy.density(), statistics.density())
     before = statistics.density().clone()
-    other.update(torch.tensor([0]), 10, Solo())
-    assert torch.equal(statistics.density(), before)  # they part again
-    assert not torch.equal(other.density(), before)
+    copy.update(torch.tensor([0]), 10, Solo())
+    assert torch.equal(statistics.density(), before)  # they share no memory
+    assert not torch.equal(copy.density(), before)

@@ -16,7 +16,7 @@ def _law():
 
 
 def _statistics(mesh=None, window=1000, tokens=1000):
-    """Densities on a Zipf law in a shuffled order, but the last twenty ranks a hundredfold below it, ten dead."""
+    """Densities on a Zipf law in shuffled order; the last twenty ranks a hundredfold below it, ten features dead."""
     density = _law()
     density[-20:] /= 100
     density = density[torch.randperm(D_SAE, generator=torch.Generator().manual_seed(0))]
@@ -33,7 +33,7 @@ def _marked(density, rho, fitted=True):
     return underutilised(density, ranks, fit_zipf(ranks) if fitted else None, rho)
 
 
-def test_underutilised_is_below_a_share_of_the_curve_at_the_own_rank():
+def test_a_density_below_a_share_of_the_curve_at_its_rank_is_underutilised():
     density = _law()
     assert not _marked(density, 0.5).any()
     density[-20:] /= 100
@@ -50,7 +50,7 @@ def test_features_that_never_fired_are_underutilised():
     assert _marked(density, 0.1)[::7].all()
 
 
-def test_the_rules():
+def test_the_set_of_each_rule():
     statistics = _statistics()
     dead = statistics.dead()
     sets = {aux: Underused.measure(statistics, aux, 0.3, Solo()) for aux in ("none", "aux_k", "aux_zipf")}
@@ -77,10 +77,10 @@ def test_aux_zipf_is_aux_k_in_the_limit():
     )
 
 
-def test_a_window_that_has_hardly_begun_is_not_trusted():
+def test_there_is_no_fit_while_the_window_is_nearly_empty():
     found = Underused.measure(_statistics(window=10_000, tokens=1000), "aux_zipf", 0.3, Solo())
     assert found.zipf_s is None
-    assert found.share == 10 / D_SAE  # the dead alone
+    assert found.share == 10 / D_SAE  # the dead features alone
 
 
 def test_numbers_and_members_restore_the_set():

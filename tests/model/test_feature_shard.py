@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from distsae.allocation import (
     FeatureSelector,
     MutualSelector,
-    Place,
+    Placement,
     QuotaCredit,
     TokenSelector,
     select,
@@ -108,7 +108,7 @@ def test_the_memory_target_does_not_change_the_matches(allocation):
         for batch, quota in zip(batches, quotas, strict=True):
             if isinstance(selector, FeatureSelector):
                 selector.grant(quota)
-            found += select([selector], lambda batch=batch: shard.encode_chunks(batch), Place.solo(100), 24)
+            found += select([selector], lambda batch=batch: shard.encode_chunks(batch), Placement.solo(100), 24)
         return found
 
     tiny = matches(1e-9)

@@ -1,4 +1,4 @@
-"""A dry run says what training would take, refuses what training refuses, and leaves nothing behind."""
+"""A dry run plans the memory of training, refuses what training refuses, and writes nothing."""
 
 import re
 
@@ -32,18 +32,18 @@ def config(tiny_store, tmp_path):
 def test_any_mesh_is_planned_from_one_process(config, tmp_path):
     text = dry_run(config(mesh=MeshConfig(data=2, feature=4)), memory_gb=8)  # this process may have grown large
     assert "mesh 2 x 4" in text
-    assert "there is: 64.00 GiB for 8 processes on the host: it fits" in text
+    assert "available: 64.00 GiB for 8 processes on the host: it fits" in text
     assert int(re.search(r"largest sae.d_sae .*: ([\d,]+)$", text)[1].replace(",", "")) > 512
     assert not (tmp_path / "run").exists()
     assert not dist.is_initialized()
 
 
-def test_what_does_not_fit_is_said(config):
+def test_a_run_that_does_not_fit(config):
     assert "it does not fit" in dry_run(config(), memory_gb=0.01)
 
 
-def test_what_waiting_for_checkpoints_would_save_is_said_if_memory_is_short(config):
-    wide = {"sae": SizeConfig(d_sae=1 << 21, k=8)}  # what it saves is far more than this process grows meanwhile
+def test_a_short_memory_is_told_what_waiting_for_checkpoints_would_save(config):
+    wide = {"sae": SizeConfig(d_sae=1 << 21, k=8)}  # its checkpoint is far larger than this process can grow
     words = r"`--checkpoint.asynchronous false` would save ([\d.]+) GiB on the host: (.*)"
 
     def tried(memory_gb, **changes):

@@ -1,7 +1,7 @@
-"""What is there at a moment, and on whom."""
+"""The bytes at a moment of a run, on the main process and on others."""
 
 from distsae.planning import Item, peak
-from distsae.planning.items import at
+from distsae.planning.items import bytes_at
 
 ITEMS = [
     Item("always", 10, ("select", "update")),
@@ -11,10 +11,10 @@ ITEMS = [
 ]
 
 
-def test_what_is_there_at_a_moment():
-    assert at(ITEMS, "select", "host") == 11
-    assert at(ITEMS, "select", "host", main=False) == 10
-    assert at(ITEMS, "update", "device") == 100
+def test_bytes_at_a_moment():
+    assert bytes_at(ITEMS, "select", "host") == 11
+    assert bytes_at(ITEMS, "select", "host", main=False) == 10
+    assert bytes_at(ITEMS, "update", "device") == 100
 
 
 def test_the_peak_is_that_of_the_worst_moment():

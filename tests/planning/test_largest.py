@@ -8,7 +8,7 @@ from distsae.planning.largest import fits
 from distsae.training import SizeConfig
 from tests.planning.samples import FACTS, GPU, run
 
-ROOM = Memory(host=4 << 30, processes=1)
+AVAILABLE = Memory(host=4 << 30, processes=1)
 
 
 def _with(config, d_sae):
@@ -16,16 +16,16 @@ def _with(config, d_sae):
 
 
 def test_the_answer_fits_and_one_more_does_not():
-    found = largest_d_sae([run()], FACTS, ROOM)
+    found = largest_d_sae([run()], FACTS, AVAILABLE)
     assert found > 10_000
-    assert fits(memory_items([_with(run(), found)], FACTS), ROOM)
-    assert not fits(memory_items([_with(run(), found + 1)], FACTS), ROOM)
+    assert fits(memory_items([_with(run(), found)], FACTS), AVAILABLE)
+    assert not fits(memory_items([_with(run(), found + 1)], FACTS), AVAILABLE)
 
 
 def test_processes_of_one_machine_share_its_memory():
     split = run(mesh=MeshConfig(feature=2))
     shared = largest_d_sae([split], FACTS, Memory(4 << 30, 2))
-    assert shared < largest_d_sae([run()], FACTS, ROOM)  # two processes have two of everything else
+    assert shared < largest_d_sae([run()], FACTS, AVAILABLE)  # two processes have two of everything else
     assert largest_d_sae([split], FACTS, Memory(8 << 30, 2)) > shared
 
 

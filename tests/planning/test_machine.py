@@ -1,4 +1,4 @@
-"""This machine's memory, and this process's."""
+"""The free memory of this machine, and the memory of this process."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is kept is what a run's parts really hold."""
+"""The memory that is planned as kept equals what the parts of a run really hold."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What is copied for a checkpoint is what a checkpoint holds, divided among data ranks; waiting needs no copy."""
+"""The copy for a checkpoint is as large as its state, divided among data ranks; without a copy training waits."""
 
 import pytest
 import torch
@@ -22,7 +22,9 @@ def _items(config, facts=FACTS, features=4096):
 
 
 def _copied(config):
-    state = initial_state(config, initial_shard(config, torch.zeros(FACTS.d_in), MESH, torch.device("cpu")), MESH)
+    mean = torch.zeros(FACTS.d_in)
+    shard = initial_shard(config, mean, MESH, torch.device("cpu"))
+    state = initial_state(config, shard, MESH, mean, variance=1.0)
     state.phases.prepare(0, state.statistics)
     copies = HostCopies()
     Snapshot.take(state.tensors(), Ranks(None), copies)
@@ -40,7 +42,7 @@ def _copied(config):
         {"allocation": "feature_choice", "quota_refresh": 5},
     ],
 )
-def test_the_copy_is_of_what_a_checkpoint_holds(changes):
+def test_the_copy_is_as_large_as_the_state_of_a_checkpoint(changes):
     config = run(steps=10, **changes)
     assert _items(config)[COPY].bytes == pytest.approx(_copied(config), abs=1024)
 
@@ -56,7 +58,7 @@ def test_the_copy_is_in_the_host_s_memory_while_training_goes_on():
         assert (copy.where, copy.when) == ("host", STEPPING)
 
 
-def test_who_waits_needs_no_copy():
+def test_a_run_that_waits_for_its_checkpoints_needs_no_copy():
     assert _items(run(checkpoint=WAITING)) == {}
     assert set(_items(run(checkpoint=WAITING), GPU)) == {"blocks of rows on their way to a file"}
 

@@ -1,4 +1,4 @@
-"""The table says every item, when it is there, and the sums."""
+"""The table has a line for each item, its size at each moment, and the sums."""
 
 from distsae.planning import Item
 from distsae.planning.wording import gib, memory_table
@@ -16,7 +16,7 @@ def test_a_line_an_item_and_sums_below():
     assert head.split()[:4] == ["MiB", "start", "select", "update"]
     assert one.split() == ["one", "12", "12"]
     assert two.split() == ["two", "1.5"]
-    assert sums.split() == ["together", "0.0", "12", "14", "0.0", "0.0", "0.0"]
+    assert sums.split() == ["total", "0.0", "12", "14", "0.0", "0.0", "0.0"]
     assert one.index("12") + 2 == head.index("select") + len("select")
 
 

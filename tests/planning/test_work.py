@@ -1,4 +1,4 @@
-"""What a step works with follows the batch, not the width; what the end works with is where it should be."""
+"""The working memory of a step follows the batch, not the width; that of the end is in the right memory."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from distsae.parallel import MeshConfig
 from distsae.planning.work import end_items, step_items
 from tests.planning.samples import FACTS, GPU, run
 
-CHUNK, CANDIDATES = "a chunk of scores and selecting from it", "candidates for the matches"
+CHUNK, CANDIDATES = "a chunk of scores and selection from it", "candidates for the matches"
 BATCH, GRADIENTS = "the batch: centred, reconstructed, gradients", "DeepSpeed: dense gradients, three times"
 
 

@@ -7,7 +7,7 @@ import pytest
 
 
 def write_corpus(path, hash_seed):
-    """The documents that a process of its own writes: in this one, libraries may have replaced functions of `sys`."""
+    """Returns the documents that a separate process writes: here, libraries may have replaced functions of `sys`."""
     command = [sys.executable, "-m", "distsae.recipes.embedded_corpus", str(path)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": hash_seed})
     return [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]

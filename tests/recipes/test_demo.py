@@ -14,14 +14,14 @@ WRITE = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.write_text(p.read
 
 def numbers(shift):
     names = ("fvu", "loss_recovered_zero", "l0", "dead_share", "features_per_token_std")
-    return {name: place + shift for place, name in enumerate(names)} | {
+    return {name: index + shift for index, name in enumerate(names)} | {
         "frozen_rule": {"l0": 15.5, "fvu": None, "dead_share": 0.25}
     }
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """Two stages of our own in place of the real ones; returns the stages' product and the exit code of the second."""
+    """A demo of two short stages; returns its folder, and a dict with the exit code and the output of the second."""
     out = tmp_path / "demo"
     control = {"code": 0, "write": True}
 
@@ -33,10 +33,10 @@ def small(tmp_path, monkeypatch):
         return [first, second]
 
     monkeypatch.setattr(demo, "demo_stages", stages)
-    for place, run in enumerate(demo.RUNS):
+    for index, run in enumerate(demo.RUNS):
         folder = out / "runs" / run
         folder.mkdir(parents=True)
-        (folder / "evaluation.json").write_text(json.dumps(numbers(place)))
+        (folder / "evaluation.json").write_text(json.dumps(numbers(index)))
     (out / "demo.json").write_text(json.dumps({"settings": demo_settings(), "seconds": {}}))
     return out, control
 
@@ -62,7 +62,7 @@ def test_finished_stages_are_not_run_again(small, capfd):
     assert capfd.readouterr().out.count("finished before") == 2
 
 
-def test_a_failing_stage_gives_one_line_and_its_exit_code_and_the_next_run_goes_on(small, capfd):
+def test_a_failing_stage_gives_one_line_and_its_exit_code_and_the_next_run_continues(small, capfd):
     out, control = small
     control["code"] = 7
     assert run_demo(DemoConfig(out=str(out))) == 7
@@ -76,13 +76,13 @@ def test_a_failing_stage_gives_one_line_and_its_exit_code_and_the_next_run_goes_
     assert (out / "two").read_text() == "xx"
 
 
-def test_a_killed_stage_has_the_shells_exit_code(small):
+def test_a_killed_stage_gives_the_exit_code_of_a_shell(small):
     out, control = small
     control["code"] = "__import__('os').kill(__import__('os').getpid(), 9)"
     assert run_demo(DemoConfig(out=str(out))) == 128 + 9
 
 
-def test_a_stage_that_makes_nothing_has_failed(small, capfd):
+def test_a_stage_without_its_product_has_failed(small, capfd):
     out, control = small
     control["write"] = False
     assert run_demo(DemoConfig(out=str(out))) == 1
@@ -97,17 +97,17 @@ def test_a_product_that_was_removed_is_made_again(small):
     assert (out / "one").read_text() == "x"
 
 
-def test_other_settings_need_fresh(small):
+def test_other_settings_are_refused_without_fresh(small):
     out, _ = small
     with pytest.raises(WrongInput, match=r"`steps` \(=50\)"):
         run_demo(DemoConfig(out=str(out), steps=50))
 
 
-def test_fresh_removes_what_the_demo_made_and_nothing_else(tmp_path, monkeypatch):
+def test_fresh_removes_what_the_demo_made_and_nothing_else(tmp_path):
     out = tmp_path / "demo"
     (out / "runs").mkdir(parents=True)
     (out / "demo.json").write_text("{}")
-    (out / "notes.txt").write_text("mine")
+    (out / "notes.txt").write_text("kept")
     demo._remove_earlier(out)
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
 
@@ -140,7 +140,7 @@ def test_a_shown_command_can_be_pasted():
     assert "\\\n    --hooks '[a b]'" in shown
 
 
-def test_processes_talk_over_loopback_unless_told_otherwise(monkeypatch):
+def test_processes_communicate_over_loopback_unless_another_device_is_set(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
     assert "GLOO_SOCKET_IFNAME" not in demo._environment()
     monkeypatch.delenv("GLOO_SOCKET_IFNAME")

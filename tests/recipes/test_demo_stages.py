@@ -19,11 +19,11 @@ def commands():
 
 
 def arguments(command, name):
-    """The arguments of `distsae NAME` in a command line."""
-    place = command.index("distsae")
-    assert command[place - 1] == "-m"
-    assert command[place + 1] == name
-    return command[place + 2 :]
+    """Returns the arguments of `distsae NAME` in a command line."""
+    position = command.index("distsae")
+    assert command[position - 1] == "-m"
+    assert command[position + 1] == name
+    return command[position + 2 :]
 
 
 def test_the_stages_come_in_order(commands):
@@ -90,6 +90,6 @@ def test_the_launch_config_starts_two_cpu_processes_on_a_free_port():
 
 
 @pytest.mark.parametrize("name", ["max_rows", "d_sae", "k", "steps", "batch_tokens"])
-def test_sizes_that_cannot_be_are_refused(name):
+def test_sizes_that_are_too_small_are_refused(name):
     with pytest.raises(WrongInput, match=name):
         DemoConfig(**{name: 0})

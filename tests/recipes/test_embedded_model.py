@@ -1,4 +1,4 @@
-"""The model that travels with distsae is real: it knows more of English than how often each token comes."""
+"""The model that is part of distsae has learned English: it predicts better than token frequencies alone."""
 
 import pytest
 import torch

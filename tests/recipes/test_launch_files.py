@@ -1,4 +1,4 @@
-"""Launch scripts, cluster configs and constraints: what can be checked without a cluster."""
+"""Launch scripts, cluster configs and constraints, as far as they can be checked without a cluster."""
 
 import re
 import shutil
@@ -32,7 +32,7 @@ def test_cluster_configs_start_every_process(path):
     assert config["num_processes"] % config["num_machines"] == 0
 
 
-def test_constraints_fix_every_dependency_and_nothing_loosely():
+def test_constraints_fix_every_dependency_to_one_version():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line) for line in lines)
     fixed = {line.split("==")[0].lower() for line in lines}
@@ -42,7 +42,7 @@ def test_constraints_fix_every_dependency_and_nothing_loosely():
 
 
 def run_setup(tmp_path, script, **environment):
-    """Runs a line of shell after sourcing setup_venv.sh, with only the given programs on the path."""
+    """Runs a line of shell after sourcing setup_venv.sh, in the given environment."""
     line = f'set -euo pipefail; source "{ROOT}/launch/setup_venv.sh"; {script}'
     bash = shutil.which("bash")
     return subprocess.run(
@@ -51,7 +51,7 @@ def run_setup(tmp_path, script, **environment):
 
 
 def fake_python(folder, name, version, has_venv=True):
-    """A stand-in interpreter that answers the scripts' questions as `version` would."""
+    """Writes a program that answers the questions of the scripts like Python of this version."""
     folder.mkdir(exist_ok=True)
     new = tuple(map(int, version.split("."))) >= (3, 11)
     program = folder / name
@@ -68,7 +68,7 @@ def fake_python(folder, name, version, has_venv=True):
 
 
 def path_with(folder):
-    """A path of `folder` and the plain tools that the scripts use, and no other Python."""
+    """Returns a PATH that holds `folder`, with the tools that the scripts use added to it, and no other Python."""
     for tool in ("basename", "dirname", "cat"):
         (folder / tool).symlink_to(shutil.which(tool))
     return str(folder)
@@ -98,14 +98,14 @@ def test_a_python_without_ensurepip_names_the_debian_package(tmp_path):
     assert "apt install python3.12-venv" in done.stderr
 
 
-def test_the_newest_enough_python_is_found_behind_an_old_one(tmp_path):
+def test_a_new_enough_python_is_found_beside_an_old_one(tmp_path):
     fake_python(tmp_path / "bin", "python3", "3.9.2")
     fake_python(tmp_path / "bin", "python3.13", "3.13.0")
     done = run_setup(tmp_path, "find_python", PATH=path_with(tmp_path / "bin"))
     assert done.stdout.strip() == str(tmp_path / "bin" / "python3.13")
 
 
-def test_an_unchanged_venv_is_left_alone(tmp_path):
+def test_an_unchanged_venv_is_not_rebuilt(tmp_path):
     (tmp_path / "v" / "bin").mkdir(parents=True)
     (tmp_path / "v" / "bin" / "python").symlink_to(sys.executable)
     script = (

@@ -16,7 +16,7 @@ def test_a_step_has_singular_values_of_about_one(shape):
     assert values.median() > 0.6
 
 
-def test_it_goes_downhill_on_matrices_of_several_shapes():
+def test_the_loss_falls_for_matrices_of_several_shapes():
     torch.manual_seed(0)
     first, second = torch.nn.Parameter(torch.randn(6, 10)), torch.nn.Parameter(torch.randn(10, 4))
     target = torch.randn(6, 4)
@@ -31,7 +31,7 @@ def test_it_goes_downhill_on_matrices_of_several_shapes():
     assert losses[-1] < 0.05 * losses[0]
 
 
-def test_weight_decay_shrinks():
+def test_weight_decay_shrinks_the_matrices():
     parameter = torch.nn.Parameter(torch.ones(4, 4))
     parameter.grad = torch.zeros(4, 4)
     OrthogonalMomentum([parameter], lr=0.5, weight_decay=0.1).step()

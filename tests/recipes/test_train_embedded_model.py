@@ -19,8 +19,8 @@ TEXTS = [f"Return number {i}, or raise ValueError if {i} is larger than the list
 
 
 @pytest.fixture(autouse=True)
-def _as_before():
-    """Training sets the number of threads and seeds torch; other tests get theirs back."""
+def _restored():
+    """Restores the number of threads and the seed of torch, which training sets, for other tests."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=()):
         yield
@@ -55,9 +55,9 @@ def test_a_short_training_writes_a_folder_that_transformers_loads(tmp_path, monk
     assert f"{figures['validation_loss']:.3f}" in (tmp_path / "model" / "README.md").read_text()
 
 
-def test_time_ends_a_training_before_its_steps(tmp_path, monkeypatch):
+def test_a_training_ends_when_its_time_is_over(tmp_path, monkeypatch):
     monkeypatch.setattr(train_embedded_model, "documents", lambda: iter(TEXTS))
-    seconds = itertools.count()  # each look at the clock is a second after the one before
+    seconds = itertools.count()  # the clock advances by a second each time it is read
     monkeypatch.setattr(train_embedded_model, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     config = EmbeddedModelConfig(
         out=str(tmp_path),

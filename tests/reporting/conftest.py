@@ -1,4 +1,4 @@
-"""ReportedRun folders as training and evaluation leave them, filled with plausible numbers."""
+"""Run folders as training and evaluation leave them, with plausible numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distsae.allocation import fit_zipf
 
 @pytest.fixture
 def make_run(tmp_path):
-    """Returns a function `make(name, allocation, evaluated=True, seed=0)` that writes a run folder."""
+    """Returns a function `make(name, allocation, evaluated=True, seed=0, **config)` that writes a run folder."""
 
     def make(name: str, allocation: str = "mutual_choice", *, evaluated: bool = True, seed: int = 0, **config) -> Path:
         folder = tmp_path / "runs" / name

@@ -6,7 +6,7 @@ from distsae.reporting.curves import thin, training_figures
 from distsae.reporting.runs import load_runs
 
 
-def test_thinning_averages_and_skips_what_is_missing():
+def test_thinning_averages_and_skips_missing_values():
     tokens, values = thin(np.arange(1000.0), np.where(np.arange(1000) % 2, np.nan, np.arange(1000.0)), points=50)
     assert len(tokens) == len(values) == 50
     assert np.allclose(values, tokens)
@@ -18,7 +18,7 @@ def test_few_points_are_left_alone():
     assert (tokens.tolist(), values.tolist()) == ([1, 2], [3, 4])
 
 
-def test_curves_that_nobody_has_or_that_are_zero_are_left_out(make_run):
+def test_curves_that_no_run_has_or_that_are_zero_are_left_out(make_run):
     folder = make_run("tc", "token_choice")
     lines = [json.loads(line) | {"aux_loss": 0.0} for line in (folder / "metrics.jsonl").read_text().splitlines()]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

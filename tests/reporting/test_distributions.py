@@ -10,7 +10,7 @@ def change(folder, **arrays):
     np.savez(folder / "evaluation.npz", **{k: v for k, v in (content | arrays).items() if v is not None})
 
 
-def test_what_is_drawn_is_said(make_run):
+def test_alternative_texts_have_the_numbers(make_run):
     runs = load_runs([make_run("tc", "token_choice"), make_run("mc")])
     assert "tc: 0.98 % of 512 features dead" in density_figure(runs).svg
     assert "tc: mean 16.0, standard deviation 0.0" in features_per_token_figure(runs).svg

@@ -82,7 +82,7 @@ def test_several_runs_side_by_side(make_run):
     ]
 
 
-def test_the_page_needs_nothing_else_and_is_the_same_each_time(make_run, tmp_path):
+def test_the_page_needs_no_other_file_and_is_the_same_each_time(make_run, tmp_path):
     folders = (str(make_run("tc", "token_choice")), str(make_run("mc")))
     first, second = (report(ReportConfig(runs=folders, out=str(tmp_path / name))).read_text() for name in "ab")
     assert first == second

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distsae.errors import TornData, WrongInput
-from distsae.reporting.runs import load_runs
+from distsae.reporting.runs import at_key, load_runs
 
 
 def test_columns_and_settings(make_run):
@@ -17,6 +17,13 @@ def test_columns_and_settings(make_run):
     assert run.measured("frozen_rule.l0") > 0
     assert run.measured("frozen_rule.nothing") is None
     assert run.store == {}
+
+
+def test_values_at_dotted_keys():
+    values = {"sae": {"k": 4, "more": {"deep": None}}, "seed": 0}
+    assert [at_key(values, key) for key in ("seed", "sae.k", "sae.more.deep", "sae")] == [0, 4, None, values["sae"]]
+    assert [at_key(values, key) for key in ("", "sae.", "sae.k.more", "nothing.k")] == [None] * 4
+    assert at_key(None, "sae") is None
 
 
 def test_missing_values_are_nan(make_run):

@@ -18,9 +18,9 @@ def test_setup_tells_shared_from_different(make_run):
         "Token Choice",
         "Mutual Choice, then Feature Choice from 70 % of the steps (zipf quotas)",
     ]
-    assert "Corpus" not in [row.label for row in rows]  # nobody knows: the store is gone
+    assert "Corpus" not in [row.label for row in rows]  # the store is gone
 
 
-def test_steps_that_are_not_done_are_said(make_run):
+def test_steps_of_an_unfinished_run(make_run):
     (run,) = load_runs([make_run("mc", steps=1000)])
     assert row(setup([run]), "Steps").cells[0].text == "500 logged of 1,000"

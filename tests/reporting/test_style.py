@@ -5,8 +5,8 @@ from distsae.reporting.style import drawing, look, to_svg
 
 def test_runs_differ_in_colour_or_dash():
     looks = [look(column) for column in range(28)]
-    assert len({(one.colour, one.dash) for one in looks}) == 28
-    assert all(one.dash == () for one in looks[:7])
+    assert len({(run.colour, run.dash) for run in looks}) == 28
+    assert all(run.dash == () for run in looks[:7])
 
 
 def test_drawings_do_not_share_identifiers_and_scale():

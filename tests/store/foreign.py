@@ -1,4 +1,4 @@
-"""A store by another hand: our commit protocol and attributes, but zarr-python's own choice of chunks and codecs."""
+"""A store that another program wrote: with distsae's attributes and commit records, but other chunks and codecs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.store.synthetic import attributes, unit_data
 
 
 def commit_foreign_unit(root: Path, attrs: StoreAttributes, unit: int, **options: Any) -> UnitRecord:
-    """Writes a unit with `create_array(**options)`, zarr-python's defaults without any, and commits it."""
+    """Writes a unit with zarr-python's `create_array(**options)` and commits it."""
     data = unit_data(attrs, unit)
     split = unit_split(attrs, unit, len(unit_contexts(attrs)))
     ours = write_attempt(root, attrs, unit, split, data)  # for its sums and its digest, which no codec changes
@@ -56,7 +56,7 @@ def commit_foreign_unit(root: Path, attrs: StoreAttributes, unit: int, **options
 
 
 def write_foreign_store(root: Path, attrs: StoreAttributes | None = None, **options: Any) -> Store:
-    """Writes and seals a whole store whose units are all by another hand."""
+    """Writes and seals a store of such units."""
     attrs = attributes() if attrs is None else attrs
     begin_store(root, attrs)
     for unit in range(len(unit_contexts(attrs))):

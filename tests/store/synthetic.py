@@ -22,7 +22,7 @@ from distsae.store.layout import DTYPES
 
 
 def attributes(**changes) -> StoreAttributes:
-    """Attributes of a small store: 40 contexts of 9 tokens, 3 train units, 2 hooks."""
+    """Returns the attributes of a small store: 40 contexts of 9 tokens, 3 train units, 2 hooks."""
     values = {
         "model": "synthetic",
         "model_revision": "local",
@@ -46,14 +46,14 @@ def attributes(**changes) -> StoreAttributes:
 
 
 def activations(hook: str, d_in: int, context_id: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-    """What the synthetic model answers, fp32 `[rows, d_in]`: exact in every storage dtype for small stores."""
+    """Returns the synthetic model's activations, fp32 `[rows, d_in]`; they are exact in every storage dtype."""
     salt = sum(hook.encode()) % 7
     dims = torch.arange(d_in)
     return ((context_id[:, None] * 3 + position[:, None] * 5 + dims * (salt + 1)) % 61 - 30).float()
 
 
 def unit_data(attrs: StoreAttributes, unit: int) -> UnitData:
-    """The rows of one unit."""
+    """Returns the rows of one unit."""
     context_ids = torch.from_numpy(unit_contexts(attrs)[unit])
     positions = torch.arange(attrs.excluded_positions, attrs.context_length)
     rows = len(context_ids) * len(positions)
@@ -78,7 +78,7 @@ def unit_data(attrs: StoreAttributes, unit: int) -> UnitData:
 
 
 def write_unit(root: Path, attrs: StoreAttributes, unit: int) -> bool:
-    """Writes and commits one unit; says whether the commit was ours."""
+    """Writes and commits one unit; returns whether it was committed by this call."""
     split = unit_split(attrs, unit, len(unit_contexts(attrs)))
     return commit_unit(root, write_attempt(root, attrs, unit, split, unit_data(attrs, unit)))
 

@@ -29,7 +29,7 @@ def folder(tmp_path):
     return tmp_path / "a"
 
 
-def test_payload_or_whole_as_the_codecs_say(folder):
+def test_the_record_has_the_checksum_of_payload_or_file_as_the_codecs_require(folder):
     files = record_files(folder)
     assert set(files) == {"zarr.json", "zstd/zarr.json", "zstd/c/0", "own/zarr.json", "own/c/0", "own/c/1"}
     for name, (size, checksum) in files.items():
@@ -45,7 +45,7 @@ def test_a_chunk_that_reads_back_differently_is_not_recorded(folder):
         record_files(folder)
 
 
-def test_whose_chunk_a_file_is():
+def test_a_file_ends_with_its_crc_if_the_chunks_of_its_array_do():
     arrays = {"act/a": True, "act/a.b": False, "ids": True}
     assert ends_with_crc("act/a/c/0/0", arrays) is True
     assert ends_with_crc("act/a.b/c/0/0", arrays) is False
@@ -71,7 +71,7 @@ def test_files_are_compared_with_their_record(folder, name, known):
         check_file(folder / name, files[name], trailing)
 
 
-def test_a_valid_chunk_in_the_wrong_place_is_found(folder):
+def test_a_valid_chunk_under_the_wrong_name_is_found(folder):
     files = record_files(folder)
     assert read_chunk_file(folder / "own/c/0", files["own/c/0"]).view("<i4").tolist() == list(range(32))
     (folder / "own/c/0").write_bytes((folder / "own/c/1").read_bytes())
@@ -81,7 +81,7 @@ def test_a_valid_chunk_in_the_wrong_place_is_found(folder):
         check_file(folder / "own/c/0", AttemptFile(*files["own/c/0"]), True)
 
 
-def test_into_a_buffer_that_is_used_again(folder):
+def test_into_a_reused_buffer(folder):
     files, buffer = record_files(folder), np.full(200, 7, np.uint8)
     for index in (0, 1, 0):
         payload = read_chunk_file(folder / f"own/c/{index}", files[f"own/c/{index}"], buffer)

@@ -45,7 +45,7 @@ def root(request, tmp_path):
 
 
 def _fill(root):
-    """What producers do until they must wait."""
+    """Writes all units that producers may write before they must wait."""
     for unit in sorted(units_wanted(root, ATTRS) - units_done(root, ATTRS)):
         write_unit(root, ATTRS, unit)
 
@@ -57,13 +57,13 @@ def test_windows_hold_every_train_unit_once():
     assert units_to_seal(ATTRS) == (0, 1, HELDOUT)
 
 
-def test_attributes_of_stores_that_keep_all_have_the_fingerprint_that_they_had_before():
+def test_stores_that_keep_all_units_have_the_fingerprint_that_they_had_before_there_were_bounded_ones():
     assert "keep_units" not in attributes().to_json()
     assert attributes().fingerprint() != attributes(keep_units=4).fingerprint()
     assert type(ATTRS).from_json(ATTRS.to_json()) == ATTRS
 
 
-def test_producers_wait_and_go_on(root):
+def test_producers_wait_and_continue(root):
     assert units_wanted(root, ATTRS) == {0, 1, 2, 3, HELDOUT}
     _fill(root)
     assert committed_units(root, UNITS) == {0, 1, 2, 3, HELDOUT}
@@ -77,7 +77,7 @@ def test_producers_wait_and_go_on(root):
     assert sorted(path.name for path in (root / "data").iterdir()) == [f"unit-{u:06d}" for u in (2, 3, 4, 5, HELDOUT)]
 
 
-def test_an_open_store_knows_what_is_to_come(root, tmp_path):
+def test_an_open_store_covers_units_that_are_still_to_be_produced(root, tmp_path):
     write_unit(root, ATTRS, HELDOUT)
     with pytest.raises(WrongInput, match=f"1 of {UNITS} units"):
         Store.open(root)
@@ -118,7 +118,7 @@ def test_the_disk_stays_bounded_when_the_reader_goes_back(root):
     assert sorted(path.name for path in (root / "data").iterdir()) == [f"unit-{u:06d}" for u in (2, 3, 4, 5, HELDOUT)]
 
 
-def test_a_run_that_was_given_up_releases_nothing(root):
+def test_an_abandoned_run_releases_nothing(root):
     _fill(root)
     begin_reading(root, "runs/a", 0)
     (root / "reading.json").unlink()  # what the error of a second run advises
@@ -128,7 +128,7 @@ def test_a_run_that_was_given_up_releases_nothing(root):
     assert committed_units(root, UNITS) == {0, 1, 2, 3, HELDOUT}
 
 
-def test_a_long_reading_remembers_a_window_or_two(root):
+def test_a_long_reading_keeps_the_records_of_a_window_or_two(root):
     _fill(root)
     seal_store(root, ATTRS)
     store = Store.open(root)
@@ -137,11 +137,11 @@ def test_a_long_reading_remembers_a_window_or_two(root):
     store.forget_before(3)
     assert set(store._records) == {3, HELDOUT}
     assert {unit for unit, _ in store._arrays} == {3}
-    store.record(2)  # and reads again what it forgot
+    store.record(2)  # a forgotten record is read again
 
 
-def test_sealing_late_is_no_fault(root):
-    """Another process has sealed the store, and its reader has released a unit, since we looked."""
+def test_sealing_after_another_process_is_not_an_error(root):
+    """The other process seals the store, and a reader releases a unit, after this one saw that it was not sealed."""
     _fill(root)
     seal_store(root, ATTRS)
     sealed = (root / "dataset.json").read_bytes()
@@ -181,8 +181,8 @@ def test_one_reader(root):
         begin_reading(root, "runs/b", 0)
 
 
-def test_a_release_that_was_cut_short_is_finished(root):
-    """Killed after the mark moved, a writer that woke up late, and `distsae store collect` in between."""
+def test_an_interrupted_release_is_finished_by_the_next(root):
+    """It was killed after it had written its progress; then units are collected, and a late producer commits one."""
     _fill(root)
     begin_reading(root, "runs/a", 0)
     replace_json(root / "reading.json", {"released": 2, "reader": "runs/a"})
@@ -195,7 +195,7 @@ def test_a_release_that_was_cut_short_is_finished(root):
     assert not (root / "data" / "unit-000001").is_dir()
 
 
-def test_what_is_there_is_verified(root):
+def test_the_units_that_are_there_are_verified(root):
     _fill(root)
     seal_store(root, ATTRS)
     release(root, "runs/a", 2)

@@ -10,7 +10,7 @@ from distsae.store import claims as claims_module
 from distsae.store.claims import STALE_AFTER, Claims, claimed
 
 
-def test_one_claims_others_wait_until_it_is_given_up(tmp_path):
+def test_a_claim_excludes_others_until_it_is_released(tmp_path):
     with Claims(tmp_path) as first, Claims(tmp_path) as second:
         assert first.take("unit-000000")
         assert claimed(tmp_path, "unit-000000")
@@ -21,7 +21,7 @@ def test_one_claims_others_wait_until_it_is_given_up(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_claim_of_a_dead_process_counts_for_nothing(tmp_path):
+def test_the_claim_of_a_dead_process_is_void(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (tmp_path / "unit").write_text(json.dumps({"host": socket.gethostname(), "pid": dead.pid}))
@@ -30,7 +30,7 @@ def test_claim_of_a_dead_process_counts_for_nothing(tmp_path):
         assert claims.take("unit")
 
 
-def test_claim_of_another_machine_goes_stale(tmp_path):
+def test_the_claim_of_another_machine_becomes_void_in_time(tmp_path):
     path = tmp_path / "unit"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
     assert claimed(tmp_path, "unit")
@@ -53,7 +53,7 @@ def test_no_folder_no_claims(tmp_path):
     assert not claimed(tmp_path / "missing", "unit")
 
 
-def test_a_claim_whose_maker_died_before_its_first_byte_grows_stale(tmp_path):
+def test_an_empty_claim_becomes_void_in_time(tmp_path):
     (tmp_path / "unit").touch()
     assert claimed(tmp_path, "unit")
     os.utime(tmp_path / "unit", (1, 1))
@@ -62,7 +62,7 @@ def test_a_claim_whose_maker_died_before_its_first_byte_grows_stale(tmp_path):
         assert claims.take("unit")
 
 
-def test_only_the_owner_gives_a_claim_back(tmp_path):
+def test_only_its_owner_releases_a_claim(tmp_path):
     with Claims(tmp_path) as first, Claims(tmp_path) as second:
         assert first.take("unit")
         assert not second.take("unit")
@@ -70,7 +70,7 @@ def test_only_the_owner_gives_a_claim_back(tmp_path):
         assert claimed(tmp_path, "unit")
 
 
-def test_renewing_outlasts_a_fault(tmp_path, monkeypatch):
+def test_renewing_continues_after_a_failure(tmp_path, monkeypatch):
     real, failing = claims_module.touch, [OSError("stale handle"), CannotContinue("no network")]
 
     def touch(path, content):
@@ -87,7 +87,7 @@ def test_renewing_outlasts_a_fault(tmp_path, monkeypatch):
     assert not failing
 
 
-def test_who_may_not_write_may_ask(tmp_path, monkeypatch):
+def test_claims_can_be_read_without_permission_to_write(tmp_path, monkeypatch):
     (tmp_path / "unit").write_text('{"host": "elsewhere", "pid": 1}')
 
     def refused(path, content):

@@ -28,7 +28,7 @@ def _attempts(root):
     return sorted(f"{path.parent.name}/{path.name}" for path in root.glob("data/*/*"))
 
 
-def test_only_what_no_record_names_is_removed(tmp_path):
+def test_only_attempts_that_no_record_names_are_removed(tmp_path):
     store = write_store(tmp_path)
     attrs = store.attributes
     orphan = write_attempt(tmp_path, attrs, 1, "train", unit_data(attrs, 1))
@@ -109,8 +109,8 @@ def root(request, tmp_path):
     return location(f"{request.getfixturevalue('object_store')}/{uuid.uuid4().hex}")
 
 
-def test_a_writer_that_wakes_up_after_its_attempt_was_collected_commits_nothing(root):
-    """It slept between its last file and its record, and its claim had grown stale."""
+def test_a_producer_whose_attempt_was_collected_commits_nothing(root):
+    """It was suspended between its last file and its record, until its claim was void."""
     begin_store(root, attributes())
     record = write_attempt(root, attributes(), 0, "train", unit_data(attributes(), 0))
     assert collect_orphans(root).attempts == 1
@@ -128,7 +128,7 @@ def test_an_attempt_that_is_committed_while_it_is_being_collected_stays(root, mo
     def committed_attempt(paths, unit):
         found = real(paths, unit)
         asked.append(found)
-        if len(asked) == 1:  # just after the first look; the writer's own look comes before the attempt is hidden
+        if len(asked) == 1:  # after the first look at the record, and before the attempt is hidden
             assert commit_unit(root, record)
         return found
 
@@ -141,7 +141,7 @@ def test_an_attempt_that_is_committed_while_it_is_being_collected_stays(root, mo
     assert verify_store(Store.open(root)) == []
 
 
-def test_stale_claims_are_removed(tmp_path):
+def test_void_claims_are_removed(tmp_path):
     begin_store(tmp_path, attributes())
     with Claims(tmp_path / "claims") as claims:
         claims.take("unit-000000")

@@ -28,7 +28,7 @@ def test_second_attempt_at_a_unit_is_discarded(tmp_path):
     assert committed_units(tmp_path, 4) == {0}
 
 
-def test_sealed_content_does_not_depend_on_who_wrote_when(tmp_path):
+def test_sealed_content_does_not_depend_on_the_order_of_commits(tmp_path):
     one = write_store(tmp_path / "one")
     attrs = attributes()
     begin_store(tmp_path / "two", attrs)

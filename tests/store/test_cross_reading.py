@@ -1,4 +1,4 @@
-"""What we write, others read; what others write, we read: zarr-python and tensorstore."""
+"""zarr-python and tensorstore read what distsae writes, and distsae reads what zarr-python writes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def store(request, tmp_path_factory):
 
 
 def _everything(store: Store) -> dict[str, np.ndarray]:
-    """Every array of every unit as we read it, by its folder."""
+    """Returns every array of every unit as distsae reads it, by its folder."""
     return {
         str(store.path / "data" / record.attempt / name): store.array(record.index, name).read()
         for record in store.units
@@ -100,7 +100,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("dtype", DTYPE_NAMES)
 @pytest.mark.parametrize("options", FOREIGN.values(), ids=FOREIGN)
-def test_we_read_stores_in_other_codecs(tmp_path, options, dtype):
+def test_distsae_reads_stores_in_other_codecs(tmp_path, options, dtype):
     attrs = attributes(dtype=dtype)
     ours = write_store(tmp_path / "ours", attrs)
     # zarr-python leaves out chunks that are all fill value: with one that no data can have, none are.
@@ -118,16 +118,16 @@ def test_we_read_stores_in_other_codecs(tmp_path, options, dtype):
                 assert torch.equal(read, ours.read_chunk(hook, chunk))
         assert torch.equal(theirs.statistics(hook).mean, ours.statistics(hook).mean)
     for unit in range(4):
-        one, other = theirs.read_ids(unit), ours.read_ids(unit)
-        assert torch.equal(one.context_id, other.context_id)
-        assert torch.equal(one.token_id, other.token_id)
+        ids, expected = theirs.read_ids(unit), ours.read_ids(unit)
+        assert torch.equal(ids.context_id, expected.context_id)
+        assert torch.equal(ids.token_id, expected.token_id)
     assert torch.equal(theirs.heldout_contexts(), ours.heldout_contexts())
     assert theirs.content_digest == ours.content_digest
     assert verify_store(theirs) == []
 
 
 def test_a_chunk_that_zarr_python_left_out_is_an_error_not_zeros(tmp_path):
-    """By default it does not write chunks that are all zeros; nobody can tell them from lost ones."""
+    """By default it does not write chunks that are all zeros, and these cannot be told from lost ones."""
     theirs = write_foreign_store(tmp_path / "s", chunks=lambda array: (1, *array.shape[1:]))
     record = theirs.units[0]
     left_out = [file for name in theirs.arrays for file in theirs.array(0, name).files() if file not in record.files]

@@ -15,7 +15,7 @@ from tests.store.synthetic import attributes, begin_store, seal_store, unit_cont
 
 
 def _mixed_store(root):
-    """A store of which one unit is in zarr-python's default codecs."""
+    """Writes a store with one unit in zarr-python's default codecs."""
     attrs = attributes(dtype="fp16", contexts=14, heldout_contexts=2)
     begin_store(root, attrs)
     commit_foreign_unit(root, attrs, 1, fill_value=-1)
@@ -61,12 +61,12 @@ def test_every_file_is_covered(root):
     files = [path for path in sorted(root.rglob("*")) if path.is_file()]
     for path in files:
         content = path.read_bytes()
-        for place in {0, len(content) - 1, *(rng.randrange(len(content)) for _ in range(3))}:
+        for offset in {0, len(content) - 1, *(rng.randrange(len(content)) for _ in range(3))}:
             flipped = bytearray(content)
-            flipped[place] ^= rng.randrange(1, 256)
+            flipped[offset] ^= rng.randrange(1, 256)
             path.write_bytes(flipped)
             faults = _faults(root)
-            assert len(faults) == 1, (path, place)
+            assert len(faults) == 1, (path, offset)
             assert str(path) in faults[0]
             with pytest.raises(TornData, match=re.escape(str(path))):
                 _read_everything(root)
@@ -76,7 +76,7 @@ def test_every_file_is_covered(root):
 
 
 @pytest.mark.parametrize("name", ["attributes.json", "dataset.json", "commits/unit-000000.json"])
-def test_a_flip_that_leaves_the_meaning_is_found_too(root, name):
+def test_a_flip_that_does_not_change_the_meaning_is_found_too(root, name):
     content = (root / name).read_bytes()
     for before, after in ((b"\n", b"\r"), (b": ", b":\t")):
         (root / name).write_bytes(content.replace(before, after, 1))

@@ -18,7 +18,7 @@ def test_chunk_count(rows, chunks):
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-def test_missing_data_cannot_pass_for_data(dtype):
+def test_the_fill_value_is_not_a_number(dtype):
     fill = torch.from_numpy(np.full(1, dtype.fill, dtype.numpy)).view(dtype.torch)
     assert fill.isnan().all()
     assert dtype.torch.itemsize == dtype.numpy.itemsize

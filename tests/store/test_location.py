@@ -16,7 +16,7 @@ def folder(request, tmp_path):
     return location(f"{request.getfixturevalue('object_store')}/{uuid.uuid4().hex}")
 
 
-def test_what_users_write(monkeypatch):
+def test_folders_and_urls(monkeypatch):
     monkeypatch.setenv("HOME", "/somebody")
     assert location("stores/gpt2") == Path("stores/gpt2")
     assert location("~/stores") == Path("/somebody/stores")

@@ -1,4 +1,4 @@
-"""Stores of different text made one: every row of each, its own provenance, statistics of all."""
+"""A merged store has every row of each source with its origin, and the statistics of all rows."""
 
 import os
 import shutil
@@ -65,10 +65,10 @@ def test_statistics_are_of_all_rows_exactly(two, tmp_path):
         np.testing.assert_allclose(sealed["mean"], x.mean(0), rtol=1e-13)
         assert sealed["mean_norm"] == pytest.approx(np.linalg.norm(x, axis=1).mean(), rel=1e-13)
         assert sealed["variance"] == pytest.approx(np.square(x - x.mean(0)).sum(1).mean(), rel=1e-12)
-        # The very numbers that the sums in the units' records give, added in this order.
+        # Bit for bit what the sums in the units' records give when they are added in this order.
         train = [unit.sums[hook] for store in two for unit in store.units if unit.split == "train"]
-        assert sealed["mean"] == (np.sum([one.x for one in train], axis=0) / len(x)).tolist()
-        assert sealed["mean_norm"] == sum(one.norm for one in train) / len(x)
+        assert sealed["mean"] == (np.sum([sums.x for sums in train], axis=0) / len(x)).tolist()
+        assert sealed["mean_norm"] == sum(sums.norm for sums in train) / len(x)
 
 
 def test_provenance_is_kept(two, tmp_path):
@@ -112,7 +112,7 @@ def test_collect_leaves_every_unit_alone(two, tmp_path):
     assert verify_store(Store.open(merged.path)) == []
 
 
-def test_goes_on_where_it_was_interrupted(two, tmp_path, monkeypatch):
+def test_an_interrupted_merge_resumes(two, tmp_path, monkeypatch):
     committed, commit = [], merge_module.commit_unit
 
     def dies(root, record):
@@ -178,7 +178,7 @@ def test_units_in_other_codecs_and_merged_stores_are_merged_too(two, tmp_path):
         merge_stores([twice.path, two[1].path], tmp_path / "e")
 
 
-def test_what_does_not_go_together_is_named_with_both_values(two, tmp_path):
+def test_stores_that_cannot_be_merged_are_refused_with_both_values(two, tmp_path):
     other = write_store(tmp_path / "o", _novels(dtype="bf16", chunk_rows=16, model_digest="x"))
     with pytest.raises(WrongInput) as refused:
         merge_stores([two[0].path, other.path], tmp_path / "c")

@@ -59,7 +59,7 @@ def test_of_many_creators_one_wins(folder):
 
 
 def test_an_answer_that_was_lost_does_not_lose_the_object(folder):
-    """The first try reached the server and its answer did not come back: what the second one finds is its own."""
+    """The first request reached the server, but its answer was lost; the second one finds the object of the first."""
     file = folder / "record"
     assert file.create(b"mine")
     assert file.create(b"mine")
@@ -67,17 +67,17 @@ def test_an_answer_that_was_lost_does_not_lose_the_object(folder):
 
 
 @pytest.mark.usefixtures("object_store")
-def test_what_cannot_be_reached_is_one_line():
+def test_a_bucket_that_cannot_be_reached_is_an_error_of_one_line():
     gone = ObjectPath("s3://no-such-bucket/store")
     for act in (lambda: (gone / "a").create(b""), (gone / "a").read_bytes, gone.is_dir, lambda: list(gone.iterdir())):
         with pytest.raises(WrongInput, match="in a bucket that exists"):
             act()
-    assert not (gone / "a").is_file()  # a question about an object has no answer but no
+    assert not (gone / "a").is_file()  # the server's answer does not say that the bucket is missing
     with pytest.raises(WrongInput, match="must be a folder or the URL"):
         ObjectPath("nosuch://bucket/store").read_bytes()
 
 
-def test_an_object_that_is_gone_again_when_its_creator_is_asked_for(folder, monkeypatch):
+def test_an_object_that_is_removed_while_its_content_is_compared(folder, monkeypatch):
     file = folder / "claim"
     file.create(b"another's")
 

@@ -1,4 +1,4 @@
-"""A store in a bucket: what every other test of this package says of a folder, in short."""
+"""A store in a bucket: in short, what the other tests of this package test for a folder."""
 
 import os
 import uuid
@@ -55,7 +55,7 @@ def test_equal_to_the_same_store_in_a_folder(store, url, tmp_path):
     assert verify_store(Store.open(url)) == []
 
 
-def test_others_read_it(store, url):
+def test_zarr_python_and_tensorstore_read_it(store, url):
     hook = store.attributes.hooks[0]
     record = store.units[0]
     expected = store.array(0, f"act/{hook}").read()
@@ -111,7 +111,7 @@ def test_a_flipped_byte_and_a_missing_object_are_named(store, url):
         Store.open(url)
 
 
-def test_unfinished_and_missing_stores_say_so(url):
+def test_unfinished_and_missing_stores_are_refused(url):
     with pytest.raises(WrongInput, match="must be a store"):
         Store.open(url)
     attrs = attributes()
@@ -151,10 +151,10 @@ def test_orphans_are_collected_unless_claimed(url):
     assert collect_orphans(root) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("where", ["to a folder", "to a bucket"])
-def test_merging_across_places(store, url, tmp_path, where):
+@pytest.mark.parametrize("target", ["to a folder", "to a bucket"])
+def test_merging_a_folder_and_a_bucket(store, url, tmp_path, target):
     local = write_store(tmp_path / "local", attributes(corpus_fingerprint="other", seed=3))
-    out = tmp_path / "merged" if where == "to a folder" else f"{url}-merged"
+    out = tmp_path / "merged" if target == "to a folder" else f"{url}-merged"
     merged = merge_stores([url, tmp_path / "local"], out)
     assert merged.rows == store.rows + local.rows
     assert verify_store(merged) == []

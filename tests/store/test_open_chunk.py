@@ -1,4 +1,4 @@
-"""A chunk, opened: any of its rows anywhere, from its file and from memory; damage is named."""
+"""An open chunk: any of its rows to any memory, from its file or from a buffer; the error names a damaged file."""
 
 import os
 
@@ -32,9 +32,12 @@ def promised(rows):
 
 @pytest.fixture(params=["file", "memory"])
 def chunk(request, rows, file, promised):
-    one = ChunkFile(file, promised, ROW_BYTES) if request.param == "file" else ChunkInMemory(rows[3:], 3, lambda: None)
-    yield one
-    one.close()
+    if request.param == "file":
+        chunk = ChunkFile(file, promised, ROW_BYTES)
+    else:
+        chunk = ChunkInMemory(rows[3:], 3, lambda: None)
+    yield chunk
+    chunk.close()
 
 
 def test_rows_go_where_they_are_wanted(chunk, rows):
@@ -59,10 +62,10 @@ def test_a_whole_file_is_checked_in_pieces_of_any_size(file, promised, scratch):
     chunk.close()
 
 
-@pytest.mark.parametrize("place", [0, 200, ROWS * ROW_BYTES - 1, ROWS * ROW_BYTES, ROWS * ROW_BYTES + 3])
-def test_a_flipped_bit_anywhere_is_found(file, promised, place):
+@pytest.mark.parametrize("offset", [0, 200, ROWS * ROW_BYTES - 1, ROWS * ROW_BYTES, ROWS * ROW_BYTES + 3])
+def test_a_flipped_bit_anywhere_is_found(file, promised, offset):
     content = bytearray(file.read_bytes())
-    content[place] ^= 16
+    content[offset] ^= 16
     file.write_bytes(content)
     chunk = ChunkFile(file, promised, ROW_BYTES)
     with pytest.raises(TornData, match=f"{file} is damaged: its crc32c"):

@@ -79,7 +79,7 @@ def test_unknown_hook_lists_those_that_exist(store):
             ask("nope")
 
 
-def test_missing_and_unsealed_stores_say_what_to_do(tmp_path):
+def test_the_error_for_a_missing_or_unsealed_store_tells_what_to_do(tmp_path):
     with pytest.raises(WrongInput, match="make one with"):
         Store.open(tmp_path / "nothing")
     attrs = attributes()
@@ -101,7 +101,7 @@ def test_damage_is_named(tmp_path, damage):
         file.write_bytes(content)
     elif damage == "truncate":
         file.write_bytes(content[:-1])
-    elif damage == "swap":  # a whole chunk with a valid crc of its own, in the wrong place
+    elif damage == "swap":  # a whole chunk with a valid crc of its own, under the wrong name
         file.write_bytes(other.read_bytes())
     else:
         file.unlink()

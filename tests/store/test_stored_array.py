@@ -124,7 +124,7 @@ def test_metadata_that_zarr_python_cannot_read_is_named(unit):
 
 
 def test_a_record_of_chunks_of_another_size_is_refused(unit):
-    """Whole and as promised, and yet not the rows that the array has."""
+    """Its file is whole and as promised, but it does not hold as many rows as a chunk of the array."""
     folder, _, _ = unit
     file = folder / "act/a.b/c/1/0"
     short = file.read_bytes()[: 31 * 6 * 4]

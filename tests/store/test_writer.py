@@ -68,7 +68,7 @@ def test_digest_is_of_content_and_order(tmp_path):
 
 
 def test_files_lost_while_writing_are_noticed(tmp_path, monkeypatch):
-    """`store collect` may take the attempt of a producer that was suspended; what is left must not be committed."""
+    """`store collect` may remove files of a suspended producer; an attempt without them must not be committed."""
     import distsae.store.writer as writer
 
     attrs, whole = attributes(), writer._write_array

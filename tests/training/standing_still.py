@@ -1,15 +1,16 @@
-"""A process that does something, and then nothing more, or rests: `python -m ... SECONDS WORDS...`.
+"""A process that works for a moment and then makes no progress: `python -m tests.training.standing_still SECONDS WORDS`.
 
-Its watchdog sees a clock that goes when the process says so: that the machine stalls meanwhile does not count.
+The clock of its watchdog moves only when the process says so, so that a stall of the whole machine does not count.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 
-from distsae.training.guards import heartbeats, watchdog
 from distsae.training.guards.heartbeats import Beat, Heartbeats
+from distsae.training.guards.watchdog import Watchdog
 
 _PATIENCE = 60.0
 
@@ -17,19 +18,16 @@ _PATIENCE = 60.0
 def main() -> None:
     seconds, *words = sys.argv[1:]
     limit = None if seconds == "none" else float(seconds)
-    clock = watchdog.time = _Clock()
-    heartbeats._PATIENCE = _PATIENCE
-    Heartbeats.heard.__defaults__ = (_PATIENCE,)
-    if "patiently" in words:
-        watchdog.Heartbeats = _Patient
-    with watchdog.Watchdog(limit) as watching:
+    clock = _Clock()
+    heartbeats = _Patient if "patiently" in words else Heartbeats
+    with Watchdog(limit, clock=clock, connect=partial(heartbeats, patience=_PATIENCE)) as watchdog:
         for step in range(3):
-            watching.working_on(f"step {step}: moving")
-        if "rests" in words:
-            watching.rest("waiting for rows")
+            watchdog.working_on(f"step {step}: moving")
+        if "unlimited" in words:
+            watchdog.working_on("waiting for rows", unlimited=True)
         if "moves" in words:
             for step in range(30):
-                watching.working_on(f"step {step}: moving")
+                watchdog.working_on(f"step {step}: moving")
                 clock.shown += 0.6 * limit
                 time.sleep(0.05)
             return
@@ -37,29 +35,30 @@ def main() -> None:
 
 
 def _stuck_here(clock: _Clock, seconds: float) -> None:
-    clock.went_at = time.monotonic()
+    clock.running_since = time.monotonic()
     time.sleep(seconds)
 
 
 class _Clock:
-    """Shows `shown`, and from `went_at` on what has passed since then too."""
+    """Shows `shown`, and once it is running also the time since then."""
 
-    shown, went_at = 0.0, None
-    time = staticmethod(time.time)
+    def __init__(self) -> None:
+        self.shown = 0.0
+        self.running_since: float | None = None
 
-    def monotonic(self) -> float:
-        return self.shown + (0.0 if self.went_at is None else time.monotonic() - self.went_at)
+    def __call__(self) -> float:
+        return self.shown + (0.0 if self.running_since is None else time.monotonic() - self.running_since)
 
 
 class _Patient(Heartbeats):
-    """Hears rank 1 when it has beaten again, and not before: it does beat, but perhaps on a slow machine."""
+    """Waits each time for a new heartbeat of rank 1, which does send them, but perhaps on a slow machine."""
 
     _last: Beat | None = None
 
-    def heard(self, patience: float = _PATIENCE) -> dict[int, Beat]:
-        end = time.monotonic() + patience
+    def latest(self, patience: float | None = None) -> dict[int, Beat]:
+        end = time.monotonic() + _PATIENCE
         while time.monotonic() < end and not self._stopped.is_set():
-            found = super().heard(1.0)
+            found = super().latest(1.0)
             if found.get(1) not in (None, self._last):
                 self._last = found[1]
                 return found

@@ -77,7 +77,7 @@ def _train(**changes):
             lambda: _train(batch_tokens=64, mesh=MeshConfig(data=3)),
             r"`batch_tokens` \(=64\) must be divisible by `mesh.data` \(=3\)",
         ),
-        (lambda: _train(selection_mb=0), r"`selection_mb` \(=0\) must be at least 2, room for .* the 4096 tokens"),
+        (lambda: _train(selection_mb=0), r"`selection_mb` \(=0\) must be at least 2, enough for .* the 4096 tokens"),
         (
             lambda: _train(batch_tokens=1 << 20, mesh=MeshConfig(data=2)),
             r"`selection_mb` \(=128\) must be at least 192, .* 524288 tokens of a data rank; give more, use a smaller",

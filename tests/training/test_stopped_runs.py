@@ -56,7 +56,7 @@ def test_stopped_twice(straight, number, asynchronous, tiny_store, tmp_path, mon
             train(config)
         assert number is signal.SIGINT or ended.value.code == 75
         assert newest(out / "checkpoints")[0].name == f"step-{done:08d}"
-        assert f"stopped by {number.name} after {done} of {STEPS} steps; the same command goes on" in (
+        assert f"stopped by {number.name} after {done} of {STEPS} steps; the same command continues" in (
             capsys.readouterr().err
         )
         assert not (out / "sae").exists()
@@ -72,7 +72,7 @@ def test_a_signal_while_the_sae_is_made(straight, tiny_store, tmp_path, monkeypa
         with pytest.raises(SystemExit) as ended:
             train(config)
     assert ended.value.code == 75
-    assert "stopped by SIGTERM while making the SAE; the same command goes on" in capsys.readouterr().err
+    assert "stopped by SIGTERM while making the SAE; the same command continues" in capsys.readouterr().err
     assert not (out / "sae").exists()
     train(config)
     _same(Path(straight.out), out)
@@ -144,7 +144,7 @@ def test_a_stop_in_the_step_in_which_the_last_member_diverges(tiny_store, tmp_pa
 def test_rows_are_not_given_away_while_a_run_may_need_them_again(tiny_store, tmp_path, monkeypatch):
     """Its last checkpoint failed: started again it reads on from the one before."""
     finished = []
-    monkeypatch.setattr(run.UnitRelease, "finished", lambda units: finished.append(units))
+    monkeypatch.setattr(run.UnitRelease, "run_finished", lambda units: finished.append(units))
     config = config_of(tiny_store, tmp_path / "run")
     with monkeypatch.context() as patch:
         _fails_for(patch, "run", (STEPS,))

@@ -80,7 +80,7 @@ def test_the_folder_of_a_run_is_none_for_a_sweep(base, tmp_path, capsys):
     assert main(arguments) == 0
     capsys.readouterr()
     assert main([*arguments, "--sweep.seed", "[0,1]"]) == 2
-    assert "must be a folder for the runs of a sweep; it holds a run itself" in capsys.readouterr().err
+    assert "must be a folder for the runs of a sweep; got the folder of a single run" in capsys.readouterr().err
 
 
 def test_the_folder_of_another_sweep(base, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""What turns gradients into new weights: the plain engine, DeepSpeed, Adam's moments, the average of the weights."""
+"""From gradients to new weights: the plain and the deepspeed engine, Adam's moments, the average of the weights."""
 
 from distsae.training.engines.deepspeed import DeepSpeedEngine
 from distsae.training.engines.deepspeed_config import DeepSpeedConfig

@@ -1,7 +1,8 @@
-"""The plain engine: Adam on every rank's own rows, a few at a time while the processor's cache holds them.
+"""The plain engine: Adam on every rank's own rows, in blocks that fit in the processor's cache.
 
-One pass over the rows does everything: their gradients are summed from the matches, the decoder's are projected, both
-are measured, Adam moves the rows, the decoder's return to the unit sphere, and the prefilter hears of the encoder's.
+One pass over the rows does everything. For each block, gradients are summed from the matches, those of the decoder are
+projected, their norm is measured, Adam updates the rows, decoder rows are brought back to unit norm, and the encoder
+rows are copied into the prefilter.
 """
 
 from __future__ import annotations
@@ -21,23 +22,35 @@ from distsae.training.step.gradients import Gradients
 
 __all__ = ["PlainEngine"]
 
-_ROWS = ("W_enc", "W_dec", "b_enc")
-_BLOCK_BYTES = {"cpu": 3 << 19, "cuda": 1 << 26}
-"""Of one matrix in a block. On CPU small blocks stay in the cache and large ones spend less on calls: of 768 numbers,
-512 rows were best or near it on one thread and on two."""
+_SHARDED = ("W_enc", "W_dec", "b_enc")
+
+_CPU_BLOCK_BYTES = 3 << 19
+"""Bytes of one matrix in a block on CPU. Small blocks stay in the cache, large ones need fewer calls: with rows of 768
+numbers, 512 rows were the best size or close to it on one thread and on two."""
+
+_GPU_BLOCK_BYTES = 1 << 26
 
 
 class PlainEngine:
     """Adam on this rank's features, with the gradients of the global batch.
 
     Args:
-        shard: the parameters.
-        mesh: this process's place.
-        config: the optimizer.
-        seed: of the run; rounds moments that are not in fp32.
+        shard: parameters to update.
+        mesh: the mesh, as this rank sees it.
+        config: settings of Adam.
+        seed: seed of the run, for the rounding of moments that are not in fp32.
+        block_bytes: bytes of one matrix in a block of rows; by default a size that is fast on the shard's device.
     """
 
-    def __init__(self, shard: FeatureShard, mesh: Mesh, config: OptimizerConfig, seed: int = 0) -> None:
+    def __init__(
+        self,
+        shard: FeatureShard,
+        mesh: Mesh,
+        config: OptimizerConfig,
+        seed: int = 0,
+        *,
+        block_bytes: int | None = None,
+    ) -> None:
         self._shard = shard
         self._mesh = mesh
         self._config = config
@@ -47,12 +60,14 @@ class PlainEngine:
             for name, parameter in self._named.items()
         }
         self._steps = {name: torch.zeros(()) for name in self._named}
+        if block_bytes is None:
+            block_bytes = _CPU_BLOCK_BYTES if shard.W_enc.device.type == "cpu" else _GPU_BLOCK_BYTES
         row_bytes = shard.W_enc[:1].numel() * shard.W_enc.element_size()
-        self._block = max(1, _BLOCK_BYTES.get(shard.W_enc.device.type, 1 << 26) // row_bytes)
+        self._block_rows = max(1, block_bytes // row_bytes)
 
     @torch.no_grad()
     def update(self, gradients: Gradients, learning_rate: float) -> float:
-        """Sums gradients over the data axis, projects, clips, steps and renormalises; returns the gradient norm."""
+        """Sums gradients over the data axis, projects, clips, updates and renormalises; see `Engine.update`."""
         whole = gradients.gathered(self._mesh.data)
         b_enc = whole.b_enc()
         for steps in self._steps.values():
@@ -70,34 +85,42 @@ class PlainEngine:
         return norm
 
     def _pass(self, whole: Gradients, b_enc: Tensor, numbers: AdamStep | None, scale: float) -> tuple[float, Tensor]:
-        """Goes over all rows once; returns the global gradient norm and the gradient of `b_dec`.
+        """Goes over all rows once; returns the global gradient norm and the gradient of `b_dec`. Collective.
 
         Args:
-            whole: the gradients of the global batch.
-            b_enc: that of `b_enc`.
-            numbers: what Adam needs to move the rows; None only measures.
-            scale: of the gradients that Adam gets.
+            whole: gradients of the global batch.
+            b_enc: gradient of `b_enc`.
+            numbers: numbers of the Adam step that updates the rows; None only measures the norm.
+            scale: factor for the gradients that Adam gets.
         """
         through = torch.zeros_like(self._named["b_dec"])
         squares = b_enc.double().square().sum()
-        for first, last, W_enc, W_dec in whole.row_blocks(self._block):
+        for first, last, W_enc, W_dec in whole.row_blocks(self._block_rows):
             rows = slice(first, last)
             project_out(W_dec, self._named["W_dec"][rows])
             through += b_enc[rows] @ self._named["W_enc"][rows]
-            # Not `dot`: BLAS sums in an order that depends on where in memory the numbers are.
+            # Not `dot`: BLAS sums in an order that depends on the alignment of the numbers in memory.
             squares += sum(torch.linalg.vector_norm(part).double() ** 2 for part in (W_enc, W_dec))
             if numbers is not None:
                 parts = (W_enc, W_dec, b_enc[rows])
-                self._adam(_ROWS, rows, parts if scale == 1 else tuple(part * scale for part in parts), numbers)
+                self._adam(_SHARDED, rows, parts if scale == 1 else tuple(part * scale for part in parts), numbers)
                 self._shard.normalise_decoder(first, last)
                 self._shard.refresh(first, last)
-        # One message. b_dec is replicated on the feature axis: it is summed, and then counted once.
+        # One all-reduce for both. `b_dec` is replicated on the feature axis, so its norm is added once, afterwards.
         message = self._mesh.feature.sum(torch.cat([through.double(), squares[None]]))
         through, squares = message[:-1].to(through.dtype), message[-1]
         b_dec = whole.b_dec_as_decoder_bias() - through
         return float((squares + b_dec.double().square().sum()).sqrt()), b_dec
 
     def _adam(self, names: tuple[str, ...], rows: slice, gradients: tuple[Tensor, ...], numbers: AdamStep) -> None:
+        """Updates some rows of the named parameters and their moments.
+
+        Args:
+            names: names of the parameters.
+            rows: rows to update.
+            gradients: gradient of these rows, for each parameter.
+            numbers: numbers of the Adam step.
+        """
         parameters = [self._named[name][rows] for name in names]
         moments = [self._moments[name].read(rows) for name in names]
         means, squares = (list(parts) for parts in zip(*moments, strict=True))
@@ -105,13 +128,13 @@ class PlainEngine:
         for name, moment in zip(names, moments, strict=True):
             self._moments[name].write(rows, *moment, numbers.step)
 
-    def restore(self, state: Mapping[str, object]) -> None:
-        """Does nothing: `state` gave the live tensors, and whoever filled them has restored the engine."""
+    def restore(self, tensors: Mapping[str, object]) -> None:
+        """Does nothing: `tensors` returned the live tensors, which the checkpoint has filled."""
 
     def tensors(self) -> dict[str, Tensor | Streamed]:
-        """Returns Adam's steps and moments, as they are kept, as `adam.NAME.PARAMETER`."""
-        state: dict[str, Tensor | Streamed] = {}
+        """Returns the live steps and moments of Adam as `adam.NAME.PARAMETER`."""
+        found: dict[str, Tensor | Streamed] = {}
         for name, moments in self._moments.items():
-            state[f"adam.step.{name}"] = self._steps[name]
-            state |= {f"adam.{part}.{name}": tensor for part, tensor in moments.tensors().items()}
-        return state
+            found[f"adam.step.{name}"] = self._steps[name]
+            found |= {f"adam.{part}.{name}": tensor for part, tensor in moments.tensors().items()}
+        return found

@@ -1,4 +1,4 @@
-"""What the loop asks of an engine: turn the gradients of a step into an update of the shard."""
+"""The interface of an engine, which updates the shard with the gradients of a step."""
 
 from __future__ import annotations
 
@@ -14,19 +14,31 @@ __all__ = ["Engine"]
 
 
 class Engine(Protocol):
-    """Averages gradients over the data axis and updates this rank's parameters."""
+    """The optimizer of this rank's features: sums gradients over the data axis and updates the parameters."""
 
     def update(self, gradients: Gradients, learning_rate: float) -> float:
-        """Applies a step's gradients and returns their global norm, each parameter counted once."""
-        ...
+        """Updates the parameters and returns the global norm of the gradients. Collective.
 
-    def tensors(self) -> dict[str, Tensor | Streamed]:
-        """Returns the optimizer's tensors by name; those of a sharded parameter have its shape.
+        Args:
+            gradients: gradients from the tokens of this data rank.
+            learning_rate: learning rate of the step.
 
-        Names and shapes are the same for every engine, so that a checkpoint of one is read by the other.
+        Returns:
+            Norm of the gradients of the global batch, before clipping, with each parameter counted once.
         """
         ...
 
-    def restore(self, state: Mapping[str, object]) -> None:
-        """Takes over what a checkpoint has put into the parameters and into the tensors that `state` returned."""
+    def tensors(self) -> dict[str, Tensor | Streamed]:
+        """Returns Adam's steps and moments by name; those of a sharded parameter have one row per local feature.
+
+        Names and shapes are the same for all engines, so that each resumes from the checkpoints of the other.
+        """
+        ...
+
+    def restore(self, tensors: Mapping[str, object]) -> None:
+        """Continues from a checkpoint that has filled the parameters and these `tensors`.
+
+        Args:
+            tensors: the mapping that `tensors` returned, with the contents of the checkpoint.
+        """
         ...

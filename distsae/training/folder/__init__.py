@@ -1,4 +1,4 @@
-"""What a run leaves on the disk, and how it goes on from there."""
+"""The folder of a run: what training leaves there, and where a run resumes."""
 
 from distsae.training.folder.checkpoints import RunCheckpoints
 from distsae.training.folder.resume import ResumePoint, find_resume_point

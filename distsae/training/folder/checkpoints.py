@@ -1,4 +1,4 @@
-"""A run's checkpoints: when one is done old ones may go, and when one fails the run goes on."""
+"""The checkpoints of a run: after a save, old ones are deleted; when a save fails, training goes on with a warning."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ class RunCheckpoints:
     """Saves the states of one run.
 
     Args:
-        config: which to keep.
-        folder: of the run.
-        units: hear of each checkpoint.
-        saver: of the job, which the members of a sweep share.
-        say: tells people, on the main process only.
-        tidies: whether this process looks after what all of them share.
+        config: which checkpoints to keep.
+        folder: folder of the run.
+        units: units of the store, released after each checkpoint.
+        saver: saver of the job, shared by the members of a sweep.
+        say: function that prints a line for the user, on the main process only.
+        is_main: whether this process is the main one, which changes what all processes share: it deletes old
+            checkpoints, flushes the metrics and releases units.
     """
 
     def __init__(
@@ -33,47 +34,49 @@ class RunCheckpoints:
         saver: Saver,
         say: Callable[[str], None],
         *,
-        tidies: bool,
+        is_main: bool,
     ) -> None:
         self._config = config
         self._folder = folder
         self._units = units
         self._saver = saver
-        self._say, self._tidies = say, tidies
+        self._say = say
+        self._is_main = is_main
         self._failure: CheckpointFailed | None = None
-        self._attempted: int | None = None
-        self._held: int | None = None
+        self._step_attempted: int | None = None
+        self._step_on_disk: int | None = None
 
     def save(self, done: int, state: State, facts: Mapping[str, JSON]) -> None:
-        """Begins to save the state after `done` steps. Collective.
+        """Starts to save the state after `done` steps. Collective.
 
         Raises:
-            CheckpointFailed: at the end of a window of a bounded store, whose producers wait for the checkpoint.
+            CheckpointFailed: the save failed at the end of a window of a bounded store, where it is waited for,
+                because the producers cannot continue without it.
         """
-        self._attempted = done
+        self._step_attempted = done
         folder = self._folder.checkpoints
         self._saver.save(folder, done, state, facts, partial(self._ended, done), self._write_metrics)
-        if self._units.due(done):
-            self.require()
+        if self._units.checkpoint_due(done):
+            self.require_saved()
 
     def resumed(self, done: int) -> None:
-        """There is a checkpoint of `done` steps already."""
-        self._attempted = self._held = done
+        """Records that the run was resumed from a checkpoint of `done` steps, which is therefore on the disk."""
+        self._step_attempted = self._step_on_disk = done
 
     def attempted(self, done: int) -> bool:
-        """Says whether the last state that was saved, or is being saved, or could not be, is that of `done` steps."""
-        return self._attempted == done
+        """Returns whether the latest save is of `done` steps: finished, under way or failed."""
+        return self._step_attempted == done
 
-    def hold(self, done: int) -> bool:
-        """Says whether the last state on the disk is that of `done` steps; a save under way does not count."""
-        return self._held == done
+    def on_disk(self, done: int) -> bool:
+        """Returns whether the latest checkpoint on the disk is of `done` steps; a save under way does not count."""
+        return self._step_on_disk == done
 
     def wait_and_free(self) -> None:
-        """Returns when the last save has ended, and its memory is free."""
+        """Waits until no save is under way, and frees the memory of its copy."""
         self._saver.wait_and_free()
 
-    def require(self) -> None:
-        """Returns when the last state and the lines logged so far are on the disk.
+    def require_saved(self) -> None:
+        """Waits until the latest state and all lines of metrics are on the disk.
 
         Raises:
             CheckpointFailed: the state could not be saved.
@@ -84,15 +87,16 @@ class RunCheckpoints:
             raise self._failure
 
     def _write_metrics(self) -> None:
-        """Lines that a checkpoint is behind must outlast it; a resumed run does not write them again."""
-        if self._tidies and (warning := self._folder.metrics.sync()):
+        """Flushes the metrics before a checkpoint is written: a resumed run does not write earlier lines again."""
+        if self._is_main and (warning := self._folder.metrics.sync()):
             self._say(warning)
 
     def _ended(self, done: int, failure: CheckpointFailed | None) -> None:
+        """Handles the end of a save; called in the thread of the saver."""
         self._failure = failure
         if failure is None:
-            self._held = done
-        if not self._tidies:
+            self._step_on_disk = done
+        if not self._is_main:
             return
         if failure is not None:
             self._say(f"warning: {failure}; training goes on, and tries again at its next checkpoint")
@@ -100,8 +104,8 @@ class RunCheckpoints:
         try:
             prune(self._folder.checkpoints, self._config.keep_last, self._config.keep_every)
         except OSError as error:
-            self._say(f"warning: old checkpoints of {self._folder.checkpoints} could not be deleted: {error}")
+            self._say(f"warning: old checkpoints in {self._folder.checkpoints} could not be deleted: {error}")
         try:
-            self._units.saved(done)
+            self._units.checkpoint_saved(done)
         except (OSError, DistsaeError) as error:
-            self._say(f"warning: the store was not told what has been read, it hears with the next checkpoint: {error}")
+            self._say(f"warning: units of the store could not be released, the next checkpoint tries again: {error}")

@@ -1,4 +1,4 @@
-"""One job a run folder: a second one would write over the first one's checkpoints, and both over the metrics."""
+"""The lock of a run folder: two jobs in one folder would overwrite each other's checkpoints and mix their metrics."""
 
 from __future__ import annotations
 
@@ -15,60 +15,63 @@ from distsae.progress import say
 
 __all__ = ["FolderLock"]
 
-_POLL = 0.2
-_OTHERS = (errno.EWOULDBLOCK, errno.EACCES)
+_POLL_SECONDS = 0.2
+_HELD_ERRORS = (errno.EWOULDBLOCK, errno.EACCES)
+"""Errors which mean that another process holds the lock; any other one means that there are no locks."""
 
 
 class FolderLock:
-    """An advisory lock, which the system gives back when its process ends, however that is.
+    """An advisory lock on a file, which the operating system releases when its process ends, even after a kill.
 
-    A file system that knows no locks goes without.
+    On a file system without locks it has no effect.
 
     Args:
-        path: the file to lock, which is made.
-        patience: seconds to wait for another job, which may be ending.
+        path: file to lock; it is created, and stays.
+        patience: seconds to wait for another job, which may be about to end.
     """
 
     def __init__(self, path: Path, patience: float = 30.0) -> None:
-        self._path, self._patience = path, patience
+        self._path = path
+        self._patience = patience
         self._file: FileIO | None = None
 
-    def take(self) -> None:
-        """Takes the lock, unless it has been taken by this object.
+    def acquire(self) -> None:
+        """Acquires the lock; does nothing if this object holds it.
 
         Raises:
-            CannotContinue: another process has it; where that runs is said. Started again later, this one may get it:
-                a network file system holds the lock of a machine that died for minutes.
+            CannotContinue: another process holds the lock; the text names it and its host. The same command may succeed
+                later: a network file system keeps the lock of a dead machine for some minutes.
         """
         if self._file is not None:
             return
-        deadline, told = time.monotonic() + self._patience, False
+        deadline = time.monotonic() + self._patience
+        announced = False
         file = self._path.open("ab+", buffering=0)
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
-                if error.errno not in _OTHERS:
+                if error.errno not in _HELD_ERRORS:
                     break
                 if time.monotonic() > deadline:
                     holder = self._path.read_text().strip()
                     file.close()
                     raise CannotContinue(
-                        f"`out` (={self._path.parent}) must be trained into by one job at a time; got one that trains "
-                        f"already, {holder}; wait for its end or choose another `out` (if it is gone for good, "
-                        f"remove {self._path})"
+                        f"`out` (={self._path.parent}) must be used by one job at a time; got another job that "
+                        f"trains into it, {holder}; wait until it ends or choose another `out` (if it is gone for "
+                        f"good, remove {self._path})"
                     ) from None
-            if not told:
+            if not announced:
                 say(f"{self._path.parent}: waiting for the job that trains into it, {self._path.read_text().strip()}")
-                told = True
-            time.sleep(_POLL)
+                announced = True
+            time.sleep(_POLL_SECONDS)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n".encode())
         self._file = file
 
     def release(self) -> None:
-        """Gives the lock back, if it was taken; the file stays."""
+        """Releases the lock, if this object holds it."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one line a logged step, whatever the disk does meanwhile."""
+"""`metrics.jsonl`: one line a logged step. Lines that a full disk refuses are kept and written later."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["MetricsFile"]
 
 
 class MetricsFile:
-    """The lines of one run; one process writes them.
+    """The metrics of one run; one process writes them, from any of its threads.
 
     Args:
-        path: the file.
+        path: path of the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._waiting: list[str] = []
-        self._told = False
+        self._unwritten: list[str] = []
+        self._warned = False
         self._lock = threading.Lock()
 
     def keep_until(self, step: int) -> None:
-        """Drops the lines of steps after `step`, which a resumed run will write again."""
+        """Drops the lines of steps after `step`, which a resumed run writes again."""
         if not self._path.is_file():
             return
         kept = [line for line in self._path.read_text().splitlines() if 0 <= _step_of(line) <= step]
@@ -35,46 +35,51 @@ class MetricsFile:
     def append(self, values: dict[str, Any]) -> str:
         """Appends one line.
 
-        Lines that a full disk does not take are kept, and written with the next one that it does.
+        If the disk is full, the line is kept in memory and written together with the next one that fits.
 
         Returns:
-            A warning for people when a line was the first that could not be written; else an empty string.
+            A warning for the user if this is the first line in a row that could not be written; else an empty string.
         """
         with self._lock:
-            self._waiting.append(json.dumps(values) + "\n")
+            self._unwritten.append(json.dumps(values) + "\n")
             return self._flush()
 
     def sync(self) -> str:
-        """Returns when all lines are on the disk, with a warning if they cannot be brought there; from any thread."""
+        """Waits until all lines are on the disk.
+
+        Returns:
+            A warning for the user if they could not be brought there; else an empty string.
+        """
         with self._lock:
             warning = self._flush()
             try:
                 if self._path.is_file():
                     sync(self._path)
             except OSError as error:
-                return f"warning: {self._path} may not outlast a crash of the machine ({error})"
+                return f"warning: {self._path} may be lost in a crash of the machine ({error})"
             return warning
 
     def _flush(self) -> str:
-        if not self._waiting:
+        if not self._unwritten:
             return ""
         try:
-            self._write("".join(self._waiting).encode())
+            self._write("".join(self._unwritten).encode())
         except OSError as error:
-            told, self._told = self._told, True
-            if told:
+            if self._warned:
                 return ""
-            return f"warning: {self._path} could not be written ({error}); its lines are kept until they can"
-        self._waiting.clear()
-        self._told = False
+            self._warned = True
+            return f"warning: {self._path} could not be written ({error}); its lines are kept and written later"
+        self._unwritten.clear()
+        self._warned = False
         return ""
 
     def _write(self, content: bytes) -> None:
+        """Appends all of the content, or nothing."""
         with self._path.open("ab", buffering=0) as file:
             before = file.tell()
             try:
                 written = file.write(content)
-                while written < len(content):  # the last bytes of a disk that is nearly full
+                while written < len(content):  # a disk that is nearly full takes only a part at first
                     written += file.write(content[written:])
             except OSError:
                 file.truncate(before)
@@ -82,7 +87,7 @@ class MetricsFile:
 
 
 def _step_of(line: str) -> int:
-    """Returns the step of a line; -1 for one that a kill has cut short."""
+    """Returns the step of a line; -1 if a kill has cut the line short."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Where a run goes on: one checkpoint, chosen once for all processes."""
+"""Where a run resumes: one checkpoint, chosen once for all processes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["ResumePoint", "find_resume_point"]
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A sound checkpoint of this run.
+    """A checkpoint that is intact and fits the run.
 
     Args:
-        path: its folder.
-        step: steps done.
-        facts: what was saved beside the tensors.
-        finished: it is the end of the run, and the SAE of that end is there.
-        changes: what the config has now and had not then, in words.
+        path: folder of the checkpoint.
+        step: optimizer steps done.
+        facts: plain values that were saved beside the tensors.
+        finished: whether it is the last checkpoint of a run whose SAE has been written.
+        changes: keys whose values have changed since, in words.
     """
 
     path: Path
@@ -36,84 +36,98 @@ class ResumePoint:
 
 
 def find_resume_point(config: TrainConfig, folder: RunFolder, store: Store, ranks: Ranks) -> ResumePoint | None:
-    """Chooses the checkpoint to go on from, the same on all ranks; None starts from the beginning. Collective.
+    """Returns the checkpoint to resume from, the same on all ranks; None for a run that starts at step 0. Collective.
 
-    Every byte of it is read, each rank reading its part.
+    A folder that holds a run is locked first, because another job in it might delete the checkpoint. Then every byte
+    of the checkpoint is verified; the ranks share that work.
+
+    Args:
+        config: configuration of the run, with `hook` and `steps`.
+        folder: folder of the run.
+        store: store of the run.
+        ranks: all ranks of the job.
 
     Raises:
-        WrongInput: on every rank: there is no checkpoint where `resume` says, or for `auto` none beside a finished SAE;
-            it has another mathematics or another store, or `steps` is fewer than it has done.
-        TornData: on every rank: the checkpoint that `resume` names is damaged, or for `auto` all are.
+        WrongInput: on every rank: `resume` names no checkpoint; or it is auto, and there is a finished SAE without a
+            checkpoint; or the checkpoint is of other mathematics, of another store, or of more than `steps` steps.
+        TornData: on every rank: the checkpoint that `resume` names is damaged, or with auto all of them are.
+        CannotContinue: on every rank: another job trains into the folder.
     """
+    ranks.only_first(lambda: folder.lock() if folder.holds_run else None)
     if config.resume == "none":
         return None
     with Progress(None, "checking the checkpoint", "bytes") as progress:
         if config.resume == "auto":
             path = _newest(folder, ranks, progress)
         else:
-            path = _named(config.resume, folder, ranks, progress)
+            path = _given(config.resume, folder, ranks, progress)
     if path is None:
         return None
-    step, saved = _facts_of(path, ranks)
+    step, saved = _step_and_facts(path, ranks)
     facts: dict[str, Any] = dict(saved)
     changes = refuse_other_mathematics(facts["config"], config, str(path))
     if facts["store_fingerprint"] != store.fingerprint:
         raise WrongInput(
-            f"`store` (={store.path}) must be the one the run began with, {facts['store_fingerprint']}; got "
-            f"{store.fingerprint}"
+            f"`store` (={store.path}) must be the one that the run began with, {facts['store_fingerprint']}; got "
+            f"{store.fingerprint}; give the old store, or choose another `out`"
         )
     if config.steps is not None and config.steps < step:
         raise WrongInput(
-            f"`steps` (={config.steps}) must be at least the {step} that {path} has done; give more, or resume from an "
-            "earlier checkpoint into another `out`"
+            f"`steps` (={config.steps}) must be at least the {step} that {path} has done; give more steps, or resume "
+            "from an earlier checkpoint into another `out`"
         )
     finished = step == config.steps and folder.holds_sae_of(step * config.batch_tokens)
     return ResumePoint(path, step, facts, finished, tuple(changes))
 
 
 def _newest(folder: RunFolder, ranks: Ranks, progress: Progress) -> Path | None:
+    """Returns the newest intact checkpoint of the folder; None if the folder has none at all."""
     path, refused = newest(folder.checkpoints, ranks, progress.advance)
     for reason in refused:
         say(f"not resumed from {folder.checkpoints}/{reason}")
-    if path is None and not refused and ranks.only_first(folder.sae.exists):
-        raise WrongInput(
-            f"`out` (={folder.path}) must have a checkpoint to go on from; got a finished SAE without one, which "
-            "training anew would write over; choose another `out`, or remove `sae` in it"
-        )
-    if path is None and refused:
-        # To begin anew would write over what days of training have left, and a person may be able to mend.
+    if path is not None:
+        return path
+    if refused:
+        # A new run would overwrite what days of training have left, and what the user may be able to repair.
         raise TornData(
-            f"none of the {len(refused)} checkpoints in {folder.checkpoints} is whole, see above; mend one, or remove "
-            "that folder to begin from step 0"
+            f"none of the {len(refused)} checkpoints in {folder.checkpoints} is whole (see above); repair one, or "
+            "remove that folder to start from step 0"
         )
-    return path
+    if ranks.only_first(folder.sae.exists):
+        raise WrongInput(
+            f"`out` (={folder.path}) must have a checkpoint to resume from; got a finished SAE without one, which a "
+            "new training would overwrite; choose another `out`, or remove `sae` in it"
+        )
+    return None
 
 
-def _named(name: str, folder: RunFolder, ranks: Ranks, progress: Progress) -> Path:
-    """Returns the checkpoint of that name, or the newest of those that this very command has made since.
+def _given(name: str, folder: RunFolder, ranks: Ranks, progress: Progress) -> Path:
+    """Returns the checkpoint that `resume` names, or the newest one that this same command has saved since.
 
-    A command that is started again, by a scheduler perhaps, must go on, not back.
+    A scheduler starts the same command again and again; each time it must continue, not go back.
     """
     since, _ = newest(folder.checkpoints, ranks, progress.advance)
-    if since is not None and _began_with(since, ranks) == name:
-        say(f"{since} has come of `resume` (={name}): going on from it")
+    if since is not None and _resume_of(since, ranks) == name:
+        say(f"{since} was saved by a run from `resume` (={name}): resuming from it")
         return since
     path = Path(name).expanduser()
     if not path.is_dir():
-        raise WrongInput(f"`resume` (={path}) must be auto, none or a checkpoint folder that exists; got nothing there")
+        raise WrongInput(
+            f"`resume` (={path}) must be auto, none or a checkpoint folder; got no such folder; check the path"
+        )
     if problems := verify(path, ranks, progress.advance):
-        raise TornData(f"`resume` (={path}) must be a whole checkpoint; got a damaged one: {'; '.join(problems)}")
+        raise TornData(f"`resume` (={path}) must be an intact checkpoint; got a damaged one: {'; '.join(problems)}")
     return path
 
 
-def _began_with(path: Path, ranks: Ranks) -> str | None:
-    """Returns the `resume` of the command that made a checkpoint."""
-    config = _facts_of(path, ranks)[1]["config"]
+def _resume_of(path: Path, ranks: Ranks) -> str | None:
+    """Returns the `resume` of the command that saved a checkpoint."""
+    config = _step_and_facts(path, ranks)[1]["config"]
     resume = config.get("resume") if isinstance(config, dict) else None
     return resume if isinstance(resume, str) else None
 
 
-def _facts_of(path: Path, ranks: Ranks) -> tuple[int, dict[str, JSON]]:
+def _step_and_facts(path: Path, ranks: Ranks) -> tuple[int, dict[str, JSON]]:
     found = ranks.only_first(lambda: facts_of(path))
     assert found is not None
     return found

@@ -11,6 +11,7 @@ import yaml
 
 from distsae.durable import replace
 from distsae.errors import WrongInput
+from distsae.model.sae_files import CONFIG, IN_RUN, is_complete
 from distsae.training.config import TrainConfig, flat_keys
 from distsae.training.folder.lock import FolderLock
 from distsae.training.folder.metrics_file import MetricsFile
@@ -35,123 +36,133 @@ _MAY_CHANGE = (
     "kernels",
     "prefilter",
 )
-"""Keys that a resumed run may give another value; the store is compared by its fingerprint instead."""
+"""Keys that may have another value when a run is resumed; the store is compared by its fingerprint instead."""
 
-_UNSAID = ("store", "out", "resume")
+_NOT_REPORTED = ("store", "out", "resume")
+"""Keys whose changes are not reported to the user: paths, and where to start."""
 
 
 class RunFolder:
     """The files of one run.
 
     Args:
-        path: the folder.
+        path: path of the folder.
+        patience: seconds that `lock` waits for another job.
+
+    Attributes:
+        path: path of the folder.
+        checkpoints: folder of the checkpoints.
+        sae: folder of the SAE that training ends with.
+        name: name of the run: the absolute path of the folder.
+        metrics: the file of logged lines.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, patience: float = 30.0) -> None:
         self.path = Path(path).expanduser()
         self.checkpoints = self.path / "checkpoints"
-        self.sae = self.path / "sae"
+        self.sae = self.path / IN_RUN
         self.name = str(self.path.resolve())
-        self._config = self.path / "config.yaml"
         self.metrics = MetricsFile(self.path / "metrics.jsonl")
-        self._lock = FolderLock(self.path / ".lock")
+        self._config = self.path / "config.yaml"
+        self._lock = FolderLock(self.path / ".lock", patience)
         self._tracking_id = self.path / "wandb_id"
         self._frozen_rule = self.path / "frozen_rule.json"
 
     @property
-    def begun(self) -> bool:
-        """Whether the folder holds a run."""
+    def holds_run(self) -> bool:
+        """Whether a run has been started in the folder."""
         return self._config.is_file()
 
+    @property
+    def holds_checkpoints(self) -> bool:
+        """Whether the folder has checkpoints, intact or damaged."""
+        return any(self.checkpoints.glob("step-*"))
+
+    def holds_sae_of(self, tokens: int) -> bool:
+        """Returns whether the folder has the complete SAE that training on `tokens` tokens ended with."""
+        try:  # a run that was resumed with more steps has the SAE of fewer tokens until it ends
+            tokens_seen = json.loads((self.sae / CONFIG).read_text())["tokens_seen"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return False
+        return bool(tokens_seen == tokens) and is_complete(self.sae)
+
     def check(self, config: TrainConfig) -> None:
-        """Refuses to go on in a folder whose run has another mathematics, or at all when `resume` is none.
+        """Refuses a config that cannot be trained into this folder.
 
         Raises:
-            WrongInput: the folder holds another run, both values are shown; or it cannot be a folder.
+            WrongInput: the path is a file; or the folder holds a run although `resume` is none; or it holds a run of
+                other mathematics, then the text has both values.
         """
         if self.path.exists() and not self.path.is_dir():
             raise WrongInput(f"`out` (={self.path}) must be a folder; got a file; choose another `out`")
-        if not self.begun:
+        if not self.holds_run:
             return
         if config.resume == "none":
             raise WrongInput(
-                f"`out` (={self.path}) must be a new folder when `resume` is none; it holds a run; choose another "
-                "`out`, or go on with `resume` auto"
+                f"`out` (={self.path}) must be a new folder when `resume` is none; got one that holds a run; choose "
+                "another `out`, or set `resume` to auto"
             )
         refuse_other_mathematics(yaml.safe_load(self._config.read_text()), config, str(self.path))
 
-    def holds_sae_of(self, tokens: int) -> bool:
-        """Says whether the SAE that training on `tokens` tokens ended with has been written, all of it."""
-        try:  # the file that `SAE.save` writes last; a run that went on since has an older one
-            seen = json.loads((self.sae / "config.json").read_text())["tokens_seen"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return False
-        return bool(seen == tokens) and (self.sae / "sae.safetensors").is_file()
-
-    @property
-    def saved(self) -> bool:
-        """Whether there are checkpoints, sound or not."""
-        return any(self.checkpoints.glob("step-*"))
-
-    def occupy(self) -> None:
-        """Makes the folder and keeps other jobs out of it until `close`; doing it again changes nothing.
+    def lock(self) -> None:
+        """Creates the folder and locks it against other jobs until `close`; does nothing if this object has locked it.
 
         Raises:
-            CannotContinue: another job trains into it.
+            CannotContinue: another job trains into the folder.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock.take()
+        self._lock.acquire()
 
     def close(self) -> None:
-        """Lets other jobs in."""
+        """Releases the lock."""
         self._lock.release()
 
     def tracking_id(self) -> str:
-        """Returns what wandb knows the run by, from its first process to its last."""
+        """Returns the id of the run in wandb, which stays the same when the run is resumed."""
         if not self._tracking_id.is_file():
             self._tracking_id.write_text(uuid.uuid4().hex[:12] + "\n")
         return self._tracking_id.read_text().strip()
 
     def write_config(self, config: TrainConfig) -> None:
-        """Writes every key but `sweep`, defaults included; a kill leaves the old file or the new one."""
+        """Writes every key but `sweep`, defaults included; a kill leaves either the old file or the new one."""
         self.path.mkdir(parents=True, exist_ok=True)
         replace(self._config, yaml.safe_dump(config.stored(), sort_keys=False).encode())
 
     def write_frozen_rule(self, values: dict[str, Any]) -> None:
-        """Writes what freezing the rule changed; a kill leaves the old file or the new one."""
+        """Writes the gap between training rule and frozen rule; a kill leaves either the old file or the new one."""
         replace(self._frozen_rule, f"{json.dumps(values, indent=2)}\n".encode())
 
 
-def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, where: str) -> list[str]:
-    """Refuses a config that would compute something else than the run that it is to continue.
+def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, source: str) -> list[str]:
+    """Refuses to continue a run with a config that would compute something else.
 
     Args:
-        before: the nested config that the run began with.
-        config: the config now.
-        where: where `before` was found, for the error.
+        before: nested config that the run began with.
+        config: config to continue with.
+        source: path that `before` was read from, for the error.
 
     Returns:
-        What differs and may, such as "`steps` 400 (was 200)"; paths and what only says how to begin are left out.
+        The changes that are allowed, such as "`steps` 400 (was 200)"; those of paths and of `resume` are left out.
 
     Raises:
-        WrongInput: a key differs that may not; both values are shown.
+        WrongInput: a key has changed that must not; the text has both values.
     """
     new = flat_keys(config.stored())
-    # Keys that are younger than the run had no other value than their default then.
+    # A key that was added to distsae after the run began had its default then.
     old = {key: value for key, value in flat_keys(TrainConfig(store="", out="").stored()).items() if key in new}
     old |= flat_keys(before)
-    for values, other in ((old, new), (new, old)):
-        if values["order_seed"] is None and other["order_seed"] is not None:
-            values["order_seed"] = values["seed"]  # as a member of a sweep keeps it
-    changed: list[str] = []
+    for values, others in ((old, new), (new, old)):
+        if values["order_seed"] is None and others["order_seed"] is not None:
+            values["order_seed"] = values["seed"]  # the config of a sweep's member has the seed written out
+    changes: list[str] = []
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) == new.get(key):
             continue
         if key.split(".")[0] not in _MAY_CHANGE:
             raise WrongInput(
-                f"`{key}` (={new.get(key)}) must stay what the run in {where} began with; got {old.get(key)} there; "
+                f"`{key}` (={new.get(key)}) must stay what the run in {source} began with; got {old.get(key)} there; "
                 "choose another `out`, or give the old value"
             )
-        if key not in _UNSAID:
-            changed.append(f"`{key}` {new.get(key)} (was {old.get(key)})")
-    return changed
+        if key not in _NOT_REPORTED:
+            changes.append(f"`{key}` {new.get(key)} (was {old.get(key)})")
+    return changes

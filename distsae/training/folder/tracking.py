@@ -1,4 +1,4 @@
-"""Tracking with wandb, through accelerate: one run each, which a resumed run goes on in."""
+"""Tracking with wandb, through accelerate: each run has a wandb run of its own, and continues it when resumed."""
 
 from __future__ import annotations
 
@@ -15,43 +15,45 @@ if TYPE_CHECKING:
 __all__ = ["Tracking", "start_tracking"]
 
 Tracking = Callable[[dict[str, Any], int], None]
-"""Takes the numbers of a logged line, and their step."""
+"""Function that logs the values of one line, given with their step."""
 
 
 def start_tracking(accelerator: Accelerator, config: TrainConfig, member: str = "") -> Tracking:
-    """Opens a wandb run, online when the user is logged in and `wandb` is auto; a resumed run goes on in its own.
+    """Opens the wandb run of a run: a new one, or when the run is resumed the one that it had.
+
+    With `wandb` auto, it is online if the user is logged in, else offline.
 
     Args:
-        accelerator: closes it at the end.
-        config: the run, whose folder is there.
-        member: name of the run in a sweep, whose members have a wandb run each, in one group.
+        accelerator: accelerator of this process, which closes the wandb run at the end.
+        config: configuration of the run; its folder must exist.
+        member: name of the run in its sweep, whose members share a wandb group; empty for a run alone.
 
     Returns:
-        What logs to it, given values and their step.
+        The function that logs to the wandb run.
     """
     if config.wandb == "off":
-        return _nowhere
+        return _ignore
     mode = config.wandb if config.wandb != "auto" else os.environ.get("WANDB_MODE", "auto")
     if accelerator.is_main_process and mode == "auto":
         mode = "online" if _logged_in() else "offline"
-    wanted: dict[str, Any] = {"mode": mode, "dir": config.out, "settings": {"silent": True}}
+    options: dict[str, Any] = {"mode": mode, "dir": config.out, "settings": {"silent": True}}
     if accelerator.is_main_process:
-        wanted |= {"id": RunFolder(config.out).tracking_id(), "resume": "allow"}
+        options |= {"id": RunFolder(config.out).tracking_id(), "resume": "allow"}
     if not member:
-        accelerator.init_trackers("distsae", config=config.stored(), init_kwargs={"wandb": wanted})
+        accelerator.init_trackers("distsae", config=config.stored(), init_kwargs={"wandb": options})
         return cast("Tracking", accelerator.log)
     from accelerate.tracking import WandBTracker
 
     group = str(RunFolder(config.out).path.resolve().parent)
-    wanted |= {"config": config.stored(), "name": member, "group": group, "reinit": "create_new"}
-    tracker = WandBTracker("distsae", **wanted)  # accelerate itself has one of a kind
+    options |= {"config": config.stored(), "name": member, "group": group, "reinit": "create_new"}
+    tracker = WandBTracker("distsae", **options)  # `init_trackers` makes only one tracker of each kind
     tracker.start()
     accelerator.trackers.append(tracker)
     return cast("Tracking", tracker.log)
 
 
-def _nowhere(values: dict[str, Any], step: int) -> None:
-    """Tracking that is off."""
+def _ignore(values: dict[str, Any], step: int) -> None:
+    """Logs nothing, for a run whose tracking is off."""
 
 
 def _logged_in() -> bool:

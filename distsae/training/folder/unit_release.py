@@ -1,8 +1,8 @@
-"""What a run tells a bounded store: which units it is through with.
+"""Releases units of a bounded store that a run no longer needs, so that the producers can continue.
 
-A unit may go when a checkpoint has been made behind it, because a run that is resumed reads on from its checkpoint.
-Producers wait for room, so there is a checkpoint at the end of each window: else rows might wait for a checkpoint that
-waits for rows.
+A run that is resumed reads on from its checkpoint, so a unit may be released only after a checkpoint that comes behind
+it. At the end of each window a checkpoint is due, even between the regular ones: otherwise the producers would wait for
+that checkpoint, and training, on its way to the next regular one, would wait for the producers.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ __all__ = ["UnitRelease"]
 
 
 class UnitRelease:
-    """Releases units of `store`; does nothing for a store that keeps all of them.
+    """Releases the units of one store for one run; does nothing if the store is not bounded.
 
     Args:
-        store: that is read.
-        order: of its batches.
-        steps: of the run.
-        run: name of the run, the one reader of the store.
+        store: store that the run reads.
+        order: order in which batches are read.
+        steps: optimizer steps of the whole run.
+        run: name of the run, the only reader of a bounded store.
 
     Raises:
-        WrongInput: a bounded store has not rows enough for `steps`, or another run reads it.
+        WrongInput: a bounded store has too few rows for `steps`, or another run reads it.
     """
 
     def __init__(self, store: Store, order: StreamOrder, steps: int, run: str) -> None:
@@ -39,37 +39,43 @@ class UnitRelease:
             refuse_other_reader(store.path, run)
         if order.steps is not None and steps > order.steps:
             raise WrongInput(
-                f"`steps` (={steps}) must not exceed {order.steps}, what the bounded store {store.path} gives to one "
-                "reading; train for less, or produce more rows"
+                f"`steps` (={steps}) must not exceed {order.steps}, the steps that one reading of the bounded store "
+                f"{store.path} gives; train for fewer steps, or produce more rows"
             )
 
     @property
     def bounded(self) -> bool:
-        """Whether the store keeps units only as long as they are needed."""
+        """Whether the store is bounded: it keeps a unit only until the run has read it."""
         return bool(self._windows)
 
     def start_reading(self, step: int) -> None:
-        """The run reads from global batch `step` on; for one process to say."""
+        """Makes the run the reader of the store, from global batch `step` on; only one process calls it."""
         if self._windows and begin_reading(self._store.path, self._run, self._first_unit(step)):
             say(
                 f"{self._store.path}: units that this run needs again were released; the store's `distsae produce` "
                 "command produces them again"
             )
 
-    def due(self, done: int) -> bool:
-        """Says whether a checkpoint must be made after `done` steps."""
+    def checkpoint_due(self, done: int) -> bool:
+        """Returns whether a checkpoint must be saved after `done` steps, because a window ends there."""
         return bool(self._windows) and done < self._steps and self._order.window(done) != self._order.window(done - 1)
 
-    def saved(self, done: int) -> None:
-        """There is a checkpoint of `done` steps; the end of a run may look at the rows of its last window again."""
+    def checkpoint_saved(self, done: int) -> None:
+        """Releases the units that a run resumed from the checkpoint of `done` steps does not read.
+
+        After the last step the units of its window stay, because making the SAE may read their rows again.
+        """
         if self._windows:
             release(self._store.path, self._run, self._first_unit(min(done, self._steps - 1)))
 
-    def finished(self) -> None:
-        """Nothing more is read, unless the run is resumed with more steps; saying it again changes nothing."""
+    def run_finished(self) -> None:
+        """Releases the units of all windows that the run has read to their end; a repeated call changes nothing.
+
+        The units of the window in which it stopped stay, because the run may be resumed with more steps.
+        """
         if self._windows:
-            ended = self._steps == self._order.steps
-            unit = self._windows[-1].stop if ended else self._first_unit(self._steps)
+            read_all = self._steps == self._order.steps
+            unit = self._windows[-1].stop if read_all else self._first_unit(self._steps)
             release(self._store.path, self._run, unit)
 
     def _first_unit(self, step: int) -> int:

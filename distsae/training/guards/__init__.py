@@ -1,6 +1,6 @@
-"""Being a good process: launched as asked, in agreement with the others, stopped when asked, never silent."""
+"""Guards of a training process: started like the other ranks, stopped on request, ended with a reason when it fails."""
 
-from distsae.training.guards.accelerator import check_processes, longest_wait, start_accelerator, wait_for
+from distsae.training.guards.accelerator import check_processes, longest_wait, set_timeout, start_accelerator
 from distsae.training.guards.agreement import require_agreement
 from distsae.training.guards.diagnosis import Diagnosis
 from distsae.training.guards.lost_rank import lost_ranks_named
@@ -15,6 +15,6 @@ __all__ = [
     "longest_wait",
     "lost_ranks_named",
     "require_agreement",
+    "set_timeout",
     "start_accelerator",
-    "wait_for",
 ]

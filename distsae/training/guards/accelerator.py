@@ -1,4 +1,8 @@
-"""Starting under `accelerate launch`: one accelerator, checked."""
+"""Setup under `accelerate launch`: the number of processes is checked, and collectives get one time limit.
+
+torch ends a collective after a time limit of its own, with an error that names no rank. The limit set here is longer
+than the watchdog's, so that the watchdog, which reports more, ends a stuck process first.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,11 @@ from distsae.training.config import TrainConfig
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["check_processes", "longest_wait", "start_accelerator", "wait_for"]
+__all__ = ["check_processes", "longest_wait", "set_timeout", "start_accelerator"]
 
-_EVER = timedelta(days=365)
-_EARLIER = timedelta(seconds=60)
-"""By which the watchdog, which says more, comes before torch's own time limit."""
+_UNLIMITED = timedelta(days=365)
+_LEAST_MARGIN = timedelta(seconds=60)
+"""Least time between the watchdog's limit and torch's."""
 
 
 def check_processes(mesh: MeshConfig) -> None:
@@ -30,41 +34,38 @@ def check_processes(mesh: MeshConfig) -> None:
     Raises:
         WrongInput: `mesh.data * mesh.feature` differs from the number of processes.
     """
-    wanted, processes = mesh.data * mesh.feature, int(os.environ.get("WORLD_SIZE", "1"))
-    if wanted != processes:
-        raise WrongInput(
-            f"`mesh.data` * `mesh.feature` (={mesh.data} * {mesh.feature}) must equal the number of processes; got "
-            f"{processes}; start {wanted} with `accelerate launch --num_processes {wanted} ... -m distsae train ...` "
-            "(on CPU with a config file such as cluster_configs/cpu_2.yaml), or change the mesh"
-        )
+    mesh.require_processes(_launched_processes())
 
 
 def longest_wait(hang_seconds: float | None, bounded: bool) -> timedelta:
-    """Returns how long a rank waits for another one in torch's collectives.
+    """Returns how long a rank may wait for another one in a collective before torch raises an error.
 
     Args:
-        hang_seconds: after which the watchdog ends a process that stands still.
-        bounded: whether one rank may wait for the rows of a bounded store, as long as its producers take, while
-            another waits for that rank.
+        hang_seconds: time limit of the watchdog; None for no limit.
+        bounded: whether the store is bounded. A rank may then wait for new rows for as long as the producers take,
+            while the other ranks wait for that rank in a collective.
     """
     if hang_seconds is None or bounded:
-        return _EVER
-    return timedelta(seconds=hang_seconds) + max(_EARLIER, timedelta(seconds=hang_seconds / 10))
+        return _UNLIMITED
+    return timedelta(seconds=hang_seconds) + max(_LEAST_MARGIN, timedelta(seconds=hang_seconds / 10))
 
 
-def wait_for(longest: timedelta, groups: Iterable[dist.ProcessGroup | None]) -> None:
-    """Sets how long this rank waits in the collectives of groups; without it torch has limits of its own for each."""
+def set_timeout(longest: timedelta, groups: Iterable[dist.ProcessGroup | None]) -> None:
+    """Sets how long this rank waits in the collectives of each group; None among the groups is skipped.
+
+    A group that is left out keeps torch's default limit for its backend.
+    """
     for group in groups:
         if group is not None:
             dist.distributed_c10d._set_pg_timeout(longest, group)
 
 
-def start_accelerator(config: TrainConfig, longest: timedelta = _EVER) -> Accelerator:
-    """Returns the accelerator of this process, with wandb tracking on the main one unless it is off.
+def start_accelerator(config: TrainConfig, longest: timedelta = _UNLIMITED) -> Accelerator:
+    """Returns the accelerator of this process, set up for wandb tracking unless `wandb` is off.
 
     Args:
-        config: the run.
-        longest: how long a rank waits for another one.
+        config: configuration of the run.
+        longest: longest time that a rank waits for another one in a collective.
 
     Raises:
         WrongInput: accelerate sees another number of processes than were launched.
@@ -78,13 +79,16 @@ def start_accelerator(config: TrainConfig, longest: timedelta = _EVER) -> Accele
         project_dir=config.out,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=longest)],
     )
-    # Accelerate may turn it on with a compiler configured; scores and gradients are fp32 here.
+    # Accelerate turns TF32 on when a compiler is configured; scores and gradients must stay fp32.
     torch.backends.cuda.matmul.allow_tf32 = False
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != launched:
+    if accelerator.num_processes != _launched_processes():
         raise WrongInput(
-            f"accelerate sees {accelerator.num_processes} process(es) of {launched} launched; on CPU its config file "
-            "must say `distributed_type: MULTI_GPU`, `use_cpu: true` and `rdzv_backend: static`, as "
+            f"accelerate must see all {_launched_processes()} launched processes; got {accelerator.num_processes}; on "
+            "CPU set `distributed_type: MULTI_GPU`, `use_cpu: true` and `rdzv_backend: static` in its config file, as "
             "cluster_configs/cpu_2.yaml does"
         )
     return accelerator
+
+
+def _launched_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,7 +1,7 @@
-"""Processes of a job that were started alike: the same config, the same code, the same store.
+"""Refuses a job whose processes were started differently: another config, other code, or another store.
 
-Ranks that differ do not fail. They train something that no config describes, or wait for each other for ever. So each
-says at the start what it is about to do, and a difference ends all of them.
+Ranks that differ raise no error of their own. They train something that no config describes, or wait for each other
+forever. So all ranks exchange their facts at the start, and any difference ends all of them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ from distsae import __version__
 from distsae.errors import WrongInput
 from distsae.training.config import TrainConfig, flat_keys
 
-__all__ = ["differences", "named_ranks", "require_agreement"]
+__all__ = ["SOURCES", "differences", "facts_of_process", "named_ranks", "require_agreement", "source_digest"]
 
-_SOURCES = Path(__file__).parents[2]
+SOURCES = Path(__file__).parents[2]
+"""Folder of the package's source files."""
+
 _MOST_KEYS = 4
-"""Keys that one message names with their values."""
+"""Largest number of keys whose values one message shows."""
+
+_MOST_HOSTS = 8
+"""Largest number of hosts that one message names for a group of ranks."""
 
 _ADVICE = {
     "config": "start every process with the same arguments and the same config file",
@@ -33,76 +38,43 @@ _ADVICE = {
 }
 
 
-def require_agreement(config: TrainConfig, fingerprint: str) -> None:
-    """Compares what the processes of the job were told and are made of; one gather. Every process calls it.
+def require_agreement(config: TrainConfig, fingerprint: str, sources: Path = SOURCES) -> None:
+    """Compares config, code and store of all processes, with one gather. Collective.
 
-    Where the store lies may differ, since machines may have copies; its fingerprint may not.
+    Paths of the store may differ, because machines may have copies; its fingerprint may not.
 
     Args:
-        config: of the job, as this process was given it.
-        fingerprint: of the store, as this process sees it.
+        config: configuration of the job, as this process received it.
+        fingerprint: fingerprint of the store that this process opened.
+        sources: folder of the source files that this process runs.
 
     Raises:
-        WrongInput: on every process, if any two differ; the keys, their values and the ranks are named.
+        WrongInput: on every process, if any two differ; the text names the keys, their values and the ranks.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
-    mine = _facts(config, fingerprint)
-    everyone: list[tuple[str, dict[str, str]]] = [("", {})] * dist.get_world_size()
-    dist.all_gather_object(everyone, (platform.node(), mine))
-    hosts = [host for host, _ in everyone]
-    found = differences(hosts, [facts for _, facts in everyone])
+    own = (platform.node(), facts_of_process(config, fingerprint, sources))
+    gathered = [own] * dist.get_world_size()
+    dist.all_gather_object(gathered, own)
+    hosts = [host for host, _ in gathered]
+    found = differences(hosts, [facts for _, facts in gathered])
     if found:
         raise WrongInput(found)
 
 
-def differences(hosts: list[str], facts: list[dict[str, str]]) -> str:
-    """Returns a sentence on what differs, for people; empty if nothing does.
+def facts_of_process(config: TrainConfig, fingerprint: str, sources: Path = SOURCES) -> dict[str, str]:
+    """Returns the facts that must be equal on all processes, by `KIND:NAME`.
 
     Args:
-        hosts: where each rank is.
-        facts: of each rank, by `KIND:NAME`.
+        config: configuration of the job.
+        fingerprint: fingerprint of the store.
+        sources: folder of the source files.
     """
-    keys = sorted({key for each in facts for key in each})
-    different = [key for key in keys if len({each.get(key) for each in facts}) > 1]
-    if not different:
-        return ""
-    parts = []
-    for key in different[:_MOST_KEYS]:
-        ranks_of: dict[str, list[int]] = {}
-        for rank, each in enumerate(facts):
-            ranks_of.setdefault(each.get(key, "nothing"), []).append(rank)
-        got = ", ".join(f"{value} on {named_ranks(ranks, hosts)}" for value, ranks in ranks_of.items())
-        parts.append(f"`{key.split(':')[1]}` must be the same on every process; got {got}")
-    if len(different) > _MOST_KEYS:
-        rest = [f"`{key.split(':')[1]}`" for key in different[_MOST_KEYS:]]
-        parts.append(f"so must {', '.join(rest)}")
-    advice = [text for kind, text in _ADVICE.items() if any(key.startswith(f"{kind}:") for key in different)]
-    return "; ".join([*parts, *advice])
-
-
-def named_ranks(ranks: list[int], hosts: list[str]) -> str:
-    """Returns such as "ranks 1, 4 to 7 (hosts a, b)".
-
-    Args:
-        ranks: ascending.
-        hosts: of all ranks.
-    """
-    runs = [[rank for _, rank in run] for _, run in groupby(enumerate(ranks), lambda pair: pair[1] - pair[0])]
-    spans = [span for run in runs for span in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run))]
-    where = list(dict.fromkeys(hosts[rank] for rank in ranks))
-    shown = ", ".join(where[:8]) + (f" and {len(where) - 8} more" if len(where) > 8 else "")
-    return (
-        f"{'ranks' if len(ranks) > 1 else 'rank'} {', '.join(spans)} ({'hosts' if len(where) > 1 else 'host'} {shown})"
-    )
-
-
-def _facts(config: TrainConfig, fingerprint: str) -> dict[str, str]:
     keys = flat_keys(config.stored() | {"sweep": dataclasses.asdict(config.sweep)})
     del keys["store"]
     code = {
         "version of distsae": __version__,
-        "source files of distsae": _digest(),
+        "source files of distsae": source_digest(sources),
         "version of torch": str(torch.__version__),
         "version of accelerate": version("accelerate"),
     }
@@ -115,11 +87,60 @@ def _facts(config: TrainConfig, fingerprint: str) -> dict[str, str]:
     }
 
 
-def _digest() -> str:
-    """Returns a digest of names and contents of the package's source files."""
+def source_digest(sources: Path) -> str:
+    """Returns a digest of the names and contents of all Python files in a folder and its subfolders."""
     digest = hashlib.sha256()
-    for path in sorted(_SOURCES.rglob("*.py")):
+    for path in sorted(sources.rglob("*.py")):
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(_SOURCES).as_posix()}\0{len(content)}\0".encode())
+        digest.update(f"{path.relative_to(sources).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)
     return f"sha256 {digest.hexdigest()[:16]}"
+
+
+def differences(hosts: list[str], facts: list[dict[str, str]]) -> str:
+    """Returns a sentence for the user on the facts that differ; empty if none does.
+
+    Args:
+        hosts: host of each rank.
+        facts: facts of each rank, by `KIND:NAME`.
+    """
+    keys = sorted({key for of_rank in facts for key in of_rank})
+    different = [key for key in keys if len({of_rank.get(key) for of_rank in facts}) > 1]
+    if not different:
+        return ""
+    parts = []
+    for key in different[:_MOST_KEYS]:
+        ranks_of: dict[str, list[int]] = {}
+        for rank, of_rank in enumerate(facts):
+            ranks_of.setdefault(of_rank.get(key, "nothing"), []).append(rank)
+        got = ", ".join(f"{value} on {named_ranks(ranks, hosts)}" for value, ranks in ranks_of.items())
+        parts.append(f"`{key.split(':')[1]}` must be the same on every process; got {got}")
+    if len(different) > _MOST_KEYS:
+        others = [f"`{key.split(':')[1]}`" for key in different[_MOST_KEYS:]]
+        parts.append(f"so must {', '.join(others)}")
+    advice = [text for kind, text in _ADVICE.items() if any(key.startswith(f"{kind}:") for key in different)]
+    return "; ".join([*parts, *advice])
+
+
+def named_ranks(ranks: list[int], hosts: list[str]) -> str:
+    """Returns ranks and their hosts in words, such as "ranks 1, 4 to 7 (hosts a, b)".
+
+    Args:
+        ranks: ranks to name, ascending.
+        hosts: host of every rank of the job.
+    """
+    spans: list[str] = []
+    # Consecutive ranks have the same difference from their index.
+    for _, pairs in groupby(enumerate(ranks), lambda pair: pair[1] - pair[0]):
+        consecutive = [rank for _, rank in pairs]
+        if len(consecutive) > 2:
+            spans.append(f"{consecutive[0]} to {consecutive[-1]}")
+        else:
+            spans.extend(map(str, consecutive))
+    names = list(dict.fromkeys(hosts[rank] for rank in ranks))
+    shown = ", ".join(names[:_MOST_HOSTS])
+    if len(names) > _MOST_HOSTS:
+        shown += f" and {len(names) - _MOST_HOSTS} more"
+    rank_word = "ranks" if len(ranks) > 1 else "rank"
+    host_word = "hosts" if len(names) > 1 else "host"
+    return f"{rank_word} {', '.join(spans)} ({host_word} {shown})"

@@ -1,17 +1,18 @@
-"""Stops a run that has left the finite numbers, and keeps what tells why.
+"""Ends a run whose numbers are no longer finite, and saves what is needed to find out why.
 
-Every rank writes its part of `RUN/diagnosis/step-00000123/`: what was not finite, the batch it had, the rows of the
-parameters that are broken. Checkpoints are left alone: they are of the steps before, and the failed step is never one.
+Every rank writes its part of a bundle, `RUN/diagnosis/step-00000123/`: which tensors were not finite, the batch of the
+rank, and the broken rows of its parameters. Checkpoints are not touched: they are of earlier steps, because the state
+after the failed step is never saved.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -24,32 +25,28 @@ from distsae.errors import Diverged
 from distsae.training.config import TrainConfig
 from distsae.training.folder import RunFolder
 from distsae.training.guards.agreement import named_ranks
+from distsae.training.guards.tensor_summary import TensorSummary, summarise
 from distsae.training.optimizer_step import Circumstances
 from distsae.training.state import TrainingState
 from distsae.training.step import BatchOutcome
 
-__all__ = ["Diagnosis", "look_at"]
+__all__ = ["Diagnosis"]
 
 _WEIGHTS = ("W_enc", "W_dec", "b_enc", "b_dec")
-_MOST_ROWS = 1024
-"""Rows of a parameter that are kept, and that are named: the first ones."""
-
-_ROWS_SAID = 16
 _METRICS_LINES = 100
-_BLOCK = 1 << 24
-"""Numbers looked at at once; a mask of them all would be as large as a quarter of the weights."""
+"""Lines at the end of `metrics.jsonl` that are copied into the bundle."""
 
 
 class Diagnosis:
-    """Looks at the numbers of each step; costs no collective unless they are broken.
+    """Writes a bundle and ends the run when a number is not finite.
 
     Args:
-        config: the run.
-        folder: of the run.
-        state: the parameters, and Adam's moments.
-        ranks: of the job.
+        config: configuration of the run.
+        folder: folder of the run.
+        state: training state, with the parameters and Adam's moments.
+        ranks: all ranks of the job.
         store: fingerprint of the store.
-        wait_for_save: returns when the checkpoint under way, if any, is there.
+        wait_for_save: function that returns when no checkpoint is being saved.
     """
 
     def __init__(
@@ -66,17 +63,23 @@ class Diagnosis:
         self._state = state
         self._ranks = ranks
         self._store = store
-        self._settle = wait_for_save
+        self._wait_for_save = wait_for_save
 
     def check_weights(self, step: int, x: Tensor, circumstances: Circumstances) -> None:
-        """Looks at the weights after step `step`, before they are saved. Collective.
+        """Checks the weights after a step, before they are saved. Collective.
+
+        Args:
+            step: number of the step, counted from 1.
+            x: this data rank's rows of the batch, `[tokens, d_in]`.
+            circumstances: learning rate and rule of the step.
 
         Raises:
-            Diverged: on every rank, if any has weights that are not finite.
+            Diverged: on every rank, if the weights of any rank are not finite.
         """
+        # A sum can overflow although every weight is finite; only then are the weights looked at one by one.
         sums = torch.stack([value.detach().sum() for value in self._state.shard.parameters()])
         broken = not bool(sums.isfinite().all()) and any(
-            look_at(value.detach())["not_finite"] for value in self._state.shard.parameters()
+            summarise(value.detach()).not_finite for value in self._state.shard.parameters()
         )
         if any(self._ranks.exchange(broken)):
             self.stop(step, "weights are not finite after the update; they are not saved", x, circumstances)
@@ -84,7 +87,7 @@ class Diagnosis:
     def stop(
         self,
         step: int,
-        what: str,
+        finding: str,
         x: Tensor,
         circumstances: Circumstances,
         outcome: BatchOutcome | None = None,
@@ -94,34 +97,38 @@ class Diagnosis:
 
         Args:
             step: number of the step, counted from 1.
-            what: was not finite, in words.
-            x: this data rank's rows of its batch, `[tokens, d_in]`.
-            circumstances: what the step was done with.
-            outcome: of the step, if it came so far.
-            cause: what said so first.
+            finding: clause on what was not finite.
+            x: this data rank's rows of the batch, `[tokens, d_in]`.
+            circumstances: learning rate and rule of the step.
+            outcome: outcome of the batch; None if the step ended before.
+            cause: exception that reported the finding.
 
         Raises:
-            Diverged: always; the bundle, what every rank has seen and what to try are named.
+            Diverged: always; the text names the bundle, what each rank found and what to try.
         """
-        place = self._folder.path / "diagnosis" / f"step-{step:08d}"
+        bundle = self._folder.path / "diagnosis" / f"step-{step:08d}"
         tensors = self._tensors(x, outcome)
-        self._settle()
-        looks = {name: look_at(tensor) for name, tensor in tensors.items()}
-        seen = {name: look for name, look in looks.items() if look["not_finite"]}
+        self._wait_for_save()
+        summaries = {name: summarise(tensor) for name, tensor in tensors.items()}
         failure = ""
         try:
-            place.mkdir(parents=True, exist_ok=True)
-            self._write(place, step, what, circumstances, tensors, looks)
+            bundle.mkdir(parents=True, exist_ok=True)
+            self._write_facts(bundle, step, finding, circumstances, summaries)
+            self._write_tensors(bundle, tensors, summaries)
+            if self._ranks.first:
+                self._copy_run_files(bundle)
         except OSError as error:
             failure = f"{type(error).__name__}: {error}"
-        reports = self._ranks.exchange((platform.node(), failure, {name: _words(look) for name, look in seen.items()}))
+        not_finite = {name: found.not_finite_in_words() for name, found in summaries.items() if found.not_finite}
+        reports = self._ranks.exchange(_RankReport(platform.node(), failure, not_finite))
         raise Diverged(
-            f"step {step}: {what}; {_seen_by(reports)}; {_kept(place, reports)}; {_advice(reports)}"
+            f"step {step}: {finding}; {_findings(reports)}; {_bundle_status(bundle, reports)}; {_advice(reports)}"
         ) from cause
 
     def _tensors(self, x: Tensor, outcome: BatchOutcome | None) -> dict[str, Tensor]:
+        """Returns the tensors of this rank that may have caused the failure, by name."""
         tensors = {"batch": x} | {name: value.detach() for name, value in self._state.shard.named_parameters()}
-        # DeepSpeed's would have to be gathered from all ranks first.
+        # Moments of DeepSpeed are left out: they would have to be gathered from all ranks first.
         moments = {name: value for name, value in self._state.engine.tensors().items() if isinstance(value, Tensor)}
         tensors |= {name: value for name, value in moments.items() if value.shape and value.is_floating_point()}
         if outcome is not None:
@@ -129,19 +136,17 @@ class Diagnosis:
                 tensors |= {f"gradient.{kind}.x_hat": term.g, f"gradient.{kind}.scores": term.dots}
         return tensors
 
-    def _write(
+    def _write_facts(
         self,
-        place: Path,
+        bundle: Path,
         step: int,
-        what: str,
+        finding: str,
         circumstances: Circumstances,
-        tensors: Mapping[str, Tensor],
-        looks: Mapping[str, dict[str, Any]],
+        summaries: Mapping[str, TensorSummary],
     ) -> None:
-        name = f"rank-{self._ranks.rank:05d}"
         facts = {
             "step": step,
-            "what": what,
+            "what": finding,
             "learning_rate": circumstances.learning_rate,
             "allocation": circumstances.allocation,
             "k": circumstances.k,
@@ -154,107 +159,86 @@ class Diagnosis:
             "device": str(self._state.shard.b_dec.device),
             "versions": {"distsae": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
             "store": {"path": self._config.store, "fingerprint": self._store},
-            "tensors": looks,
-            "reproduce": self._recipe(step),
+            "tensors": {name: asdict(summary) for name, summary in summaries.items()},
+            "reproduce": self._reproduction(step),
         }
-        (place / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
-        kept = {"batch": tensors["batch"].float().cpu().contiguous()}
-        for parameter, look in looks.items():
-            if parameter in _WEIGHTS and look["rows"]:
-                rows = torch.tensor(look["rows"])
-                kept[f"{parameter}.rows"] = rows
-                kept[parameter] = tensors[parameter][rows.to(tensors[parameter].device)].float().cpu().contiguous()
-        file = place / f"{name}.safetensors"
-        file.unlink(missing_ok=True)  # of the same step, tried before
-        write_tensors(file, kept)
-        if self._ranks.first:
-            (place / "config.yaml").write_bytes((self._folder.path / "config.yaml").read_bytes())
-            metrics = self._folder.path / "metrics.jsonl"
-            lines = metrics.read_text().splitlines(keepends=True) if metrics.is_file() else []
-            (place / "metrics.jsonl").write_text("".join(lines[-_METRICS_LINES:]))
+        (bundle / f"{self._file_stem}.json").write_text(json.dumps(facts, indent=2) + "\n")
 
-    def _recipe(self, step: int) -> dict[str, Any]:
-        """Returns where the step can be done again from."""
+    def _write_tensors(
+        self, bundle: Path, tensors: Mapping[str, Tensor], summaries: Mapping[str, TensorSummary]
+    ) -> None:
+        """Writes the batch, and of each parameter its broken rows with their indices."""
+        written = {"batch": tensors["batch"].float().cpu().contiguous()}
+        for name, summary in summaries.items():
+            if name in _WEIGHTS and summary.rows:
+                rows = torch.tensor(summary.rows)
+                written[f"{name}.rows"] = rows
+                written[name] = tensors[name][rows.to(tensors[name].device)].float().cpu().contiguous()
+        file = bundle / f"{self._file_stem}.safetensors"
+        file.unlink(missing_ok=True)  # an earlier attempt may have failed at the same step
+        write_tensors(file, written)
+
+    def _copy_run_files(self, bundle: Path) -> None:
+        (bundle / "config.yaml").write_bytes((self._folder.path / "config.yaml").read_bytes())
+        metrics = self._folder.path / "metrics.jsonl"
+        lines = metrics.read_text().splitlines(keepends=True) if metrics.is_file() else []
+        (bundle / "metrics.jsonl").write_text("".join(lines[-_METRICS_LINES:]))
+
+    @property
+    def _file_stem(self) -> str:
+        return f"rank-{self._ranks.rank:05d}"
+
+    def _reproduction(self, step: int) -> dict[str, str | None]:
+        """Returns how to do the failed step again, and from which checkpoint."""
         saved = checkpoints(self._folder.checkpoints)
         return {
             "checkpoint": str(saved[-1]) if saved else None,
             "how": "train with this config.yaml into a copy of the run folder without `sae/` and `diagnosis/`, on the "
-            f"same mesh: it goes on from the newest checkpoint and meets the same numbers at step {step}",
+            f"same mesh: the run resumes from the newest checkpoint and reaches the same numbers at step {step}",
         }
 
 
-def look_at(tensor: Tensor) -> dict[str, Any]:
-    """Returns what is known of a tensor, for people and as JSON.
+@dataclass(frozen=True)
+class _RankReport:
+    """What one rank tells the others about its part.
 
-    Returns:
-        `shape`; `not_finite`, the number of such entries; `rows`, the first of those that have one; `min`, `max` and
-        the `norm` of the finite entries, null if there are none.
+    Args:
+        host: host of the rank.
+        failure: why the rank could not write its part of the bundle; empty if it could.
+        not_finite: description of each tensor of the rank that is not finite, by name.
     """
-    flat = tensor.reshape(tensor.shape[0], -1) if tensor.dim() else tensor.reshape(1, 1)
-    size = max(_BLOCK // max(flat.shape[1], 1), 1)
-    count = 0
-    rows = list[int]()
-    least = math.inf
-    most = -math.inf
-    squares = 0.0
-    for first in range(0, flat.shape[0], size):
-        block = flat[first : first + size].double()
-        well = block.isfinite()
-        bad = int((~well).sum())
-        if bad:
-            broken = (~well).any(1).nonzero().flatten()
-            rows += [first + row for row in broken[: _MOST_ROWS - len(rows)].tolist()]
-        if block.numel() > bad:
-            finite = block[well]
-            least, most = min(least, float(finite.min())), max(most, float(finite.max()))
-            squares += float(finite.square().sum())
-        count += bad
-    some = most >= least
-    return {
-        "shape": [*tensor.shape],
-        "not_finite": count,
-        "rows": rows,
-        "min": least if some else None,
-        "max": most if some else None,
-        "norm": math.sqrt(squares) if some and math.isfinite(squares) else None,
-    }
+
+    host: str
+    failure: str
+    not_finite: dict[str, str]
 
 
-def _words(look: dict[str, Any]) -> str:
-    rows = look["rows"]
-    shown = ", ".join(map(str, rows[:_ROWS_SAID])) + (" and more" if len(rows) > _ROWS_SAID else "")
-    return f"{look['not_finite']} numbers in {'rows' if len(rows) > 1 else 'row'} {shown}"
-
-
-Reports = list[tuple[str, str, dict[str, str]]]
-"""Of each rank: its host, why it could not write, and what it has that is not finite."""
-
-
-def _seen_by(reports: Reports) -> str:
-    """Returns which ranks have what; ranks that have the same are named together."""
-    hosts = [host for host, _, _ in reports]
+def _findings(reports: list[_RankReport]) -> str:
+    """Returns a clause on which ranks have which broken tensors; ranks with the same ones are named together."""
+    hosts = [report.host for report in reports]
     ranks_of: dict[tuple[str, ...], list[int]] = {}
-    for rank, (_, _, seen) in enumerate(reports):
-        ranks_of.setdefault(tuple(f"{name}: {words}" for name, words in seen.items()), []).append(rank)
+    for rank, report in enumerate(reports):
+        found = tuple(f"{name}: {words}" for name, words in report.not_finite.items())
+        ranks_of.setdefault(found, []).append(rank)
     parts = [
-        f"not finite on {named_ranks(ranks, hosts)}: {', '.join(seen)}" for seen, ranks in ranks_of.items() if seen
+        f"not finite on {named_ranks(ranks, hosts)}: {', '.join(found)}" for found, ranks in ranks_of.items() if found
     ]
     return "; ".join(parts) or "batch and weights are finite on every rank: numbers have become too large"
 
 
-def _kept(place: Path, reports: Reports) -> str:
-    hosts = [host for host, _, _ in reports]
-    failed = [rank for rank, (_, failure, _) in enumerate(reports) if failure]
+def _bundle_status(bundle: Path, reports: list[_RankReport]) -> str:
+    """Returns a clause on what the bundle holds, or which ranks could not write their part of it."""
+    failed = [rank for rank, report in enumerate(reports) if report.failure]
     if not failed:
-        return f"{place} has the batch and the broken weights"
-    why = reports[failed[0]][1]
-    return f"{place} is not complete: {named_ranks(failed, hosts)} could not write ({why})"
+        return f"{bundle} has the batch and the broken weights"
+    ranks = named_ranks(failed, [report.host for report in reports])
+    return f"{bundle} is not complete: {ranks} could not write ({reports[failed[0]].failure})"
 
 
-def _advice(reports: Reports) -> str:
-    names = {name for _, _, seen in reports for name in seen}
-    if "batch" in names:
-        return "check the store (`distsae store verify`), whose rows are not finite, and produce those anew"
-    if names & {*_WEIGHTS}:
+def _advice(reports: list[_RankReport]) -> str:
+    broken = {name for report in reports for name in report.not_finite}
+    if "batch" in broken:
+        return "check the store (`distsae store verify`), whose rows are not finite, and produce those again"
+    if broken.intersection(_WEIGHTS):
         return "lower `optimizer.lr`; if only one rank has broken weights and it happens again, check its machine"
     return "lower `optimizer.lr`, set `optimizer.clip_norm`, or check the store for rows of huge values"

@@ -1,6 +1,6 @@
-"""What the ranks of a job last said of themselves, kept in the store that the launcher has for them.
+"""Heartbeats: each rank's latest report on its own activity, kept in the key-value store of the launcher.
 
-A thread of its own talks to the store: neither a stuck collective nor a stuck store keeps a process from noticing.
+A thread of its own exchanges them, so that neither a stuck collective nor a stuck store blocks the rest of the process.
 """
 
 from __future__ import annotations
@@ -20,107 +20,113 @@ from torch._C._distributed_c10d import Store, TCPStore
 
 __all__ = ["Beat", "Heartbeats"]
 
-_PATIENCE = 5.0
-"""Seconds that the store may take to answer."""
-
 
 @dataclass(frozen=True)
 class Beat:
-    """What a rank said last.
+    """One heartbeat of a rank.
 
     Args:
-        number: counts the beats of a rank.
-        host: where it is.
-        doing: what it was doing.
-        resting: nothing of what it was doing needs an end soon.
-        since: wall clock at which it began that.
-        at: wall clock of the beat.
+        number: number of the heartbeat, counted by its rank.
+        host: host of the rank.
+        activity: what the rank was doing.
+        unlimited: whether that activity may take any time.
+        since: wall clock at the start of the activity.
+        at: wall clock of the heartbeat.
     """
 
     number: int
     host: str
-    doing: str
-    resting: bool
+    activity: str
+    unlimited: bool
     since: float
     at: float
 
 
 class Heartbeats:
-    """This rank's beats, and those of all ranks on demand.
+    """Sends the heartbeats of this rank, and reads those of all ranks on demand.
 
     Args:
-        present: returns what this rank is doing, whether it rests, and since when by the wall clock.
-        every: seconds between beats.
+        present: function that returns the activity of this rank, whether it may take any time, and the wall clock at
+            its start.
+        every: seconds between heartbeats.
+        patience: seconds to wait for the store, for one answer.
 
     Attributes:
-        rank: of this process.
-        size: of the job.
+        rank: rank of this process.
+        size: number of processes of the job.
     """
 
-    def __init__(self, present: Callable[[], tuple[str, bool, float]], every: float) -> None:
+    def __init__(self, present: Callable[[], tuple[str, bool, float]], every: float, patience: float = 5.0) -> None:
         self._present = present
         self._every = every
+        self._patience = patience
         self._number = 0
-        self.rank, self.size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        self._stopped, self._asked = threading.Event(), threading.Event()
-        self._wake = threading.Event()
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self._stopped = threading.Event()
+        self._requested = threading.Event()
         self._answered = threading.Event()
-        self._heard: dict[int, Beat] = {}
-        # A launcher that starts the processes anew keeps its store.
+        self._wake = threading.Event()
+        self._received: dict[int, Beat] = {}
+        # A launcher keeps its store when it restarts the processes.
         self._prefix = f"distsae/heartbeat/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-        self._thread = threading.Thread(target=self._talk, name="heartbeats", daemon=True)
+        self._thread = threading.Thread(target=self._exchange, name="heartbeats", daemon=True)
         if self.size > 1 and "MASTER_PORT" in os.environ:
             self._thread.start()
 
-    def heard(self, patience: float = _PATIENCE) -> dict[int, Beat]:
-        """Asks for everyone's last beat.
+    def latest(self, patience: float | None = None) -> dict[int, Beat]:
+        """Returns the latest heartbeat of each rank.
 
         Args:
-            patience: seconds to wait for the store.
+            patience: seconds to wait for the answer; by default those of the constructor.
 
         Returns:
-            Beats by rank; those of ranks that never said anything are left out, and all are if the store is out of
-            reach.
+            Heartbeats by rank. Ranks without any are left out; the result is empty if the store cannot be reached.
         """
         self._answered.clear()
-        self._asked.set()
+        self._requested.set()
         self._wake.set()
-        return self._heard if self._thread.is_alive() and self._answered.wait(patience) else {}
+        if not self._thread.is_alive() or not self._answered.wait(self._patience if patience is None else patience):
+            return {}
+        return self._received
 
     def close(self) -> None:
-        """Ends the beats."""
+        """Stops the heartbeats."""
         self._stopped.set()
         self._wake.set()
 
-    def _talk(self) -> None:
-        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    def _exchange(self) -> None:
+        host = os.environ["MASTER_ADDR"]
+        port = int(os.environ["MASTER_PORT"])
         try:
-            socket.create_connection(place, _PATIENCE).close()  # torch would print a page if nobody listens
+            # TCPStore prints a long warning when the port is closed, so that is found out first.
+            socket.create_connection((host, port), self._patience).close()
             store = TCPStore(
-                *place,
+                host,
+                port,
                 is_master=False,
-                timeout=timedelta(seconds=_PATIENCE),
+                timeout=timedelta(seconds=self._patience),
                 wait_for_workers=False,
             )
             while not self._stopped.is_set():
-                self._beat(store)
-                if self._asked.is_set():
-                    self._asked.clear()
-                    self._heard = self._everyones(store)
+                self._send(store)
+                if self._requested.is_set():
+                    self._requested.clear()
+                    self._received = self._read(store)
                     self._answered.set()
                 self._wake.wait(self._every)
                 self._wake.clear()
-        except (OSError, dist.DistError, RuntimeError, ValueError):  # out of reach, or gone: we do without
-            return
+        except (OSError, dist.DistError, RuntimeError, ValueError):
+            return  # the store cannot be reached any more: the process continues without heartbeats
 
-    def _beat(self, store: Store) -> None:
-        doing, resting, since = self._present()
+    def _send(self, store: Store) -> None:
+        activity, unlimited, since = self._present()
         self._number += 1
         store.set(
             f"{self._prefix}/{self.rank}",
-            json.dumps([self._number, platform.node(), doing, resting, since, time.time()]),
+            json.dumps([self._number, platform.node(), activity, unlimited, since, time.time()]),
         )
 
-    def _everyones(self, store: Store) -> dict[int, Beat]:
+    def _read(self, store: Store) -> dict[int, Beat]:
         keys = {rank: f"{self._prefix}/{rank}" for rank in range(self.size)}
         return {rank: Beat(*json.loads(store.get(key))) for rank, key in keys.items() if store.check([key])}

@@ -1,4 +1,4 @@
-"""A rank that is gone, as the others see it: one clear line instead of their tracebacks."""
+"""The error that the other ranks report when a rank is lost: one clear line instead of a traceback of torch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from distsae.errors import CannotContinue
 
 __all__ = ["lost_ranks_named"]
 
-_PLACE = re.compile(r"^\[\S*gloo/\S*\] ")
-"""How gloo begins its errors, which are plain RuntimeErrors: with the line of its source."""
+_GLOO_PREFIX = re.compile(r"^\[\S*gloo/\S*\] ")
+"""Source line with which gloo begins the text of its errors; their class is a plain RuntimeError."""
 
 
 @contextmanager
-def lost_ranks_named(doing: Callable[[], str]) -> Iterator[None]:
-    """Turns what torch.distributed raises when a rank is gone into one line; other errors are left as they are.
+def lost_ranks_named(activity: Callable[[], str]) -> Iterator[None]:
+    """Turns torch.distributed's errors about a lost rank into one line; other errors pass unchanged.
 
     Args:
-        doing: returns what this process is doing.
+        activity: function that returns the current activity of this process.
 
     Raises:
         CannotContinue: a rank was lost, or did not answer in time.
@@ -29,16 +29,16 @@ def lost_ranks_named(doing: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except dist.DistError as error:
-        raise CannotContinue(_sentence(doing(), str(error))) from error
+        raise CannotContinue(_sentence(activity(), str(error))) from error
     except RuntimeError as error:
-        if _PLACE.match(str(error)) is None:
+        if _GLOO_PREFIX.match(str(error)) is None:
             raise
-        raise CannotContinue(_sentence(doing(), _PLACE.sub("", str(error)))) from error
+        raise CannotContinue(_sentence(activity(), _GLOO_PREFIX.sub("", str(error)))) from error
 
 
-def _sentence(doing: str, text: str) -> str:
+def _sentence(activity: str, text: str) -> str:
     reason = text.strip().split("\n")[0].split(". ")[0].rstrip(".")
     return (
-        f"{doing}: lost connection to another rank ({reason}): it was killed or failed, or it hangs; its own message "
-        "comes before this; start the same command again to go on from the newest checkpoint"
+        f"{activity}: lost connection to another rank ({reason}): that rank was killed, failed or hangs; look for its "
+        "own message above; start the same command again to resume from the newest checkpoint"
     )

@@ -1,8 +1,8 @@
-"""Stopping when asked, on all ranks behind the same step.
+"""Stops all ranks after the same step when any of them receives a signal.
 
-A scheduler's signal may reach one process of the job or all of them, in the middle of anything, once or twice. It is
-only noted. Each step carries a vote: an all-reduce of one number, under way while the step computes, tells every rank
-whether any was asked before the step began.
+A scheduler's signal may reach one process of the job or all of them, at any time, once or several times. The handler
+only records it. Each step carries a vote: an all-reduce of one number, which runs while the step computes, tells every
+rank whether any rank had received a signal before the step began.
 """
 
 from __future__ import annotations
@@ -23,94 +23,97 @@ from distsae.signals import listening, stop_signals
 
 __all__ = ["StopVote"]
 
-_PATIENCE = 2.0
-"""Seconds after a Ctrl-C in which another one is taken for the same: launchers pass on what the terminal sent too."""
-
 
 class StopVote:
-    """Listens to SIGTERM, SIGUSR1 and SIGINT (Ctrl-C) until the `with` block ends, in the main thread.
+    """Handles SIGTERM, SIGUSR1 and SIGINT (Ctrl-C) until the `with` block ends, in the main thread.
 
-    A second Ctrl-C ends the process there and then. Other signals may come as often as they like.
+    Before the first `open_vote`, and inside `interruptible`, a signal ends the process at once. Anywhere else it waits
+    for the next vote. A second Ctrl-C always ends the process at once; the other signals may be repeated.
+
+    Args:
+        patience: seconds after a Ctrl-C in which another one counts as the same. Launchers pass on a Ctrl-C that the
+            terminal has already sent to every process.
 
     Attributes:
-        group: of all processes, to vote in, and for nothing else; None for one process.
+        group: process group of all ranks, used for nothing but the vote; None for one process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 2.0) -> None:
         self.group: dist.ProcessGroup | None = None
-        self._asked: signal.Signals | None = None
+        self._patience = patience
+        self._received: signal.Signals | None = None
         self._interrupted_at = math.inf
-        self._told = False
-        self._doing: str | None = "starting"  # what may be left where it is; nothing is lost until the first step
-        self._left = ""
+        self._announced = False
+        self._interruptible: str | None = "starting"  # activity that a signal may end; nothing is lost before step 1
+        self._ended_activity = ""
         self._ballot = torch.zeros((), dtype=torch.int64)
         self._voting: dist.Work | None = None
-        self._listening = ExitStack()
+        self._handlers = ExitStack()
 
     def __enter__(self) -> StopVote:
-        self._listening.enter_context(listening(stop_signals(), self._note))
+        self._handlers.enter_context(listening(stop_signals(), self._on_signal))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._listening.close()
-        if self._left and self._asked is not None and isinstance(error, SystemExit | KeyboardInterrupt):
-            say(f"stopped by {self._asked.name} while {self._left}; the same command goes on")
+        self._handlers.close()
+        if self._ended_activity and self._received is not None and isinstance(error, SystemExit | KeyboardInterrupt):
+            say(f"stopped by {self._received.name} while {self._ended_activity}; the same command continues")
 
     def open_vote(self) -> None:
-        """Begins the vote of a step; every rank calls it, and then `outcome`."""
-        self._doing = None
-        if self._asked is not None and not self._told:
-            self._told = True
-            again = "; again to end at once, without a checkpoint" if self._asked is signal.SIGINT else ""
-            say(f"{self._asked.name}: stopping after this step, behind a checkpoint{again}")
-        self._ballot.fill_(self._asked or 0)
+        """Starts the vote of a step. Every rank calls it once a step, and `outcome` afterwards."""
+        self._interruptible = None
+        if self._received is not None and not self._announced:
+            self._announced = True
+            hint = "; again to end at once, without a checkpoint" if self._received is signal.SIGINT else ""
+            say(f"{self._received.name}: stopping after this step, with a checkpoint{hint}")
+        self._ballot.fill_(self._received or 0)
         if self.group is not None:
             self._voting = dist.all_reduce(self._ballot, dist.ReduceOp.MAX, self.group, async_op=True)
 
     def outcome(self) -> signal.Signals | None:
-        """Returns the signal that some rank had got when the vote began; None if none had."""
+        """Returns the signal that any rank had received when the vote was opened; None if no rank had."""
         if self._voting is not None:
             self._voting.wait()
             self._voting = None
         return signal.Signals(int(self._ballot)) if self._ballot else None
 
     @contextmanager
-    def at_once(self, doing: str, possible: bool = True) -> Iterator[None]:
-        """Lets a signal end this process where it comes, within the block, which may take long.
-
-        Until the first `begin` it does so anyway.
+    def interruptible(self, activity: str, safe: bool = True) -> Iterator[None]:
+        """Lets a signal end this process at once inside the block, for work that may take long.
 
         Args:
-            doing: what is done there, for people.
-            possible: whether nothing would be lost; otherwise the signal is noted as ever.
+            activity: what the block does, for the line that is printed.
+            safe: whether nothing is lost if the process ends inside the block; if not, a signal waits for the next
+                vote as usual.
 
         Raises:
-            SystemExit: with `STOPPED`, after SIGTERM or SIGUSR1.
+            SystemExit: with the code `STOPPED`, after SIGTERM or SIGUSR1.
             KeyboardInterrupt: after SIGINT.
         """
-        self._doing = doing if possible else None
+        self._interruptible = activity if safe else None
         try:
-            self._end_if_possible()
+            self._end_if_interruptible()
             yield
         finally:
-            self._doing = None
+            self._interruptible = None
 
-    def _end_if_possible(self) -> None:
-        if self._asked is None or self._doing is None:
+    def _end_if_interruptible(self) -> None:
+        if self._received is None or self._interruptible is None:
             return
-        self._left = self._doing
-        if self._asked is signal.SIGINT:
+        self._ended_activity = self._interruptible
+        if self._received is signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(STOPPED)
 
-    def _note(self, number: signal.Signals) -> None:
+    def _on_signal(self, number: signal.Signals) -> None:
         now = time.monotonic()
         if number is signal.SIGINT:
-            if now > self._interrupted_at + _PATIENCE:
+            if now > self._interrupted_at + self._patience:
                 raise KeyboardInterrupt
             self._interrupted_at = min(self._interrupted_at, now)
-        if self._asked is None or number > self._asked:
-            self._asked = number
-        self._end_if_possible()
+        # The largest number wins on this rank as it does in the all-reduce.
+        if self._received is None or number > self._received:
+            self._received = number
+        self._end_if_interruptible()

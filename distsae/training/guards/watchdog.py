@@ -1,7 +1,8 @@
-"""Ends a process that stands still, and says what everyone was doing.
+"""Ends a process that makes no progress, and reports the activity of every rank.
 
-A hung collective or a stuck file system cannot be interrupted, and raises nothing. So a thread looks whether the loop
-has moved on, and when it has not for too long, tells people and ends the process, whatever that is stuck in.
+A stuck collective or file system can neither be interrupted nor raises an error. So a thread checks at intervals
+whether the process has started something new. When the time limit has passed without that, the thread prints a report
+and ends the process, whatever the other threads are stuck in.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import platform
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, NoReturn
 
@@ -20,57 +22,70 @@ from distsae.training.guards.heartbeats import Beat, Heartbeats
 
 __all__ = ["Watchdog", "report"]
 
-_LOOKS = 20
-"""Looks within the time limit; beats are as many."""
+_CHECKS = 20
+"""Checks within the time limit; there are as many heartbeats."""
 
-_LONGEST_LOOK = 10.0
+_LONGEST_INTERVAL = 10.0
+"""Longest time between two checks, in seconds."""
+
 _MOST_RANKS = 16
-"""Ranks that a message names one by one: the most telling ones."""
+"""Largest number of ranks that a report names one by one; those most likely at fault come first."""
 
 
-class _Present(NamedTuple):
-    doing: str
-    resting: bool
-    began: float
-    """By the monotonic clock, which no administrator sets."""
+class _Activity(NamedTuple):
+    name: str
+    unlimited: bool
+    started: float
+    """By the monotonic clock, which is never set back."""
 
 
 class Watchdog:
-    """Watches over the `with` block: whatever is begun in it must be followed by something else in time.
+    """Ends the process when one activity inside the `with` block takes longer than the time limit.
 
-    Before the process is ended its threads' Python stacks are printed. A rank that waits for one that rests, perhaps
-    for hours, is left alone.
+    It prints the Python stacks of all threads first. A rank that waits for another one is not ended while that other
+    rank sends heartbeats and its activity may take any time.
 
     Args:
-        seconds: that anything may take; None watches nothing.
+        seconds: time limit of an activity; None for no limit: then nothing is watched.
+        clock: monotonic clock, in seconds.
+        connect: starts the heartbeats of this rank.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(
+        self,
+        seconds: float | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        connect: Callable[[Callable[[], tuple[str, bool, float]], float], Heartbeats] = Heartbeats,
+    ) -> None:
         self._seconds = seconds
-        self._present = _Present("starting", True, time.monotonic())
+        self._clock = clock
+        self._connect = connect
+        self._current = _Activity("starting", True, clock())
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._heartbeats: Heartbeats | None = None
 
     @property
-    def doing(self) -> str:
-        """What was begun last."""
-        return self._present.doing
+    def activity(self) -> str:
+        """What the process is doing: the activity that was started last."""
+        return self._current.name
 
-    def working_on(self, doing: str) -> None:
-        """Something is begun; the time counts anew."""
-        self._present = _Present(doing, False, time.monotonic())
+    def working_on(self, activity: str, *, unlimited: bool = False) -> None:
+        """Starts an activity; its time is counted from now on.
 
-    def rest(self, doing: str) -> None:
-        """Something is begun that may take as long as it likes."""
-        self._present = _Present(doing, True, time.monotonic())
+        Args:
+            activity: what the process does now, in words.
+            unlimited: whether the activity may take any time.
+        """
+        self._current = _Activity(activity, unlimited, self._clock())
 
     def __enter__(self) -> Watchdog:
         if self._seconds is not None:
-            look = min(self._seconds / _LOOKS, _LONGEST_LOOK)
-            self._heartbeats = Heartbeats(self._in_wall_time, look)
+            interval = min(self._seconds / _CHECKS, _LONGEST_INTERVAL)
+            self._heartbeats = self._connect(self._in_wall_time, interval)
             self._thread = threading.Thread(
-                target=self._watch, args=(self._seconds, look, self._heartbeats), name="watchdog", daemon=True
+                target=self._watch, args=(self._seconds, interval, self._heartbeats), name="watchdog", daemon=True
             )
             self._thread.start()
         return self
@@ -84,82 +99,93 @@ class Watchdog:
             self._thread.join()
 
     def _in_wall_time(self) -> tuple[str, bool, float]:
-        present = self._present
-        return present.doing, present.resting, time.time() - (time.monotonic() - present.began)
+        current = self._current
+        return current.name, current.unlimited, time.time() - (self._clock() - current.started)
 
-    def _watch(self, seconds: float, look: float, heartbeats: Heartbeats) -> None:
-        asked: _Present | None = None
-        before: dict[int, Beat] = {}
-        while not self._ended.wait(look):
-            present = self._present
-            stood = time.monotonic() - present.began
-            if present.resting or stood < seconds - 4 * look:
+    def _watch(self, seconds: float, interval: float, heartbeats: Heartbeats) -> None:
+        read_for: _Activity | None = None
+        earlier: dict[int, Beat] = {}
+        while not self._ended.wait(interval):
+            current = self._current
+            elapsed = self._clock() - current.started
+            if current.unlimited or elapsed < seconds - 4 * interval:
                 continue
-            if asked is not present:  # a rank that does not beat between two looks is stopped, or gone
-                asked, before = present, heartbeats.heard()
+            # Heartbeats are read twice: a rank that sends none in between is stopped, or gone.
+            if read_for is not current:
+                read_for = current
+                earlier = heartbeats.latest()
                 continue
-            if stood < seconds:
+            if elapsed < seconds:
                 continue
-            now = heartbeats.heard()
-            if any(beat.resting and beat != before.get(rank) for rank, beat in now.items()):
+            latest = heartbeats.latest()
+            if any(beat.unlimited and beat != earlier.get(rank) for rank, beat in latest.items()):
                 continue
-            if present is self._present and not self._ended.is_set():
-                _end(report(present.doing, stood, heartbeats.rank, heartbeats.size, before, now, time.time()))
+            if current is self._current and not self._ended.is_set():
+                _end_process(
+                    report(current.name, elapsed, heartbeats.rank, heartbeats.size, earlier, latest, time.time())
+                )
 
 
 def report(
-    doing: str, stood: float, rank: int, size: int, before: dict[int, Beat], now: dict[int, Beat], clock: float
+    activity: str,
+    elapsed: float,
+    rank: int,
+    size: int,
+    earlier: dict[int, Beat],
+    latest: dict[int, Beat],
+    clock: float,
 ) -> str:
-    """Returns what people are told of a process that stands still.
+    """Returns the report on a process that makes no progress, for the user.
+
+    Ranks without new heartbeats are named first, then those that do something else.
 
     Args:
-        doing: what it is doing.
-        stood: seconds for which it has.
-        rank: of the process.
-        size: of the job.
-        before: everyone's beats a few looks ago.
-        now: everyone's beats, empty if nobody can be asked.
-        clock: wall clock.
+        activity: what the process is doing.
+        elapsed: seconds that the activity has taken.
+        rank: rank of the process.
+        size: number of processes of the job.
+        earlier: heartbeats by rank, a few checks ago.
+        latest: heartbeats by rank, now; empty if the store does not answer.
+        clock: wall clock, now.
     """
     lines = [
-        f"distsae: error (rank {rank} on {platform.node()}): {doing}: nothing has moved for {stood:.0f} s, "
-        "longer than `hang_seconds`"
+        f"distsae: error (rank {rank} on {platform.node()}): {activity}: no progress for {elapsed:.0f} s, longer than "
+        "`hang_seconds`"
     ]
-    others = [other for other in range(size) if other != rank]
-    silent = [other for other in others if other not in now or now[other] == before.get(other)]
-    if others and not now:
-        lines.append("what the other ranks do is not known: the launcher's store does not answer")
+    others = [number for number in range(size) if number != rank]
+    silent = [number for number in others if number not in latest or latest[number] == earlier.get(number)]
+    if others and not latest:
+        lines.append("the activity of the other ranks is unknown: the launcher's store does not answer")
     elif others:
-        elsewhere = [other for other in others if other not in silent and now[other].doing != doing]
-        alike = [other for other in others if other not in silent and other not in elsewhere]
+        alive = [number for number in others if number not in silent]
+        elsewhere = [number for number in alive if latest[number].activity != activity]
+        alike = [number for number in alive if latest[number].activity == activity]
         shown = [*silent, *elsewhere][:_MOST_RANKS]
-        lines += [_line(other, now.get(other), other in silent, clock) for other in shown]
+        lines += [_line(number, latest.get(number), number in silent, clock) for number in shown]
         if len(silent) + len(elsewhere) > len(shown):
             lines.append(f"and {len(silent) + len(elsewhere) - len(shown)} more ranks like these")
-        if alike:
-            lines.append(
-                f"{len(alike)} other ranks stand where this one does"
-                if len(alike) > 1
-                else f"rank {alike[0]} stands where this one does"
-            )
-    suspects = f"look at the machine of rank {silent[0]} first; " if silent and now else ""
+        if len(alike) > 1:
+            lines.append(f"{len(alike)} other ranks are at the same point as this one")
+        elif alike:
+            lines.append(f"rank {alike[0]} is at the same point as this one")
+    suspect = f"check the machine of rank {silent[0]} first; " if silent and latest else ""
     lines.append(
-        f"{suspects}start the same command again to go on from the newest checkpoint; if steps, saves or measurements "
-        "do take so long, give a larger `hang_seconds`"
+        f"{suspect}start the same command again to resume from the newest checkpoint; if steps, saves or measurements "
+        "really take that long, set a larger `hang_seconds`"
     )
     return "\n  ".join(lines)
 
 
 def _line(rank: int, beat: Beat | None, silent: bool, clock: float) -> str:
     if beat is None:
-        return f"rank {rank} was never heard of"
-    age = f"last heard of {max(clock - beat.at, 0):.0f} s ago, since then silent" if silent else "alive"
-    return f"rank {rank} on {beat.host}: {age}; {beat.doing}, begun {max(clock - beat.since, 0):.0f} s ago"
+        return f"rank {rank} has sent no heartbeat at all"
+    status = f"last heartbeat {max(clock - beat.at, 0):.0f} s ago" if silent else "alive"
+    return f"rank {rank} on {beat.host}: {status}; {beat.activity}, started {max(clock - beat.since, 0):.0f} s ago"
 
 
-def _end(message: str) -> NoReturn:
-    """Ends this process, whatever its other threads are stuck in."""
+def _end_process(message: str) -> NoReturn:
+    """Prints the message and the stacks of all threads, and ends this process without waiting for any thread."""
     print(message, file=sys.stderr, flush=True)
-    print("distsae: where each thread of this process stands:", file=sys.stderr, flush=True)
+    print("distsae: stacks of all threads of this process:", file=sys.stderr, flush=True)
     faulthandler.dump_traceback(sys.stderr, all_threads=True)
     os._exit(FAILED)

@@ -1,6 +1,6 @@
-"""The mathematics of one batch: its losses, its gradients, what its selections cost."""
+"""The mathematics of one batch: its selections and their cost, its losses, its gradients."""
 
-from distsae.training.step.accumulation import joined, micro_batches
+from distsae.training.step.accumulation import joined_outcome, micro_batches
 from distsae.training.step.forward_backward import BatchOutcome, forward_backward
 from distsae.training.step.gradients import Gradients, Term
 from distsae.training.step.selection_cost import SelectionCost, watched
@@ -14,7 +14,7 @@ __all__ = [
     "Selectors",
     "Term",
     "forward_backward",
-    "joined",
+    "joined_outcome",
     "micro_batches",
     "watched",
 ]

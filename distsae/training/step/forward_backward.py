@@ -29,10 +29,10 @@ class BatchOutcome:
     Args:
         matches: this rank's matches, sorted by feature, in local indices.
         loss: squared error over the variance of the store, per token: the FVU in expectation.
-        aux_loss: share of the residual's energy that the auxiliary reconstruction leaves; 0 without one.
+        aux_loss: share of the residual's energy that the auxiliary reconstruction leaves unexplained; 0 without one.
         squared_error: `sum ||x - x_hat||^2` over the batch.
         energy: `sum ||x - mean||^2` over the batch, with the store's mean.
-        gradients: gradients of this rank's features that are due to this data rank's tokens: a part of the batch's.
+        gradients: gradients with respect to this rank's features, from the tokens of this data rank alone.
         observed: this rank's matches of each observer.
     """
 
@@ -56,17 +56,17 @@ def forward_backward(
     alpha_aux: float,
     share: float = 1.0,
 ) -> BatchOutcome:
-    """Computes the losses of a global batch and this rank's gradients. Collective; the weights stay as they are.
+    """Computes the losses of a global batch and this rank's gradients, without changing weights. Collective.
 
     Args:
         shard: this rank's features.
         x: this data rank's activations, fp32 `[tokens, d_in]`, equal on all feature ranks.
         mesh: the mesh, as this rank sees it.
-        selectors: the allocation rule, and what else selects from the same scores.
+        selectors: selectors of the step.
         mean: mean activation of the store, `[d_in]`.
         variance: total variance of the store, `E ||x - mean||^2`.
         alpha_aux: weight of the auxiliary loss.
-        share: weight of this batch in the gradients of an optimizer step that takes several.
+        share: weight of this batch in the gradients; for a micro-batch, its share of the global batch.
 
     Raises:
         NonFiniteScores: on every rank, if any score of the batch is not finite.
@@ -87,7 +87,7 @@ def forward_backward(
 
     aux_loss = 0.0
     if auxiliary is not None:
-        # The residual is a constant here: the auxiliary features learn what the others leave, and b_dec has no part.
+        # The residual is a constant here: auxiliary features learn what the main ones leave, and `b_dec` stays out.
         misfit = reconstructions[1] + error
         residual_energy = energies[0].clamp(min=torch.finfo(torch.float32).tiny)
         aux_loss = float(mesh.data.sum(_energy(misfit)) / residual_energy)
@@ -100,10 +100,10 @@ def forward_backward(
 
 
 def _energy(rows: Tensor) -> Tensor:
-    """Returns the squared norm of all rows: summed in fp64, what tokens lie on which rank does not show in fp32."""
+    """Returns the squared norm of all rows, summed in fp64: so its fp32 value does not depend on the data ranks."""
     return rows.square().sum(1).double().sum()
 
 
 def _term(shard: FeatureShard, matches: Matches, g: Tensor) -> Term:
-    """Returns the gradients through matches sorted by feature; `g` is dloss/dx_hat."""
+    """Returns the term of one reconstruction, given its matches, sorted by feature, and `g = dloss/dx_hat`."""
     return Term(matches, shard.kernels.match_dots(matches.feature, matches.token, shard.W_dec.detach(), g), g)

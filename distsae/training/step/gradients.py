@@ -1,10 +1,9 @@
-"""The gradients of a step as it finds them: sums over matches of a few vectors, never matrices.
+"""The gradients of a batch, kept as matches and a vector per token instead of matrices.
 
-A row gradient of the encoder is the sum of `dot * (x - b_dec)` over a feature's matches, one of the decoder that of
-`score * g`, where `g = dloss/dx_hat` and `dot = W_dec[feature] . g`. Matches and vectors say it all and are far
-smaller than the matrices, `tokens * d_in` against `d_sae * d_in`: so it is they that data ranks exchange, and rows are
-summed when an update wants them. Whoever sums them, sums in the order of the global batch: the same bits on every data
-rank, and with every number of data ranks.
+The gradient of an encoder row is the sum of `dot * (x - b_dec)` over the feature's matches, that of a decoder row the
+sum of `score * g`, where `g = dloss/dx_hat` and `dot = W_dec[feature] . g`. Matches and vectors are far smaller than
+the matrices, `tokens * d_in` against `d_sae * d_in`, so data ranks exchange these, and rows are summed only when an
+update needs them. Every rank sums in the order of the global batch, so the bits do not depend on the data ranks.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ __all__ = ["Gradients", "Term"]
 
 @dataclass(frozen=True)
 class Term:
-    """What one reconstruction, the main or the auxiliary one, contributes.
+    """The part of the gradients that comes from one reconstruction, the main or the auxiliary one.
 
     Args:
-        matches: this rank's matches, by feature, in local indices.
-        dots: `W_dec[feature] . g[token]` of each, `[matches]`.
+        matches: this rank's matches, sorted by feature, in local indices.
+        dots: `W_dec[feature] . g[token]` of each match, `[matches]`.
         g: gradient of the loss with respect to `x_hat`, `[tokens, d_in]`.
     """
 
@@ -44,10 +43,11 @@ class Gradients:
     """The gradients of a batch with respect to one rank's features.
 
     Args:
-        terms: the main reconstruction's, which also trains `b_dec` as a decoder bias, and the auxiliary one's.
+        terms: term of the main reconstruction, which also trains `b_dec` as a decoder bias, and perhaps that of the
+            auxiliary one.
         centred: `x - b_dec`, `[tokens, d_in]`.
-        features: features on this rank.
-        kernels: the operations.
+        features: number of features on this rank.
+        kernels: operations of the step.
     """
 
     terms: tuple[Term, ...]
@@ -56,14 +56,22 @@ class Gradients:
     kernels: Kernels
 
     def row_blocks(self, size: int) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-        """Yields `(first, last, gradient of W_enc[first:last], of W_dec[first:last])`, `size` rows at a time."""
-        firsts = [*range(0, self.features, size), self.features]
-        corners = torch.tensor(firsts, device=self.centred.device)
-        places = [starts[corners].tolist() for starts in self._starts]
-        for block, (first, last) in enumerate(pairwise(firsts)):
-            encoder, decoder = self._sums(0, first, last, slice(*places[0][block : block + 2]))
+        """Sums the gradients of all rows, one block of rows after the other.
+
+        Args:
+            size: rows in a block, but for the last one.
+
+        Yields:
+            `(first, last, gradient of W_enc[first:last], gradient of W_dec[first:last])`.
+        """
+        bounds = [*range(0, self.features, size), self.features]
+        bounds_tensor = torch.tensor(bounds, device=self.centred.device)
+        match_bounds = [starts[bounds_tensor].tolist() for starts in self._starts]  # of each term
+        for block, (first, last) in enumerate(pairwise(bounds)):
+            encoder, decoder = self._row_sums(0, first, last, slice(*match_bounds[0][block : block + 2]))
             for term in range(1, len(self.terms)):
-                more_encoder, more_decoder = self._sums(term, first, last, slice(*places[term][block : block + 2]))
+                matches = slice(*match_bounds[term][block : block + 2])
+                more_encoder, more_decoder = self._row_sums(term, first, last, matches)
                 encoder += more_encoder
                 decoder += more_decoder
             yield first, last, encoder, decoder
@@ -78,90 +86,109 @@ class Gradients:
         return torch.stack(sums).sum(0)
 
     def b_dec_as_decoder_bias(self) -> Tensor:
-        """Returns the gradient of `b_dec` but for its part through the encoder, `-W_enc.T @ b_enc.grad`, `[d_in]`."""
+        """Returns the gradient of `b_dec` without the part through the encoder, `-W_enc.T @ b_enc.grad`, `[d_in]`."""
         return self.terms[0].g.sum(0)
 
     def gathered(self, data: Collective) -> Gradients:
-        """Returns the gradients of the global batch, on every data rank; three collectives a term.
+        """Returns the gradients of the global batch, on every data rank. Collective, three calls for each term.
 
         Args:
-            data: the ranks that hold other tokens of the same features, equally many.
+            data: ranks with the same features and other tokens, equally many on each.
         """
         if data.size == 1:
             return self
         sizes = [self.centred.shape[0]] * data.size
-        terms = tuple(
-            Term(*_merged(_everyones(term, data), sizes, self.features), _everyone(term.g, data)) for term in self.terms
-        )
-        return replace(self, terms=terms, centred=_everyone(self.centred, data))
+        terms = []
+        for term in self.terms:
+            matches, dots = _merged(_gathered_matches(term, data), sizes, self.features)
+            terms.append(Term(matches, dots, _gathered_vectors(term.g, data)))
+        return replace(self, terms=tuple(terms), centred=_gathered_vectors(self.centred, data))
 
     @staticmethod
     def joined(batches: Sequence[Gradients]) -> Gradients:
-        """Returns the gradients of several batches of tokens, in their order, as of one."""
+        """Returns the gradients of one batch that consists of several.
+
+        Args:
+            batches: gradients of each batch, with equally many terms, in the order of their tokens; at least one.
+        """
         if len(batches) == 1:
             return batches[0]
         sizes = [batch.centred.shape[0] for batch in batches]
-        terms = tuple(
-            Term(
-                *_merged([(term.matches, term.dots) for term in parts], sizes, batches[0].features),
-                torch.cat([term.g for term in parts]),
-            )
-            for parts in zip(*(batch.terms for batch in batches), strict=True)
-        )
-        return replace(batches[0], terms=terms, centred=torch.cat([batch.centred for batch in batches]))
+        terms = []
+        for parts in zip(*(batch.terms for batch in batches), strict=True):
+            matches, dots = _merged([(part.matches, part.dots) for part in parts], sizes, batches[0].features)
+            terms.append(Term(matches, dots, torch.cat([part.g for part in parts])))
+        return replace(batches[0], terms=tuple(terms), centred=torch.cat([batch.centred for batch in batches]))
 
     @cached_property
     def _starts(self) -> list[Tensor]:
+        """For each term, the index of each feature's first match, and at the end the number of matches."""
         return [row_starts(term.matches.feature, self.features) for term in self.terms]
 
-    def _sums(self, number: int, first: int, last: int, here: slice) -> tuple[Tensor, Tensor]:
-        """Returns what term `number` gives to the rows `first` to `last`, whose matches are `here`."""
-        term, starts = self.terms[number], self._starts[number][first : last + 1] - here.start
-        token, score = term.matches.token[here], term.matches.score[here]
+    def _row_sums(self, number: int, first: int, last: int, chosen: slice) -> tuple[Tensor, Tensor]:
+        """Returns what a term contributes to the encoder and decoder gradients of some rows.
+
+        Args:
+            number: index of the term.
+            first: first of the rows.
+            last: end of the rows, exclusive.
+            chosen: matches of these rows.
+        """
+        term = self.terms[number]
+        starts = self._starts[number][first : last + 1] - chosen.start
+        token = term.matches.token[chosen]
         return (
-            self.kernels.row_sums(starts, token, term.dots[here], self.centred),
-            self.kernels.row_sums(starts, token, score, term.g),
+            self.kernels.row_sums(starts, token, term.dots[chosen], self.centred),
+            self.kernels.row_sums(starts, token, term.matches.score[chosen], term.g),
         )
 
 
-def _everyone(vectors: Tensor, data: Collective) -> Tensor:
-    """Returns all data ranks' vectors, `[tokens of all, d_in]`."""
+def _gathered_vectors(vectors: Tensor, data: Collective) -> Tensor:
+    """Returns the vectors of all data ranks in rank order, `[tokens of the global batch, d_in]`. Collective."""
     return data.stack(vectors).flatten(0, 1)
 
 
-def _everyones(term: Term, data: Collective) -> list[tuple[Matches, Tensor]]:
-    """Returns every data rank's matches and dots, in rank order, in one gather of whole numbers."""
+def _gathered_matches(term: Term, data: Collective) -> list[tuple[Matches, Tensor]]:
+    """Returns the matches and dots of each data rank, in rank order. Collective: one gather of integers."""
     floats = torch.stack([term.matches.score, term.dots], 1)
-    whole = torch.int32 if floats.dtype.itemsize == 4 else torch.long
-    pairs = torch.stack([term.matches.feature, term.matches.token], 1).to(whole)
-    found = []
-    for part in data.gather(torch.cat([pairs, floats.view(whole)], 1)):
+    integer = torch.int32 if floats.dtype.itemsize == 4 else torch.long
+    pairs = torch.stack([term.matches.feature, term.matches.token], 1).to(integer)
+    by_rank = []
+    for part in data.gather(torch.cat([pairs, floats.view(integer)], 1)):
         feature, token = part[:, 0].long(), part[:, 1].long()
         score, dots = part[:, 2:].contiguous().view(floats.dtype).unbind(1)
-        found.append((Matches(token, feature, score), dots))
-    return found
+        by_rank.append((Matches(token, feature, score), dots))
+    return by_rank
 
 
 def _merged(parts: Sequence[tuple[Matches, Tensor]], sizes: Sequence[int], features: int) -> tuple[Matches, Tensor]:
-    """Merges matches, each part sorted by feature, by feature, then by part, without a sort.
+    """Merges matches by feature, then by part, without a sort.
 
     Args:
-        parts: matches and their dots; the tokens of each part are counted on from the part before it.
-        sizes: tokens of each part.
+        parts: matches of each part, sorted by feature, and their dots. The tokens of a part follow those of the parts
+            before it.
+        sizes: number of tokens of each part.
         features: number of features.
+
+    Returns:
+        All matches and their dots.
     """
     counts = torch.stack([torch.bincount(matches.feature, minlength=features) for matches, _ in parts])
-    # Where the first match of each part's feature goes: after all earlier features, and earlier parts' of its own.
+    # A part's first match of a feature comes after all matches of earlier features and those of earlier parts.
     start = counts.sum(0).cumsum(0) - counts.sum(0) + counts.cumsum(0) - counts
-    shift = start - (counts.cumsum(1) - counts)
-    total, (first, _) = sum(len(matches) for matches, _ in parts), parts[0]
-    token, feature = first.token.new_empty(total), first.feature.new_empty(total)
+    shifts = start - (counts.cumsum(1) - counts)
+    total = sum(len(matches) for matches, _ in parts)
+    first, _ = parts[0]
+    token = first.token.new_empty(total)
+    feature = first.feature.new_empty(total)
     score = first.score.new_empty(total)
     dots = first.score.new_empty(total)
-    tokens = 0
-    for (matches, these), by, size in zip(parts, shift, sizes, strict=True):
-        place = torch.arange(len(matches), device=matches.token.device) + by[matches.feature]
-        token[place], feature[place] = matches.token + tokens, matches.feature
-        score[place], dots[place] = matches.score, these
-        tokens += size
+    token_offset = 0
+    for (matches, dots_of_part), shift, size in zip(parts, shifts, sizes, strict=True):
+        position = torch.arange(len(matches), device=matches.token.device) + shift[matches.feature]
+        token[position] = matches.token + token_offset
+        feature[position] = matches.feature
+        score[position] = matches.score
+        dots[position] = dots_of_part
+        token_offset += size
     return Matches(token, feature, score), dots

@@ -1,4 +1,4 @@
-"""What the selections of a step cost: passes over the encoder, and what ranks exchange."""
+"""The cost of a step's selections: passes over the encoder, and the traffic between ranks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class SelectionCost:
     """The cost of one batch's selections on this rank.
 
     Args:
-        passes: how often the batch was encoded; more than once if a lower bound proved too high.
-        collectives: torch's collectives.
-        bytes_received: bytes that reached this rank in them.
+        passes: passes over the encoder; more than one if a lower bound proved too high.
+        collectives: number of torch collectives.
+        bytes_received: bytes that this rank received in them.
     """
 
     passes: int = 0
@@ -27,12 +27,12 @@ class SelectionCost:
 
 
 def watched(selectors: Selectors, mesh: Mesh, cost: SelectionCost) -> Selectors:
-    """Returns selectors that select the same and add what it costs to `cost`.
+    """Returns selectors that select the same, and add the cost of each selection to `cost`.
 
     Args:
-        selectors: selectors that share their passes.
-        mesh: the groups in which they exchange; within one process nothing is exchanged.
-        cost: counts the batch or batches that follow.
+        selectors: selectors of a step.
+        mesh: the mesh, as this rank sees it; traffic is counted in its groups.
+        cost: cost to add to.
     """
     groups = [group for group in (mesh.data, mesh.feature, mesh.world) if isinstance(group, GroupCollective)]
     return selectors.wrapped(
@@ -41,6 +41,15 @@ def watched(selectors: Selectors, mesh: Mesh, cost: SelectionCost) -> Selectors:
 
 
 class _Watched:
+    """A selector whose cost is counted.
+
+    Args:
+        selector: selector that selects.
+        groups: groups whose traffic is counted.
+        cost: cost to add to.
+        counts_passes: whether this selector counts the passes, which all selectors of a step share.
+    """
+
     def __init__(
         self, selector: Selector, groups: list[GroupCollective], cost: SelectionCost, *, counts_passes: bool
     ) -> None:
@@ -57,12 +66,13 @@ class _Watched:
         self._selector.offer(first_feature, scores)
 
     def resolve(self) -> Matches | None:
-        before = self._spent()
+        before = self._traffic()
         found = self._selector.resolve()
-        after = self._spent()
+        after = self._traffic()
         self._cost.collectives += after[0] - before[0]
         self._cost.bytes_received += after[1] - before[1]
         return found
 
-    def _spent(self) -> tuple[int, int]:
+    def _traffic(self) -> tuple[int, int]:
+        """Returns the collectives and the bytes received of all groups so far."""
         return sum(group.collectives for group in self._groups), sum(group.bytes_received for group in self._groups)

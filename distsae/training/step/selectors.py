@@ -1,4 +1,4 @@
-"""The selectors of a step, which share one pass over the encoder: what each of them is for, by name."""
+"""The selectors of a step by their purpose: all of them select from the same pass over the encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Selected", "Selectors"]
 
 @dataclass(frozen=True)
 class Selected:
-    """What the selectors of a step selected on this rank.
+    """The matches that the selectors of a step selected on this rank.
 
     Args:
         main: matches of the allocation rule, sorted by feature, in local indices.
@@ -27,12 +27,12 @@ class Selected:
 
 @dataclass(frozen=True)
 class Selectors:
-    """The rules that select from the same scores.
+    """The selectors that select from the same scores.
 
     Args:
-        main: the allocation rule, whose matches are the reconstruction.
-        auxiliary: selector of the auxiliary loss, with a budget and members of its own; None without one.
-        observers: further rules, whose matches train nothing.
+        main: selector of the allocation rule, whose matches make the reconstruction.
+        auxiliary: selector of the auxiliary loss, with its own budget and set of features; None without one.
+        observers: further selectors, whose matches train nothing.
     """
 
     main: Selector
@@ -40,18 +40,22 @@ class Selectors:
     observers: tuple[Selector, ...] = ()
 
     def wrapped(self, wrap: Callable[[Selector], Selector]) -> Selectors:
-        """Returns the same selectors, each in what `wrap` makes of it; the main one is wrapped first."""
+        """Returns selectors for the same purposes: what `wrap` returns for each of these.
+
+        Args:
+            wrap: function that is called for the main selector first, then the auxiliary one, then the observers.
+        """
         main = wrap(self.main)
         auxiliary = None if self.auxiliary is None else wrap(self.auxiliary)
         return Selectors(main, auxiliary, tuple(wrap(observer) for observer in self.observers))
 
     def select(self, chunks: Chunks, placement: Placement, tokens: int) -> Selected:
-        """Runs all selectors over one pass of `chunks()`, again if a lower bound proves too high. Collective.
+        """Runs all selectors over one pass, or another one if a lower bound proves too high. Collective.
 
         Args:
-            chunks: gives the batch's blocks of scores.
-            placement: where these scores lie in the global batch.
-            tokens: tokens of this rank.
+            chunks: function that starts a pass over the scores of the batch.
+            placement: position of this rank's scores in the global batch.
+            tokens: number of tokens on this rank.
 
         Raises:
             NonFiniteScores: on every rank, if any score of the batch is not finite.

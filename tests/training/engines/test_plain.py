@@ -6,7 +6,6 @@ import torch
 from distsae.allocation import MutualSelector
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
-from distsae.training.engines import plain as plain_engine
 from tests.training.dense_step import ALPHA, K_AUX
 from tests.training.samples import (
     D_IN,
@@ -40,11 +39,11 @@ def _expected(shard, gradients):
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])
 @pytest.mark.parametrize("clip_norm", [None, 0.05])
-def test_equals_torch_with_projection_clipping_and_renormalisation(monkeypatch, rows, clip_norm):
-    """However many rows at a time."""
-    monkeypatch.setattr(plain_engine, "_BLOCK_BYTES", {"cpu": rows * D_IN * 8})
+def test_equals_torch_with_projection_clipping_and_renormalisation(rows, clip_norm):
+    """With blocks of any number of rows."""
     shard = moved_shard_on(MESH)
-    engine = PlainEngine(shard, MESH, OptimizerConfig(beta1=0.8, beta2=0.95, eps=1e-6, clip_norm=clip_norm))
+    config = OptimizerConfig(beta1=0.8, beta2=0.95, eps=1e-6, clip_norm=clip_norm)
+    engine = PlainEngine(shard, MESH, config, block_bytes=rows * D_IN * shard.W_enc.element_size())
     copies = {name: parameter.detach().clone().requires_grad_() for name, parameter in shard.named_parameters()}
     adam = torch.optim.Adam(copies.values(), lr=0.0, betas=(0.8, 0.95), eps=1e-6)
     clipped = 0

@@ -12,7 +12,6 @@ from distsae.checkpoint import Shard, load
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.store import Store
 from distsae.training import CheckpointConfig, train
-from distsae.training.engines import weight_average
 from distsae.training.engines.weight_average import WeightAverage
 from tests.training.sample_runs import config_of, state
 from tests.training.samples import D_SAE, shard_on
@@ -48,14 +47,13 @@ def test_recent_weights_count_most_and_the_first_fade():
         torch.testing.assert_close(tensor, expected)
 
 
-def test_the_shard_has_the_average_meanwhile_and_its_weights_again_after(monkeypatch):
+def test_the_shard_has_the_average_within_the_block_and_its_weights_afterwards():
     shard = shard_on(MESH)
-    average = WeightAverage(shard, 0.5)
+    average = WeightAverage(shard, 0.5, rows_at_once=7)
     for step in range(3):
         before = _moved(shard, step)
         average.update(step)
     kept = {name: tensor.clone() for name, tensor in average.tensors().items()}
-    monkeypatch.setattr(weight_average, "_ROWS", 7)
     versions = [parameter._version for parameter in shard.parameters()]
     with average.applied():
         # What the shard has derived from its weights is of others now, and must notice.

@@ -1,4 +1,4 @@
-"""Lines of a resumed run follow those of the checkpoint, and a full disk loses none."""
+"""A resumed run appends after the lines of its checkpoint, and a full disk loses no line."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def _steps(path: Path) -> list[int]:
 
 
 def test_lines_after_the_checkpoint_are_dropped(path):
-    MetricsFile(path).keep_until(4)  # a run that begins
+    MetricsFile(path).keep_until(4)  # a new run has no file yet
     metrics = MetricsFile(path)
     for step in range(1, 7):
         assert metrics.append({"step": step, "loss": 1 / step}) == ""
     with path.open("a") as end:
-        end.write('{"step": 7, "lo')  # a kill in the midst of a line
+        end.write('{"step": 7, "lo')  # a kill in the middle of a line
     resumed = MetricsFile(path)
     resumed.keep_until(4)
     resumed.append({"step": 5, "loss": 0.0})
@@ -40,10 +40,10 @@ def test_a_full_disk_loses_no_line(path):
     metrics = MetricsFile(path)
     metrics.append({"step": 1})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, before[1]))  # takes a part of the line
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, before[1]))  # room for a part of the line
     try:
         assert "could not be written ([Errno 27] File too large" in metrics.append({"step": 2})
-        assert metrics.append({"step": 3}) == ""  # said once
+        assert metrics.append({"step": 3}) == ""  # the warning comes once
         assert _steps(path) == [1]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

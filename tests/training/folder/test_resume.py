@@ -1,18 +1,20 @@
-"""Which checkpoint a run goes on from, and what it refuses to go on from."""
+"""Which checkpoint a run resumes from, and which ones it refuses."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from distsae.checkpoint import newest
+from distsae.checkpoint import Ranks, newest
 from distsae.errors import CannotContinue, WrongInput
+from distsae.store import Store
 from distsae.training import CheckpointConfig, SizeConfig, TrainConfig, train
-from distsae.training.folder.lock import FolderLock
+from distsae.training.folder.resume import find_resume_point
 from distsae.training.folder.run_folder import RunFolder
 
 
@@ -66,13 +68,13 @@ def test_a_checkpoint_of_another_run_is_refused(finished, tmp_path, changes, mes
     assert not (tmp_path / "new" / "sae").exists()
 
 
-def test_a_run_folder_is_no_checkpoint(finished, tmp_path):
+def test_a_run_folder_is_not_a_checkpoint(finished, tmp_path):
     with pytest.raises(Exception, match=r"manifest.json is missing"):
         train(dataclasses.replace(finished, out=str(tmp_path / "new"), resume=finished.out))
 
 
 def test_going_back_sets_later_checkpoints_aside(finished, tmp_path):
-    """Otherwise the next automatic resume would find the abandoned line."""
+    """Otherwise the next automatic resume would continue the abandoned run."""
     run = dataclasses.replace(finished, out=str(shutil.copytree(finished.out, tmp_path / "run")))
     train(dataclasses.replace(run, steps=10, resume=_point(run, 8)))
     path, refused = newest(Path(run.out) / "checkpoints")
@@ -82,46 +84,52 @@ def test_going_back_sets_later_checkpoints_aside(finished, tmp_path):
     assert max(_allocations(run.out)) == 10
 
 
-def test_a_command_that_names_a_checkpoint_goes_on_when_it_is_started_again(finished, tmp_path, capsys):
-    """A scheduler starts the same command after each preemption: it must not begin at that checkpoint each time."""
+def test_a_command_that_names_a_checkpoint_continues_when_it_is_started_again(finished, tmp_path, capsys):
+    """A scheduler starts the same command after each preemption; it must not go back to that checkpoint each time."""
     point, out = _point(finished, 4), tmp_path / "fork"
     keep = CheckpointConfig(every=1, keep_last=9)
     config = dataclasses.replace(finished, out=str(out), steps=7, resume=point, checkpoint=keep)
     train(config)
     capsys.readouterr()
     train(dataclasses.replace(config, steps=9))
-    said = capsys.readouterr().err
-    assert f"{out}/checkpoints/step-00000007 has come of `resume` (={point}): going on from it" in said
+    printed = capsys.readouterr().err
+    assert f"{out}/checkpoints/step-00000007 was saved by a run from `resume` (={point}): resuming from it" in printed
     assert not list(out.glob("checkpoints/.abandoned-*"))
     other = dataclasses.replace(config, steps=9, resume=str(out / "checkpoints" / "step-00000005"))
-    train(other)  # another checkpoint: back to it
+    train(other)  # goes back, because it names another checkpoint
     assert "set aside a checkpoint of a later step" in capsys.readouterr().err
 
 
 def test_a_run_that_another_job_has_begun_meanwhile(finished, tmp_path, monkeypatch):
-    """Between the look for checkpoints and the lock."""
+    """The other job runs between this one's search for checkpoints and its lock."""
     out = tmp_path / "run"
-    occupy = RunFolder.occupy
+    lock = RunFolder.lock
 
-    def late(folder):
-        monkeypatch.setattr(RunFolder, "occupy", occupy)
+    def lock_late(folder):
+        monkeypatch.setattr(RunFolder, "lock", lock)
         train(dataclasses.replace(finished, out=str(out)))
-        occupy(folder)
+        lock(folder)
 
-    monkeypatch.setattr(RunFolder, "occupy", late)
+    monkeypatch.setattr(RunFolder, "lock", lock_late)
     with pytest.raises(CannotContinue, match="was begun by another job meanwhile"):
         train(dataclasses.replace(finished, out=str(out)))
     assert len(_allocations(out)) == 6
 
 
-def test_a_second_job_is_refused_before_it_looks_at_checkpoints(finished, monkeypatch):
-    """The first one may be deleting those that the second would load."""
-    monkeypatch.setattr(FolderLock.__init__, "__defaults__", (0.0,))
-    first = RunFolder(finished.out)
-    first.occupy()
-    try:
-        with pytest.raises(CannotContinue, match="must be trained into by one job at a time"):
-            train(dataclasses.replace(finished, steps=finished.steps + 1))
-    finally:
-        first.close()
-    train(finished)  # as it was: nothing has been left behind
+def test_a_second_job_is_refused_before_it_reads_checkpoints(finished, tmp_path, capsys):
+    """The first job might delete the checkpoint that the second one loads."""
+    run = dataclasses.replace(finished, out=str(shutil.copytree(finished.out, tmp_path / "run")))
+    (Path(_point(run, 12)) / "manifest.json").unlink()  # a job that reads this checkpoint reports it
+    store, ranks = Store.open(run.store), Ranks(None)
+    with closing(RunFolder(run.out)) as first:
+        first.lock()
+        with pytest.raises(CannotContinue, match="must be used by one job at a time"):
+            find_resume_point(run, RunFolder(run.out, patience=0.0), store, ranks)
+        assert "not resumed from" not in capsys.readouterr().err
+    with closing(RunFolder(run.out, patience=0.0)) as second:
+        point = find_resume_point(run, second, store, ranks)
+        assert point is not None
+        assert (point.step, point.finished) == (8, False)
+        assert "not resumed from" in capsys.readouterr().err
+        with pytest.raises(CannotContinue, match="must be used by one job at a time"):
+            RunFolder(run.out, patience=0.0).lock()

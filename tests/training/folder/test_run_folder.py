@@ -1,4 +1,4 @@
-"""A run folder holds one run: other settings are refused, metrics are cut back on resume."""
+"""A run folder holds one run: one of other mathematics is refused, and so is a second job at the same time."""
 
 import dataclasses
 
@@ -9,7 +9,6 @@ from distsae.errors import CannotContinue, WrongInput
 from distsae.model import SAE, SAEConfig
 from distsae.parallel import MeshConfig
 from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
-from distsae.training.folder.lock import FolderLock
 from distsae.training.folder.run_folder import RunFolder, refuse_other_mathematics
 
 
@@ -21,7 +20,7 @@ def config(tmp_path):
 @pytest.fixture
 def folder(config):
     folder = RunFolder(config.out)
-    folder.check(config)  # nothing is there yet
+    folder.check(config)  # the folder does not exist yet
     folder.write_config(config)
     return folder
 
@@ -63,7 +62,7 @@ def test_how_a_run_is_carried_out_may_change(folder, config):
     )
 
 
-def test_resume_none_wants_a_new_folder(folder, config, tmp_path):
+def test_resume_none_requires_a_new_folder(folder, config, tmp_path):
     refusing = dataclasses.replace(config, resume="none")
     with pytest.raises(WrongInput, match=r"`out` \(=.*run\) must be a new folder when `resume` is none"):
         folder.check(refusing)
@@ -77,22 +76,23 @@ def test_small_numbers_survive_the_yaml(config, tmp_path):
     folder.check(small)
 
 
-def test_one_job_at_a_time(folder, config, monkeypatch):
-    monkeypatch.setattr(FolderLock.__init__, "__defaults__", (0.0,))
-    folder.occupy()
-    folder.occupy()
-    with pytest.raises(CannotContinue, match=r"`out` .* must be trained into by one job at a time"):
-        RunFolder(folder.path).occupy()
+def test_one_job_at_a_time(folder):
+    second = RunFolder(folder.path, patience=0.0)
+    folder.lock()
+    folder.lock()
+    with pytest.raises(CannotContinue, match=r"`out` .* must be used by one job at a time"):
+        second.lock()
     folder.close()
-    RunFolder(folder.path).occupy()
+    second.lock()
+    second.close()
 
 
-def test_wandb_knows_a_run_by_one_name(folder, tmp_path):
-    name = folder.tracking_id()
-    assert RunFolder(folder.path).tracking_id() == name
+def test_a_run_has_one_id_in_wandb(folder, tmp_path):
+    tracking_id = folder.tracking_id()
+    assert RunFolder(folder.path).tracking_id() == tracking_id
     other = RunFolder(tmp_path / "other")
     other.path.mkdir()
-    assert other.tracking_id() != name
+    assert other.tracking_id() != tracking_id
 
 
 def test_a_kill_while_the_config_is_written_leaves_the_old_one(folder, config, monkeypatch):
@@ -125,7 +125,7 @@ def test_the_sae_of_the_end_of_a_run(folder, config):
     assert not folder.holds_sae_of(640)
     sae.save(folder.sae)
     assert folder.holds_sae_of(640)
-    assert not folder.holds_sae_of(1280)  # the run has gone on since
+    assert not folder.holds_sae_of(1280)  # the run has been resumed with more steps since
     weights, written = folder.sae / "sae.safetensors", folder.sae / "config.json"
     weights.rename(folder.sae / "elsewhere")
     assert not folder.holds_sae_of(640)
@@ -135,7 +135,7 @@ def test_the_sae_of_the_end_of_a_run(folder, config):
         assert not folder.holds_sae_of(640)
 
 
-def test_keys_that_are_younger_than_the_run_had_their_default_then(config):
+def test_a_key_that_the_run_did_not_have_yet_counts_as_its_default(config):
     before = config.stored()
     del before["normalise"]
     refuse_other_mathematics(before, config, "there")

@@ -1,4 +1,4 @@
-"""Processes and mesh must fit before anything is set up."""
+"""The number of processes must fill the mesh; all collectives have the time limit that was set."""
 
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ import torch.distributed as dist
 from distsae.errors import WrongInput
 from distsae.parallel import Mesh, MeshConfig
 from distsae.training import TrainConfig
-from distsae.training.guards.accelerator import check_processes, longest_wait, start_accelerator, wait_for
+from distsae.training.guards.accelerator import check_processes, longest_wait, set_timeout, start_accelerator
 from tests.distributed.processes import run_on_mesh
 
 
@@ -33,9 +33,9 @@ def test_one_process_on_the_cpu(monkeypatch, tmp_path):
 
 
 def test_processes_that_accelerate_does_not_see_are_an_error(monkeypatch, tmp_path):
-    """`accelerate launch` with `use_cpu` alone starts processes that each believe to be alone."""
+    """`accelerate launch` with `use_cpu` alone starts processes that do not connect to each other."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(WrongInput, match=r"accelerate sees 1 process\(es\) of 2 launched; .*MULTI_GPU"):
+    with pytest.raises(WrongInput, match=r"accelerate must see all 2 launched processes; got 1; .*MULTI_GPU"):
         start_accelerator(TrainConfig(store="s", out=str(tmp_path), wandb="off", mesh=MeshConfig(feature=2)))
 
 
@@ -45,20 +45,20 @@ def test_torch_waits_longer_than_the_watchdog():
     assert longest_wait(None, bounded=False).days == longest_wait(5, bounded=True).days == 365
 
 
-def _alone(mesh: Mesh) -> str:
-    """Rank 0 waits for rank 1, which sees to other things until rank 0 has given up."""
-    talk = mesh.aside()
-    wait_for(timedelta(seconds=0.5), [*mesh.groups(), None])
-    said = ""
+def _timed_out(mesh: Mesh) -> str:
+    """Returns the error of rank 0, which waits for rank 1 in a collective; rank 1 joins only the barrier after it."""
+    unlimited = mesh.aside()
+    set_timeout(timedelta(seconds=0.5), [*mesh.groups(), None])
+    text = ""
     if mesh.world.rank == 0:
         try:
             mesh.feature.sum(torch.zeros(1))
         except RuntimeError as error:
-            said = str(error)
-    dist.barrier(talk)
-    return said
+            text = str(error)
+    dist.barrier(unlimited)
+    return text
 
 
-def test_every_group_of_the_mesh_waits_as_long_as_it_is_told():
-    waited, _ = run_on_mesh(_alone, (1, 2))
-    assert "Timed out waiting 500ms" in waited
+def test_a_collective_ends_after_the_time_limit():
+    text, _ = run_on_mesh(_timed_out, (1, 2))
+    assert "Timed out waiting 500ms" in text

@@ -1,10 +1,15 @@
-"""What is said of ranks that differ; tests/distributed/test_agreement.py has real ones."""
+"""The facts that ranks compare, and the error when they differ; tests/distributed/test_agreement.py has real ranks."""
 
 import dataclasses
 
 from distsae.training import TrainConfig
-from distsae.training.guards import agreement
-from distsae.training.guards.agreement import differences, named_ranks, require_agreement
+from distsae.training.guards.agreement import (
+    differences,
+    facts_of_process,
+    named_ranks,
+    require_agreement,
+    source_digest,
+)
 
 HOSTS = ["a", "a", "b", "b", "b", "c"]
 
@@ -34,13 +39,13 @@ def test_many_differences_are_one_sentence():
     assert found.endswith("install the same versions on every machine")
 
 
-def test_every_key_of_the_config_counts_but_where_the_store_lies():
+def test_every_key_of_the_config_is_compared_except_the_path_of_the_store():
     config = TrainConfig(store="here", out="run")
-    facts = agreement._facts(config, "f")
+    facts = facts_of_process(config, "f")
     keys = {field.name for field in dataclasses.fields(config)} - {"store"}
     assert {key.removeprefix("config:").split(".")[0] for key in facts if key.startswith("config:")} == keys
-    assert facts == agreement._facts(dataclasses.replace(config, store="there"), "f")
-    assert facts != agreement._facts(config, "g")
+    assert facts == facts_of_process(dataclasses.replace(config, store="there"), "f")
+    assert facts != facts_of_process(config, "g")
     assert [key for key in facts if not key.startswith("config:")] == [
         "code:version of distsae",
         "code:source files of distsae",
@@ -50,23 +55,22 @@ def test_every_key_of_the_config_counts_but_where_the_store_lies():
     ]
 
 
-def test_the_digest_is_of_names_and_contents(tmp_path, monkeypatch):
-    monkeypatch.setattr(agreement, "_SOURCES", tmp_path)
+def test_the_digest_is_of_names_and_contents(tmp_path):
     (tmp_path / "a.py").write_text("x")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "b.py").write_text("y")
-    before = agreement._digest()
+    before = source_digest(tmp_path)
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / "a.pyc").write_text("built here")
-    assert agreement._digest() == before
+    assert source_digest(tmp_path) == before
     (tmp_path / "sub" / "b.py").rename(tmp_path / "sub" / "c.py")
-    moved = agreement._digest()
+    moved = source_digest(tmp_path)
     (tmp_path / "sub" / "c.py").write_text("z")
-    assert len({before, moved, agreement._digest()}) == 3
+    assert len({before, moved, source_digest(tmp_path)}) == 3
+    config = TrainConfig(store="s", out="o")
+    assert facts_of_process(config, "f", tmp_path)["code:source files of distsae"] == source_digest(tmp_path)
 
 
-def test_one_process_agrees_with_itself(monkeypatch):
-    asked = []
-    monkeypatch.setattr(agreement, "_facts", lambda *facts: asked.append(facts))
-    require_agreement(TrainConfig(store="s", out="o"), "f")
-    assert asked == []
+def test_one_process_compares_nothing(tmp_path):
+    (tmp_path / "unreadable.py").mkdir()  # to take its digest would raise
+    require_agreement(TrainConfig(store="s", out="o"), "f", tmp_path)

@@ -1,4 +1,4 @@
-"""A run that leaves the finite numbers stops, with what tells why; tests/distributed/test_diagnosis.py has ranks."""
+"""A run whose numbers are no longer finite ends with a bundle; tests/distributed/test_diagnosis.py has two ranks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from safetensors.torch import load_file
 from distsae.checkpoint import newest
 from distsae.errors import Diverged
 from distsae.training import CheckpointConfig, OptimizerConfig, SweepConfig, TrainConfig, train
-from distsae.training.guards import diagnosis
-from distsae.training.guards.diagnosis import look_at
 from tests.training.broken_numbers import broken_gradient, broken_weights, store_with_broken_row
 from tests.training.sample_runs import config_of, metrics, state
 
@@ -29,13 +27,14 @@ def _config(store: Path, out: Path, **changes) -> TrainConfig:
 
 
 def _bundle(out: Path, step: int) -> tuple[dict, dict[str, torch.Tensor]]:
-    place = out / "diagnosis" / f"step-{step:08d}"
-    return json.loads((place / "rank-00000.json").read_text()), load_file(place / "rank-00000.safetensors")
+    """Returns the facts and the tensors that rank 0 has written."""
+    folder = out / "diagnosis" / f"step-{step:08d}"
+    return json.loads((folder / "rank-00000.json").read_text()), load_file(folder / "rank-00000.safetensors")
 
 
 @pytest.fixture(scope="module")
 def sound(tiny_store, tmp_path_factory) -> Path:
-    """What training has saved before the faults come."""
+    """Folder of the same run without any fault."""
     config = _config(tiny_store, tmp_path_factory.mktemp("sound") / "run")
     train(config)
     return Path(config.out)
@@ -47,11 +46,11 @@ def test_a_broken_row_of_the_store(value, sound, tiny_store, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(Diverged) as stopped:
         train(_config(store, out))
-    said = str(stopped.value)
-    assert said.startswith("step 6: ")
-    assert "scores are not finite, the first of them on rank 0; not finite on rank 0 (host " in said
-    assert "): batch: 1 numbers in row 0; " in said
-    assert f"{out}/diagnosis/step-00000006 has the batch and the broken weights; check the store" in said
+    text = str(stopped.value)
+    assert text.startswith("step 6: ")
+    assert "scores are not finite, the first of them on rank 0; not finite on rank 0 (host " in text
+    assert "): batch: 1 numbers in row 0; " in text
+    assert f"{out}/diagnosis/step-00000006 has the batch and the broken weights; check the store" in text
     facts, tensors = _bundle(out, 6)
     assert facts["tensors"]["batch"]["rows"] == [0]
     assert facts["tensors"]["W_enc"]["not_finite"] == 0
@@ -60,14 +59,14 @@ def test_a_broken_row_of_the_store(value, sound, tiny_store, tmp_path):
     assert list(tensors) == ["batch"]
     assert (facts["step"], facts["allocation"], facts["k"], facts["rank"]) == (6, "mutual_choice", 4, 0)
     assert facts["reproduce"]["checkpoint"] == str(out / "checkpoints" / "step-00000004")
-    place = out / "diagnosis" / "step-00000006"
-    assert yaml.safe_load((place / "config.yaml").read_text())["sae"]["k"] == 4
-    assert (place / "metrics.jsonl").read_text() == (out / "metrics.jsonl").read_text()
+    bundle = out / "diagnosis" / "step-00000006"
+    assert yaml.safe_load((bundle / "config.yaml").read_text())["sae"]["k"] == 4
+    assert (bundle / "metrics.jsonl").read_text() == (out / "metrics.jsonl").read_text()
     assert [line["step"] for line in metrics(out)] == [1, 2, 3, 4, 5]
-    _checkpoints_are_those_of(sound, out, [2, 4])
+    _assert_checkpoints_equal(sound, out, [2, 4])
 
 
-def _checkpoints_are_those_of(sound: Path, out: Path, steps: list[int]) -> None:
+def _assert_checkpoints_equal(sound: Path, out: Path, steps: list[int]) -> None:
     assert sorted(path.name for path in (out / "checkpoints").glob("*step-*")) == [f"step-{n:08d}" for n in steps]
     best, refused = newest(out / "checkpoints")
     assert (best.name, refused) == (f"step-{steps[-1]:08d}", [])
@@ -88,7 +87,7 @@ def test_a_broken_weight(name, sound, tiny_store, tmp_path):
     assert facts["tensors"][name]["not_finite"] == 1
     assert tensors[f"{name}.rows"].tolist() == [2]
     assert tensors[name].isnan().sum() == 1
-    _checkpoints_are_those_of(sound, out, [2, 4])
+    _assert_checkpoints_equal(sound, out, [2, 4])
 
 
 def test_a_broken_decoder_row_is_seen_in_the_loss(tiny_store, tmp_path):
@@ -96,7 +95,7 @@ def test_a_broken_decoder_row_is_seen_in_the_loss(tiny_store, tmp_path):
         pytest.raises(Diverged, match=r"step 3: the loss is nan; .*W_dec: 1 numbers in row 2"),
         broken_weights(0, at_step=2, name="W_dec"),
     ):
-        # Every feature has matches with Feature Choice.
+        # With Feature Choice every feature has matches, so the broken row is used.
         train(_config(tiny_store, tmp_path / "run", allocation="feature_choice", quotas="uniform"))
 
 
@@ -109,13 +108,13 @@ def test_a_broken_gradient(value, sound, tiny_store, tmp_path):
     ):
         train(_config(tiny_store, out))
     assert _bundle(out, 4)[0]["tensors"]["gradient.main.scores"]["not_finite"] == 1
-    _checkpoints_are_those_of(sound, out, [2])
-    train(_config(tiny_store, out))  # the fault is gone, and the run goes on from before it
-    _checkpoints_are_those_of(sound, out, [*range(2, 31, 2)])
+    _assert_checkpoints_equal(sound, out, [2])
+    train(_config(tiny_store, out))  # without the fault, the run resumes from before it
+    _assert_checkpoints_equal(sound, out, [*range(2, 31, 2)])
 
 
 def test_weights_that_are_not_finite_are_not_saved(tiny_store, tmp_path):
-    """Adam's first step is as long as the rate: nothing else tells before the next step."""
+    """Adam's first step is as long as the learning rate; no other check would find it before the next step."""
     config = _config(
         tiny_store, tmp_path / "run", checkpoint=CheckpointConfig(every=1),
         optimizer=OptimizerConfig(lr=1e38, warmup_share=0.0),
@@ -137,17 +136,17 @@ def test_a_member_of_a_sweep_has_a_bundle_of_its_own(tiny_store, tmp_path):
 def test_a_bundle_that_cannot_be_written_does_not_hide_the_error(tiny_store, tmp_path):
     out = tmp_path / "run"
     out.mkdir()
-    (out / "diagnosis").write_text("in the way")
+    (out / "diagnosis").write_text("a file where a folder should be")
     with pytest.raises(Diverged) as stopped, broken_weights(0, at_step=1):
         train(_config(tiny_store, out))
-    said = str(stopped.value)
-    assert "W_enc: 1 numbers in row 2; " in said
-    assert f"{out}/diagnosis/step-00000002 is not complete: rank 0 (host " in said
-    assert ") could not write (NotADirectoryError: " in said
+    text = str(stopped.value)
+    assert "W_enc: 1 numbers in row 2; " in text
+    assert f"{out}/diagnosis/step-00000002 is not complete: rank 0 (host " in text
+    assert ") could not write (NotADirectoryError: " in text
 
 
 def test_a_full_disk_does_not_hide_the_error(tiny_store, tmp_path):
-    """Nor does it make a rank leave the others alone."""
+    """Nor does it keep a rank out of the collective in which all ranks report."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, before[1]))
     try:
@@ -156,21 +155,3 @@ def test_a_full_disk_does_not_hide_the_error(tiny_store, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "could not write (OSError: [Errno 27] File too large" in str(stopped.value)
-
-
-def test_what_is_said_of_a_tensor(monkeypatch):
-    monkeypatch.setattr(diagnosis, "_BLOCK", 6)
-    tensor = torch.ones(5, 3)
-    tensor[1, 0] = math.nan
-    tensor[4, 1] = math.inf
-    tensor[4, 2] = -math.inf
-    tensor[0, 0] = -2
-    look = look_at(tensor)
-    assert (look["shape"], look["not_finite"], look["rows"]) == ([5, 3], 3, [1, 4])
-    assert (look["min"], look["max"]) == (-2, 1)
-    assert look["norm"] == pytest.approx(math.sqrt(4 + 11))
-    nothing = look_at(torch.full((2, 2), math.nan))
-    assert (nothing["not_finite"], nothing["min"], nothing["norm"]) == (4, None, None)
-    monkeypatch.setattr(diagnosis, "_MOST_ROWS", 3)
-    assert look_at(torch.full((9, 2), math.inf))["rows"] == [0, 1, 2]
-    assert look_at(torch.tensor(math.nan))["rows"] == [0]

@@ -1,4 +1,4 @@
-"""Two ranks hear each other in a real store, and do without one that is not there."""
+"""Two ranks exchange heartbeats through a real store, and continue without one that cannot be reached."""
 
 from __future__ import annotations
 
@@ -21,49 +21,51 @@ def store(monkeypatch):
     return server
 
 
-def _rank(monkeypatch, rank, doing, size=2):
+def _heartbeats(monkeypatch, rank, activity, size=2, patience=PATIENCE):
+    """Returns the heartbeats of a rank; `activity` is a list of its name and of whether it is unlimited."""
     monkeypatch.setenv("RANK", str(rank))
     monkeypatch.setenv("WORLD_SIZE", str(size))
-    return Heartbeats(lambda: (doing[0], doing[1], SINCE), 0.01)
+    return Heartbeats(lambda: (activity[0], activity[1], SINCE), 0.01, patience)
 
 
-def test_ranks_hear_each_other(store, monkeypatch):
-    first, second = ["step 1", False], ["step 2", True]
-    ours, theirs = _rank(monkeypatch, 0, first, 3), _rank(monkeypatch, 1, second, 3)
-    theirs.heard(PATIENCE)  # its first beat is there
-    heard = ours.heard(PATIENCE)
-    assert sorted(heard) == [0, 1]  # the third never came
-    assert (heard[1].doing, heard[1].resting, heard[1].since) == ("step 2", True, SINCE)
-    assert heard[1].at > SINCE
-    second[0] = "step 3"
-    theirs.heard(PATIENCE)  # may be answered with a beat of before, which was under way
-    theirs.heard(PATIENCE)
-    again = ours.heard(PATIENCE)[1]
-    assert again.doing == "step 3"
-    assert again.number > heard[1].number
-    theirs.close()
-    theirs._thread.join()
-    assert ours.heard(PATIENCE)[1] == ours.heard(PATIENCE)[1]  # who is silent stays as it was
-    ours.close()
+def test_ranks_exchange_heartbeats(store, monkeypatch):
+    activity = ["step 2", True]
+    first = _heartbeats(monkeypatch, 0, ["step 1", False], 3)
+    second = _heartbeats(monkeypatch, 1, activity, 3)
+    second.latest()  # its first heartbeat has been sent
+    found = first.latest()
+    assert sorted(found) == [0, 1]  # there is no third process
+    assert (found[1].activity, found[1].unlimited, found[1].since) == ("step 2", True, SINCE)
+    assert found[1].at > SINCE
+    activity[0] = "step 3"
+    second.latest()  # may be answered with an earlier heartbeat, which was under way
+    second.latest()
+    again = first.latest()[1]
+    assert again.activity == "step 3"
+    assert again.number > found[1].number
+    second.close()
+    second._thread.join()
+    assert first.latest()[1] == first.latest()[1]  # the last heartbeat of a silent rank stays
+    first.close()
 
 
-def test_beats_before_a_restart_are_not_heard(store, monkeypatch):
-    before = _rank(monkeypatch, 1, ["old", False])
-    before.heard(PATIENCE)
+def test_heartbeats_from_before_a_restart_are_ignored(store, monkeypatch):
+    before = _heartbeats(monkeypatch, 1, ["old", False])
+    before.latest()
     before.close()
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    after = _rank(monkeypatch, 0, ["new", False])
-    assert list(after.heard(PATIENCE)) == [0]
+    after = _heartbeats(monkeypatch, 0, ["new", False])
+    assert list(after.latest()) == [0]
     after.close()
 
 
-def test_nobody_to_talk_to(monkeypatch):
+def test_a_process_without_a_store_has_no_heartbeats(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
-        lonely = _rank(monkeypatch, 0, ["step 1", False])
-        assert lonely.heard(patience=0.2) == {}
-        lonely.close()
-    alone = _rank(monkeypatch, 0, ["step 1", False], 1)
-    assert alone.heard() == {}
+        unconnected = _heartbeats(monkeypatch, 0, ["step 1", False])
+        assert unconnected.latest(patience=0.2) == {}
+        unconnected.close()
+    alone = _heartbeats(monkeypatch, 0, ["step 1", False], 1)
+    assert alone.latest() == {}

@@ -1,4 +1,4 @@
-"""Only what says that a rank is gone becomes a line; tests/end_to_end/test_guards.py kills one."""
+"""Only errors about a lost rank become one line; tests/end_to_end/test_guards.py kills a rank."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ import torch.distributed as dist
 from distsae.errors import CannotContinue
 from distsae.training.guards.lost_rank import lost_ranks_named
 
-# As gloo of torch 2.13 says them.
+# Texts of gloo in torch 2.13.
 CLOSED = (
     "[/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer "
     "[127.0.0.1]:61149. This is typically caused by a remote worker crashing. Check the logs of the remote worker"
@@ -34,13 +34,13 @@ def test_a_lost_rank(error, reason):
     with pytest.raises(CannotContinue) as raised, lost_ranks_named(lambda: "step 7: selecting and stepping"):
         raise error
     assert str(raised.value).startswith(
-        f"step 7: selecting and stepping: lost connection to another rank ({reason}): it was killed or failed, or"
+        f"step 7: selecting and stepping: lost connection to another rank ({reason}): that rank was killed, "
     )
     assert raised.value.__cause__ is error
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug near gloo/x"), ValueError(CLOSED), KeyboardInterrupt()])
-def test_everything_else_keeps_its_traceback(error):
+def test_any_other_error_keeps_its_traceback(error):
     with pytest.raises(type(error)) as raised, lost_ranks_named(lambda: "step 7"):
         raise error
     assert raised.value is error

@@ -9,7 +9,7 @@ from distsae.allocation import MutualSelector
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import Selectors, forward_backward, train
-from distsae.training.step.accumulation import joined, micro_batches
+from distsae.training.step.accumulation import joined_outcome, micro_batches
 from tests.training.dense_step import ALPHA, K_AUX
 from tests.training.sample_runs import config_of, metrics
 from tests.training.samples import (
@@ -48,7 +48,7 @@ def test_a_step_of_micro_batches_is_their_average():
     shard, x = moved_shard_on(MESH), activations(0)
     parts = micro_batches(x, STREAMS, 3)
     alone = [_outcome(shard, part) for part in parts]
-    together = joined([_outcome(shard, part, 1 / 3) for part in parts])
+    together = joined_outcome([_outcome(shard, part, 1 / 3) for part in parts])
     assert together.loss == pytest.approx(sum(outcome.loss for outcome in alone) / 3)
     assert together.aux_loss == pytest.approx(sum(outcome.aux_loss for outcome in alone) / 3)
     assert together.squared_error == pytest.approx(sum(outcome.squared_error for outcome in alone))
@@ -63,7 +63,7 @@ def test_a_step_of_micro_batches_is_their_average():
 
 def test_one_part_is_the_whole():
     outcome = _outcome(moved_shard_on(MESH), activations(0))
-    assert joined([outcome]) is outcome
+    assert joined_outcome([outcome]) is outcome
 
 
 def test_token_choice_does_not_care_how_a_batch_is_cut(tiny_store, tmp_path):
