@@ -1,15 +1,16 @@
-# Sourced by quickstart.sh and test.sh: makes the repository's .venv with distsae in it. Quick when nothing changed.
+# Sourced by quickstart.sh and test.sh: makes the repository's .venv with distsae in it. Returns at once if nothing
+# has changed since the last time.
 #
 #   setup_venv EXTRAS     e.g. setup_venv report;  afterwards $VENV_PYTHON is the interpreter to use
 #
-# Honoured: PYTHON (an interpreter to build .venv from), DISTSAE_VENV (another folder than .venv).
+# Environment variables: PYTHON (interpreter to build .venv from), DISTSAE_VENV (folder to use instead of .venv).
 
 fail() {
     echo "$(basename "$0"): error: $*" >&2
     exit 1
 }
 
-# Prints the first Python of 3.11 or newer that is found.
+# Prints the path of the first Python found that is 3.11 or newer.
 find_python() {
     local candidate found=""
     for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3.14 python3 python; do
@@ -26,7 +27,7 @@ find_python() {
     fail "Python 3.11 or newer is needed; found none (on Debian or Ubuntu: apt install python3 python3-venv)"
 }
 
-# What .venv was made from: when this text is unchanged, there is nothing to do.
+# Prints a line that identifies what .venv is made from. If it is unchanged, there is nothing to install.
 venv_stamp() {
     "$VENV_PYTHON" - "$REPOSITORY" "$1" <<'PYTHON'
 import hashlib, pathlib, platform, sys
@@ -58,7 +59,7 @@ setup_venv() {
         fi
     fi
 
-    # One stamp for each set of extras: the demo's and the tests' do not undo each other.
+    # One stamp for each set of extras, so that those of the demo and of the tests do not replace each other.
     local stamp_file="$venv/distsae-$extras.stamp"
     stamp="$(venv_stamp "$extras")" || fail "$VENV_PYTHON does not run; remove $venv and try again"
     if [ -f "$stamp_file" ] && [ "$(cat "$stamp_file")" = "$stamp" ]; then

@@ -1,33 +1,33 @@
 #!/usr/bin/env bash
 #SBATCH --job-name=distsae-train
 #SBATCH --nodes=2
-#SBATCH --ntasks-per-node=1       # one launcher on each node; it starts one process a GPU
+#SBATCH --ntasks-per-node=1       # one launcher on each node; it starts one process for each GPU
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=64
 #SBATCH --time=24:00:00
-#SBATCH --signal=B:USR1@300       # five minutes before the end: stop behind a checkpoint and requeue; see below
+#SBATCH --signal=B:USR1@300       # five minutes before the end: stop after a checkpoint and requeue; see below
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=logs/%x-%j.out
 #
-# One training over all GPUs of the job:
+# Runs one training on all GPUs of the job:
 #
 #   mkdir -p logs && sbatch launch/slurm_train.sh --config train.yaml --mesh.data 2 --mesh.feature 8
 #   sbatch --nodes=1 launch/slurm_train.sh --store /scratch/stores/gpt2 --out /scratch/runs/mc --sae.d_sae 1048576 \
 #       --mesh.feature 8
 #
-# mesh.data * mesh.feature must be nodes * GPUs per node. The run folder and the store must be on a file system that
-# all nodes see. `--resume auto` is the default, so a requeued job goes on from the newest valid checkpoint, also with
-# another number of nodes if --mesh.data and --mesh.feature say so.
+# mesh.data * mesh.feature must equal nodes * GPUs per node. The run folder and the store must be on a file system that
+# all nodes can access. `--resume auto` is the default, so a requeued job resumes from the newest valid checkpoint, also
+# with another number of nodes if --mesh.data and --mesh.feature are changed to match.
 #
-# What happens when (docs/clusters.md, "Preemption"):
-#   - the time is nearly up, or the job is preempted: all processes stop behind a checkpoint, the job is requeued;
-#   - scancel: they stop behind a checkpoint if KillWait gives them the time; the job is not requeued;
-#   - a process crashes, a node hangs: the whole step is started again, at most RESTARTS (3) times for each time the
-#     job starts, after PAUSE (10) seconds;
-#   - wrong input (2), a diverged training (3): the job ends with that code.
+# Events (docs/clusters.md, "Preemption"):
+#   - the time is nearly up, or the job is preempted: all processes stop after a checkpoint, and the job is requeued;
+#   - scancel: all processes stop after a checkpoint if KillWait gives them the time; the job is not requeued;
+#   - a process crashes or a node hangs: the whole job step is restarted after PAUSE (10) seconds, at most RESTARTS (3)
+#     times for each time that the job starts;
+#   - wrong input (2) or a diverged training (3): the job ends with that code.
 #
-# An example: partitions, accounts, modules and the network interface (NCCL_SOCKET_IFNAME) are your site's.
+# This is an example: add the partition, account, modules and network interface (NCCL_SOCKET_IFNAME) of your site.
 set -euo pipefail
 
 : "${DISTSAE_PYTHON:=$SLURM_SUBMIT_DIR/.venv/bin/python}"   # where distsae is installed
@@ -43,13 +43,13 @@ export OMP_NUM_THREADS=$((${SLURM_CPUS_PER_TASK:-$GPUS_PER_NODE} / GPUS_PER_NODE
 asked="" step="" interrupted=""
 stop() {
     asked="$1" interrupted=yes
-    # srun passes USR1 on to every process of the step; a TERM it might take for an order to kill.
+    # srun passes USR1 on to every process of the job step; it might take TERM as a request to kill them.
     if [ -n "$step" ]; then kill -USR1 "$step" 2>/dev/null || true; fi
 }
 trap 'stop USR1' USR1
 trap 'stop TERM' TERM
 
-# Waits for a process to its end: a trapped signal makes `wait` return early, and the code is then that of the signal.
+# Waits until a process has ended. A trapped signal makes `wait` return early, with the code of the signal.
 wait_for() {
     while :; do
         interrupted=""
@@ -60,12 +60,13 @@ wait_for() {
 }
 
 run_step() {
-    # Another port each time: nobody may meet the sockets of the step before.
+    # Another port each time, so that no process connects to sockets of the previous job step.
     export MAIN_PORT=$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0} + 31 * $1) % 20000))
     shift
-    # The step's code is the highest of its tasks': 75 if any node stopped as asked and none was killed. --kill-on-bad-exit would end the others, and soon kill them, when
-    # one node has ended with 75; --wait gives them two minutes to find out for themselves, and then ends what hangs.
-    # $SLURM_NODEID is this node's number, so it must be read on the node: hence the inner shell.
+    # The code of the job step is the highest code of its tasks: 75 if a node stopped as asked and none was killed. With
+    # --kill-on-bad-exit=1 the first node that ends with 75 would make srun end, and soon kill, the others. --wait gives
+    # them two minutes to stop by themselves, and then kills what hangs.
+    # The inner shell is there because $SLURM_NODEID, the number of the node, must be read on the node.
     srun --kill-on-bad-exit=0 --wait=120 bash -c '
         exec "$DISTSAE_PYTHON" -m distsae supervise --restarts 0 -- \
             --config_file "$CLUSTER_CONFIG" \
@@ -74,12 +75,12 @@ run_step() {
             -m distsae train "$@"
     ' bash "$@" &
     step=$!
-    if [ -n "$asked" ]; then kill -USR1 "$step" 2>/dev/null || true; fi # meanwhile
+    if [ -n "$asked" ]; then kill -USR1 "$step" 2>/dev/null || true; fi # the signal came before $step was set
     wait_for "$step"
     step=""
 }
 
-# Whoever cancels a job wants it gone; a job that is preempted may be in the queue already.
+# Requeues the job, unless it was cancelled. A preempted job may be back in the queue already.
 requeue() {
     case "$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null)" in
     *JobState=CANCELLED*)
@@ -99,11 +100,11 @@ try=0
 while :; do
     run_step "$try" "$@"
     case "$code" in
-    0 | 2 | 3) exit "$code" ;;  # done; wrong input; diverged: once more would end the same
+    0 | 2 | 3) exit "$code" ;;  # done; wrong input or diverged, which another try would not change
     75) requeue ;;
-    130) exit 130 ;;            # by hand
+    130) exit 130 ;;            # interrupted by Ctrl-C
     esac
-    # Asked to stop, and crashed on the way: what the newest checkpoint does not hold is computed again.
+    # It crashed after it was asked to stop: the requeued job computes again what the newest checkpoint lacks.
     if [ -n "$asked" ]; then requeue; fi
     if [ "$try" -ge "$RESTARTS" ]; then
         echo "try $((try + 1)) of $((RESTARTS + 1)) ended with $code: given up"
@@ -112,6 +113,6 @@ while :; do
     echo "try $((try + 1)) of $((RESTARTS + 1)) ended with $code: starting again in $PAUSE s"
     try=$((try + 1))
     sleep "$PAUSE" &
-    wait $! || true # a signal ends it early
+    wait $! || true # a signal ends the pause early
     if [ -n "$asked" ]; then requeue; fi
 done

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the tests in the repository's .venv, which it makes if need be. Arguments go to pytest:
+# Runs the tests in the repository's .venv, which it makes if there is none. Arguments are passed to pytest:
 #
-#   launch/test.sh                         all but the heavy ones
-#   launch/test.sh -m heavy                the minutes-long ones
+#   launch/test.sh                         all tests but the heavy ones
+#   launch/test.sh -m heavy                the heavy ones, which take minutes each
 #   launch/test.sh tests/store -k commit
 set -euo pipefail
 

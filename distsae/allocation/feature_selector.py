@@ -1,7 +1,7 @@
 """Feature Choice on any mesh: feature `j` keeps its `m_j` largest positive scores over the tokens.
 
 A chunk of the encoder holds whole columns, so each rank picks the top `m_j` of its tokens at once, and feature ranks
-exchange nothing. Data ranks hold other tokens of the same features: they gather their picks, which contain the global
+exchange no scores. Data ranks hold other tokens of the same features: they gather their picks, which contain the global
 ones.
 """
 
@@ -31,7 +31,7 @@ _SAMPLE_TOKENS = 256
 """Number of tokens from which the lower bound of a feature without a last cut is guessed."""
 
 LEAST_GUESSED_TOKENS = 4 * _SAMPLE_TOKENS
-"""With fewer tokens on a rank no bound is guessed: a feature without a last cut has all positive scores as candidates."""
+"""With fewer tokens on a rank no bound is guessed: all positive scores of a feature without a last cut are held."""
 
 
 class FeatureSelector:

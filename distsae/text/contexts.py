@@ -138,7 +138,7 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase, prepend_bos: bool) -> tu
     if eos is None:
         raise WrongInput("the tokenizer must have an EOS token to end documents with; got none; set eos_token")
     if prepend_bos and bos is None:
-        raise WrongInput("`prepend_bos` (=true) needs a tokenizer with a BOS token; got none; use --prepend_bos false")
+        raise WrongInput("`prepend_bos` (=true) needs a tokenizer with a BOS token; got none; use --no_prepend_bos")
     return (int(bos) if prepend_bos else -1), int(eos)
 
 

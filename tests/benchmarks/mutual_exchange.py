@@ -72,16 +72,16 @@ def two_round_histogram(held: Matches, budget: int, world: GroupCollective) -> T
     """Two all-reduces of histograms: of the upper 16 bits of the scores, then of the lower 16 in the cut's bin."""
     bits = held.score.view(torch.int32)
     upper = bits >> 16
-    placement, left = _bin_of(world.sum(torch.bincount(upper, minlength=1 << 15).int()), budget)
-    lower = bits[upper == placement] & 0xFFFF
+    index, left = _bin_of(world.sum(torch.bincount(upper, minlength=1 << 15).int()), budget)
+    lower = bits[upper == index] & 0xFFFF
     cut, _ = _bin_of(world.sum(torch.bincount(lower, minlength=1 << 16).int()), left)
-    return bits >= (placement << 16) + cut
+    return bits >= (index << 16) + cut
 
 
 def _bin_of(counts: Tensor, n: int) -> tuple[int, int]:
     at_least = counts.flip(0).cumsum(0).flip(0)
-    placement = int((at_least >= n).sum()) - 1
-    return placement, n - int(at_least[placement] - counts[placement])
+    index = int((at_least >= n).sum()) - 1
+    return index, n - int(at_least[index] - counts[index])
 
 
 def bisection(held: Matches, budget: int, world: GroupCollective) -> Tensor:

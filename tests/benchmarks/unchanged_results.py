@@ -163,7 +163,8 @@ def loaded(run: Path) -> dict[str, object]:
 
     sae = SAE.load(run)
     x = torch.linspace(-3, 3, sae.cfg.d_in)
-    tensors = {**sae.state_dict(), "x_hat": sae.decode(sae.encode(x))}
+    with torch.no_grad():
+        tensors = {**sae.state_dict(), "x_hat": sae.decode(sae.encode(x))}
     return {name: hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest() for name, value in tensors.items()}
 
 

@@ -1,4 +1,4 @@
-"""A process that works for a moment and then makes no progress: `python -m tests.training.standing_still SECONDS WORDS`.
+"""A process that works for a moment and then makes no progress: `python -m tests.training.standing_still SECONDS WORD`.
 
 The clock of its watchdog moves only when the process says so, so that a stall of the whole machine does not count.
 """

@@ -1,4 +1,4 @@
-"""The choices of the deepspeed engine."""
+"""The settings of the deepspeed engine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class DeepSpeedConfig:
     """ZeRO over the data axis.
 
     Args:
-        zero_stage: 1 shards the optimizer's state over the data axis, 2 the gradients as well.
-        offload_optimizer: where the optimizer's state lies besides the device: nowhere, or in CPU memory.
+        zero_stage: stage of ZeRO: 1 shards the optimizer's state over the data axis, 2 the gradients as well.
+        offload_optimizer: memory that the optimizer's state is moved to: `cpu`, or `none` to keep it on the device.
     """
 
     zero_stage: Literal[1, 2] = 1

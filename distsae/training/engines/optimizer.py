@@ -16,21 +16,21 @@ _BASE_RATE, _BASE_WIDTH = 1.6e-3, 1 << 14
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Adam and its schedule: linear warm-up, constant, decay.
+    """Adam and its learning rate, which warms up linearly, stays constant, and decays.
 
     Args:
-        lr: learning rate; `auto` is `1.6e-3 / sqrt(d_sae / 16384)`, good for runs of some hundred to a few thousand
-            steps; longer ones want less.
-        beta1: decay of the mean of gradients.
-        beta2: decay of the mean of their squares.
-        eps: added to the root of the second moment. Small, since the loss is an average over a batch's tokens and a
-            rare feature's gradients are tiny.
-        warmup_share: share of the steps that warm up.
-        decay_share: share of the steps that decay.
-        decay: how they decay: along a line, or along half a cosine.
-        final_share: share of the peak rate that is left at the end.
-        clip_norm: largest global norm of the gradients; none by default.
-        state: how Adam's moments of both matrices are kept between steps; bf16 takes half the memory of fp32, int8 a
+        lr: learning rate between warm-up and decay; `auto` is `1.6e-3 / sqrt(d_sae / 16384)`, which suits runs of some
+            hundred to a few thousand steps; longer runs need a smaller one.
+        beta1: decay per step of the mean of the gradients.
+        beta2: decay per step of the mean of the squared gradients.
+        eps: number added to the root of the second moment. It is small because the loss is a mean over the tokens of a
+            batch, and the gradients of rare features are tiny.
+        warmup_share: share of the steps in which the learning rate rises.
+        decay_share: share of the steps in which the learning rate falls.
+        decay: shape of the decay: a line, or half a cosine.
+        final_share: learning rate at the end, as a share of `lr`.
+        clip_norm: largest global norm of the gradients, above which they are scaled down; by default there is none.
+        state: storage of Adam's moments of both matrices between steps: bf16 takes half the memory of fp32, int8 a
             quarter.
     """
 
@@ -66,7 +66,7 @@ class OptimizerConfig:
             raise WrongInput(f"`optimizer.state` (={self.state}) must be fp32, bf16 or int8")
 
     def peak_rate(self, d_sae: int) -> float:
-        """Returns the learning rate of the constant part for an SAE of `d_sae` features."""
+        """Returns the learning rate between warm-up and decay for an SAE of `d_sae` features."""
         return _BASE_RATE * (_BASE_WIDTH / d_sae) ** 0.5 if self.lr == "auto" else self.lr
 
     def rate(self, step: int, steps: int, d_sae: int) -> float:
