@@ -36,6 +36,11 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._under_way: Future[None] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a save is under way."""
+        return self._under_way is not None and not self._under_way.done()
+
     def save(
         self,
         folder: Path,

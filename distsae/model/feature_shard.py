@@ -1,4 +1,4 @@
-"""One rank's features: their encoder and decoder rows, and the replicated `b_dec`."""
+"""The features of one rank: their encoder and decoder rows, their biases, and the replicated `b_dec`."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ __all__ = [
 ]
 
 SELECTION_MB = 128
-"""MiB that one chunk of scores and the work of selecting from it may take, unless a run says otherwise."""
+"""Default memory in MiB for one chunk of scores and the work of selecting from it."""
 
 _BYTES_PER_SCORE, _BYTES_PER_BOUND = 48, 24
-"""What a score costs at worst, computed in fp32 or only bounded in bf16: 4 or 2 bytes itself, 1 in the mask, and
-without a lower bound all positive scores are picked and pass through their indices. Measured with
+"""Memory of a score in the worst case, if it is computed in fp32 or only bounded in bf16: 4 or 2 bytes for the score, 1
+for the mask, and without a lower bound the indices of all positive scores. Measured with
 `python -m tests.benchmarks.selection_memory`: 32 and 15 bytes if half of the scores are positive, 43 and 20 if two
-thirds are; with a lower bound 5 to 7 and 3 to 4. Once it is more, 40 bytes a bf16 score: in the first step of Feature
-Choice if there are too few tokens, under 1024 on a rank, to guess bounds from a sample."""
+thirds are; with a lower bound 5 to 7 and 3 to 4. The one exception: 40 bytes for a bf16 score in the first step of
+Feature Choice, if a rank has under 1024 tokens, too few to estimate bounds from a sample."""
 
 _FEWEST = 8
-"""Features in a chunk. Products of fewer take another path on CPU and differ in the last bit; from eight on every split
-gave the bits of the whole product in all shapes tried."""
+"""Smallest number of features in a chunk. Products with fewer take another path on CPU and differ in the last bit; from
+eight on, every split gave the bits of the whole product in all shapes tried."""
 
 _REFRESH_ROWS = 1 << 10
+
 _SEED_BLOCK = 256
+"""Number of consecutive features whose initial rows come from one random generator."""
 
 
 class FeatureShard(nn.Module):
@@ -50,13 +52,13 @@ class FeatureShard(nn.Module):
         d_sae: number of features over all ranks.
         features: global indices of this rank's features.
         b_dec: initial decoder bias, fp32 `[d_in]`, usually the mean activation; the same on every rank.
-        seed: seed of the initial rows. They depend on the global feature index alone, never on the mesh.
-        selection_mb: MiB that one chunk of scores and the work of selecting from it may take.
-        kernels: the operations of a step; by default the fast ones of a CPU.
-        prefilter: find candidates by a bf16 product and score them in fp32, rather than everything in fp32.
+        seed: seed of the initial rows, which depend on global feature indices and not on the mesh.
+        selection_mb: memory in MiB for one chunk of scores and the work of selecting from it.
+        kernels: operations of a step; by default the fast ones for a CPU.
+        prefilter: whether candidates are found by a bf16 product and only these are scored in fp32.
 
     Attributes:
-        rescored: scores that the prefilter could not rule out so far, and that were computed in fp32.
+        rescored: number of scores so far that the prefilter could not rule out, so that they were computed in fp32.
     """
 
     def __init__(
@@ -76,18 +78,17 @@ class FeatureShard(nn.Module):
         self.features = features
         self.kernels = kernels
         self._selection_mb = selection_mb
-        self._prefilter, self.rescored = prefilter, 0
+        self._prefilter = prefilter
+        self.rescored = 0
         self._low: PrefilterRows | None = None
-        self._low_is_of = (-1, -1)
+        self._low_versions = (-1, -1)  # of the parameters that `_low` was copied from
         self.W_enc = nn.Parameter(rows.clone())
         self.W_dec = nn.Parameter(rows)
         self.b_enc = nn.Parameter(torch.zeros(len(features)))
         self.b_dec = nn.Parameter(b_dec.detach().clone())
 
     def encode_chunks(self, centred: Tensor) -> Iterator[tuple[int, Scores]]:
-        """Yields `(first local feature, scores)` block by block.
-
-        A block is overwritten by the next one.
+        """Yields `(first local feature, scores)` chunk by chunk; each chunk overwrites the one before it.
 
         Args:
             centred: `x - b_dec`, `[tokens, d_in]`.
@@ -101,19 +102,24 @@ class FeatureShard(nn.Module):
 
     @torch.no_grad()
     def refresh(self, first: int, last: int) -> None:
-        """Takes over the encoder rows `first` to `last`, which an update has just changed, into the prefilter's copy.
+        """Copies some encoder rows, which an update has just changed, into the prefilter.
 
-        Whoever changes rows where autograd does not see it must call this; other changes are noticed.
+        Call it after changes that autograd cannot see; other changes are noticed.
+
+        Args:
+            first: local index of the first row.
+            last: end of the rows, exclusive.
         """
         if self._low is not None:
             self._low.refresh(first, self.W_enc[first:last], self.b_enc[first:last])
-            self._low_is_of = self._versions()
+            self._low_versions = self._versions()
 
     def _low_precision(self) -> PrefilterRows:
+        """Returns the prefilter's copy of the encoder rows, up to date."""
         if self._low is None or self._low.rows.device != self.W_enc.device:
             self._low = PrefilterRows(self.W_enc.shape[0], self.W_enc.shape[1], self.W_enc.device)
-            self._low_is_of = (-1, -1)
-        if self._low_is_of != self._versions():
+            self._low_versions = (-1, -1)
+        if self._low_versions != self._versions():
             for first in range(0, len(self.features), _REFRESH_ROWS):
                 self.refresh(first, min(first + _REFRESH_ROWS, len(self.features)))
         return self._low
@@ -136,29 +142,29 @@ class FeatureShard(nn.Module):
 
     @torch.no_grad()
     def normalise_decoder(self, first: int = 0, last: int | None = None) -> None:
-        """Brings the decoder rows `first` to `last`, by default all, back to unit norm."""
+        """Brings the decoder rows from `first` to `last`, exclusive, by default all of them, back to unit norm."""
         rows = self.W_dec[first:last]
         rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True))
 
 
 def project_out(gradient: Tensor, rows: Tensor) -> None:
-    """Takes out of a gradient, in place, what is parallel to each unit row: its norm is fixed, so it only misleads."""
+    """Removes from a gradient, in place, the part parallel to each unit row, which would only change the row's norm."""
     gradient.addcmul_(torch.linalg.vecdot(gradient, rows)[:, None], rows, value=-1)
 
 
 def score_chunks(
     W_enc: Tensor, b_enc: Tensor, centred: Tensor, selection_mb: float = SELECTION_MB
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yields `(first feature, W_enc[chunk] @ centred.T + b_enc[chunk])`; a chunk is overwritten by the next one.
+    """Yields `(first feature, W_enc[chunk] @ centred.T + b_enc[chunk])`; each chunk overwrites the one before it.
 
-    A chunk has a multiple of eight features, and a last chunk of fewer joins the one before it.
+    The number of features in a chunk is a multiple of eight; fewer than eight at the end are part of the last chunk.
 
     Args:
         W_enc: encoder rows, fp32 `[features, d_in]`.
-        b_enc: `[features]`.
-        centred: activations less `b_dec`, fp32 `[tokens, d_in]`.
-        selection_mb: MiB that a chunk and the work of selecting from it may take; `least_selection_mb` at least is
-            taken.
+        b_enc: encoder biases, fp32 `[features]`.
+        centred: activations minus `b_dec`, fp32 `[tokens, d_in]`.
+        selection_mb: memory in MiB for a chunk and the work of selecting from it; a chunk of eight features may take
+            more.
     """
     bounds = _chunks(W_enc.shape[0], centred.shape[0], selection_mb, _BYTES_PER_SCORE)
     buffer = centred.new_empty(max(last - first for first, last in bounds), centred.shape[0])
@@ -170,7 +176,7 @@ def score_chunks(
 
 
 def _chunks(features: int, tokens: int, selection_mb: float, score_bytes: int) -> list[tuple[int, int]]:
-    """Returns the first feature of each chunk and of the next."""
+    """Returns `(first feature, last feature, exclusive)` of each chunk."""
     size = _chunk_size(tokens, selection_mb, score_bytes)
     firsts = list(range(0, max(features - _FEWEST, 0) + 1, size))
     return list(pairwise([*firsts, features]))
@@ -182,18 +188,31 @@ def _chunk_size(tokens: int, selection_mb: float, score_bytes: int) -> int:
 
 
 def chunk_size(features: int, tokens: int, selection_mb: float, prefilter: bool) -> int:
-    """Returns how many of a shard's `features` features a chunk of scores of `tokens` tokens has, at most."""
+    """Returns the largest number of features in a chunk of scores.
+
+    Args:
+        features: number of features of the shard.
+        tokens: number of tokens on this rank.
+        selection_mb: memory in MiB for a chunk and the work of selecting from it.
+        prefilter: whether scores are only bounded in bf16.
+    """
     size = _chunk_size(tokens, selection_mb, _BYTES_PER_BOUND if prefilter else _BYTES_PER_SCORE)
     return min(size + _FEWEST - 1, features)
 
 
 def least_selection_mb(tokens: int) -> int:
-    """Returns the fewest whole MiB in which a chunk of `tokens` tokens can be selected from."""
+    """Returns the smallest `selection_mb`, in whole MiB, for `tokens` tokens on a rank."""
     return -(-_FEWEST * _BYTES_PER_SCORE * tokens // (1 << 20))
 
 
 def initial_rows(d_in: int, features: range, seed: int) -> Tensor:
-    """Returns random rows of unit norm, fp32 `[len(features), d_in]`, that depend on global feature indices alone."""
+    """Returns random rows of unit norm, fp32 `[len(features), d_in]`, which follow from seed and feature indices.
+
+    Args:
+        d_in: width of the activations.
+        features: global indices of the features.
+        seed: seed of the rows.
+    """
     first_block, last_block = features.start // _SEED_BLOCK, (features.stop - 1) // _SEED_BLOCK
     blocks = [
         torch.randn(_SEED_BLOCK, d_in, generator=torch_generator(seed, "rows", block))

@@ -1,4 +1,4 @@
-"""Training: an optimizer step, a run of them, and a job of runs over the processes of a launch."""
+"""Training: a single optimizer step, a run of steps, and a job of runs on the processes of a launch."""
 
 from distsae.checkpoint import CheckpointConfig
 from distsae.losses import AuxiliaryConfig

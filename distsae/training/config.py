@@ -58,7 +58,7 @@ class SizeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """Values to try: one SAE is trained for each combination of them, in a folder of its own in `out`.
+    """Values to try: one SAE is trained for each combination, in its own folder in `out`.
 
     Args:
         d_sae: values of `sae.d_sae` to try.
@@ -99,7 +99,7 @@ class TrainConfig:
         steps: number of optimizer steps; by default as many as one epoch of the store has.
         batch_tokens: number of token rows in a global batch, a multiple of 64.
         accumulation: number of micro-batches that a global batch is split into. Matches are selected in each of them
-            separately, with its share of the budget; their gradients make one update. It hardly saves memory.
+            separately, with its share of the budget; their gradients make one update. Memory hardly depends on it.
         init: folder of an SAE, or of the run that trained it, whose weights the run starts with; by default weights
             are random.
         normalise: normalisation of the activations as they are read: `scale` gives them the mean norm sqrt(d_in),
@@ -116,36 +116,37 @@ class TrainConfig:
         zipf_q: offset of the ranks in the Zipf quotas; by default fitted together with `zipf_s`, or d_sae / 64 if the
             run starts with Feature Choice.
         quota_refresh: number of steps between two updates of the Zipf quotas, which rank the features anew by the
-            densities that Mutual Choice would give them; by default quotas are set once. Costs a second selection in
-            each step.
+            densities that Mutual Choice would give them; by default quotas are set once. Costs a second selection per
+            step.
         finetune_fc_from: share of the steps after which Feature Choice takes over from Mutual Choice, between 0 and 1;
             by default it never does.
         mesh: number of parts that the tokens and the features are split into.
-        selection_mb: memory of a rank in MiB for one chunk of scores and the work of selecting from it, beside the
-            candidates that are kept for the budget of matches. It does not change the matches, and hardly the speed.
-        kernels: version of the step's operations: `auto` is the fast one for the device (`cpu` or `triton`), `reference` a
-            plain one for comparison.
-        prefilter: way to find the scores that may be selected: `bf16` uses a bf16 product with a certified margin, and
-            computes only these scores in fp32; `none` computes all scores in fp32; `auto` is bf16 where the device
-            multiplies it natively. The matches are the same.
-        engine: engine that updates the weights: plain keeps Adam's state of all its features on every rank, deepspeed
-            shards it over the data axis.
+        selection_mb: memory in MiB, on each rank, for one chunk of scores and the work of selecting from it; the
+            candidates that are kept for the budget of matches take more. It does not change the matches, and hardly
+            the speed.
+        kernels: version of the step's operations: `auto` is the fast one for the device (`cpu` or `triton`),
+            `reference` a plain one for comparison.
+        prefilter: computation of the scores: `bf16` finds candidates by a bf16 product with a certified margin, and
+            computes only these in fp32; `none` computes all scores in fp32; `auto` is bf16 on devices that multiply
+            bf16 natively. The matches are the same.
+        engine: engine that updates the weights: `plain` keeps Adam's state for all its features on every rank,
+            `deepspeed` shards it over the data axis.
         deepspeed: settings of the deepspeed engine.
         optimizer: settings of Adam and of its learning rate.
-        ema_decay: decay per step of a running average of the weights, which then become those of the finished SAE; by
-            default the SAE gets the last weights. Costs the memory of another copy of the weights.
+        ema_decay: decay per step of a running average of the weights, which the finished SAE gets; by default it gets
+            the last weights. Needs memory for another copy of the weights.
         auxiliary: settings of the auxiliary loss.
         alarms: limits above which the run warns of a collapsing dictionary.
         checkpoint: settings of the checkpoints.
         resume: checkpoint to resume from: `auto` is the newest valid one in `out`, if there is one; `none` starts anew
             and refuses a folder that holds a run; otherwise the path of a checkpoint.
-        hang_seconds: seconds that a step, or another operation that should be short, may take; a longer one ends the
-            run with a report of what every process was doing. null is no limit.
+        hang_seconds: time limit in seconds for a step, and for other operations that should be short; beyond it the
+            run ends with a report of what every process was doing. null sets no limit.
         wandb: mode of wandb tracking; `auto` is online if you are logged in to wandb, and offline otherwise.
         log_every: number of steps between two lines of metrics.jsonl.
         evaluate_every: number of steps between two measurements on held-out rows, a multiple of `log_every`; by
             default none are made.
-        sweep: values to try, for each combination of which an SAE is trained, all side by side.
+        sweep: values to try; one SAE is trained for each combination, all side by side.
     """
 
     store: str

@@ -38,7 +38,7 @@ def train_runs(
         reader: reader of the batches.
         accelerator: device and experiment tracking.
         stop: vote of all ranks on stopping after a step.
-        watchdog: watchdog that is told what the process is doing.
+        watchdog: watchdog that ends the process when it makes no progress.
 
     Raises:
         Diverged: a number of the only run was not finite; in a sweep, a number of some members, which the message

@@ -32,8 +32,8 @@ class Run:
 
     Attributes:
         state: state of the training.
-        units: notes for a bounded store which units have been read.
-        checkpoints: checkpoints of the state.
+        units: release of the units of a bounded store that the run no longer needs.
+        checkpoints: checkpoints of the run.
         diagnosis: report that is written when a number is not finite, before the run ends.
         track: function that sends the numbers of a logged line, and its step, to experiment tracking.
     """
@@ -94,7 +94,7 @@ class Run:
 
     def start(self) -> None:
         """Resumes from the newest checkpoint, if there is one, and prepares the folder. A barrier must follow."""
-        self._ranks.only_first(self._occupy)
+        self._ranks.only_first(self._lock_folder)
         if self._point is not None:
             self._resume()
         if self.job.accelerator.is_main_process:
@@ -179,13 +179,13 @@ class Run:
     def _say(self, line: str) -> None:
         say(f"{self.name}: {line}" if self.name else line)
 
-    def _occupy(self) -> None:
+    def _lock_folder(self) -> None:
         self.folder.lock()
         if self._point is None and self.folder.holds_checkpoints:
             raise CannotContinue(f"{self.folder.path} was begun by another job meanwhile; start the command again")
 
     def _log(self, circumstances: Circumstances) -> dict[str, float | str]:
-        """Measures and logs a line; returns what the progress bar shows of it."""
+        """Measures and logs a line; returns its values for the progress bar."""
         line, warnings = logged_line(self.state, circumstances, self._evaluate())
         if self.job.accelerator.is_main_process and (warning := self.folder.metrics.append(line)):
             self._say(warning)

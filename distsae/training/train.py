@@ -105,7 +105,8 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
     hook = config.hook
     if hook is None:
         if len(store.attributes.hooks) > 1:
-            raise WrongInput(f"`hook` must be given; {store.path} holds {', '.join(store.attributes.hooks)}; choose one")
+            hooks = ", ".join(store.attributes.hooks)
+            raise WrongInput(f"`hook` must be given; {store.path} holds {hooks}; choose one")
         hook = store.attributes.hooks[0]
     store.require_hook(hook)
     statistics = store.statistics(hook)
@@ -126,7 +127,8 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
         )
     config = dataclasses.replace(config, hook=hook, steps=config.steps or order.steps_per_epoch)
     assert config.steps is not None
-    UnitRelease(store, order, config.steps, RunFolder(config.out).name)  # refuses steps that a bounded store cannot serve
+    # Refuses steps that a bounded store cannot serve.
+    UnitRelease(store, order, config.steps, RunFolder(config.out).name)
     return config
 
 
@@ -139,6 +141,7 @@ def _train(
     longest: timedelta,
     loop: Loop,
 ) -> None:
+    """Sets up what the runs share, and the runs; trains those that are not finished. Collective."""
     shared = next(iter(configs.values()))  # all members read the same batches
     assert shared.hook is not None
     mesh = build_mesh(shared.mesh, accelerator.num_processes, accelerator.device.type)

@@ -49,7 +49,8 @@ def made(d_sae: int, mesh: Mesh, engine: str = "plain") -> TrainingState:
     """Returns the state of a run that has not stepped yet."""
     shape = MeshConfig(data=mesh.data.size, feature=mesh.feature.size)
     config = TrainConfig(store="", out="", steps=1, sae=SizeConfig(d_sae=d_sae), mesh=shape, engine=engine)
-    return initial_state(config, initial_shard(config, torch.zeros(_D_IN), mesh, torch.device("cpu")), mesh)
+    mean = torch.zeros(_D_IN)
+    return initial_state(config, initial_shard(config, mean, mesh, torch.device("cpu")), mesh, mean, 1.0)
 
 
 def save_all(folder: str, d_sae: int) -> int:

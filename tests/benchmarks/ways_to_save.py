@@ -75,7 +75,7 @@ class Ours(Way):
 
     def busy(self) -> bool:
         """See `Way`."""
-        return self._saver._going is not None and not self._saver._going.done()
+        return self._saver.busy
 
     def end(self) -> None:
         """See `Way`."""

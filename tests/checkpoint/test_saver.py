@@ -61,6 +61,7 @@ def test_the_next_save_waits_for_the_one_before(tmp_path: Path, monkeypatch: pyt
         order.append("begun")
 
     assert gate.reached.wait(60)
+    assert saver.busy
     thread = threading.Thread(target=save_second)
     thread.start()
     thread.join(0.5)  # without the wait it would have begun by now
@@ -69,6 +70,7 @@ def test_the_next_save_waits_for_the_one_before(tmp_path: Path, monkeypatch: pyt
     gate.opened.set()
     thread.join()
     saver.wait()
+    assert not saver.busy
     assert order[0] == 1
     assert sorted(map(str, order)) == ["1", "2", "begun"]
     for step, value in ((1, 0.0), (2, 1.0)):  # the second copy has not overwritten the first

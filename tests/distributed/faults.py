@@ -1,4 +1,4 @@
-"""Faults of a distributed step, really made: each trains something else and says nothing by itself."""
+"""Faults of a distributed step, planted into the engines: each trains something else without any error."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ Fault = Literal[
     "none", "wrong axis", "a rank gathers nothing", "untagged shard", "tagged b_dec", "no mpu", "no data axis"
 ]
 CHECKS = ("refuse_misunderstood_mesh", "refuse_other_norm")
-"""What the deepspeed engine would find a fault with, by name."""
+"""Names of the deepspeed engine's checks, which find its faults."""
 
 
 @contextmanager
 def planted(fault: Fault, unchecked: Sequence[str]) -> Iterator[None]:
-    """Makes the engines of this process faulty, and the deepspeed engine blind to it."""
+    """Plants a fault into the engines of this process.
+
+    Args:
+        fault: fault to plant.
+        unchecked: checks of the deepspeed engine to switch off, unless the fault is "none".
+    """
     with pytest.MonkeyPatch.context() as patch:
         if fault != "none":
             for check in unchecked:
@@ -43,15 +48,15 @@ def planted(fault: Fault, unchecked: Sequence[str]) -> Iterator[None]:
             case "no mpu":
                 _drop_mpu(patch)
             case "no data axis":
-                patch.setattr(deepspeed_engine._MeshUnit, "get_data_parallel_group", lambda unit: unit._feature)
-                patch.setattr(deepspeed_engine._MeshUnit, "get_data_parallel_world_size", lambda unit: 1)
+                patch.setattr(deepspeed_engine._MeshMpu, "get_data_parallel_group", lambda mpu: mpu._feature)
+                patch.setattr(deepspeed_engine._MeshMpu, "get_data_parallel_world_size", lambda mpu: 1)
         yield
 
 
 def _exchange_axes(patch: pytest.MonkeyPatch) -> None:
-    """Every engine takes the feature axis for the data axis."""
+    """Engines take the feature axis for the data axis, and the other way round."""
 
-    class Exchanged(deepspeed_engine._MeshUnit):
+    class Exchanged(deepspeed_engine._MeshMpu):
         def __init__(self, mesh: Mesh) -> None:
             super().__init__(mesh)
             self._data, self._feature = self._feature, self._data
@@ -61,12 +66,12 @@ def _exchange_axes(patch: pytest.MonkeyPatch) -> None:
     def build_exchanged(engine, shard, mesh, *rest):
         build(engine, shard, replace(mesh, data=mesh.feature, feature=mesh.data), *rest)
 
-    patch.setattr(deepspeed_engine, "_MeshUnit", Exchanged)
+    patch.setattr(deepspeed_engine, "_MeshMpu", Exchanged)
     patch.setattr(plain_engine.PlainEngine, "__init__", build_exchanged)
 
 
 def _gather_nothing(patch: pytest.MonkeyPatch) -> None:
-    """The last data rank takes part in the exchange and goes on with its own gradients."""
+    """The last data rank takes part in the exchange, but then uses only its own gradients."""
     gathered = Gradients.gathered
 
     def own_only(gradients: Gradients, data: Collective) -> Gradients:
@@ -77,12 +82,12 @@ def _gather_nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 def _drop_mpu(patch: pytest.MonkeyPatch) -> None:
-    """DeepSpeed is not told of the mesh: it sees data ranks only."""
+    """DeepSpeed gets no `mpu`, so it takes all ranks for data ranks."""
     import deepspeed
     from deepspeed.utils import groups
 
     initialize = deepspeed.initialize
     patch.setattr(deepspeed, "initialize", lambda mpu, **rest: initialize(**rest))
-    # It remembers the mpu of the engine before, and groups of a world that has ended.
+    # DeepSpeed keeps the mpu of the last engine, and groups of the last world.
     patch.setattr(groups, "mpu", None)
     patch.setattr(groups, "_WORLD_GROUP", None)

@@ -1,4 +1,4 @@
-"""Whole runs, as `distsae train` does them, on the processes of a mesh that a test lends."""
+"""Whole runs, as `distsae train` does them, on the processes of `run_on_mesh`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ __all__ = ["Layout", "trained", "walked"]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a run is: the mesh, data x feature, and ZeRO's stage under DeepSpeed."""
+    """Mesh and engine of a run.
+
+    Args:
+        shape: sizes of the data and the feature axis.
+        zero: stage of ZeRO; None for the plain engine.
+    """
 
     shape: tuple[int, int]
     zero: int | None = None
@@ -35,6 +40,7 @@ class Layout:
         return f"{data}x{feature}" + (f" ZeRO-{self.zero}" if self.zero else "")
 
     def of(self, config: TrainConfig) -> TrainConfig:
+        """Returns the config of the same run in this layout."""
         mesh = MeshConfig(data=self.shape[0], feature=self.shape[1])
         if self.zero is None:
             return dataclasses.replace(config, mesh=mesh)
@@ -44,21 +50,21 @@ class Layout:
 
 
 def trained(mesh: Mesh, config: TrainConfig) -> None:
-    """Trains to the end. The mesh of `config` must be this one, which says what processes there are."""
+    """Trains a run to its end on these processes; `config` must have their mesh."""
     with _as_launched(mesh):
         train(config)
 
 
 def walked(mesh: Mesh, config: TrainConfig, stops: Sequence[int]) -> list[dict[str, Tensor]]:
-    """Takes a run up, or begins it, and returns its whole state each time that it has done the steps of a stop.
+    """Starts or resumes a run, steps it, and returns its whole state after some numbers of steps.
 
     Args:
-        mesh: of the processes, that of `config`.
-        config: the run.
-        stops: numbers of steps, ascending; the first may be that of the checkpoint.
+        mesh: the mesh, as this rank sees it, that of `config`.
+        config: configuration of the run.
+        stops: numbers of steps, ascending; the first may be that of the checkpoint it resumes from.
 
     Returns:
-        All tensors of the state, of all features, as this rank sees them.
+        For each stop, all tensors of the state, of all features.
     """
     states = []
 
@@ -77,6 +83,8 @@ def walked(mesh: Mesh, config: TrainConfig, stops: Sequence[int]) -> list[dict[s
 
 
 def _whole(run: Run, mesh: Mesh) -> dict[str, Tensor]:
+    """Returns copies of all tensors of a run's state, of all features. Collective."""
+
     def whole(value: Tensor | Streamed | Shard) -> Tensor:
         if isinstance(value, Shard):
             return torch.cat(mesh.feature.gather(whole(value.local)))
@@ -87,11 +95,11 @@ def _whole(run: Run, mesh: Mesh) -> dict[str, Tensor]:
 
 @contextmanager
 def _as_launched(mesh: Mesh) -> Iterator[None]:
-    """Lets accelerate find the processes that there are, and not those of the run before."""
+    """Makes accelerate use the existing processes, and drop what it keeps of the last run."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the other processes: the last bit of a product depends on it
+    torch.set_num_threads(1)  # as in the other processes, since the last bit of a product depends on it
     if mesh.device_mesh is not None:
-        # The process group is there already; nobody listens at this address.
+        # The process group exists already, so nothing connects to this address.
         os.environ |= {"ACCELERATE_USE_CPU": "true", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
         AcceleratorState._reset_state()
         PartialState._reset_state()

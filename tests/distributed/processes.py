@@ -1,7 +1,8 @@
-"""Real processes on gloo: runs a function on every rank of a mesh and returns what each of them returned.
+"""Real processes on gloo: runs a function on every rank of a mesh and returns all results.
 
-Starting Python and torch takes seconds, so the four processes are started once and lent to every mesh that asks; a
-process group lives as long as one call. If a rank fails or the time is up, all of them are ended and started anew.
+Starting Python and torch takes seconds, so four processes are started once and used again for every mesh; a process
+group lives as long as one call. If a rank fails or the time is up, all processes are ended, and the next call starts
+new ones.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _PROCESSES = 4
 
 
 class RankFailed(AssertionError):
-    """A rank raised, died or took too long; the text is its traceback."""
+    """A rank raised an error, ended or took too long; the text says which."""
 
 
 def run_on_mesh(
@@ -40,16 +41,16 @@ def run_on_mesh(
     """Calls `function(mesh, *arguments)` on every rank of a `data x feature` mesh.
 
     Args:
-        function: a top-level function.
+        function: function at the top level of its module.
         shape: sizes of the data and the feature axis; 1x1 runs in this process.
-        arguments: picklable.
+        arguments: further arguments, which must be picklable.
         seconds: time limit.
 
     Returns:
         Results in rank order; feature ranks are neighbours.
 
     Raises:
-        RankFailed: with the traceback of the first rank that failed.
+        RankFailed: a rank failed; the text has the traceback of the first one.
     """
     if shape == (1, 1):
         return [function(build_mesh(MeshConfig(), 1, "cpu"), *arguments)]
@@ -57,12 +58,12 @@ def run_on_mesh(
 
 
 def end_processes() -> None:
-    """Ends the processes; the next call begins with new ones, as a run does that is started again."""
+    """Ends the processes; the next call starts new ones, as a new launch of a run would."""
     _Workers.end()
 
 
 class _Workers:
-    """The processes and a pipe to each."""
+    """The processes, with a pipe to each."""
 
     _current: _Workers | None = None
 
@@ -75,10 +76,10 @@ class _Workers:
         before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "GLOO_SOCKET_IFNAME")}
         os.environ |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         for rank in range(_PROCESSES):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, theirs), daemon=True)
+            pipe, pipe_of_process = context.Pipe()
+            process = context.Process(target=_serve, args=(rank, pipe_of_process), daemon=True)
             process.start()
-            self._pipes.append(ours)
+            self._pipes.append(pipe)
             self._processes.append(process)
         for name, value in before.items():
             if value is None:
@@ -105,10 +106,10 @@ class _Workers:
         self, function: Callable[..., Any], shape: tuple[int, int], arguments: tuple[object, ...], seconds: float
     ) -> list[Any]:
         self._calls += 1
-        meeting = Path(self._folder.name) / f"meeting-{self._calls}"
+        rendezvous = Path(self._folder.name) / f"rendezvous-{self._calls}"
         pipes = self._pipes[: shape[0] * shape[1]]
         for pipe in pipes:
-            pipe.send_bytes(pickle.dumps((function, shape, arguments, str(meeting))))
+            pipe.send_bytes(pickle.dumps((function, shape, arguments, str(rendezvous))))
         results: dict[int, Any] = {}
         deadline = time.monotonic() + seconds
         while len(results) < len(pipes):
@@ -119,7 +120,7 @@ class _Workers:
                 try:
                     failure, results[rank] = pickle.loads(pipes[rank].recv_bytes())
                 except EOFError:
-                    failure = "it died"
+                    failure = "it ended"
                 if failure and not problem:
                     problem = f"rank {rank} of {shape[0]}x{shape[1]}: {failure}"
             if problem:
@@ -129,23 +130,23 @@ class _Workers:
 
 
 def _serve(rank: int, pipe: Connection) -> None:
-    """A worker's life: take a call, join its process group, answer."""
+    """The loop of a process: receives a call, joins its process group, calls the function and sends the result."""
     torch.set_num_threads(1)
     while True:
-        function, (data, feature), arguments, meeting = pickle.loads(pipe.recv_bytes())
-        # What a launcher would set.
+        function, (data, feature), arguments, rendezvous = pickle.loads(pipe.recv_bytes())
+        # These are the variables that a launcher sets.
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(data * feature)}
         try:
             dist.init_process_group(
                 "gloo",
-                init_method=f"file://{meeting}",
+                init_method=f"file://{rendezvous}",
                 rank=rank,
                 world_size=data * feature,
                 timeout=timedelta(seconds=400),
             )
             mesh: Mesh = build_mesh(MeshConfig(data=data, feature=feature), data * feature, "cpu")
             answer = pickle.dumps(("", function(mesh, *arguments)))
-            if dist.is_initialized():  # a whole run ends it itself
+            if dist.is_initialized():  # a whole run destroys it itself
                 dist.destroy_process_group()
         except BaseException:
             answer = pickle.dumps((traceback.format_exc(), None))

@@ -31,7 +31,7 @@ def _refusal(
 
 
 def _with_sources(mesh: Mesh, sources: str) -> str:
-    """Rank 1 runs another copy of the package."""
+    """Returns the error of this rank if rank 1 runs another copy of the package."""
     return _refusal(mesh, {}, {}, Path(sources) if mesh.world.rank == 1 else SOURCES)
 
 
@@ -41,7 +41,7 @@ def test_equal_ranks_continue():
 
 
 @pytest.mark.parametrize(
-    ("changes", "fingerprints", "said"),
+    ("changes", "fingerprints", "parts"),
     [
         (
             {0: {"seed": 7}},
@@ -57,14 +57,14 @@ def test_equal_ranks_continue():
         ({}, {3: "xyz"}, ["`fingerprint` must be the same", "got abc on ranks 0 to 2 (host", "the same store"]),
     ],
 )
-def test_every_rank_names_the_difference(changes, fingerprints, said):
+def test_every_rank_names_the_difference(changes, fingerprints, parts):
     refusals = run_on_mesh(_refusal, (2, 2), changes, fingerprints)
     assert len(set(refusals)) == 1
-    for part in said:
+    for part in parts:
         assert part in refusals[0]
 
 
-def test_code_that_differs(tmp_path):
+def test_different_source_files_are_refused(tmp_path):
     copied = tmp_path / "distsae"
     shutil.copytree(SOURCES, copied, ignore=shutil.ignore_patterns("__pycache__"))
     assert run_on_mesh(_with_sources, (1, 2), str(copied)) == ["", ""]

@@ -1,4 +1,4 @@
-"""The deepspeed engine takes the same steps as the plain one, on every mesh and from the same checkpoints."""
+"""The deepspeed engine makes the updates of the plain engine, on every mesh and from the same checkpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distsae.training.engines.deepspeed_checks import global_norm
 from distsae.training.engines.deepspeed_config import DeepSpeedConfig
 from tests.distributed.faults import CHECKS
 from tests.distributed.processes import run_on_mesh
-from tests.distributed.traced_runs import RunOf, traced
+from tests.distributed.traced_runs import ShortRun, traced
 from tests.training.samples import TOKENS, K, activations, mean_and_variance, shard_on
 
 pytest.importorskip("deepspeed")
@@ -39,7 +39,7 @@ def _steps(mesh: Mesh, shard, engine, first: int, last: int) -> list[tuple[float
 
 
 def _train(mesh: Mesh, engines: list[DeepSpeedConfig | None]) -> tuple[list[tuple[float, float]], dict[str, Tensor]]:
-    """Five steps an engine, each going on from the state of the one before; None is the plain engine."""
+    """Does five steps with each engine, which continues from the state of the one before; None is the plain engine."""
     shard = shard_on(mesh, torch.float32)
     state = None
     found = []
@@ -91,7 +91,7 @@ def test_equals_the_plain_engine_on_one_process(shape, engines):
             torch.testing.assert_close(others[name], tensor, rtol=1e-4, atol=1e-5)
 
 
-def _refusal(mesh: Mesh, run: RunOf) -> str:
+def _refusal(mesh: Mesh, run: ShortRun) -> str:
     try:
         traced(mesh, run)
     except DistsaeError as error:
@@ -111,7 +111,7 @@ def _refusal(mesh: Mesh, run: RunOf) -> str:
     ],
 )
 def test_a_mesh_that_deepspeed_misunderstands_is_refused_at_the_start(fault, shape, found):
-    run = RunOf("mutual_choice", 1, torch.float32, zero=DeepSpeedConfig(), fault=fault, unchecked=())
+    run = ShortRun("mutual_choice", 1, torch.float32, zero=DeepSpeedConfig(), fault=fault, unchecked=())
     message = rf"WrongInput: `engine` \(=deepspeed\) must see the mesh of {shape[0]} x {shape[1]} .* got ({found}) "
     for refusal in run_on_mesh(_refusal, shape, run):
         assert re.match(message, refusal), refusal
@@ -122,20 +122,20 @@ def test_a_mesh_that_deepspeed_misunderstands_is_refused_at_the_start(fault, sha
     [("untagged shard", (1, 2)), ("tagged b_dec", (1, 2)), ("no mpu", (1, 2)), ("no data axis", (2, 1))],
 )
 @pytest.mark.parametrize("stage", [1, 2])
-def test_what_only_a_gradient_shows_is_refused_at_the_first_update(fault, shape, stage):
+def test_a_fault_that_only_the_gradient_norm_shows_is_refused_at_the_first_update(fault, shape, stage):
     zero = DeepSpeedConfig(zero_stage=stage)
-    run = RunOf("mutual_choice", 1, torch.float32, zero=zero, fault=fault, unchecked=CHECKS[:1])
-    (alone,) = run_on_mesh(traced, (1, 1), RunOf("mutual_choice", 1, torch.float32))
+    run = ShortRun("mutual_choice", 1, torch.float32, zero=zero, fault=fault, unchecked=CHECKS[:1])
+    (alone,) = run_on_mesh(traced, (1, 1), ShortRun("mutual_choice", 1, torch.float32))
     for refusal in run_on_mesh(_refusal, shape, run):
         assert re.match(r"CannotContinue: at the first update DeepSpeed found a global gradient norm of ", refusal)
-        theirs, ours = (float(number) for number in re.findall(r"\d\.\d+", refusal))
-        if fault != "no mpu":  # without it DeepSpeed has begun with the weights of rank 0 everywhere
-            assert ours == pytest.approx(alone.norms[0], rel=1e-5)
-        assert theirs != pytest.approx(ours, rel=1e-3)
+        reported, expected = (float(number) for number in re.findall(r"\d\.\d+", refusal))
+        if fault != "no mpu":  # without an mpu DeepSpeed starts with the weights of rank 0 on all ranks
+            assert expected == pytest.approx(alone.norms[0], rel=1e-5)
+        assert reported != pytest.approx(expected, rel=1e-3)
 
 
 def test_the_norm_of_wide_gradients_is_exact():
-    """Summed in fp32 it was off by more than the check allows, and a sound run was refused."""
+    """A sum in fp32 differed by more than the check allows, so that a correct run was refused."""
     alone = build_mesh(MeshConfig(), 1, "cpu")
     rows = torch.randn(32768, 256, generator=torch.Generator().manual_seed(0)) * 1e-5
     gradients = {"W_enc": rows, "W_dec": rows, "b_enc": rows[:, 0], "b_dec": rows[0]}

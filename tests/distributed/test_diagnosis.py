@@ -1,4 +1,4 @@
-"""Two real ranks of which one has the broken numbers: both stop, and both say which."""
+"""Two real ranks, one of them with broken numbers: both stop, and both report that rank and the numbers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.distributed.processes import run_on_mesh
 from tests.training.broken_numbers import broken_gradient, broken_weights, store_with_broken_row
 from tests.training.sample_runs import config_of
 
-SHARED = Layout((2, 1))
-LAYOUTS = [Layout((1, 2)), SHARED, Layout((2, 1), zero=2), Layout((1, 2), zero=1)]
+DATA_PARALLEL = Layout((2, 1))
+LAYOUTS = [Layout((1, 2)), DATA_PARALLEL, Layout((2, 1), zero=2), Layout((1, 2), zero=1)]
 
 
 def _config(store: Path, out: Path, layout: Layout) -> TrainConfig:
@@ -59,11 +59,11 @@ def _skip_without_deepspeed(layout: Layout) -> None:
 def test_a_broken_weight_of_one_rank(layout, tiny_store, tmp_path):
     _skip_without_deepspeed(layout)
     config = _config(tiny_store, tmp_path / "run", layout)
-    said = run_on_mesh(_broken_weights, layout.shape, config, "W_enc")
-    assert said[0] == said[1]
-    assert said[0].startswith("step 5: ")
-    assert "not finite on rank 1 (host " in said[0]
-    assert "W_enc: 1 numbers in row 2" in said[0]
+    errors = run_on_mesh(_broken_weights, layout.shape, config, "W_enc")
+    assert errors[0] == errors[1]
+    assert errors[0].startswith("step 5: ")
+    assert "not finite on rank 1 (host " in errors[0]
+    assert "W_enc: 1 numbers in row 2" in errors[0]
     sound, broken = (_bundle(tmp_path / "run", 5, rank) for rank in (0, 1))
     assert sound[0]["tensors"]["W_enc"]["not_finite"] == 0
     assert broken[0]["tensors"]["W_enc"]["not_finite"] == 1
@@ -77,23 +77,23 @@ def test_a_broken_weight_of_one_rank(layout, tiny_store, tmp_path):
 def test_a_broken_gradient_of_one_rank(value, layout, tiny_store, tmp_path):
     _skip_without_deepspeed(layout)
     config = _config(tiny_store, tmp_path / "run", layout)
-    said = run_on_mesh(_broken_gradient, layout.shape, config, value)
-    assert said[0] == said[1]
-    assert said[0].startswith("step 4: the gradient norm is ")
-    assert "gradient.main.scores: 1 numbers in row 0" in said[0]
+    errors = run_on_mesh(_broken_gradient, layout.shape, config, value)
+    assert errors[0] == errors[1]
+    assert errors[0].startswith("step 4: the gradient norm is ")
+    assert "gradient.main.scores: 1 numbers in row 0" in errors[0]
     assert _bundle(tmp_path / "run", 4, 1)[0]["tensors"]["gradient.main.scores"]["not_finite"] == 1
     assert _bundle(tmp_path / "run", 4, 0)[0]["tensors"]["gradient.main.scores"]["not_finite"] == 0
     assert newest(tmp_path / "run" / "checkpoints")[0].name == "step-00000002"
 
 
 def test_a_broken_row_that_one_data_rank_reads(tiny_store, tmp_path):
-    """The first stream is that of the first data rank."""
+    """The broken row is in the first stream, which the first data rank reads."""
     hook = "blocks.1.resid_post"
     store = store_with_broken_row(tiny_store, tmp_path / "store", hook, 256, of_step=3, value=math.nan)
-    said = run_on_mesh(_diverges, SHARED.shape, _config(store, tmp_path / "run", SHARED))
-    assert said[0] == said[1]
-    assert "not finite on rank 0 (host " in said[0]
-    assert "): batch: 1 numbers in row 0; " in said[0]
+    errors = run_on_mesh(_diverges, DATA_PARALLEL.shape, _config(store, tmp_path / "run", DATA_PARALLEL))
+    assert errors[0] == errors[1]
+    assert "not finite on rank 0 (host " in errors[0]
+    assert "): batch: 1 numbers in row 0; " in errors[0]
     first, second = (_bundle(tmp_path / "run", 4, rank) for rank in (0, 1))
     assert first[1]["batch"].shape == second[1]["batch"].shape == (128, 32)
     assert first[1]["batch"].isnan().nonzero().tolist() == [[0, 3]]

@@ -1,4 +1,4 @@
-"""What ranks tell each other to settle a selection: exact between real processes, and bounded in size."""
+"""The exchange between ranks that resolves a selection: exact on real processes, with bounded traffic."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ KEYS = {
     "on the first rank only": torch.arange(40_000).flip(0) * 1000,
     "few": torch.tensor([5, 5, 3, 9]),
 }
-LAYOUTS = (1, 2, 777, 20_000, 39_999, 40_000)
+POSITIONS = (1, 2, 777, 20_000, 39_999, 40_000)
 
 
-def _mine(kind: str, mesh: Mesh) -> torch.Tensor:
+def _local_keys(kind: str, mesh: Mesh) -> torch.Tensor:
     keys = KEYS[kind]
     if kind == "on the first rank only":
         return keys if mesh.world.rank == 0 else keys[:0]
@@ -37,10 +37,10 @@ def _nth(mesh: Mesh, kind: str) -> tuple[list[OrderStatistic], int, int]:
     found = []
     most_calls = 0
     most_bytes = 0
-    for n in LAYOUTS:
+    for n in POSITIONS:
         if n <= len(KEYS[kind]):
             before = world.collectives, world.bytes_received
-            found.append(nth_largest(_mine(kind, mesh), n, world, 0, 2**31))
+            found.append(nth_largest(_local_keys(kind, mesh), n, world, 0, 2**31))
             most_calls = max(most_calls, world.collectives - before[0])
             most_bytes = max(most_bytes, world.bytes_received - before[1])
     return found, most_calls, most_bytes
@@ -48,17 +48,17 @@ def _nth(mesh: Mesh, kind: str) -> tuple[list[OrderStatistic], int, int]:
 
 @pytest.mark.parametrize("kind", KEYS)
 @pytest.mark.parametrize("shape", [(1, 2), (1, 3), (2, 2)])
-def test_the_nth_largest_of_all_ranks_is_that_of_a_sort(shape, kind):
+def test_the_nth_largest_of_all_ranks_equals_that_of_a_sort(shape, kind):
     ordered = KEYS[kind].sort(descending=True).values
     expected = []
-    for n in LAYOUTS:
+    for n in POSITIONS:
         if n <= len(ordered):
             value = int(ordered[n - 1])
             expected.append(OrderStatistic(value, n - int((ordered > value).sum()), int((ordered == value).sum())))
     for found, calls, received in run_on_mesh(_nth, shape, kind):
         assert found == expected
         assert calls <= 4
-        assert received < 4 * 2 * 8 * 4100, "no more than a few histograms, however many keys there are"
+        assert received < 4 * 2 * 8 * 4100, "traffic of a few histograms, for any number of keys"
 
 
 def _exchange(mesh: Mesh) -> list[tuple[list[list[int]], int]]:
@@ -82,16 +82,17 @@ def test_parts_of_unequal_length_take_one_collective_while_their_length_is_stead
 
 
 def _steady(mesh: Mesh, rule: str) -> list[tuple[int, int]]:
-    """Returns collectives and bytes of each of six fresh batches."""
+    """Returns the number of collectives and the bytes received for each of six batches."""
     tokens = 512
     features = 512
     k = 16
     selector = {"mutual_choice": lambda: MutualSelector(k), "token_choice": lambda: TokenSelector(k)}[rule]()
-    mine, placement = mesh.features(features), mesh.placement(features, tokens)
+    local, placement = mesh.features(features), mesh.placement(features, tokens)
     groups = [group for group in (mesh.feature, mesh.world) if isinstance(group, GroupCollective)]
     spent = []
     for step in range(6):
-        batch = torch.randn(tokens, features, generator=torch.Generator().manual_seed(step))[:, mine.start : mine.stop]
+        batch = torch.randn(tokens, features, generator=torch.Generator().manual_seed(step))
+        batch = batch[:, local.start : local.stop]
         before = [(group.collectives, group.bytes_received) for group in groups]
         select([selector], lambda batch=batch: chunks(batch, 64), placement, tokens)
         after = [(group.collectives, group.bytes_received) for group in groups]
@@ -99,28 +100,28 @@ def _steady(mesh: Mesh, rule: str) -> list[tuple[int, int]]:
     return spent
 
 
-def _spent(mesh: Mesh, rule: str, steps: range, state: dict | None) -> tuple[list[tuple[int, int]], list, dict]:
-    """Collectives and bytes of each batch, what was selected, and the selector's state, from `state` on."""
+def _spent(mesh: Mesh, rule: str, steps: range, forecast: dict | None) -> tuple[list[tuple[int, int]], list, dict]:
+    """Selects from some batches, starting with a forecast; returns collectives and bytes, matches, and the forecast."""
     tokens = 64 // mesh.data.size
     features = 96
     k = 4
-    mine, placement = mesh.features(features), mesh.placement(features, tokens)
-    selector = batch_selector(rule, k, len(mine))
-    if state is not None:
-        selector.restore_forecast(state)
+    local, placement = mesh.features(features), mesh.placement(features, tokens)
+    selector = batch_selector(rule, k, len(local))
+    if forecast is not None:
+        selector.restore_forecast(forecast)
     groups = [group for group in (mesh.data, mesh.feature, mesh.world) if isinstance(group, GroupCollective)]
     spent, selected = [], []
     for step in steps:
         generator = torch.Generator().manual_seed(step)
         batch = torch.randn(64, features, generator=generator) * 2.0 ** -(step % 3)
-        batch = batch[placement.first_token : placement.first_token + tokens, mine.start : mine.stop]
+        batch = batch[placement.first_token : placement.first_token + tokens, local.start : local.stop]
         if isinstance(selector, FeatureSelector):
-            selector.grant(torch.full((len(mine),), 1 + step))
+            selector.grant(torch.full((len(local),), 1 + step))
         before = [(group.collectives, group.bytes_received) for group in groups]
         (found,) = select([selector], lambda batch=batch: chunks(batch, 16), placement, tokens)
         after = [(group.collectives, group.bytes_received) for group in groups]
         spent.append(tuple(sum(b[i] - a[i] for a, b in zip(before, after, strict=True)) for i in (0, 1)))
-        selected.append((found.token + placement.first_token, found.feature + mine.start, found.score))
+        selected.append((found.token + placement.first_token, found.feature + local.start, found.score))
     return spent, selected, selector.forecast()
 
 
@@ -131,16 +132,16 @@ def _together(ranks: list, step: int) -> set[tuple[int, int, float]]:
 
 
 @pytest.mark.parametrize("rule", ["token_choice", "mutual_choice", "feature_choice"])
-def test_a_restored_selector_spends_what_the_straight_one_does(rule):
-    """On the mesh it was saved on; on another one, whose ranks all take the first rank's, the selection is the same."""
+def test_a_restored_forecast_saves_traffic_and_changes_no_selection(rule):
+    """On the same mesh, traffic is as without a stop; other meshes, with the first rank's forecast, select the same."""
     straight = run_on_mesh(_spent, (2, 2), rule, range(8), None)
     first = run_on_mesh(_spent, (2, 2), rule, range(5), None)
     saved = first[0][2]
     resumed = run_on_mesh(_spent, (2, 2), rule, range(5, 8), saved)
-    cold = run_on_mesh(_spent, (2, 2), rule, range(5, 8), None)
+    without_forecast = run_on_mesh(_spent, (2, 2), rule, range(5, 8), None)
     assert resumed[0][0] == straight[0][0][5:]
     assert resumed[0][2] == straight[0][2]
-    assert cold[0][0] != resumed[0][0], "nothing was remembered"
+    assert without_forecast[0][0] != resumed[0][0], "the forecast made no difference"
     for shape in ((1, 1), (2, 1), (1, 2), (1, 4), (1, 3), (4, 1)):
         ranks = run_on_mesh(_spent, shape, rule, range(5, 8), saved)
         for step in range(3):
@@ -148,7 +149,7 @@ def test_a_restored_selector_spends_what_the_straight_one_does(rule):
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_a_steady_step_of_mutual_choice_takes_two_collectives_of_a_histogram(ranks):
+def test_a_steady_step_of_mutual_choice_takes_two_collectives(ranks):
     for spent in run_on_mesh(_steady, (1, ranks), "mutual_choice"):
         assert all(calls <= 3 for calls, _ in spent[1:])
         assert sorted(calls for calls, _ in spent[1:])[2] == 2
@@ -156,17 +157,18 @@ def test_a_steady_step_of_mutual_choice_takes_two_collectives_of_a_histogram(ran
 
 
 def _wide(mesh: Mesh) -> list[tuple[int, float]]:
-    """Returns collectives of each batch of 131,072 matches, and its bytes over those of a full all-gather."""
+    """Returns, for batches of 131,072 matches, the collectives, and the bytes relative to those of an all-gather."""
     tokens = 4096
     features = 256
     k = 32
     selector = MutualSelector(k)
-    mine = mesh.features(features)
+    local = mesh.features(features)
     placement = mesh.placement(features, tokens)
     world, spent = mesh.world, []
     assert isinstance(world, GroupCollective)
     for step in range(4):
-        batch = torch.randn(tokens, features, generator=torch.Generator().manual_seed(step))[:, mine.start : mine.stop]
+        batch = torch.randn(tokens, features, generator=torch.Generator().manual_seed(step))
+        batch = batch[:, local.start : local.stop]
         before = world.collectives, world.bytes_received
         select([selector], lambda batch=batch: chunks(batch, 64), placement, tokens)
         whole = (world.size - 1) * k * tokens * 4
@@ -175,13 +177,13 @@ def _wide(mesh: Mesh) -> list[tuple[int, float]]:
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_mutual_choice_sends_a_twentieth_of_what_each_ranks_largest_would_be(ranks):
+def test_mutual_choice_sends_a_twentieth_of_an_all_gather_of_largest_scores(ranks):
     for spent in run_on_mesh(_wide, (1, ranks)):
         assert all(calls <= 3 and share <= 0.05 for calls, share in spent[1:]), spent
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_token_choice_is_spared_part_of_what_the_ranks_hold(ranks):
-    whole = (ranks - 1) * 512 * 16 * 4  # a gather of each rank's k largest scores of each token
+def test_token_choice_sends_less_than_an_all_gather_of_largest_scores(ranks):
+    whole = (ranks - 1) * 512 * 16 * 4  # bytes of the k largest scores of each token, from each other rank
     for spent in run_on_mesh(_steady, (1, ranks), "token_choice"):
         assert all(calls <= 4 and received < (1.0 if ranks == 2 else 0.7) * whole for calls, received in spent[1:])

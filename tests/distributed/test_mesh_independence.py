@@ -1,14 +1,14 @@
-"""In fp32 and with certified scores, meshes and engines train what one process trains; a wrong exchange shows.
+"""In fp32, with certified scores, every mesh and engine trains what one process trains, and faults are seen.
 
-A score is then a dot product of its own, whatever the batch and the features are cut into. So nothing but the order of
-a few sums is left to tell meshes apart: on a data axis the plain engine has none and is equal bit for bit. Elsewhere a
-last bit may differ, and two scores that are equal but for it may change places at the cut: seen once in a few thousand
-steps of 384 matches, two scores 1e-7 apart. From then on runs are as far apart as such a match makes them, 1e-2 after
-a hundred steps. With these seeds there is none in 50 steps.
+A certified score is a dot product of its own, for any split of the batch and the features. So meshes can differ only by
+the order of a few sums. On a data axis the plain engine has no such sum, and results are equal bit for bit. Elsewhere a
+last bit may differ, and two scores that differ only by it may be exchanged at the cut: in a few thousand steps of 384
+matches this was seen once, for two scores 1e-7 apart. Such a match makes runs differ by 1e-2 after a hundred steps.
+With these seeds there is none in 50 steps.
 
     pytest tests/distributed/test_mesh_independence.py -m heavy -s
 
-prints the largest differences.
+tests all combinations and prints the largest differences.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 from distsae.training.engines.deepspeed_config import DeepSpeedConfig
 from tests.distributed.processes import run_on_mesh
-from tests.distributed.traced_runs import Distance, RunOf, traced
+from tests.distributed.traced_runs import Distance, ShortRun, traced
 from tests.training.samples import RULES
 
 pytest.importorskip("deepspeed")
@@ -37,37 +37,39 @@ STEPS, CLIP = 50, 0.2
 LOSS = 2e-6
 NORM = 1e-6
 WEIGHTS = 5e-6
-"""Relative; some six times what was measured: 3e-7, 1.4e-7, 8e-7."""
+"""Largest relative differences, about six times as large as measured: 3e-7, 1.4e-7, 8e-7."""
+
 WIDE_GAPS = 3700
-"""From this batch on, in every step of every rule, scores at the cut are 6e-6 of the largest score apart, or more: no
-processor's rounding makes them change places. From batch 0 on it is 1e-7."""
+"""First batch of runs in which scores at the cut, in every step under every rule, differ by at least 6e-6 of the
+largest score: rounding exchanges none of them on any processor. In runs from batch 0 on they differ by 1e-7."""
 
 
-def _run(rule: str, clip_norm: float | None = CLIP, first: int = 0) -> RunOf:
-    # Feature Choice follows its curve: only all that is below it makes a set of underused features.
+def _run(rule: str, clip_norm: float | None = CLIP, first: int = 0) -> ShortRun:
+    # Under Feature Choice densities follow the curve, so only `rho` 1 gives a set of underused features.
     rho = 1.0 if rule == "feature_choice" else 0.5
-    return RunOf(rule, STEPS, torch.float32, rho, prefilter=True, clip_norm=clip_norm, first=first)
+    return ShortRun(rule, STEPS, torch.float32, rho, prefilter=True, clip_norm=clip_norm, first=first)
 
 
-def _alone(run: RunOf):
+def _alone(run: ShortRun):
+    """Trains on one process, in a run that has auxiliary losses and, if it clips, clipped gradients."""
     (alone,) = run_on_mesh(traced, (1, 1), run)
     assert sum(loss > 0 for loss in alone.aux_losses) > STEPS // 2
     assert run.clip_norm is None or sum(norm > run.clip_norm for norm in alone.norms) > 5
     return alone
 
 
-def _most(distances: list[Distance]) -> Distance:
+def _largest(distances: list[Distance]) -> Distance:
     return Distance(*(max(values) for values in zip(*map(astuple, distances), strict=True)))
 
 
 def _assert_within_tolerance(shape, run, alone) -> Distance:
     """Compares every rank with one process; returns the largest differences."""
-    most = _most([rank.distance(alone) for rank in run_on_mesh(traced, shape, run)])
-    assert most.matches == 0, (shape, run)
-    assert most.losses < LOSS, (shape, run)
-    assert most.norms < NORM, (shape, run)
-    assert most.weights < WEIGHTS, (shape, run)
-    return most
+    largest = _largest([rank.distance(alone) for rank in run_on_mesh(traced, shape, run)])
+    assert largest.matches == 0, (shape, run)
+    assert largest.losses < LOSS, (shape, run)
+    assert largest.norms < NORM, (shape, run)
+    assert largest.weights < WEIGHTS, (shape, run)
+    return largest
 
 
 @pytest.mark.parametrize("shape", [(2, 1), pytest.param((4, 1), marks=pytest.mark.heavy)])
@@ -103,9 +105,9 @@ def test_every_engine_on_every_mesh(rule):
         alone = _alone(run)
         for engine, zero in ENGINES.items():
             for shape in SHAPES:
-                most = _assert_within_tolerance(shape, replace(run, zero=zero), alone)
-                before = cells.get((engine, shape), most)
-                cells[engine, shape] = _most([most, before])
+                largest = _assert_within_tolerance(shape, replace(run, zero=zero), alone)
+                before = cells.get((engine, shape), largest)
+                cells[engine, shape] = _largest([largest, before])
     print(f"\n| {rule}: loss, norm, weights | " + " | ".join(f"{d}x{f}" for d, f in SHAPES) + " |")
     print("|---" * (1 + len(SHAPES)) + "|")
     for engine in ENGINES:
@@ -128,9 +130,9 @@ def test_every_engine_on_every_mesh(rule):
         ("no data axis", "ZeRO-1", (2, 1)),
     ],
 )
-def test_the_comparison_sees(fault, engine, shape):
+def test_the_comparison_finds_every_fault(fault, engine, shape):
     run = replace(_run("mutual_choice"), steps=5)
     (alone,) = run_on_mesh(traced, (1, 1), run)
     for rank in run_on_mesh(traced, shape, replace(run, zero=ENGINES[engine], fault=fault)):
-        far = rank.distance(alone)
-        assert far.norms > 100 * NORM or far.weights > 100 * WEIGHTS
+        distance = rank.distance(alone)
+        assert distance.norms > 100 * NORM or distance.weights > 100 * WEIGHTS

@@ -1,4 +1,4 @@
-"""Moments in fewer bits: every mesh rounds alike, and a run goes on where it stopped, on any mesh."""
+"""Moments in fewer bits: all meshes round alike, and a run resumes on any mesh."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STOP, STEPS = 6, 12
 
 
 def _train(mesh: Mesh, kind: str, folder: Path, first: int, last: int) -> dict[str, Tensor]:
-    """Steps `first` to `last`, from the checkpoint in `folder` unless it is the beginning; returns the whole state."""
+    """Trains from step `first`, of which `folder` has a checkpoint unless it is 0, to `last`; returns all tensors."""
     shard, (mean, variance) = shard_on(mesh, torch.float32), mean_and_variance(torch.float32)
     engine, share = PlainEngine(shard, mesh, OptimizerConfig(state=kind), seed=1), TOKENS // mesh.data.size
     local = {name: parameter.detach() for name, parameter in shard.named_parameters()} | engine.tensors()
@@ -42,8 +42,8 @@ def _train(mesh: Mesh, kind: str, folder: Path, first: int, last: int) -> dict[s
 
 
 @pytest.mark.parametrize("kind", ["bf16", "int8"])
-def test_the_mesh_never_shows(kind, tmp_path):
-    """Ranks that share features sum in fp32 in another order; a code may then be its neighbour, here and there."""
+def test_every_mesh_rounds_alike(kind, tmp_path):
+    """On a feature axis fp32 sums have another order, so that a few codes may be neighbours of the expected ones."""
     (expected,) = run_on_mesh(_train, (1, 1), kind, tmp_path / "straight", 0, STEPS)
     run_on_mesh(_train, (1, 1), kind, tmp_path / "1x1", 0, STOP)
     run_on_mesh(_train, (1, 2), kind, tmp_path / "1x2", 0, STOP)

@@ -1,8 +1,8 @@
-"""A checkpoint of any mesh and engine is taken up by any other bit for bit, and the run goes on as it would have.
+"""Any mesh and engine loads a checkpoint of any other bit for bit, and continues the run as the other would have.
 
     pytest tests/distributed/test_resharding.py -m heavy -s
 
-tries all pairs and prints how far apart the runs are afterwards.
+tests all pairs and prints the largest differences between the runs afterwards.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ assert D_SAE % 3
 assert D_SAE % 4, "no feature axis divides it"
 
 RUNS = {
-    # In its second phase at the stop, with credit, a rehearsal and an average of the weights.
+    # At the stop it is under Feature Choice, with credit, a rehearsal and an average of the weights.
     "MC to FC": {"finetune_fc_from": 0.25, "quota_refresh": 4, "ema_decay": 0.95},
     "MC with aux_zipf": {},
 }
@@ -43,11 +43,12 @@ ZERO = [Layout((2, 1), 1), Layout((2, 1), 2), Layout((2, 2), 1), Layout((2, 2), 
 PARAMETERS = ("W_enc", "W_dec", "b_enc", "b_dec")
 KINDS = ("parameters", "moments", "the rest")
 TOLERANCE = {"parameters": 2e-6, "moments": 1e-5, "the rest": 2e-6}
-"""Largest difference, relative to the largest number of the tensor: some five times what was measured. Whole numbers
-must be equal. So must all be where only the data axis of the plain engine is another."""
+"""Largest difference, relative to the largest number of the tensor, about five times as large as measured. Integers
+must be equal. If only the data axis of the plain engine differs, all numbers must be equal."""
+
 ROUNDED = {"parameters": 5e-3, "moments": 1.0, "the rest": 1.0}
-"""The same with moments in fewer bits, for parameters alone: a last bit decides which way a moment is rounded, and what
-differs then is large enough for two scores at the cut to change places, so that other features fire."""
+"""The same for moments in fewer bits, where only parameters are compared: a last bit decides how a moment is rounded,
+which changes weights enough to exchange scores at the cut, so that other features fire."""
 
 
 def _config(store: Path, out: Path, **changes) -> TrainConfig:
@@ -61,7 +62,7 @@ def _config(store: Path, out: Path, **changes) -> TrainConfig:
         "optimizer": OptimizerConfig(lr=2e-3),
         "auxiliary": AuxiliaryConfig(rho=0.9, dead_after_tokens=500, window_tokens=2000, refresh_steps=4),
         "checkpoint": CheckpointConfig(every=STOP, keep_last=9),
-        "prefilter": "bf16",  # certified scores do not depend on what a batch is cut into
+        "prefilter": "bf16",  # certified scores do not depend on the split of a batch
         "log_every": 1000,
         "wandb": "off",
     }
@@ -69,78 +70,91 @@ def _config(store: Path, out: Path, **changes) -> TrainConfig:
 
 
 def _walk(layout: Layout, config: TrainConfig, stops: list[int]) -> list[dict[str, Tensor]]:
-    """What rank 0 saw; all ranks must see the same."""
+    """Returns the whole state at each stop, which must be the same on all ranks."""
     ranks = run_on_mesh(walked, layout.shape, layout.of(config), stops)
-    for other in ranks[1:]:
-        for mine, theirs in zip(ranks[0], other, strict=True):
-            assert mine.keys() == theirs.keys()
-            assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+    for rank in ranks[1:]:
+        for first, other in zip(ranks[0], rank, strict=True):
+            assert first.keys() == other.keys()
+            assert [name for name in first if not torch.equal(first[name], other[name])] == []
     return ranks[0]
 
 
-def _taken_up(
+def _differences(
     before: Layout, after: Layout, run: str, straight: list[dict[str, Tensor]], config: TrainConfig, more: int
-) -> dict:
-    """Resumes the run of `before` on `after`; returns the differences after `more` steps, by kind."""
+) -> dict[str, float]:
+    """Resumes the run of one layout in another, and compares it with the run without a stop.
+
+    Args:
+        before: layout that saved the checkpoint.
+        after: layout that resumes from it.
+        run: name of the run.
+        straight: state of the run in `before` at the checkpoint and `more` steps later.
+        config: config of the run in `before`.
+        more: number of steps after the checkpoint.
+
+    Returns:
+        Largest relative differences after these steps, by kind.
+    """
     out = Path(config.out).with_name(f"{Path(config.out).name} to {after}")
     point = Path(config.out) / "checkpoints" / f"step-{STOP:08d}"
     loaded, later = _walk(after, dataclasses.replace(config, out=str(out), resume=str(point)), [STOP, STOP + more])
     assert loaded.keys() == later.keys() == straight[0].keys()
     assert [name for name in loaded if not torch.equal(loaded[name], straight[0][name])] == []
-    where = (run, str(before), str(after))
-    apart = dict.fromkeys(KINDS, 0.0)
+    case = (run, str(before), str(after))
+    differences = dict.fromkeys(KINDS, 0.0)
     for name, tensor in later.items():
         expected, kind = straight[1][name], _kind(name)
         if not tensor.is_floating_point() and run in RUNS:
-            assert torch.equal(tensor, expected), (*where, name)
+            assert torch.equal(tensor, expected), (*case, name)
         largest = expected.double().abs().max().clamp(min=1e-30)
-        apart[kind] = max(apart[kind], float((tensor.double() - expected.double()).abs().max() / largest))
+        difference = float((tensor.double() - expected.double()).abs().max() / largest)
+        differences[kind] = max(differences[kind], difference)
     if before == after or (before.zero is None is after.zero and before.shape[1] == after.shape[1]):
-        assert not any(apart.values()), (*where, apart)
+        assert not any(differences.values()), (*case, differences)
     tolerance = TOLERANCE if run in RUNS else ROUNDED
-    assert all(apart[kind] <= tolerance[kind] for kind in KINDS), (*where, apart)
-    return apart
+    assert all(differences[kind] <= tolerance[kind] for kind in KINDS), (*case, differences)
+    return differences
 
 
 def _kind(name: str) -> str:
     return "parameters" if name in PARAMETERS else "moments" if name.startswith("adam.exp") else "the rest"
 
 
-def _assert_taken_up(
+def _assert_resumes(
     before: Layout, afters: list[Layout], run: str, store: Path, folder: Path, more: int = FEWER
 ) -> None:
-    """With `FEWER` steps, hardly a processor's rounding makes two scores at the cut change places."""
+    """Compares runs that resume in other layouts; within `FEWER` steps rounding hardly ever exchanges two matches."""
     config = _config(store, folder / str(before), **(RUNS | FEWER_BITS)[run])
     straight = _walk(before, config, [STOP, STOP + more])
     assert straight[0]["firing.matches"].any()
     assert straight[0]["underused.members"].any()
     assert ("quotas.credit" in straight[0]) == (run == "MC to FC")
     for after in afters:
-        apart = _taken_up(before, after, run, straight, config, more)
-        print(f"{run}: {before} to {after}: " + ", ".join(f"{kind} {apart[kind]:.0e}" for kind in KINDS))
+        differences = _differences(before, after, run, straight, config, more)
+        print(f"{run}: {before} to {after}: " + ", ".join(f"{kind} {differences[kind]:.0e}" for kind in KINDS))
 
 
-def test_another_mesh_goes_on_where_the_first_one_stopped(tiny_store, tmp_path):
-    _assert_taken_up(Layout((1, 3)), [Layout((1, 1)), Layout((2, 2))], "MC to FC", tiny_store, tmp_path)
-    _assert_taken_up(Layout((2, 1)), [Layout((1, 1)), Layout((1, 3))], "MC with aux_zipf", tiny_store, tmp_path)
+def test_another_mesh_resumes(tiny_store, tmp_path):
+    _assert_resumes(Layout((1, 3)), [Layout((1, 1)), Layout((2, 2))], "MC to FC", tiny_store, tmp_path)
+    _assert_resumes(Layout((2, 1)), [Layout((1, 1)), Layout((1, 3))], "MC with aux_zipf", tiny_store, tmp_path)
 
 
-def test_the_other_engine_goes_on_where_the_first_one_stopped(tiny_store, tmp_path):
+def test_another_engine_resumes(tiny_store, tmp_path):
     pytest.importorskip("deepspeed")
     zero = Layout((2, 1), 2)
-    _assert_taken_up(zero, [Layout((1, 2)), zero], "MC to FC", tiny_store, tmp_path)
-    _assert_taken_up(Layout((1, 2)), [zero], "MC with aux_zipf", tiny_store, tmp_path)
+    _assert_resumes(zero, [Layout((1, 2)), zero], "MC to FC", tiny_store, tmp_path)
+    _assert_resumes(Layout((1, 2)), [zero], "MC with aux_zipf", tiny_store, tmp_path)
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("run", "before"), product(RUNS, [*PLAIN, *ZERO]), ids=str)
 def test_all_pairs(run, before, tiny_store, tmp_path):
     pytest.importorskip("deepspeed")
-    _assert_taken_up(before, [*PLAIN, *ZERO], run, tiny_store, tmp_path, MORE)
+    _assert_resumes(before, [*PLAIN, *ZERO], run, tiny_store, tmp_path, MORE)
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("run", "before"), product(FEWER_BITS, PLAIN), ids=str)
 def test_all_plain_pairs_with_moments_in_fewer_bits(run, before, tiny_store, tmp_path):
-    """They are rounded by seed, step and row, whoever holds it."""
-    _assert_taken_up(before, PLAIN, run, tiny_store, tmp_path, MORE)
+    """Rounding follows from seed, step and row, for any split of the rows."""
+    _assert_resumes(before, PLAIN, run, tiny_store, tmp_path, MORE)

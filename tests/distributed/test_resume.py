@@ -1,4 +1,4 @@
-"""A checkpoint of uneven shards goes on where it stopped, on any mesh, and so does one that uneven shards take up."""
+"""Runs resume between meshes with even and uneven shards, and end as a run on one process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _fresh(mesh: Mesh, allocation: str) -> TrainingState:
 
 
 def _train(mesh: Mesh, allocation: str, folder: Path, first: int, last: int) -> dict[str, torch.Tensor]:
-    """Steps `first` to `last`, from the checkpoint in `folder` unless it is the beginning; returns the whole state."""
+    """Trains from step `first`, of which `folder` has a checkpoint unless it is 0, to `last`; returns all tensors."""
     state, share = _fresh(mesh, allocation), BATCH // mesh.data.size
     if first:
         path = folder / f"step-{first:08d}"
@@ -58,9 +58,9 @@ def _train(mesh: Mesh, allocation: str, folder: Path, first: int, last: int) -> 
 
 @pytest.mark.parametrize("allocation", ["mutual_choice", "feature_choice"])
 @pytest.mark.parametrize("before", [(1, 3), (1, 2)], ids=lambda shape: f"{shape[0]}x{shape[1]}")
-def test_a_run_goes_on_between_even_and_uneven_shards(before, allocation, tmp_path):
+def test_a_run_resumes_between_even_and_uneven_shards(before, allocation, tmp_path):
     (expected,) = run_on_mesh(_train, (1, 1), allocation, tmp_path / "straight", 0, STEPS)
-    assert expected["underused.members"].any() == (allocation == "mutual_choice")  # FC follows its curve
+    assert expected["underused.members"].any() == (allocation == "mutual_choice")  # under FC densities follow the curve
     run_on_mesh(_train, before, allocation, tmp_path, 0, STOP)
     for after in ((1, 1), (1, 2), (1, 3), (2, 2)):
         for found in run_on_mesh(_train, after, allocation, tmp_path, STOP, STEPS):

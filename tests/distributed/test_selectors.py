@@ -1,7 +1,7 @@
-"""From equal scores every mesh selects what the plain statement of the global batch selects, bit for bit.
+"""From equal scores, every mesh selects the same matches as the plain functions on the global batch, bit for bit.
 
-Hypothesis tells stories: consecutive batches of one run, of any size, shape, distribution and precision, whose scale
-may jump; each story is lived through by real processes, under every rule.
+Hypothesis draws consecutive batches of a run, of any size, distribution and precision, whose scale may jump. Real
+processes select from all of them under every rule.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from distsae.parallel import Mesh
 from tests.allocation.samples import KINDS, chunks, scores
 from tests.distributed.processes import MESHES, run_on_mesh
 
-LOUD = ("one shard 10 times larger", "one shard 1000 times larger", "one data rank 1000 times larger")
+LARGER = ("one shard 10 times larger", "one shard 1000 times larger", "one data rank 1000 times larger")
 ADVERSARIAL = ("rising by feature", "falling by feature", "the cut tied everywhere", "winners on one rank")
 RULES = ("token_choice", "mutual_choice", "auxiliary", "feature_choice")
 
 
 @dataclass(frozen=True)
-class Story:
-    """Consecutive batches and how they are selected from.
+class Batches:
+    """Consecutive batches of a run, and the budgets of their selections.
 
     Args:
-        batches: pre-activations of the global batches, `[tokens, features]`, in fp32, bf16 or fp64.
-        quotas: of each batch, int64 `[features]`.
+        batches: pre-activations of each global batch, `[tokens, features]`, in fp32, bf16 or fp64.
+        quotas: quotas of each batch, int64 `[features]`.
         k: matches per token.
-        k_aux: matches per token of the auxiliary selection; need not be whole.
+        k_aux: matches per token of the auxiliary selection; need not be an integer.
         allowed: features of the auxiliary selection, bool `[features]`.
-        chunk: features in a chunk.
+        chunk: number of features in a chunk.
     """
 
     batches: tuple[Tensor, ...]
@@ -63,7 +63,8 @@ class Story:
     def features(self) -> int:
         return self.batches[0].shape[1]
 
-    def plainly(self, rule: str, batch: int) -> Matches:
+    def expected(self, rule: str, batch: int) -> Matches:
+        """Returns the matches of a batch under a rule, by the plain functions."""
         x = self.batches[batch].float()
         match rule:
             case "token_choice":
@@ -91,7 +92,7 @@ def _batch(kind: str, tokens: int, features: int, k: int, generator: torch.Gener
             x = x.abs() + torch.arange(features) * 10.0
         case "falling by feature":
             x = x.abs() + torch.arange(features).flip(0) * 10.0
-        case "the cut tied everywhere":  # fewer above the cut than the budget, more at it than there is room for
+        case "the cut tied everywhere":  # with those at the cut, more scores than the budget
             x = torch.where(torch.rand(tokens, features, generator=generator) < 0.5 * k / features, x.abs() + 1, 0.5)
         case "winners on one rank":
             x = x.abs()
@@ -100,23 +101,23 @@ def _batch(kind: str, tokens: int, features: int, k: int, generator: torch.Gener
 
 
 def _in(dtype: torch.dtype, batch: Tensor, generator: torch.Generator) -> Tensor:
-    """In double precision with differences that single precision, in which scores are compared, does not see."""
+    """Converts a batch; in fp64 with differences that vanish in fp32, in which scores are compared."""
     if dtype == torch.float64:
         return batch.double() * (1 + 1e-12 * torch.randn(batch.shape, generator=generator, dtype=dtype))
     return batch.to(dtype)
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> Story:
+def drawn_batches(draw: st.DrawFn) -> Batches:
     tokens, features = 4 * draw(st.integers(1, 10)), draw(st.integers(4, 40))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
-    kinds = draw(st.lists(st.sampled_from(KINDS + LOUD + ADVERSARIAL), min_size=2, max_size=8))
+    kinds = draw(st.lists(st.sampled_from(KINDS + LARGER + ADVERSARIAL), min_size=2, max_size=8))
     scales = draw(st.lists(st.sampled_from([1.0, 1.0, 100.0, 0.01]), min_size=len(kinds), max_size=len(kinds)))
     dtype = draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float64]))
     k = draw(st.integers(1, min(features, 8)))
     batches = [_batch(kind, tokens, features, k, generator) * scale for kind, scale in zip(kinds, scales, strict=True)]
     share = draw(st.sampled_from([0.0, 0.3, 1.0]))
-    return Story(
+    return Batches(
         batches=tuple(_in(dtype, batch, generator) for batch in batches),
         quotas=tuple(torch.randint(0, tokens + 2, (features,), generator=generator) // 2 for _ in kinds),
         k=k,
@@ -128,64 +129,68 @@ def stories(draw: st.DrawFn) -> Story:
 
 @dataclass(frozen=True)
 class Found:
-    """What one rank selected from one batch, in global indices."""
+    """What one rank selected from one batch.
+
+    Args:
+        matches: matches of this rank, in global indices.
+        shortfall: number of matches by which all ranks missed the budget.
+        cut: smallest selected score of all ranks, for Mutual Choice.
+    """
 
     matches: Matches
     shortfall: int
     cut: float | None
 
 
-def live_through(mesh: Mesh, story: Story) -> dict[str, list[Found]]:
+def select_from(mesh: Mesh, run: Batches) -> dict[str, list[Found]]:
     """Selects under every rule from this rank's part of every batch."""
-    tokens, features = story.tokens // mesh.data.size, mesh.features(story.features)
-    placement = mesh.placement(story.features, tokens)
+    tokens, features = run.tokens // mesh.data.size, mesh.features(run.features)
+    placement = mesh.placement(run.features, tokens)
     rows, columns = slice(placement.first_token, placement.first_token + tokens), slice(features.start, features.stop)
     selectors = {
-        "token_choice": TokenSelector(story.k),
-        "mutual_choice": MutualSelector(story.k),
-        "auxiliary": MutualSelector(story.k_aux, story.allowed[columns]),
+        "token_choice": TokenSelector(run.k),
+        "mutual_choice": MutualSelector(run.k),
+        "auxiliary": MutualSelector(run.k_aux, run.allowed[columns]),
         "feature_choice": FeatureSelector(len(features)),
     }
-    lived: dict[str, list[Found]] = {rule: [] for rule in selectors}
-    for batch, quotas in zip(story.batches, story.quotas, strict=True):
+    by_rule: dict[str, list[Found]] = {rule: [] for rule in selectors}
+    for batch, quotas in zip(run.batches, run.quotas, strict=True):
         selectors["feature_choice"].grant(quotas[columns])
-        mine = batch[rows, columns]
-        found = select(list(selectors.values()), lambda mine=mine: chunks(mine, story.chunk), placement, tokens)
-        for (rule, selector), matches in zip(selectors.items(), found, strict=True):
-            lived[rule].append(Found(_globally(matches, placement), selector.shortfall, getattr(selector, "cut", None)))
-    return lived
+        local = batch[rows, columns]
+        selected = select(list(selectors.values()), lambda local=local: chunks(local, run.chunk), placement, tokens)
+        for (rule, selector), matches in zip(selectors.items(), selected, strict=True):
+            cut = getattr(selector, "cut", None)
+            by_rule[rule].append(Found(_in_global_indices(matches, placement), selector.shortfall, cut))
+    return by_rule
 
 
-def _globally(matches: Matches, placement: Placement) -> Matches:
+def _in_global_indices(matches: Matches, placement: Placement) -> Matches:
     ordered = matches.by_feature()
     assert torch.equal(matches.token, ordered.token), "not by feature, then token"
     assert torch.equal(matches.feature, ordered.feature), "not by feature, then token"
     return Matches(matches.token + placement.first_token, matches.feature + placement.first_feature, matches.score)
 
 
-def check(shape: tuple[int, int], story: Story) -> None:
-    ranks = run_on_mesh(live_through, shape, story)
+def check(shape: tuple[int, int], run: Batches) -> None:
+    """Compares the selections of a mesh with those of the plain functions."""
+    ranks = run_on_mesh(select_from, shape, run)
     for rule in RULES:
-        for batch in range(len(story.batches)):
-            expected, found = story.plainly(rule, batch), [rank[rule][batch] for rank in ranks]
-            together = Matches(
-                torch.cat([part.matches.token for part in found]),
-                torch.cat([part.matches.feature for part in found]),
-                torch.cat([part.matches.score for part in found]),
-            ).by_token()
+        for batch in range(len(run.batches)):
+            expected, found = run.expected(rule, batch), [rank[rule][batch] for rank in ranks]
+            together = Matches.joined([part.matches for part in found]).by_token()
             assert torch.equal(together.token, expected.token), (rule, batch)
             assert torch.equal(together.feature, expected.feature), (rule, batch)
             assert torch.equal(together.score.float(), expected.score), (rule, batch)
-            x = story.batches[batch].float().clamp(min=0)
+            budget = run.k * run.tokens
             if rule == "mutual_choice":
-                assert len(together) == min(story.k * story.tokens, int((x > 0).sum()))
-                full = len(together) == story.k * story.tokens
+                assert len(together) == min(budget, int((run.batches[batch].float() > 0).sum()))
+                full = len(together) == budget
                 assert {part.cut for part in found} == {expected.score.min().item() if full else None}
-                assert {part.shortfall for part in found} == {story.k * story.tokens - len(together)}
+                assert {part.shortfall for part in found} == {budget - len(together)}
             elif rule == "token_choice":
-                assert {part.shortfall for part in found} == {story.k * story.tokens - len(together)}
+                assert {part.shortfall for part in found} == {budget - len(together)}
             elif rule == "feature_choice":
-                assert {part.shortfall for part in found} == {int(story.quotas[batch].sum()) - len(together)}
+                assert {part.shortfall for part in found} == {int(run.quotas[batch].sum()) - len(together)}
 
 
 FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -195,48 +200,48 @@ EVERY_MESH = pytest.mark.parametrize("shape", [(1, 1), *MESHES], ids=lambda shap
 
 @EVERY_MESH
 @FEW
-@given(story=stories())
-def test_selects_what_the_plain_statement_selects(shape, story):
-    check(shape, story)
+@given(run=drawn_batches())
+def test_selects_what_the_plain_functions_select(shape, run):
+    check(shape, run)
 
 
 @pytest.mark.heavy
 @EVERY_MESH
 @MANY
-@given(story=stories())
-def test_selects_what_the_plain_statement_selects_in_many_stories(shape, story):
-    check(shape, story)
+@given(run=drawn_batches())
+def test_selects_what_the_plain_functions_select_in_many_runs(shape, run):
+    check(shape, run)
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (1, 3), (1, 4)], ids=["2x2", "1x3", "1x4"])
-def test_many_ties_between_ranks_are_settled_by_token_and_feature(shape):
-    """More of them than a histogram's bin may send at once, so that they are counted down first."""
+def test_many_ties_between_ranks_are_resolved_by_token_and_feature(shape):
+    """There are more ties than a bin of a histogram may send at once, so their number is first reduced by counting."""
     generator = torch.Generator().manual_seed(5)
     batches = tuple(scores(kind, 512, 300, generator) for kind in ("equal", "tied", "equal", "normal", "tied"))
     quotas = tuple(torch.randint(0, 60, (300,), generator=generator) for _ in batches)
-    check(shape, Story(batches, quotas, 16, 30.0, torch.rand(300, generator=generator) < 0.5, 64))
+    check(shape, Batches(batches, quotas, 16, 30.0, torch.rand(300, generator=generator) < 0.5, 64))
 
 
 def _one_bad_score(mesh: Mesh, bad_rank: int) -> list[str]:
-    """Returns what each rule says of a score that is not finite on one rank."""
+    """Returns the error of each rule when a score is not finite on one rank."""
     tokens, features = 8 // mesh.data.size, mesh.features(12)
-    placement, answers = mesh.placement(12, tokens), []
-    mine = torch.rand(tokens, len(features), generator=torch.Generator().manual_seed(mesh.world.rank))
+    placement, errors = mesh.placement(12, tokens), []
+    local = torch.rand(tokens, len(features), generator=torch.Generator().manual_seed(mesh.world.rank))
     if mesh.world.rank == bad_rank:
-        mine[1, 2] = torch.nan
-    for_all = torch.ones(len(features), dtype=torch.bool)
-    for selector in (TokenSelector(2), MutualSelector(2), MutualSelector(2, for_all), FeatureSelector(len(features))):
-        if isinstance(selector, FeatureSelector):
-            selector.grant(torch.full((len(features),), 2))
+        local[1, 2] = torch.nan
+    all_features = torch.ones(len(features), dtype=torch.bool)
+    by_feature = FeatureSelector(len(features))
+    by_feature.grant(torch.full((len(features),), 2))
+    for selector in (TokenSelector(2), MutualSelector(2), MutualSelector(2, all_features), by_feature):
         try:
-            select([selector], lambda: chunks(mine, 5), placement, tokens)
-            answers.append("nothing was raised")
+            select([selector], lambda: chunks(local, 5), placement, tokens)
+            errors.append("nothing was raised")
         except NonFiniteScores as error:
-            answers.append(str(error))
-    return answers
+            errors.append(str(error))
+    return errors
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (1, 3)], ids=["2x2", "1x3"])
 def test_a_score_that_is_not_finite_on_one_rank_stops_all(shape):
-    for answers in run_on_mesh(_one_bad_score, shape, 2):
-        assert answers == ["1 scores are not finite, the first of them on rank 2"] * 4
+    for errors in run_on_mesh(_one_bad_score, shape, 2):
+        assert errors == ["1 scores are not finite, the first of them on rank 2"] * 4

@@ -1,4 +1,4 @@
-"""The whole step on every mesh, in double precision: losses, matches and all gradients are those of dense autograd."""
+"""The step on every mesh, in fp64: losses, matches and all gradients equal those of dense autograd."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEAD, RARE = torch.arange(D_SAE) % 7 == 2, torch.arange(D_SAE) % 20 == 5
 
 
 def _underused(features: range, group: Collective, aux: AuxName) -> Underused:
-    """The set U of a run in which some features were dead until now and some far rarer than their rank expects."""
+    """Returns the set U of a run in which some features are dead and some far rarer than their rank suggests."""
     density = (torch.arange(D_SAE, dtype=torch.float64) + 10) ** -0.8
     density[RARE] /= 100
     density[DEAD] = 0
@@ -46,7 +46,15 @@ def _underused(features: range, group: Collective, aux: AuxName) -> Underused:
 
 @dataclass
 class Found:
-    """One rank's view of a step: its matches in global indices, the gradients of the batch."""
+    """The results of a step on one rank.
+
+    Args:
+        matches: this rank's matches, in global indices.
+        loss: main loss.
+        aux_loss: auxiliary loss.
+        gradients: gradients of the global batch, of all features.
+        main_gradients: the same without the auxiliary loss.
+    """
 
     matches: Matches
     loss: float
@@ -56,7 +64,7 @@ class Found:
 
 
 def _step(mesh: Mesh, rule: str, aux: AuxName) -> Found:
-    """A step with the auxiliary loss and, for comparison, one without."""
+    """Does a step with the auxiliary loss and, for comparison, one without."""
     shard = moved_shard_on(mesh)
     features = mesh.features(D_SAE)
     (mean, variance) = mean_and_variance()
@@ -67,17 +75,17 @@ def _step(mesh: Mesh, rule: str, aux: AuxName) -> Found:
     if isinstance(selector, FeatureSelector):
         selector.grant(credit().pay(TOKENS)[features.start : features.stop])
     underused = _underused(features, mesh.feature, aux)
-    auxiliary = [MutualSelector(K_AUX, underused.members)] if underused.share else []
+    auxiliary = MutualSelector(K_AUX, underused.members) if underused.share else None
 
     def gradients(outcome: BatchOutcome) -> dict[str, Tensor]:
-        """Sums over data ranks, all features."""
+        """Returns the gradients of the global batch, of all features, after comparing two ways to sum them."""
         summed = {n: mesh.data.sum(t) for n, t in dense_gradients(outcome.gradients, shard, mesh).items()}
         gathered = dense_gradients(outcome.gradients.gathered(mesh.data), shard, mesh)
         _equal(gathered, summed)
         return {n: t if n == "b_dec" else torch.cat(mesh.feature.gather(t)) for n, t in gathered.items()}
 
     main = forward_backward(shard, x, mesh, Selectors(selector), mean, variance, ALPHA)
-    outcome = forward_backward(shard, x, mesh, Selectors(selector, *auxiliary), mean, variance, ALPHA)
+    outcome = forward_backward(shard, x, mesh, Selectors(selector, auxiliary), mean, variance, ALPHA)
     found = outcome.matches
     matches = Matches(found.token + first, found.feature + features.start, found.score)
     return Found(matches, outcome.loss, outcome.aux_loss, gradients(outcome), gradients(main))
@@ -118,7 +126,7 @@ _FIELDS = ("token", "feature", "score")
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("aux", ["aux_k", "aux_zipf"])
 def test_auxiliary_gradients_reach_encoder_and_decoder_rows_of_every_feature_that_it_selects(rule, aux):
-    """A peer's fused encoder drops the gradient of the pre-activations: its auxiliary loss trains no encoder row."""
+    """In another library a fused encoder drops gradients, so that its auxiliary loss trains no encoder row."""
     expected, members = _expected(rule, aux)
     assert expected.auxiliary is not None
     assert expected.aux_loss > 0
@@ -126,14 +134,14 @@ def test_auxiliary_gradients_reach_encoder_and_decoder_rows_of_every_feature_tha
         torch.bincount(found.feature, minlength=D_SAE) > 0 for found in (expected.auxiliary, expected.matches)
     )
     assert not (trained & ~members).any()
-    assert (trained & main).any()  # a feature of U may well be among the main matches of this batch
+    assert (trained & main).any()  # features of U may have main matches too
     for shape in SHAPES:
         for rank in run_on_mesh(_step, shape, rule, aux):
             gain = {name: rank.gradients[name] - rank.main_gradients[name] for name in rank.gradients}
             for name in ("W_enc", "W_dec"):
                 rows = gain[name].norm(dim=1)
                 assert (rows[trained] > 1e-5).all(), (shape, name)
-                assert (rows[~trained] < 1e-14).all(), (shape, name)  # both reconstructions travel in one message
+                assert (rows[~trained] < 1e-14).all(), (shape, name)  # one all-reduce sums both reconstructions
             assert (gain["b_enc"][trained].abs() > 1e-7).all(), shape
             torch.testing.assert_close(gain["b_dec"], expected.aux_gradients["b_dec"], rtol=1e-9, atol=1e-12)
-            assert gain["b_dec"].norm() > 1e-5  # through the encoder; as a decoder bias it has no part in this loss
+            assert gain["b_dec"].norm() > 1e-5  # through the encoder alone: this loss has no decoder bias

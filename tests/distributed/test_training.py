@@ -1,4 +1,4 @@
-"""The mesh never shows: losses, gradient norms and weights of whole runs equal those of one process."""
+"""Results do not depend on the mesh: losses, gradient norms, matches and weights equal those of one process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from tests.distributed.processes import MESHES, run_on_mesh
-from tests.distributed.traced_runs import RunOf, traced
+from tests.distributed.traced_runs import ShortRun, traced
 
 RUNS = {
-    "token_choice": RunOf("token_choice"),
-    "mutual_choice": RunOf("mutual_choice"),
-    "mutual_choice with aux_zipf": RunOf("mutual_choice", rho=0.5),
-    "feature_choice": RunOf("feature_choice"),
+    "token_choice": ShortRun("token_choice"),
+    "mutual_choice": ShortRun("mutual_choice"),
+    "mutual_choice with aux_zipf": ShortRun("mutual_choice", rho=0.5),
+    "feature_choice": ShortRun("feature_choice"),
 }
 
 
@@ -33,8 +33,8 @@ def test_every_mesh_trains_as_one_process_does(name):
 
 
 def test_in_single_precision_meshes_agree_to_rounding():
-    """Measured: 2e-7. A product's last bit depends on its shape, so a near-tie at the cut could flip a match."""
-    run = RunOf("mutual_choice", 10, torch.float32)
+    """The difference was 2e-7. The last bit of a product depends on its shape, which may change a match at the cut."""
+    run = ShortRun("mutual_choice", 10, torch.float32)
     (alone,) = run_on_mesh(traced, (1, 1), run)
     for shape in MESHES:
         for rank in run_on_mesh(traced, shape, run):

@@ -1,4 +1,4 @@
-"""The average of the weights is that of one process on every mesh, with either engine, and disturbs neither."""
+"""The average of the weights is the same on every mesh and with either engine, and does not change training."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.distributed.processes import run_on_mesh
 from tests.training.samples import TOKENS, K, activations, mean_and_variance, shard_on
 
 
-def _train(mesh: Mesh, engine_name: str, look: bool) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Weights and averages after eight steps; with `look`, the shard has the averages in between for a moment."""
+def _train(mesh: Mesh, engine_name: str, apply: bool) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Returns weights and averages after eight steps; with `apply`, the shard has the averages after each step."""
     shard, config = shard_on(mesh, torch.float32), OptimizerConfig()
     deep = engine_name == "deepspeed"
     engine = DeepSpeedEngine(shard, mesh, config, DeepSpeedConfig()) if deep else PlainEngine(shard, mesh, config)
@@ -27,10 +27,10 @@ def _train(mesh: Mesh, engine_name: str, look: bool) -> tuple[dict[str, torch.Te
         outcome = forward_backward(shard, x, mesh, Selectors(MutualSelector(K)), mean, variance, 1 / 32)
         engine.update(outcome.gradients, 3e-3)
         average.update(step)
-        if look:
-            kept = average.tensors()["average.b_dec"].clone()
+        if apply:
+            expected = average.tensors()["average.b_dec"].clone()
             with average.applied():
-                assert torch.equal(shard.b_dec, kept)
+                assert torch.equal(shard.b_dec, expected)
     found = {name: parameter.detach() for name, parameter in shard.named_parameters()}, average.tensors()
     for tensors in found:
         for name, tensor in tensors.items():
@@ -39,7 +39,7 @@ def _train(mesh: Mesh, engine_name: str, look: bool) -> tuple[dict[str, torch.Te
 
 
 @pytest.mark.parametrize("engine", ["plain", "deepspeed"])
-def test_average_of_every_mesh_and_engine(engine):
+def test_every_mesh_and_engine_has_the_average_of_one_process(engine):
     if engine == "deepspeed":
         pytest.importorskip("deepspeed")
     ((_, expected),) = run_on_mesh(_train, (1, 1), "plain", False)
@@ -49,6 +49,6 @@ def test_average_of_every_mesh_and_engine(engine):
             assert not torch.equal(weights["W_enc"], averages["average.W_enc"])
             for name, tensor in expected.items():
                 torch.testing.assert_close(averages[name], tensor, rtol=1e-4, atol=1e-5)
-        for before, after in zip(ranks, run_on_mesh(_train, shape, engine, True), strict=True):
-            for mine, theirs in zip(before, after, strict=True):
-                assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+        for without, with_averages in zip(ranks, run_on_mesh(_train, shape, engine, True), strict=True):
+            for expected_tensors, found in zip(without, with_averages, strict=True):
+                assert all(torch.equal(found[name], tensor) for name, tensor in expected_tensors.items())

@@ -1,4 +1,4 @@
-"""Short runs that differ in mesh and engine alone, and how far two of them are apart."""
+"""Short runs that differ only in mesh and engine, and the differences between their results."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from distsae.training.engines.protocol import Engine
 from tests.distributed.faults import CHECKS, Fault, planted
 from tests.training.samples import D_IN, D_SAE, TOKENS, K, activations, credit, mean_and_variance, selector_on
 
-__all__ = ["Distance", "RunOf", "Trace", "traced"]
+__all__ = ["Distance", "ShortRun", "Trace", "traced"]
 
 
 @dataclass(frozen=True)
-class RunOf:
-    """A run, but for the mesh.
+class ShortRun:
+    """A run, apart from its mesh.
 
     Args:
-        rule: the allocation.
-        steps: how many.
-        dtype: of weights and activations.
-        rho: that of `aux_zipf`; None is without an auxiliary loss.
-        prefilter: with certified scores, which do not depend on how a batch is cut.
-        clip_norm: of the optimizer.
-        zero: of the deepspeed engine; None is the plain engine.
-        fault: what is wrong with the engine.
-        unchecked: what the deepspeed engine then does not check.
-        first: number of its first batch.
+        rule: allocation rule.
+        steps: number of optimizer steps.
+        dtype: dtype of weights and activations.
+        rho: `rho` of `aux_zipf`; None for no auxiliary loss.
+        prefilter: whether scores are certified, so that they do not depend on how a batch is split.
+        clip_norm: largest norm of the gradients; None for no clipping.
+        zero: settings of the deepspeed engine; None for the plain engine.
+        fault: fault that is planted into the engine.
+        unchecked: checks of the deepspeed engine that are switched off with a fault.
+        first: number of the first batch.
     """
 
     rule: str
@@ -52,30 +52,36 @@ class RunOf:
 
 @dataclass(frozen=True)
 class Distance:
-    """Largest differences between two runs, each relative to the largest such number of the second."""
+    """Largest differences between two runs, each relative to the largest such number of the second.
+
+    Args:
+        losses: difference of the losses, main or auxiliary.
+        norms: difference of the gradient norms.
+        weights: difference of the weights at the end.
+        matches: number of matches of the first run that the second lacks, over all steps.
+    """
 
     losses: float
     norms: float
     weights: float
     matches: int
-    """How many matches of one run the other lacks, over all steps."""
 
     @property
     def largest(self) -> float:
-        """Of the differences of numbers."""
+        """Largest relative difference."""
         return max(self.losses, self.norms, self.weights)
 
 
 @dataclass
 class Trace:
-    """What a run left.
+    """The results of a run.
 
     Args:
-        losses: by step.
-        aux_losses: by step; 0 where `U` was empty.
-        norms: of the gradients, by step.
-        matches: by step, sorted numbers of the pairs of the global batch.
-        weights: of all features, at the end.
+        losses: main loss of each step.
+        aux_losses: auxiliary loss of each step; 0 where `U` was empty.
+        norms: gradient norm of each step.
+        matches: matches of each step over all ranks, as sorted numbers `token * D_SAE + feature`.
+        weights: weights of all features at the end.
     """
 
     losses: list[float]
@@ -85,50 +91,50 @@ class Trace:
     weights: dict[str, Tensor]
 
     def distance(self, other: Trace) -> Distance:
-        losses, aux_losses, norms = (
-            _apart(torch.tensor(mine, dtype=torch.float64), torch.tensor(others, dtype=torch.float64))
-            for mine, others in (
-                (self.losses, other.losses),
-                (self.aux_losses, other.aux_losses),
-                (self.norms, other.norms),
-            )
-        )
-        weights = max(_apart(tensor, other.weights[name]) for name, tensor in self.weights.items())
-        flipped = sum(
-            int((~torch.isin(mine, others)).sum()) for mine, others in zip(self.matches, other.matches, strict=True)
-        )
-        return Distance(max(losses, aux_losses), norms, weights, flipped)
+        """Returns the differences from another run."""
+        losses = _difference(_fp64(self.losses), _fp64(other.losses))
+        aux_losses = _difference(_fp64(self.aux_losses), _fp64(other.aux_losses))
+        norms = _difference(_fp64(self.norms), _fp64(other.norms))
+        weights = max(_difference(tensor, other.weights[name]) for name, tensor in self.weights.items())
+        missing = 0
+        for matches, matches_of_other in zip(self.matches, other.matches, strict=True):
+            missing += int((~torch.isin(matches, matches_of_other)).sum())
+        return Distance(max(losses, aux_losses), norms, weights, missing)
 
 
-def _apart(mine: Tensor, others: Tensor) -> float:
-    return float((mine - others).abs().max() / max(float(others.abs().max()), 1e-30))
+def _fp64(numbers: list[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
-def traced(mesh: Mesh, run: RunOf) -> Trace:
-    """Trains on this mesh and gathers what is to be compared; every rank calls it."""
+def _difference(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / max(float(expected.abs().max()), 1e-30))
+
+
+def traced(mesh: Mesh, run: ShortRun) -> Trace:
+    """Trains on this mesh and gathers the results. Collective."""
     with planted(run.fault, run.unchecked):
         return _traced(mesh, run)
 
 
-def _traced(mesh: Mesh, run: RunOf) -> Trace:
+def _traced(mesh: Mesh, run: ShortRun) -> Trace:
     mean, variance = mean_and_variance(run.dtype)
     features = mesh.features(D_SAE)
     shard = FeatureShard(D_IN, D_SAE, features, mean, seed=3, prefilter=run.prefilter).to(run.dtype)
     engine = _engine(shard, mesh, run)
-    selector, purse = selector_on(mesh, run.rule), credit()
+    selector, quotas = selector_on(mesh, run.rule), credit()
     statistics = FiringStatistics(len(features), window_tokens=8 * TOKENS, dead_after_tokens=4 * TOKENS)
     underused, auxiliary = Underused.none(len(features)), MutualSelector(2 * K)
     share = TOKENS // mesh.data.size
     trace = Trace([], [], [], [], {})
     for step in range(run.steps):
         if isinstance(selector, FeatureSelector):
-            selector.grant(purse.pay(TOKENS)[features.start : features.stop])
-        selectors = [selector]
+            selector.grant(quotas.pay(TOKENS)[features.start : features.stop])
+        selectors = Selectors(selector)
         if underused.share > 0:
             auxiliary.allowed = underused.members
-            selectors.append(auxiliary)
+            selectors = Selectors(selector, auxiliary)
         x = activations(run.first + step, run.dtype)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
-        outcome = forward_backward(shard, x, mesh, Selectors(*selectors), mean, variance, 1 / 32)
+        outcome = forward_backward(shard, x, mesh, selectors, mean, variance, 1 / 32)
         trace.norms.append(engine.update(outcome.gradients, 3e-3))
         trace.losses.append(outcome.loss)
         trace.aux_losses.append(outcome.aux_loss)
@@ -145,7 +151,7 @@ def _traced(mesh: Mesh, run: RunOf) -> Trace:
     return trace
 
 
-def _engine(shard: FeatureShard, mesh: Mesh, run: RunOf) -> Engine:
+def _engine(shard: FeatureShard, mesh: Mesh, run: ShortRun) -> Engine:
     config = OptimizerConfig(clip_norm=run.clip_norm)
     if run.zero is None:
         return PlainEngine(shard, mesh, config)

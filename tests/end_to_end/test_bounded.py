@@ -194,7 +194,7 @@ def test_wrong_input(undisturbed, tmp_path, capsys):
     assert main(_train(store, tmp_path / "other")) == 2
     assert "must have one reader" in capsys.readouterr().err
     assert main(_train(store, undisturbed[0] / "run", steps=10_000)) == 2
-    assert "what the bounded store" in capsys.readouterr().err
+    assert "one reading of the bounded store" in capsys.readouterr().err
 
 
 def test_info_and_status(undisturbed, capsys):

@@ -158,7 +158,7 @@ def test_with_no_whole_checkpoint_a_run_is_not_begun_anew_over_the_old_one(damag
     last = said.splitlines()[-1]
     assert last.startswith("distsae: error: none of the ")
     assert f"checkpoints in {stopped / 'checkpoints'} is whole" in last
-    assert "to begin from step 0" in last
+    assert "to start from step 0" in last
     assert _contents(stopped) == before
     # What it says to do does it.
     shutil.rmtree(stopped / "checkpoints")

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from distsae.checkpoint import facts_of
 from distsae.producer import ProduceConfig, produce
 from distsae.training import AuxiliaryConfig, CheckpointConfig, OptimizerConfig, SizeConfig, TrainConfig
-from tests.distributed.meshed_runs import Place, trained
+from tests.distributed.meshed_runs import Layout, trained
 from tests.distributed.processes import end_processes, run_on_mesh
 from tests.end_to_end.launching import ENVIRONMENT
 
@@ -53,8 +53,8 @@ NUMBERS = {  # dtype of the store, of Adam's moments on the plain engine, of the
     "bf16": ("bf16", "bf16", "bf16"),
     "int8": ("fp16", "int8", "bf16"),
 }
-PLAIN = [Place((1, 1)), Place((1, 2)), Place((2, 1))]
-ZERO = [Place((1, 2), 1), Place((2, 1), 2)]
+PLAIN = [Layout((1, 1)), Layout((1, 2)), Layout((2, 1))]
+ZERO = [Layout((1, 2), 1), Layout((2, 1), 2)]
 TIMES = ("seconds", "tokens_per_second")
 
 
@@ -86,14 +86,14 @@ def store_of(tiny_model_dir, tiny_corpus, tmp_path_factory) -> Callable[[str], P
 
 
 def _assert_same_end(
-    method: str, numbers: str, place: Place, half: int, store_of: Callable[[str], Path], folder: Path, *, anew: bool
+    method: str, numbers: str, layout: Layout, half: int, store_of: Callable[[str], Path], folder: Path, *, anew: bool
 ) -> None:
     """Trains `half` steps twice, straight and with a stop between; prints a line and asserts that nothing differs."""
     began = time.monotonic()
     dtype, moments, prefilter = NUMBERS[numbers]
     changes = (METHODS | VARIANTS)[method]
     optimizer = changes.get("optimizer", OptimizerConfig(lr=2e-3))
-    state = moments if place.zero is None else "fp32"
+    state = moments if layout.zero is None else "fp32"
     values = {
         "store": str(store_of(dtype)),
         "out": str(folder / "straight"),
@@ -110,22 +110,22 @@ def _assert_same_end(
     config = TrainConfig(**(values | changes | {"optimizer": dataclasses.replace(optimizer, state=state)}))
     assert half % 7
     assert half % 3
-    run_on_mesh(trained, place.shape, place.of(config), seconds=500)
+    run_on_mesh(trained, layout.shape, layout.of(config), seconds=500)
     stopped = _as_killed(folder, half)
     point = stopped / "checkpoints" / f"step-{half:08d}" / "manifest.json"
     before = point.stat()
     if not anew:
-        run_on_mesh(trained, place.shape, place.of(dataclasses.replace(config, out=str(stopped))))
-    elif place.shape == (1, 1):
+        run_on_mesh(trained, layout.shape, layout.of(dataclasses.replace(config, out=str(stopped))))
+    elif layout.shape == (1, 1):
         command = ["train", "--config", str(folder / "straight" / "config.yaml"), "--out", str(stopped)]
         subprocess.run([sys.executable, "-m", "distsae", *command], env=ENVIRONMENT, check=True, timeout=500)
     else:
         end_processes()
-        run_on_mesh(trained, place.shape, place.of(dataclasses.replace(config, out=str(stopped))), seconds=500)
+        run_on_mesh(trained, layout.shape, layout.of(dataclasses.replace(config, out=str(stopped))), seconds=500)
     assert point.stat().st_ino == before.st_ino, "it began from step 0 and saved this anew"
     tensors, differing = _differences(folder / "straight", stopped, 2 * half)
     print(
-        f"{method}, {numbers}, {place}: {half} + {half} steps, {tensors} tensors, differing: {len(differing)} "
+        f"{method}, {numbers}, {layout}: {half} + {half} steps, {tensors} tensors, differing: {len(differing)} "
         f"({time.monotonic() - began:.0f} s)"
     )
     assert differing == []
@@ -179,43 +179,43 @@ def _contents(out: Path, step: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("method", "numbers", "place"),
+    ("method", "numbers", "layout"),
     [
-        ("FC", "bf16", Place((1, 2))),
-        ("TC, k falls", "fp32", Place((2, 1))),
-        ("MC to FC before the stop", "int8", Place((2, 1))),
-        ("MC to FC after the stop", "bf16", Place((2, 2))),
-        ("MC in two parts", "fp32", Place((1, 3))),
-        ("MC", "bf16", Place((2, 1), 2)),
-        ("FC in two parts", "fp32", Place((1, 2), 1)),
+        ("FC", "bf16", Layout((1, 2))),
+        ("TC, k falls", "fp32", Layout((2, 1))),
+        ("MC to FC before the stop", "int8", Layout((2, 1))),
+        ("MC to FC after the stop", "bf16", Layout((2, 2))),
+        ("MC in two parts", "fp32", Layout((1, 3))),
+        ("MC", "bf16", Layout((2, 1), 2)),
+        ("FC in two parts", "fp32", Layout((1, 2), 1)),
     ],
     ids=str,
 )
-def test_a_resumed_run_is_the_straight_run(method, numbers, place, store_of, tmp_path):
-    if place.zero is not None:
+def test_a_resumed_run_is_the_straight_run(method, numbers, layout, store_of, tmp_path):
+    if layout.zero is not None:
         pytest.importorskip("deepspeed")
-    _assert_same_end(method, numbers, place, 20, store_of, tmp_path, anew=False)
+    _assert_same_end(method, numbers, layout, 20, store_of, tmp_path, anew=False)
 
 
-def _matrix() -> list[tuple[str, str, Place]]:
-    cases = [(method, numbers, place) for method in METHODS for place in PLAIN for numbers in ("fp32", "bf16")]
-    cases += [(method, numbers, place) for method in METHODS for place in ZERO for numbers in ("fp32", "bf16")]
-    cases += [(method, "int8", Place((1, 2))) for method in METHODS]
+def _matrix() -> list[tuple[str, str, Layout]]:
+    cases = [(method, numbers, layout) for method in METHODS for layout in PLAIN for numbers in ("fp32", "bf16")]
+    cases += [(method, numbers, layout) for method in METHODS for layout in ZERO for numbers in ("fp32", "bf16")]
+    cases += [(method, "int8", Layout((1, 2))) for method in METHODS]
     for method in VARIANTS:
-        cases += [(method, "fp32", Place((2, 1))), (method, "int8", Place((1, 2))), (method, "bf16", Place((2, 1), 2))]
+        cases += [(method, "fp32", Layout((2, 1))), (method, "int8", Layout((1, 2))), (method, "bf16", Layout((2, 1), 2))]
     return cases
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(("method", "numbers", "place"), _matrix(), ids=str)
-def test_400_steps_are_200_and_200(method, numbers, place, store_of, tmp_path):
-    if place.zero is not None:
+@pytest.mark.parametrize(("method", "numbers", "layout"), _matrix(), ids=str)
+def test_400_steps_are_200_and_200(method, numbers, layout, store_of, tmp_path):
+    if layout.zero is not None:
         pytest.importorskip("deepspeed")
-    _assert_same_end(method, numbers, place, 200, store_of, tmp_path, anew=True)
+    _assert_same_end(method, numbers, layout, 200, store_of, tmp_path, anew=True)
 
 
 def test_the_comparison_sees_a_last_bit_and_a_line(store_of, tmp_path):
-    _assert_same_end("FC", "bf16", Place((1, 1)), 20, store_of, tmp_path, anew=False)
+    _assert_same_end("FC", "bf16", Layout((1, 1)), 20, store_of, tmp_path, anew=False)
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     (file,) = (stopped / "checkpoints" / "step-00000040").glob("feature-*.safetensors")
     whole = file.read_bytes()

@@ -115,7 +115,7 @@ def test_a_rank_that_is_stopped_is_named_by_the_other(tiny_store, tmp_path):
     line = next(line for line in job.said.splitlines() if line.strip().startswith("rank 1 on "))
     assert re.search(r": last heartbeat \d+ s ago; step ", line)
     assert "check the machine of rank 1 first; start the same command again" in job.said
-    assert "in step_together" in job.said  # the stack of the main thread
+    assert "in train_runs" in job.said  # the stack of the main thread
     assert newest(out / "checkpoints")[0] is not None
 
 
@@ -129,7 +129,7 @@ def test_a_rank_that_is_killed_is_one_line_of_the_other(tiny_store, tmp_path):
     assert "distsae: error: step " in line
     assert ": lost connection to another rank (" in line
     assert "start the same command again to resume from the newest checkpoint" in line
-    assert "in step_together" not in job.said  # no traceback of ours
+    assert "in train_runs" not in job.said  # no traceback of ours
     assert newest(out / "checkpoints")[0] is not None
 
 

@@ -1,4 +1,4 @@
-"""A shard's rows depend on global feature indices alone; scores in chunks equal dense scores."""
+"""The feature shard: initial rows depend on global feature indices alone, and scores in chunks equal dense scores."""
 
 import pytest
 import torch
@@ -49,13 +49,13 @@ def test_parameters_at_the_start():
     assert {name for name, _ in shard.named_parameters()} == {"W_enc", "W_dec", "b_enc", "b_dec"}
 
 
-MB_OF_8 = 8 * 11 * 48 / (1 << 20)  # room for eight features of eleven tokens
+MB_OF_8 = 8 * 11 * 48 / (1 << 20)  # memory for a chunk of eight features and eleven tokens
 
 
 @pytest.mark.parametrize(
     ("selection_mb", "sizes"),
     [
-        (1e-9, [8] * 6 + [13]),  # the last five join the chunk before them
+        (1e-9, [8] * 6 + [13]),  # the last five are part of the last chunk
         (1.9 * MB_OF_8, [8] * 6 + [13]),
         (2 * MB_OF_8, [16, 16, 16, 13]),
         (7 * MB_OF_8, [61]),
@@ -81,7 +81,7 @@ def test_chunks_of_scores_equal_dense_scores(selection_mb, sizes, dtype):
 
 
 @pytest.mark.parametrize("features", [1, 7, 8, 15, 16, 17])
-def test_few_features_are_one_chunk_or_more_than_seven(features):
+def test_chunks_have_at_least_eight_features_if_the_shard_does(features):
     chunks = list(score_chunks(torch.randn(features, 7), torch.zeros(features), torch.randn(11, 7), 1e-9))
     assert sum(len(chunk) for _, chunk in chunks) == features
     assert len(chunks) == max(features // 8, 1)
@@ -89,16 +89,16 @@ def test_few_features_are_one_chunk_or_more_than_seven(features):
 
 @pytest.mark.parametrize("allocation", ["token_choice", "mutual_choice", "feature_choice"])
 def test_the_memory_target_does_not_change_the_matches(allocation):
-    """Small whole numbers have the same products in any order, and many ties."""
+    """Small integers have the same products in any order of summation, and many ties."""
     generator = torch.Generator().manual_seed(0)
-    shard = FeatureShard(D_IN, 100, range(100), torch.zeros(D_IN), seed=1)
-    shard.W_enc.data = torch.randint(-3, 4, (100, D_IN), generator=generator).float()
+    rows = torch.randint(-3, 4, (100, D_IN), generator=generator).float()
     batches = [torch.randint(-3, 4, (24, D_IN), generator=generator).float() * scale for scale in (1, 100, 0.01, 1)]
     credit = QuotaCredit(zipf_quotas(100, 4.0), 4.0)
     quotas = [credit.pay(24) for _ in batches]
 
     def matches(selection_mb):
-        shard._selection_mb = selection_mb
+        shard = FeatureShard(D_IN, 100, range(100), torch.zeros(D_IN), seed=1, selection_mb=selection_mb)
+        shard.W_enc.data = rows
         selector = {
             "token_choice": lambda: TokenSelector(4),
             "mutual_choice": lambda: MutualSelector(4),
@@ -111,17 +111,15 @@ def test_the_memory_target_does_not_change_the_matches(allocation):
             found += select([selector], lambda batch=batch: shard.encode_chunks(batch), Placement.solo(100), 24)
         return found
 
-    tiny = matches(1e-9)
-    some = matches(0.03)
-    huge = matches(1e6)
-    for others in (some, huge):
-        for one, other in zip(tiny, others, strict=True):
-            assert len(one) > 0
+    smallest_chunks = matches(1e-9)
+    for selection_mb in (0.03, 1e6):
+        for expected, found in zip(smallest_chunks, matches(selection_mb), strict=True):
+            assert len(expected) > 0
             for name in ("token", "feature", "score"):
-                assert torch.equal(getattr(one, name), getattr(other, name))
+                assert torch.equal(getattr(found, name), getattr(expected, name))
 
 
-def test_least_target():
+def test_least_memory_target():
     assert [least_selection_mb(tokens) for tokens in (1, 2730, 2731, 65536)] == [1, 1, 2, 24]
 
 
@@ -131,7 +129,7 @@ def test_encode_chunks_leave_no_graph():
         assert not scores.above(torch.zeros(1))[1].requires_grad
 
 
-def test_the_decoder_stays_on_the_unit_sphere():
+def test_decoder_rows_keep_unit_norm():
     shard = FeatureShard(D_IN, 16, range(16), torch.zeros(D_IN), seed=1)
     before = torch.randn(16, D_IN, generator=torch.Generator().manual_seed(0))
     gradient, rows = before.clone(), shard.W_dec.detach()

@@ -1,4 +1,4 @@
-"""The training step as one would write it down: every matrix dense, the gradients by autograd, in double precision."""
+"""The training step written as its definition: with dense matrices, autograd and fp64."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ ALPHA, K_AUX = 1 / 32, 2 * K
 
 @dataclass
 class DenseStep:
-    """What the definition says of one global batch.
+    """The results of one global batch, by the definition.
 
     Args:
-        matches: the main selection.
-        auxiliary: the auxiliary one; None without a set `U`.
+        matches: matches of the allocation rule.
+        auxiliary: matches of the auxiliary loss; None without a set `U`.
         loss: main loss.
         aux_loss: auxiliary loss, without its weight.
-        gradients: of the sum of both, by parameter.
-        aux_gradients: the auxiliary loss's part of them.
-        residual: what the main reconstruction leaves.
+        gradients: gradients of the sum of both losses, by parameter.
+        aux_gradients: gradients of the weighted auxiliary loss alone, by parameter.
+        residual: `x - x_hat` of the main reconstruction.
     """
 
     matches: Matches
@@ -40,14 +40,14 @@ class DenseStep:
 def dense_step(
     shard: FeatureShard, x: Tensor, rule: str, members: Tensor | None = None, residual: Tensor | None = None
 ) -> DenseStep:
-    """Computes a step of all features and all tokens.
+    """Computes a step over all features and all tokens.
 
     Args:
         shard: all features.
-        x: all tokens, fp64.
-        rule: the main allocation.
-        members: the set `U`, bool `[D_SAE]`.
-        residual: what the auxiliary reconstruction aims at; by default what the main one leaves, as a constant.
+        x: all tokens, fp64 `[TOKENS, D_IN]`.
+        rule: the allocation rule.
+        members: the set `U`, bool `[D_SAE]`; None for no auxiliary loss.
+        residual: target of the auxiliary reconstruction, a constant; by default the residual of the main one.
     """
     weights = {name: p.detach().clone().requires_grad_() for name, p in shard.named_parameters()}
     pre_acts = (x - weights["b_dec"]) @ weights["W_enc"].t() + weights["b_enc"]

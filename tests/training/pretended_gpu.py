@@ -1,7 +1,7 @@
-"""A GPU that is none: tensors that say they are elsewhere, computed on the CPU, and refuse to meet CPU tensors.
+"""A pretended GPU: its tensors are computed on the CPU, but cannot be mixed with CPU tensors.
 
-What CUDA would refuse is refused: an operation on tensors of both devices, but for a single number of the CPU in an
-elementwise operation, CPU indices, and copies. Everything else really runs, data-dependent operations too.
+As with CUDA, an operation on tensors of both devices raises an error, except for copies, indices on the CPU, and
+scalars on the CPU in elementwise operations. All other operations run as usual, including data-dependent ones.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch.utils._pytree import tree_map_only
 __all__ = ["GPU", "PretendedGpu"]
 
 GPU = torch.device("meta")
-"""Torch slices and guards tensors of this device on any machine, which it does not for cuda."""
+"""Device of the pretended GPU: torch can slice tensors of this device on any machine, unlike those of cuda."""
 
 _COPIES = ("copy_.default", "_to_copy.default")
 
 
 class _OnGpu(Tensor):
-    """A CPU tensor in a GPU's clothes."""
+    """A CPU tensor that looks like one on the GPU."""
 
     held: Tensor
 
@@ -46,10 +46,10 @@ class _OnGpu(Tensor):
 
 
 class PretendedGpu(TorchDispatchMode):
-    """Within it, a tensor that is made on or moved to `GPU` is there as far as anyone can tell."""
+    """Within this mode, tensors created on `GPU` or moved to it look as if they were there."""
 
     def __enter__(self) -> Any:
-        make = self._make = torch.tensor  # which would never look at the values of a tensor on this device
+        make = self._make = torch.tensor  # drops the values of a tensor on the meta device
 
         def tensor(data: Any, device: Any = None, **named: Any) -> Tensor:
             return make(data, **named) if device is None else make(data, **named).to(device)
@@ -66,33 +66,36 @@ class PretendedGpu(TorchDispatchMode):
 
 
 def _run(function: Any, arguments: Any, named: dict[str, Any]) -> Any:
+    """Runs an operation on the CPU tensors behind its arguments, if CUDA would run it on these devices."""
     name = function.name().split("::")[1] + ("" if "." in function.name() else ".default")
-    met = _tensors((arguments, named))
-    there = [tensor for tensor in met if isinstance(tensor, _OnGpu)]
-    here = [tensor for tensor in met if not isinstance(tensor, _OnGpu)]
+    tensors = _tensors((arguments, named))
+    on_gpu = [tensor for tensor in tensors if isinstance(tensor, _OnGpu)]
+    on_cpu = [tensor for tensor in tensors if not isinstance(tensor, _OnGpu)]
     if torch.Tag.pointwise in function.tags:
-        here = [tensor for tensor in here if tensor.dim()]
+        on_cpu = [tensor for tensor in on_cpu if tensor.dim()]
     if name.startswith("index.") and isinstance(arguments[0], _OnGpu):
-        here = []
-    if there and here and name not in _COPIES:
+        on_cpu = []
+    if on_gpu and on_cpu and name not in _COPIES:
         raise RuntimeError(f"Expected all tensors to be on the same device; {name} got both")
     device = named.get("device")
-    goes = bool(there) if device is None else torch.device(device) == GPU
-    held = {id(tensor.held): tensor for tensor in there}
+    result_on_gpu = bool(on_gpu) if device is None else torch.device(device) == GPU
+    wrapper_of = {id(tensor.held): tensor for tensor in on_gpu}
     inner = {**named, "device": torch.device("cpu")} if device is not None else named
-    moved = name == "_to_copy.default" and device is not None and goes != bool(there)
+    moved = name == "_to_copy.default" and device is not None and result_on_gpu != bool(on_gpu)
     arguments, inner = tree_map_only(_OnGpu, lambda tensor: tensor.held, (arguments, inner))
-    found = function(*arguments, **inner)
-    if moved:  # a copy in every case, as between two devices
-        found = found.clone()
+    result = function(*arguments, **inner)
+    if moved:  # between two devices there is always a copy
+        result = result.clone()
 
-    def dressed(tensor: Tensor) -> Tensor:
-        return held[id(tensor)] if id(tensor) in held else _OnGpu(tensor)
+    def wrapped(tensor: Tensor) -> Tensor:
+        """Results in place keep their wrapper."""
+        return wrapper_of[id(tensor)] if id(tensor) in wrapper_of else _OnGpu(tensor)
 
-    return tree_map_only(Tensor, dressed, found) if goes else found
+    return tree_map_only(Tensor, wrapped, result) if result_on_gpu else result
 
 
 def _tensors(values: Any) -> list[Tensor]:
+    """Returns all tensors in nested values."""
     found: list[Tensor] = []
     tree_map_only(Tensor, found.append, values)
     return found

@@ -1,4 +1,4 @@
-"""A small world to train in: activations that are sparse mixtures, a shard, and selectors of every rule."""
+"""Small samples to train on: activations that are sparse mixtures, a shard, and a selector for each rule."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ D_SAE = 64
 K = 4
 TOKENS = 96
 BATCH = 128
-"""Tokens of a batch that whole steps take: a multiple of the streams."""
+"""Token rows in a batch of `training_step`: a multiple of the number of streams."""
 
 RULES = ("token_choice", "mutual_choice", "feature_choice")
 
 
 def activations(step: int, dtype: torch.dtype = torch.float64, tokens: int = TOKENS) -> Tensor:
-    """Global batch `step`: sparse mixtures of fixed directions with an offset, `[tokens, D_IN]`."""
+    """Returns global batch `step`: sparse mixtures of fixed directions, with an offset, `[tokens, D_IN]`."""
     fixed = torch.Generator().manual_seed(7)
     directions = torch.nn.functional.normalize(torch.randn(40, D_IN, generator=fixed, dtype=torch.float64), dim=1)
     offset = torch.randn(D_IN, generator=fixed, dtype=torch.float64)
@@ -33,18 +33,21 @@ def activations(step: int, dtype: torch.dtype = torch.float64, tokens: int = TOK
 
 
 def mean_and_variance(dtype: torch.dtype = torch.float64) -> tuple[Tensor, float]:
-    """What a sealed store would say of these activations."""
+    """Returns the mean and the total variance of these activations, as a sealed store has them."""
     x = torch.cat([activations(step) for step in range(8)])
     return x.mean(0).to(dtype), float((x - x.mean(0)).square().sum(1).mean())
 
 
 def shard_on(mesh: Mesh, dtype: torch.dtype = torch.float64) -> FeatureShard:
-    """This rank's features, as they are at the start of a run."""
+    """Returns this rank's features with initial weights."""
     return FeatureShard(D_IN, D_SAE, mesh.features(D_SAE), mean_and_variance(dtype)[0], seed=3).to(dtype)
 
 
 def moved_shard_on(mesh: Mesh) -> FeatureShard:
-    """This rank's part of weights as in the midst of training: encoder and decoder apart, biases not zero."""
+    """Returns this rank's features with weights as in the middle of training.
+
+    Encoder and decoder rows differ, and biases are not zero.
+    """
     shard = shard_on(mesh)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -57,7 +60,7 @@ def moved_shard_on(mesh: Mesh) -> FeatureShard:
 
 
 def selector_on(mesh: Mesh, rule: str) -> Selector:
-    """This rank's selector of a rule."""
+    """Returns this rank's selector of a rule."""
     match rule:
         case "token_choice":
             return TokenSelector(K)
@@ -68,12 +71,12 @@ def selector_on(mesh: Mesh, rule: str) -> Selector:
 
 
 def credit() -> QuotaCredit:
-    """Quotas and credit of Feature Choice."""
+    """Returns Zipf quotas of all features, without credit yet."""
     return QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=4.0), K)
 
 
 def dense_gradients(gradients: Gradients, shard: FeatureShard, mesh: Mesh) -> dict[str, Tensor]:
-    """The gradients of one data rank's tokens as matrices, by parameter."""
+    """Returns gradients as matrices, by parameter."""
     ((_, _, W_enc, W_dec),) = gradients.row_blocks(gradients.features)
     b_enc = gradients.b_enc()
     b_dec = gradients.b_dec_as_decoder_bias() - mesh.feature.sum(b_enc @ shard.W_enc.detach())

@@ -1,6 +1,6 @@
 """A process that works for a moment and then makes no progress: `python -m tests.training.standing_still SECONDS WORD`.
 
-The clock of its watchdog moves only when the process says so, so that a stall of the whole machine does not count.
+The clock of its watchdog moves only when the process moves it, so that a stall of the whole machine does not count.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run that begins from an SAE begins with what it does, on any mesh and with any normalisation."""
+"""`begin_from`: a run starts with the scores and reconstructions of an SAE, on any mesh and with any normalisation."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def _sae(folder: Path, norms: torch.Tensor | float = 1.0) -> SAE:
 
 
 def _begun(mesh, folder, normalisation):
+    """Returns this rank's parameters after `begin_from`."""
     shard = FeatureShard(D_IN, D_SAE, mesh.features(D_SAE), torch.zeros(D_IN), seed=0)
     begin_from(str(folder), shard, normalisation, rows_at_once=7)
     return {name: parameter.detach().clone() for name, parameter in shard.named_parameters()}
@@ -55,22 +56,22 @@ def _begun(mesh, folder, normalisation):
 def test_scores_and_reconstruction_are_those_of_the_sae(shifted, tmp_path):
     sae = _sae(tmp_path / "sae", torch.linspace(0.5, 3, D_SAE))
     normalisation = Normalisation(0.37, torch.linspace(-1, 1, D_IN) if shifted else None)
-    (ours,) = run_on_mesh(_begun, (1, 1), tmp_path / "sae", normalisation)
+    (parameters,) = run_on_mesh(_begun, (1, 1), tmp_path / "sae", normalisation)
     raw = torch.randn(40, D_IN, generator=torch.Generator().manual_seed(4))
     x = normalisation.apply(raw.clone())
-    pre_acts = (x - ours["b_dec"]) @ ours["W_enc"].t() + ours["b_enc"]
-    x_hat = pre_acts.relu() @ ours["W_dec"] + ours["b_dec"]
+    pre_acts = (x - parameters["b_dec"]) @ parameters["W_enc"].t() + parameters["b_enc"]
+    x_hat = pre_acts.relu() @ parameters["W_dec"] + parameters["b_dec"]
     with torch.no_grad():
-        theirs = (raw - sae.b_dec) @ sae.W_enc + sae.b_enc
+        expected = (raw - sae.b_dec) @ sae.W_enc + sae.b_enc
         norms = sae.W_dec.norm(dim=1)
-        torch.testing.assert_close(pre_acts, theirs * norms * 0.37, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(normalisation.undo(x_hat), sae.decode(theirs.relu()), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(ours["W_dec"].norm(dim=1), torch.ones(D_SAE))
+        torch.testing.assert_close(pre_acts, expected * norms * 0.37, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(normalisation.undo(x_hat), sae.decode(expected.relu()), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(parameters["W_dec"].norm(dim=1), torch.ones(D_SAE))
     for shape in ((1, 2), (2, 1), (1, 3)):
         ranks = run_on_mesh(_begun, shape, tmp_path / "sae", normalisation)
-        assert all(torch.equal(rank["b_dec"], ours["b_dec"]) for rank in ranks)
+        assert all(torch.equal(rank["b_dec"], parameters["b_dec"]) for rank in ranks)
         for name in ("W_enc", "W_dec", "b_enc"):
-            assert torch.equal(torch.cat([rank[name] for rank in ranks[: shape[1]]]), ours[name]), name
+            assert torch.equal(torch.cat([rank[name] for rank in ranks[: shape[1]]]), parameters[name]), name
 
 
 def test_a_row_without_direction_is_refused(tmp_path):
@@ -88,15 +89,15 @@ def before(tiny_store, tmp_path_factory):
     return config
 
 
-def test_fine_tuning_goes_on_where_the_sae_is(before, tmp_path):
-    """With another normalisation than before; the first batches tell the SAE from random features."""
+def test_fine_tuning_starts_with_the_loss_of_the_sae(before, tmp_path):
+    """The normalisation is another one than before. Random features would begin with a far larger loss."""
     size = SizeConfig(d_sae=before.sae.d_sae, k=before.sae.k)
     config = dataclasses.replace(before, out=str(tmp_path / "on"), init=before.out, normalise="scale", sae=size)
     train(dataclasses.replace(config, steps=8))
     first, last = metrics(tmp_path / "on")[0]["fvu"], metrics(Path(before.out))[-1]["fvu"]
     assert first == pytest.approx(last, rel=0.25)
     assert first < 0.8 * metrics(Path(before.out))[0]["fvu"]
-    # Its checkpoint holds all: the SAE that it began from may be gone, but must not be another one.
+    # A resumed run does not read the SAE that it began from, which may be gone, but `init` must name the same one.
     resumed = dataclasses.replace(config, steps=12)
     (Path(before.out) / "sae").rename(tmp_path / "gone")
     try:

@@ -1,4 +1,4 @@
-"""Every refused value is named, with what it was."""
+"""The config of a run: wrong values are refused and named, and `k` falls as configured."""
 
 import math
 
@@ -103,7 +103,7 @@ def _train(**changes):
         (lambda: _train(zipf_q=-1.0), r"`zipf_q` \(=-1.0\)"),
     ],
 )
-def test_refused(make, message):
+def test_wrong_values_are_named(make, message):
     with pytest.raises(WrongInput, match=message):
         make()
 
@@ -114,10 +114,10 @@ def test_defaults_fit_together():
     assert config.batch_tokens % 64 == 0
 
 
-def test_k_falls_linearly_to_its_end():
+def test_k_falls_linearly():
     size = SizeConfig(k=4, k_start=16, k_anneal_share=0.5)
     assert [size.k_at(step, 10) for step in range(10)] == [16, 13, 10, 7, 4, 4, 4, 4, 4, 4]
     assert [SizeConfig(k=4, k_start=9, k_anneal_share=1).k_at(step, 3) for step in range(3)] == [9, 6.5, 4]
-    assert [SizeConfig(k=4, k_start=9).k_at(step, 1) for step in range(2)] == [4, 4]  # no room to fall in
+    assert [SizeConfig(k=4, k_start=9).k_at(step, 1) for step in range(2)] == [4, 4]  # too few steps to fall in
     assert [SizeConfig(k=4).k_at(step, 10) for step in (0, 9)] == [4, 4]
-    _train(sae=SizeConfig(k_start=64, k_anneal_share=0.5), finetune_fc_from=0.5)  # it ends where Feature Choice begins
+    _train(sae=SizeConfig(k_start=64, k_anneal_share=0.5), finetune_fc_from=0.5)  # falls until Feature Choice starts

@@ -1,4 +1,4 @@
-"""The first state follows from the config, rank by rank."""
+"""The initial state: its parts are those that the config asks for, its weights follow from the seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _config(**changes: object) -> TrainConfig:
     return TrainConfig(store="s", out="o", steps=5, sae=SizeConfig(d_sae=32, k=2), **changes)
 
 
-def test_it_has_what_the_config_asks_for():
+def test_the_state_has_the_parts_that_the_config_asks_for():
     config = _config(ema_decay=0.9, optimizer=OptimizerConfig(state="bf16"))
     shard = initial_shard(config, torch.arange(6.0), ALONE, torch.device("cpu"))
     state = initial_state(config, shard, ALONE, torch.zeros(6), 1.0)
@@ -28,7 +28,7 @@ def test_it_has_what_the_config_asks_for():
     assert initial_state(_config(), shard, ALONE, torch.zeros(6), 1.0).average is None
 
 
-def test_seeds_decide_the_weights():
+def test_weights_follow_from_the_seed():
     def weights(seed: int) -> torch.Tensor:
         return initial_shard(_config(seed=seed), torch.zeros(6), ALONE, torch.device("cpu")).W_dec.detach()
 

@@ -1,4 +1,4 @@
-"""A sweep's members are the runs that they would be alone, whatever happens to the others."""
+"""The training loop: each member of a sweep is trained as it would be alone, whatever happens to the others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 
 from distsae.batches import BatchReader
 from distsae.cli.main import main
@@ -16,6 +17,7 @@ from distsae.errors import Diverged
 from distsae.exit_codes import DIVERGED
 from distsae.training import OptimizerConfig, SweepConfig, train
 from distsae.training.folder.checkpoints import RunCheckpoints
+from distsae.training.folder.unit_release import UnitRelease
 from tests.training.sample_runs import STEPS, STOP, config_of, metrics, state
 
 SWEEP = SweepConfig(k=(4, 6), allocation=("token_choice", "feature_choice"), seed=(3,))
@@ -25,16 +27,16 @@ LAST = f"checkpoints/step-{STEPS:08d}"
 
 @pytest.fixture(scope="module")
 def swept(tiny_store, tmp_path_factory):
-    """A sweep that has ended, and the steps whose batches were read for it."""
+    """The config of a finished sweep, and the steps whose batches were read, in the order of reading."""
     config = config_of(tiny_store, tmp_path_factory.mktemp("sweeps") / "swept", seed=1, sweep=SWEEP)
     read, batch = [], BatchReader.batch
 
-    def watched(reader, step):
+    def recorded(reader, step):
         read.append(step)
         return batch(reader, step)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BatchReader, "batch", watched)
+        patch.setattr(BatchReader, "batch", recorded)
         train(config)
     return config, read
 
@@ -48,7 +50,7 @@ def _assert_equal(first: Path, second: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_member_is_the_run_made_alone_with_its_config(swept, name, tmp_path):
+def test_a_member_equals_a_run_alone_with_its_config(swept, name, tmp_path):
     member = Path(swept[0].out) / name
     assert main(["train", "--config", str(member / "config.yaml"), "--out", str(tmp_path / "alone")]) == 0
     _assert_equal(member, tmp_path / "alone")
@@ -64,7 +66,7 @@ def _lines(out: Path) -> list[dict]:
 
 
 def test_every_batch_is_read_once(swept):
-    """Feature Choice ends with a look at the batches that would have come next."""
+    """For its thresholds, Feature Choice also reads the batches after the last step."""
     config, read = swept
     assert read[:STEPS] == list(range(STEPS))
     assert min(read[STEPS:]) == STEPS
@@ -72,37 +74,37 @@ def test_every_batch_is_read_once(swept):
     assert len({json.dumps(metrics(Path(config.out) / name)) for name in NAMES}) == len(NAMES)
 
 
-def test_a_sweep_that_was_interrupted_goes_on(swept, tmp_path, monkeypatch, capsys):
-    """Two members have saved step 15, the others nothing; a fifth has ended before, a sixth is new."""
+def test_an_interrupted_sweep_resumes(swept, tmp_path, monkeypatch, capsys):
+    """One member resumes from step 15, one is finished, and two start again."""
     straight, out = Path(swept[0].out), tmp_path / "sweep"
     config = dataclasses.replace(swept[0], out=str(out))
     saves, save = [], RunCheckpoints.save
 
-    def dies(checkpoints, *arguments):
+    def interrupted(checkpoints, *arguments):
         saves.append(checkpoints)
         if len(saves) == 3:
             raise KeyboardInterrupt
         save(checkpoints, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunCheckpoints, "save", dies)
+        patch.setattr(RunCheckpoints, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     steps = [len(list((out / name / "checkpoints").glob("step-*"))) for name in NAMES]
     assert steps == [1, 1, 0, 0]
     shutil.rmtree(out / NAMES[1])
-    shutil.copytree(straight / NAMES[1], out / NAMES[1])  # ended
+    shutil.copytree(straight / NAMES[1], out / NAMES[1])  # finished
     capsys.readouterr()
     train(config)
-    said = capsys.readouterr().err
-    assert f"{NAMES[0]}: resumed from {out / NAMES[0]}/checkpoints/step-{STOP:08d}, step {STOP}" in said
-    assert f"{NAMES[1]}: resumed from" in said
-    assert said.count("resumed from") == 2
+    printed = capsys.readouterr().err
+    assert f"{NAMES[0]}: resumed from {out / NAMES[0]}/checkpoints/step-{STOP:08d}, step {STOP}" in printed
+    assert f"{NAMES[1]}: resumed from" in printed
+    assert printed.count("resumed from") == 2
     for name in NAMES:
         _assert_equal(straight / name, out / name)
 
 
-def test_all_members_ahead_of_a_lost_one_wait_for_it(swept, tmp_path):
+def test_members_that_are_ahead_wait_for_one_that_lost_its_checkpoints(swept, tmp_path):
     straight, out = Path(swept[0].out), tmp_path / "sweep"
     shutil.copytree(straight, out)
     shutil.rmtree(out / NAMES[3] / LAST)
@@ -120,19 +122,19 @@ def test_a_member_that_diverges_stops_alone(tiny_store, tmp_path, capsys):
     arguments += ["--steps", "6", "--sae.d_sae", "64", "--sae.k", "4", "--wandb", "off", "--checkpoint.every", "1"]
     arguments += ["--optimizer.warmup_share", str(base.optimizer.warmup_share), "--log_every", "1"]
     assert main([*arguments, "--out", str(tmp_path / "sweep"), "--sweep.lr", "[1e38,2e-3]"]) == DIVERGED
-    said = capsys.readouterr().err
-    assert "lr-1e+38: stopped: step" in said
-    assert "distsae: error: 1 of 2 members of the sweep stopped: lr-1e+38: step" in said
+    printed = capsys.readouterr().err
+    assert "lr-1e+38: stopped: step" in printed
+    assert "distsae: error: 1 of 2 members of the sweep stopped: lr-1e+38: step" in printed
     assert main([*arguments, "--out", str(tmp_path / "alone"), "--optimizer.lr", "2e-3"]) == 0
-    failed, went_on = tmp_path / "sweep" / "lr-1e+38", tmp_path / "sweep" / "lr-0.002"
-    assert state(went_on / "sae") == state(tmp_path / "alone" / "sae")
-    assert metrics(went_on) == metrics(tmp_path / "alone")
+    failed, finished = tmp_path / "sweep" / "lr-1e+38", tmp_path / "sweep" / "lr-0.002"
+    assert state(finished / "sae") == state(tmp_path / "alone" / "sae")
+    assert metrics(finished) == metrics(tmp_path / "alone")
     assert not list((failed / "checkpoints").glob("step-*"))  # its weights were never finite
     assert list((failed / "diagnosis").iterdir())
     assert not (failed / "sae").exists()
 
 
-def test_a_sweep_of_which_nobody_is_left_ends(tiny_store, tmp_path, capsys):
+def test_a_sweep_ends_when_all_members_have_diverged(tiny_store, tmp_path, capsys):
     config = config_of(tiny_store, tmp_path / "sweep", optimizer=OptimizerConfig(warmup_share=0.0))
     with pytest.raises(Diverged, match=r"2 of 2 members .*: lr-1e\+37: step .*; lr-1e\+38: step"):
         train(dataclasses.replace(config, sweep=SweepConfig(lr=(1e37, 1e38))))
@@ -149,14 +151,14 @@ def test_report_and_evaluation_of_members(swept, tiny_store, tiny_model_dir, tin
     assert all(name in pages[0].read_text(encoding="utf-8") for name in NAMES)
 
 
-def test_every_member_has_a_wandb_run_of_its_own(tiny_store, tmp_path, monkeypatch):
+def test_every_member_has_its_own_wandb_run(tiny_store, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     out = tmp_path / "sweep"
     train(config_of(tiny_store, out, steps=4, wandb="auto", sweep=SweepConfig(seed=(0, 1))))
     losses = {name: repr(metrics(out / name)[-1]["loss"]).encode() for name in ("seed-0", "seed-1")}
     for name, other in (("seed-0", "seed-1"), ("seed-1", "seed-0")):
         (log,) = (out / name).glob("wandb/offline-run-*/*.wandb")
-        for _ in range(1200):  # wandb's own process may still be writing when a run has ended
+        for _ in range(1200):  # wandb's own process may still be writing after the end of a run
             if losses[name] in log.read_bytes():
                 break
             time.sleep(0.1)
@@ -165,10 +167,31 @@ def test_every_member_has_a_wandb_run_of_its_own(tiny_store, tmp_path, monkeypat
         assert name.encode() in log.read_bytes()
 
 
-def test_a_resumed_run_goes_on_in_its_wandb_run(tiny_store, tmp_path):
+def test_a_resumed_run_continues_its_wandb_run(tiny_store, tmp_path):
     out = tmp_path / "run"
     for steps in (4, 8):
         train(config_of(tiny_store, out, steps=steps, wandb="offline"))
     name = (out / "wandb_id").read_text().strip()
     logs = [log.name for log in (out / "wandb").glob("offline-run-*/*.wandb")]
     assert logs == [f"run-{name}.wandb"] * 2
+
+
+def test_all_ranks_wait_until_the_first_one_has_registered_the_run_as_reader(tiny_store, tmp_path, monkeypatch):
+    """Without a barrier, another rank might read units of a bounded store that still count as released."""
+    events = []
+
+    def record(owner, name):
+        method = getattr(owner, name)
+
+        def recorded(*arguments, **named):
+            events.append(name)
+            return method(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, recorded)
+
+    record(UnitRelease, "start_reading")
+    record(Accelerator, "wait_for_everyone")
+    record(BatchReader, "batch")
+    train(config_of(tiny_store, tmp_path / "run", steps=2))
+    first = events.index("start_reading")
+    assert events[first : first + 3] == ["start_reading", "wait_for_everyone", "batch"]

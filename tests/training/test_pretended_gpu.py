@@ -1,4 +1,4 @@
-"""A step and its update on a GPU that is none: every tensor is where the others are that it meets."""
+"""Steps on a pretended GPU: no operation mixes tensors of both devices, and results are those on the CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = 3
 
 
 def _trained(device, rule, prefilter, state):
-    """Numbers, thresholds and parameters after a few steps of two micro-batches, with what a run counts in them."""
+    """Returns losses and norms, thresholds, and parameters after a few steps of two micro-batches."""
     single = torch.float32
     mean, variance = mean_and_variance(single)
     shard = FeatureShard(D_IN, D_SAE, range(D_SAE), mean, seed=3, kernels=REFERENCE, prefilter=prefilter)
@@ -30,17 +30,17 @@ def _trained(device, rule, prefilter, state):
     engine = PlainEngine(shard, MESH, OptimizerConfig(clip_norm=0.1, state=state))
     statistics, tracker = FiringStatistics(D_SAE, 1000, 2 * TOKENS, device), ThresholdTracker(D_SAE)
     selector, auxiliary = selector_on(MESH, rule), MutualSelector(K_AUX)
-    purse = QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=4.0).to(device), K)
+    credit = QuotaCredit(zipf_quotas(D_SAE, K, s=0.8, q=4.0).to(device), K)
     auxiliary.allowed = (torch.arange(D_SAE) % 3 == 0).to(device)
     numbers = []
     for step in range(STEPS):
         outcomes = []
         for part in range(2):
             if isinstance(selector, FeatureSelector):
-                selector.grant(purse.pay(TOKENS))
+                selector.grant(credit.pay(TOKENS))
             x = activations(2 * step + part, single).to(device)
-            selectors = [selector, auxiliary]
-            outcomes.append(forward_backward(shard, x, MESH, Selectors(*selectors), mean.to(device), variance, ALPHA))
+            selectors = Selectors(selector, auxiliary)
+            outcomes.append(forward_backward(shard, x, MESH, selectors, mean.to(device), variance, ALPHA))
             tracker.update(selector)
         numbers += [engine.update(Gradients.joined([found.gradients for found in outcomes]), 0.01)]
         numbers += [found.loss + found.aux_loss for found in outcomes]
@@ -58,5 +58,5 @@ def test_steps_on_a_gpu_are_those_on_the_cpu(rule, prefilter, state):
         found = _trained(GPU, rule, prefilter, state)
     assert found[0] == numbers
     assert torch.equal(found[1], thresholds)
-    for one, other in zip(found[2], parameters, strict=True):
-        assert torch.equal(one, other)
+    for parameter, expected in zip(found[2], parameters, strict=True):
+        assert torch.equal(parameter, expected)

@@ -1,4 +1,4 @@
-"""A rehearsal counts what Mutual Choice would select, from where Mutual Choice left off."""
+"""A rehearsal counts the matches of Mutual Choice, starting with the statistics of Mutual Choice so far."""
 
 import torch
 
@@ -18,7 +18,7 @@ def _before():
     return statistics
 
 
-def test_it_goes_on_from_the_statistics_so_far_and_leaves_them_alone():
+def test_it_starts_with_a_copy_of_the_statistics_so_far():
     before = _before()
     rehearsal = Rehearsal(K, before)
     assert torch.equal(rehearsal.statistics.density(), before.density())
@@ -35,7 +35,7 @@ def test_its_selector_is_mutual_choice():
     assert torch.equal(found.by_token().feature, mutual_choice(scores, K * TOKENS).feature)
 
 
-def test_its_state_is_live_and_has_names_of_its_own():
+def test_its_tensors_are_live_and_have_names_of_their_own():
     rehearsal, before = Rehearsal(K, _before()), _before()
     assert rehearsal.tensors().keys() == {"rehearsal.matches", "rehearsal.tokens_since_fired", "rehearsal.tokens"}
     rehearsal.statistics.update(torch.tensor([3]), TOKENS, Solo())

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: enough to make the next step, cut by features."""
+"""The state of the training: a checkpoint of its tensors and facts is all that a resumed run needs."""
 
 import json
 
@@ -28,7 +28,7 @@ def _state(**changes):
     return initial_state(config, shard_on(MESH, torch.float32), MESH, *mean_and_variance(torch.float32))
 
 
-def test_every_tensor_has_its_place():
+def test_tensors_are_sharded_by_feature_or_replicated():
     tensors = _state().tensors()
     assert {name for name, value in tensors.items() if isinstance(value, Shard)} == SHARDED
     assert {name for name, value in tensors.items() if not isinstance(value, Shard)} == WHOLE
@@ -49,7 +49,7 @@ def test_feature_choice_adds_quotas_credit_and_the_rehearsal():
     tensors = state.tensors()
     sharded = {"quotas.per_token", "quotas.credit", "rehearsal.matches", "rehearsal.tokens_since_fired"}
     assert tensors.keys() - SHARDED - WHOLE == sharded | {"rehearsal.tokens"}
-    for name in sharded:  # a row a feature, so that another mesh can read them
+    for name in sharded:  # one row per feature, so that any mesh can read them
         assert (tensors[name].offset, tensors[name].total, len(tensors[name].local)) == (0, D_SAE, D_SAE)
     assert not isinstance(tensors["rehearsal.tokens"], Shard)
     assert state.phases.credit.credit is tensors["quotas.credit"].local
@@ -68,39 +68,40 @@ def test_filling_the_tensors_restores_the_run():
 
 
 def _selected(state, *batches):
-    """Selects from batches as a step does, and returns how often each was offered."""
+    """Selects from batches as a step does, and returns the number of passes over each of them."""
     passes = []
     for batch in batches:
         state.phases.prepare(0, state.statistics)
         state.phases.grant(len(batch))
-        selectors, offered = [state.phases.selector, *state.phases.observers, state.auxiliary], []
+        selectors = [state.phases.selector, *state.phases.observers, state.auxiliary]
+        started = []
 
-        def chunks(batch=batch, offered=offered):
-            offered.append(1)
+        def chunks(batch=batch, started=started):
+            started.append(1)
             yield 0, batch.t().contiguous()
 
         select(selectors, chunks, Placement.solo(D_SAE), len(batch))
-        passes.append(len(offered))
+        passes.append(len(started))
     return passes
 
 
 @pytest.mark.parametrize("changes", [{}, {"allocation": "feature_choice", "quota_refresh": 3}], ids=["MC", "FC"])
 def test_a_restored_run_makes_as_many_passes(changes):
-    """Scores that fall to a tenth prove every bound too high; one restored as it was expects the same."""
-    loud = torch.rand(64, D_SAE, generator=torch.Generator().manual_seed(0)) + 1
-    straight, cold = _state(**changes), _state(**changes)
-    assert _selected(straight, loud) == [1]
-    forecasts = json.loads(json.dumps(straight.forecasts()))  # as a manifest keeps them
+    """Forecasts are restored: when scores fall to a tenth, every bound is too high, and a second pass is needed."""
+    large = torch.rand(64, D_SAE, generator=torch.Generator().manual_seed(0)) + 1
+    straight, without_forecast = _state(**changes), _state(**changes)
+    assert _selected(straight, large) == [1]
+    forecasts = json.loads(json.dumps(straight.forecasts()))  # as a manifest stores them
     assert set(forecasts) == {"rule", "auxiliary", *(["rehearsal"] if changes else [])}
     resumed = _state(**changes)
     resumed.phases.restore(int(bool(changes)), None, resumed.statistics)
     resumed.restore_forecasts(forecasts)
     assert resumed.forecasts() == straight.forecasts()
-    assert _selected(straight, loud / 10, loud / 10) == _selected(resumed, loud / 10, loud / 10) == [2, 1]
-    assert _selected(cold, loud / 10) == [1]
+    assert _selected(straight, large / 10, large / 10) == _selected(resumed, large / 10, large / 10) == [2, 1]
+    assert _selected(without_forecast, large / 10) == [1]
 
 
-def test_a_checkpoint_without_forecasts_begins_cold():
+def test_a_checkpoint_without_forecasts_is_restored_without_them():
     state = _state()
     _selected(state, torch.rand(64, D_SAE) + 1)
     assert state.forecasts()["rule"]["cut"] > 1
@@ -108,17 +109,17 @@ def test_a_checkpoint_without_forecasts_begins_cold():
     assert state.forecasts() == _state().forecasts() == {"rule": {"cut": None}, "auxiliary": {"cut": None}}
 
 
-def test_facts_and_tensors_restore_all_of_it():
-    """`restore` is the other half of both: nothing else is told."""
+def test_facts_and_tensors_restore_the_whole_state():
+    """`restore` gets nothing else, and training continues bit for bit, across the switch to Feature Choice."""
     before, after = _state(finetune_fc_from=0.5, ema_decay=0.9), _state(finetune_fc_from=0.5, ema_decay=0.9)
     for step in range(7):
         training_step(before, activations(step, torch.float32, 64))
     facts = json.loads(json.dumps(before.facts()))
-    kept = {name: _whole(value).clone() for name, value in before.tensors().items()}
+    saved = {name: _local(value).clone() for name, value in before.tensors().items()}
 
     def fill(tensors):
         for name, value in tensors.items():
-            _whole(value).copy_(kept[name])
+            _local(value).copy_(saved[name])
 
     after.restore(7, facts, fill)
     for step in range(7, 10):
@@ -126,13 +127,13 @@ def test_facts_and_tensors_restore_all_of_it():
         assert training_step(before, x) == training_step(after, x)
     assert (before.step, before.phases.rule) == (10, "feature_choice")
     for name, value in before.tensors().items():
-        assert torch.equal(_whole(value), _whole(after.tensors()[name])), name
-    timeless = [{**state.facts(), "meter": None} for state in (before, after)]
-    assert timeless[0] == timeless[1]
+        assert torch.equal(_local(value), _local(after.tensors()[name])), name
+    without_times = [{**state.facts(), "meter": None} for state in (before, after)]
+    assert without_times[0] == without_times[1]
     sums = [state.meter.facts() for state in (before, after)]
     for name in sums[0].keys() - {"seconds", "window_seconds"}:
         assert sums[0][name] == sums[1][name], name
 
 
-def _whole(value):
+def _local(value):
     return value.local if isinstance(value, Shard) else value

@@ -1,8 +1,9 @@
-"""A run that is stopped by a signal, wherever that comes, and started again is the straight run."""
+"""A run that is stopped by a signal at any time and started again ends as a run without a stop."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -24,34 +25,34 @@ def straight(tiny_store, tmp_path_factory) -> TrainConfig:
     return config
 
 
-def _same(straight: Path, out: Path) -> None:
+def _assert_same(straight: Path, out: Path) -> None:
     for folder in (LAST, "sae"):
         assert state(out / folder) == state(straight / folder)
     assert metrics(out) == metrics(straight)
 
 
-def _sends_before(monkeypatch: pytest.MonkeyPatch, number: signal.Signals, steps: tuple[int, ...]) -> None:
-    """Sends the signal while the batch of one of the steps is read."""
-    read, left = BatchReader.batch, [*steps]
+def _send_before(monkeypatch: pytest.MonkeyPatch, number: signal.Signals, steps: tuple[int, ...]) -> None:
+    """Sends the signal while the batch of each of these steps is read, once per step."""
+    batch, left = BatchReader.batch, [*steps]
 
-    def reading(reader, step):
+    def signalled(reader, step):
         if step in left:
             left.remove(step)
             os.kill(os.getpid(), number)
-        return read(reader, step)
+        return batch(reader, step)
 
-    monkeypatch.setattr(BatchReader, "batch", reading)
+    monkeypatch.setattr(BatchReader, "batch", signalled)
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_stopped_twice(straight, number, asynchronous, tiny_store, tmp_path, monkeypatch, capsys):
-    """In the midst of Mutual Choice, and behind the last step."""
+    """During Mutual Choice, and after the last step."""
     out = tmp_path / "run"
     keep = CheckpointConfig(every=1000, asynchronous=asynchronous)
     config = config_of(tiny_store, out, finetune_fc_from=0.4, checkpoint=keep)
-    _sends_before(monkeypatch, number, (4, STEPS - 2))
-    for done in (6, STEPS):  # what comes within a step is known behind the next one
+    _send_before(monkeypatch, number, (4, STEPS - 2))
+    for done in (6, STEPS):  # a signal during a step stops the run after the next one
         with pytest.raises(KeyboardInterrupt if number is signal.SIGINT else SystemExit) as ended:
             train(config)
         assert number is signal.SIGINT or ended.value.code == 75
@@ -61,7 +62,7 @@ def test_stopped_twice(straight, number, asynchronous, tiny_store, tmp_path, mon
         )
         assert not (out / "sae").exists()
     train(config)
-    _same(Path(straight.out), out)
+    _assert_same(Path(straight.out), out)
 
 
 def test_a_signal_while_the_sae_is_made(straight, tiny_store, tmp_path, monkeypatch, capsys):
@@ -75,57 +76,55 @@ def test_a_signal_while_the_sae_is_made(straight, tiny_store, tmp_path, monkeypa
     assert "stopped by SIGTERM while making the SAE; the same command continues" in capsys.readouterr().err
     assert not (out / "sae").exists()
     train(config)
-    _same(Path(straight.out), out)
+    _assert_same(Path(straight.out), out)
 
 
 def test_all_members_of_a_sweep_are_saved(straight, tiny_store, tmp_path, monkeypatch):
-    """One of them is behind the others: it has lost its checkpoints."""
-    import shutil
-
+    """One of them has lost its checkpoints, so it is at an earlier step than the other."""
     out = tmp_path / "sweep"
     config = config_of(
         tiny_store, out, finetune_fc_from=0.4, checkpoint=CheckpointConfig(every=1000), sweep=SweepConfig(seed=(0, 1))
     )
     with monkeypatch.context() as patch:
-        _sends_before(patch, signal.SIGTERM, (9,))
+        _send_before(patch, signal.SIGTERM, (9,))
         with pytest.raises(SystemExit):
             train(config)
     shutil.rmtree(out / "seed-1" / "checkpoints")
     with monkeypatch.context() as patch:
-        _sends_before(patch, signal.SIGTERM, (3,))
+        _send_before(patch, signal.SIGTERM, (3,))
         with pytest.raises(SystemExit):
             train(config)
     steps = {name: newest(out / name / "checkpoints")[0].name for name in ("seed-0", "seed-1")}
     assert steps == {"seed-0": "step-00000011", "seed-1": "step-00000005"}
     train(config)
-    _same(Path(straight.out), out / "seed-0")
+    _assert_same(Path(straight.out), out / "seed-0")
 
 
-def _fails_for(monkeypatch: pytest.MonkeyPatch, member: str, steps: tuple[int, ...]) -> None:
-    """The checkpoints of a member after these steps fail."""
+def _fail_for(monkeypatch: pytest.MonkeyPatch, member: str, steps: tuple[int, ...]) -> None:
+    """Makes the checkpoints of a member after these steps fail."""
     save = saver.save_snapshot
 
-    def full(folder, step, *rest):
+    def failing(folder, step, *rest):
         if member in str(folder) and step in steps:
             raise CheckpointFailed(f"no room for step {step}")
         return save(folder, step, *rest)
 
-    monkeypatch.setattr(saver, "save_snapshot", full)
+    monkeypatch.setattr(saver, "save_snapshot", failing)
 
 
-def test_one_member_that_cannot_be_saved_costs_the_others_nothing(tiny_store, tmp_path, monkeypatch, capsys):
+def test_a_member_that_cannot_be_saved_does_not_affect_the_others(tiny_store, tmp_path, monkeypatch, capsys):
     out = tmp_path / "sweep"
     keep = CheckpointConfig(every=1000)
     config = config_of(tiny_store, out, checkpoint=keep, sweep=SweepConfig(seed=(0, 1)))
     with monkeypatch.context() as patch:
-        _sends_before(patch, signal.SIGTERM, (9,))
-        _fails_for(patch, "seed-0", (11,))
+        _send_before(patch, signal.SIGTERM, (9,))
+        _fail_for(patch, "seed-0", (11,))
         with pytest.raises(CheckpointFailed, match="no room for step 11"):
             train(config)
     assert newest(out / "seed-0" / "checkpoints")[0] is None
     assert newest(out / "seed-1" / "checkpoints")[0].name == "step-00000011"
     with monkeypatch.context() as patch:
-        _fails_for(patch, "seed-0", (STEPS,))
+        _fail_for(patch, "seed-0", (STEPS,))
         with pytest.raises(CheckpointFailed, match=r"1 of 2 members of the sweep stopped: seed-0: no room"):
             train(config)
     assert (out / "seed-0" / "sae" / "sae.safetensors").is_file()
@@ -133,21 +132,21 @@ def test_one_member_that_cannot_be_saved_costs_the_others_nothing(tiny_store, tm
     assert "warning: no room for step" in capsys.readouterr().err
 
 
-def test_a_stop_in_the_step_in_which_the_last_member_diverges(tiny_store, tmp_path, monkeypatch):
+def test_a_signal_in_the_step_in_which_the_last_member_diverges(tiny_store, tmp_path, monkeypatch):
     rates = SweepConfig(lr=(1e38, 2e38))
     config = config_of(tiny_store, tmp_path / "sweep", optimizer=OptimizerConfig(warmup_share=0.0), sweep=rates)
-    _sends_before(monkeypatch, signal.SIGTERM, (0,))
+    _send_before(monkeypatch, signal.SIGTERM, (0,))
     with pytest.raises(Diverged, match="2 of 2 members"):
         train(config)
 
 
-def test_rows_are_not_given_away_while_a_run_may_need_them_again(tiny_store, tmp_path, monkeypatch):
-    """Its last checkpoint failed: started again it reads on from the one before."""
+def test_rows_are_released_only_when_the_last_checkpoint_is_saved(tiny_store, tmp_path, monkeypatch):
+    """Otherwise a run that resumes from an earlier checkpoint could not read them again."""
     finished = []
     monkeypatch.setattr(run.UnitRelease, "run_finished", lambda units: finished.append(units))
     config = config_of(tiny_store, tmp_path / "run")
     with monkeypatch.context() as patch:
-        _fails_for(patch, "run", (STEPS,))
+        _fail_for(patch, "run", (STEPS,))
         with pytest.raises(CheckpointFailed):
             train(config)
     assert finished == []

@@ -1,4 +1,4 @@
-"""Which runs a sweep is made of, and what is refused before any of them begins."""
+"""The members of a sweep: one run for each combination of values, and wrong ones refused before any run begins."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ def _config(**changes):
     return TrainConfig(store="store", out="runs", seed=5, sae=SizeConfig(d_sae=64, k=4), **changes)
 
 
-def test_without_a_sweep_there_is_the_run_itself():
+def test_without_a_sweep_the_config_is_the_only_member():
     assert members(_config()) == {"": _config()}
 
 
-def test_every_combination_is_a_run_of_its_own():
+def test_every_combination_is_a_member():
     sweep = SweepConfig(k=(4, 8), allocation=("token_choice", "mutual_choice"), lr=(1e-3, "auto"), seed=(0, 1))
     found = members(_config(sweep=sweep, optimizer=OptimizerConfig(beta1=0.5), log_every=7))
     assert len(found) == 16
     assert next(iter(found)) == "k-4_allocation-token_choice_lr-0.001_seed-0"
-    one = found["k-8_allocation-mutual_choice_lr-auto_seed-1"]
-    assert one == TrainConfig(
+    assert found["k-8_allocation-mutual_choice_lr-auto_seed-1"] == TrainConfig(
         store="store",
         out="runs/k-8_allocation-mutual_choice_lr-auto_seed-1",
         seed=1,
-        order_seed=5,  # the same rows for all
+        order_seed=5,  # all members read rows in the same order
         sae=SizeConfig(d_sae=64, k=8),
         allocation="mutual_choice",
         optimizer=OptimizerConfig(lr="auto", beta1=0.5),
@@ -39,7 +38,7 @@ def test_every_combination_is_a_run_of_its_own():
     assert [c.aux for c in members(_config(sweep=SweepConfig(aux=("aux_k", "none")))).values()] == ["aux_k", "none"]
 
 
-def test_a_member_that_cannot_be_is_named():
+def test_a_member_that_is_not_a_valid_run_is_named():
     with pytest.raises(WrongInput, match=r"^sweep member k-99_seed-0: `sae.k` \(=99\) must be between 1 and"):
         members(_config(sweep=SweepConfig(k=(4, 99), seed=(0, 1))))
     sweep = SweepConfig(allocation=("mutual_choice", "token_choice"))
@@ -47,12 +46,12 @@ def test_a_member_that_cannot_be_is_named():
         members(_config(sweep=sweep, finetune_fc_from=0.5))
 
 
-def test_a_value_given_twice():
+def test_a_value_given_twice_is_refused():
     with pytest.raises(WrongInput, match=r"`sweep.lr` \(=\[0.1, 0.1\]\) must hold each value once"):
         SweepConfig(lr=(0.1, 0.1))
 
 
-def test_one_checkpoint_cannot_serve_all():
+def test_a_named_checkpoint_is_refused():
     with pytest.raises(WrongInput, match=r"`resume` \(=some/step-00000001\) must be auto or none in a sweep"):
         members(_config(sweep=SweepConfig(seed=(0, 1)), resume="some/step-00000001"))
 
@@ -62,7 +61,7 @@ def base(tiny_store, tmp_path):
     return ["train", "--store", str(tiny_store), "--out", str(tmp_path / "out"), "--wandb", "off", "--sae.d_sae", "64"]
 
 
-def test_wrong_members_are_refused_before_work(base, tmp_path, capsys):
+def test_wrong_members_are_refused_before_anything_is_written(base, tmp_path, capsys):
     hook = ["--hook", "blocks.0.resid_post"]
     assert main([*base, *hook, "--sweep.k", "[16,99]"]) == 2
     line = capsys.readouterr().err
@@ -75,7 +74,7 @@ def test_wrong_members_are_refused_before_work(base, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_folder_of_a_run_is_none_for_a_sweep(base, tmp_path, capsys):
+def test_the_folder_of_a_single_run_is_refused(base, tmp_path, capsys):
     arguments = [*base, "--hook", "blocks.0.resid_post", "--steps", "1", "--batch_tokens", "64"]
     assert main(arguments) == 0
     capsys.readouterr()
@@ -83,8 +82,8 @@ def test_the_folder_of_a_run_is_none_for_a_sweep(base, tmp_path, capsys):
     assert "must be a folder for the runs of a sweep; got the folder of a single run" in capsys.readouterr().err
 
 
-def test_the_folder_of_another_sweep(base, tmp_path, capsys):
-    """A member is compared with what it began with; new members may join."""
+def test_a_sweep_may_gain_members_but_not_change_them(base, tmp_path, capsys):
+    """Each member is compared with the config that it began with."""
     arguments = [*base, "--hook", "blocks.0.resid_post", "--steps", "1", "--batch_tokens", "64", "--sae.k", "4"]
     assert main([*arguments, "--sweep.seed", "[0,1]"]) == 0
     assert main([*arguments, "--sweep.seed", "[1,2]"]) == 0
@@ -96,7 +95,7 @@ def test_the_folder_of_another_sweep(base, tmp_path, capsys):
     assert "sweep member seed-0: `order_seed` (=3) must stay" in capsys.readouterr().err
 
 
-def test_a_bounded_store_has_one_reader(tmp_path, capsys):
+def test_a_bounded_store_is_refused(tmp_path, capsys):
     from tests.store.synthetic import attributes, write_store
 
     write_store(tmp_path / "store", attributes(contexts=200, keep_units=4))

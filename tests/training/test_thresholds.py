@@ -1,4 +1,4 @@
-"""Thresholds as training tracks them: unbiased from the first step, forgotten when the rule changes."""
+"""Thresholds tracked in training: running averages that are unbiased from the first step."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from distsae.training.thresholds import ThresholdTracker
 
 
 def test_the_first_step_is_not_averaged_with_zero():
-    """A peer's average starts at 0 without correction: 39% of the true value after 50 steps."""
+    """In another library, without bias correction, the average is 39% of the true value after 50 steps."""
     tracker, selector = ThresholdTracker(3), MutualSelector(1)
     assert tracker.thresholds().tolist() == [torch.inf] * 3
     selector.cut = 2.5
@@ -18,7 +18,7 @@ def test_the_first_step_is_not_averaged_with_zero():
 
 
 def test_it_is_a_threshold_after_one_step_and_never_negative():
-    """A peer leaves -1, with which every feature fires, until step 1000."""
+    """In another library the threshold is -1 until step 1000, so that every feature fires."""
     mutual, by_feature = MutualSelector(1), FeatureSelector(2)
     for tracker, selector in ((ThresholdTracker(2), mutual), (ThresholdTracker(2), by_feature)):
         for step in range(1, 1200):
@@ -26,7 +26,7 @@ def test_it_is_a_threshold_after_one_step_and_never_negative():
             tracker.update(selector)
             first, second = tracker.thresholds().tolist()
             assert 0.999e-3 / step < first < 1.001e-3
-            assert second == (first if selector is mutual else torch.inf)  # never selected: does not fire
+            assert second == (first if selector is mutual else torch.inf)  # never selected, so it does not fire
 
 
 def test_the_average_follows_and_weighs_recent_steps_more():
@@ -38,12 +38,12 @@ def test_the_average_follows_and_weighs_recent_steps_more():
     weights = [0.99**2, 0.99, 1.0]
     expected = sum(w * c for w, c in zip(weights, cuts, strict=True)) / sum(weights)
     assert tracker.thresholds().item() == pytest.approx(expected, rel=1e-12)
-    selector.cut = None  # a batch that fell short says nothing about the cut
+    selector.cut = None  # a batch with too few positive scores has no cut
     tracker.update(selector)
     assert tracker.thresholds().item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_feature_choice_has_one_average_a_feature():
+def test_feature_choice_has_an_average_for_each_feature():
     tracker, selector = ThresholdTracker(3), FeatureSelector(3)
     selector.cuts = torch.tensor([1.0, torch.nan, 3.0])
     tracker.update(selector)
@@ -55,7 +55,7 @@ def test_feature_choice_has_one_average_a_feature():
     assert third == pytest.approx(3.0)
 
 
-def test_token_choice_leaves_no_trace_and_restart_forgets():
+def test_token_choice_changes_nothing_and_restart_drops_all_averages():
     tracker, selector = ThresholdTracker(2), MutualSelector(1)
     tracker.update(TokenSelector(3))
     assert tracker.thresholds().tolist() == [torch.inf] * 2
@@ -75,7 +75,7 @@ def test_tensors_are_live():
     assert torch.equal(resumed.thresholds(), tracker.thresholds())
     fc = FeatureSelector(2)
     fc.cuts = torch.tensor([1.0, 2.0])
-    for t in (tracker, resumed):  # and stays live after an update of the other kind
-        t.update(fc)
-        assert t.tensors()["threshold.total"] is t.total
+    for updated in (tracker, resumed):  # they stay live after an update by the other rule
+        updated.update(fc)
+        assert updated.tensors()["threshold.total"] is updated.total
     assert torch.equal(resumed.thresholds(), tracker.thresholds())

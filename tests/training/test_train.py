@@ -1,4 +1,4 @@
-"""Whole runs on a real store: resumed runs continue bit for bit, finished ones stay as they are."""
+"""`train`: whole runs on a real store, from the config to the finished SAE, resumed and refused ones too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METHODS = {
     "MC, FC before the stop": {"allocation": "mutual_choice", "finetune_fc_from": 0.3},
     "MC, FC at the stop": {"allocation": "mutual_choice", "finetune_fc_from": 0.5},
     "MC, FC after the stop": {"allocation": "mutual_choice", "finetune_fc_from": 0.7, "quotas": "uniform"},
-    "MC, FC ranked again": {"finetune_fc_from": 0.3, "quota_refresh": 4},  # on both sides of the stop
+    "MC, FC ranked again": {"finetune_fc_from": 0.3, "quota_refresh": 4},  # before and after the stop
     "TC": {"allocation": "token_choice", "aux": "aux_k"},
     "TC, k falls": {"allocation": "token_choice", "sae": SizeConfig(d_sae=D_SAE, k=4, k_start=9, k_anneal_share=0.8)},
     "MC, k falls": {"sae": SizeConfig(d_sae=D_SAE, k=4, k_start=9, k_anneal_share=0.8)},
@@ -41,14 +41,14 @@ def straight(request, tiny_store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mutual(tiny_store, tmp_path_factory):
-    """One finished run, for what does not depend on the method."""
+    """One finished run, for tests that do not depend on the method."""
     config = config_of(tiny_store, tmp_path_factory.mktemp("runs") / "mutual", **METHODS["MC, FC after the stop"])
     train(config)
     return config
 
 
 def _stopped(straight: TrainConfig, out: Path) -> TrainConfig:
-    """The run as a kill would leave it some steps after its first checkpoint."""
+    """Copies the run as a kill some steps after its first checkpoint would leave it."""
     shutil.copytree(straight.out, out)
     shutil.rmtree(out / "sae")
     shutil.rmtree(out / "checkpoints" / f"step-{STEPS:08d}")
@@ -58,7 +58,7 @@ def _stopped(straight: TrainConfig, out: Path) -> TrainConfig:
     return dataclasses.replace(straight, out=str(out))
 
 
-def test_resumed_run_is_the_straight_run_bit_for_bit(straight, tmp_path, capsys):
+def test_a_resumed_run_equals_one_without_a_stop_bit_for_bit(straight, tmp_path, capsys):
     stopped = _stopped(straight, tmp_path / "stopped")
     train(stopped)
     assert f"step {STOP}" in capsys.readouterr().err
@@ -68,7 +68,7 @@ def test_resumed_run_is_the_straight_run_bit_for_bit(straight, tmp_path, capsys)
         assert state(Path(stopped.out) / folder)
 
 
-def test_a_finished_run_stays_as_it_is(straight, tmp_path):
+def test_training_a_finished_run_again_changes_nothing(straight, tmp_path):
     finished = dataclasses.replace(straight, out=str(tmp_path / "again"))
     shutil.copytree(straight.out, finished.out)
     train(finished)
@@ -77,7 +77,7 @@ def test_a_finished_run_stays_as_it_is(straight, tmp_path):
     assert newest(tmp_path / "again" / "checkpoints")[0].name == f"step-{STEPS:08d}"
 
 
-def test_metrics_say_what_happened(straight):
+def test_metrics_of_a_run(straight):
     lines = metrics(Path(straight.out))
     assert [line["step"] for line in lines] == [4, 8, 12, 16, 20, 24, 28, 30]
     required = {
@@ -95,13 +95,13 @@ def test_metrics_say_what_happened(straight):
     for line in lines:
         assert required | {"grad_norm"} <= line.keys()
         assert line["tokens"] == 256 * line["step"]
-        since = range(4 * ((line["step"] - 1) // 4), line["step"])
-        budgets = [straight.sae.k_at(step, STEPS) for step in since]
-        budgets = [round(k) if straight.allocation == "token_choice" else k for k in budgets]
-        assert line["k"] == budgets[-1]
-        mean = sum(round(k * 256) for k in budgets) / 256 / len(budgets)
+        steps = range(4 * ((line["step"] - 1) // 4), line["step"])
+        ks = [straight.sae.k_at(step, STEPS) for step in steps]
+        ks = [round(k) if straight.allocation == "token_choice" else k for k in ks]
+        assert line["k"] == ks[-1]
+        mean = sum(round(k * 256) for k in ks) / 256 / len(ks)
         assert line["l0"] == pytest.approx(mean - line["shortfall"] / 256)
-        assert line["fvu"] == pytest.approx(line["loss"], rel=0.2)  # another denominator: this batch's own energy
+        assert line["fvu"] == pytest.approx(line["loss"], rel=0.2)  # the denominator is the energy of the batches
     assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
     switch = round((straight.finetune_fc_from or 2) * STEPS)
     for line in lines:
@@ -109,11 +109,11 @@ def test_metrics_say_what_happened(straight):
         assert line["allocation"] == expected
         assert (line["threshold"] is None) == (expected == "token_choice")
     if straight.aux != "none":
-        assert max(line["aux_share"] for line in lines) > 0  # otherwise the auxiliary loss was not tried
+        assert max(line["aux_share"] for line in lines) > 0  # otherwise the auxiliary loss was never used
         assert max(line["aux_loss"] for line in lines) > 0
 
 
-def test_the_sae_that_comes_out(straight, tiny_store):
+def test_the_finished_sae(straight, tiny_store):
     sae = SAE.load(straight.out)
     store = Store.open(tiny_store)
     assert (sae.cfg.d_in, sae.cfg.d_sae, sae.cfg.k) == (32, D_SAE, 4)
@@ -134,7 +134,7 @@ def test_the_sae_that_comes_out(straight, tiny_store):
         assert len(sae.matches(x, "training")) <= 4 * len(x)
 
 
-def test_the_gap_of_the_frozen_rule_is_kept(mutual):
+def test_the_gap_of_the_frozen_rule_is_written(mutual):
     gap = json.loads((Path(mutual.out) / "frozen_rule.json").read_text())
     assert gap.keys() == {"rows", "l0", "l0_training", "fvu", "fvu_training"}
     assert gap["rows"] == 128
@@ -142,7 +142,7 @@ def test_the_gap_of_the_frozen_rule_is_kept(mutual):
     assert gap["fvu"] == pytest.approx(gap["fvu_training"], rel=0.2)
 
 
-def test_the_config_on_disk_is_complete(mutual):
+def test_the_whole_config_is_written(mutual):
     import yaml
 
     written = yaml.safe_load((Path(mutual.out) / "config.yaml").read_text())
@@ -150,7 +150,7 @@ def test_the_config_on_disk_is_complete(mutual):
 
 
 def test_defaults_come_from_the_store(tiny_store, tmp_path, capsys):
-    """No steps: one epoch. Several hooks: one must be named."""
+    """Without `steps` a run trains for one epoch; `hook` must be given if the store has several."""
     config = config_of(tiny_store, tmp_path / "run", steps=None, batch_tokens=1024, log_every=100)
     train(config)
     rows = Store.open(tiny_store).rows
@@ -160,7 +160,7 @@ def test_defaults_come_from_the_store(tiny_store, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_refusals(mutual, tiny_store, tmp_path):
+def test_wrong_input_is_refused(mutual, tmp_path):
     with pytest.raises(WrongInput, match=r"`sae.k` \(=5\) must stay .*; got 4 there"):
         train(dataclasses.replace(mutual, sae=SizeConfig(d_sae=D_SAE, k=5)))
     with pytest.raises(WrongInput, match="must be a new folder when `resume` is none"):
@@ -192,13 +192,13 @@ def test_another_store_is_refused(mutual, tiny_model_dir, tiny_corpus, tmp_path)
         )
     )
     before = state(Path(mutual.out) / "sae")
-    with pytest.raises(WrongInput, match=r"`store` .* must be the one the run began with"):
+    with pytest.raises(WrongInput, match=r"`store` .* must be the one that the run began with"):
         train(dataclasses.replace(mutual, store=str(other)))
     assert state(Path(mutual.out) / "sae") == before
 
 
 def test_a_collapsing_dictionary_is_warned_about(tiny_store, tmp_path, capsys, monkeypatch):
-    """One direction dominates the activations, so one set of features serves half of the tokens."""
+    """One direction dominates the activations, so half of the tokens have the same features."""
 
     def one_direction(hook, d_in, context_id, position):
         sign = 2.0 * ((context_id * 7 + position) % 2) - 1
@@ -229,7 +229,7 @@ def test_a_run_that_diverges_names_the_step(tiny_store, tmp_path):
 
 @pytest.mark.parametrize("normalise", ["none", "centre"])
 def test_the_sae_works_on_raw_activations_however_they_were_normalised(normalise, tiny_store, tmp_path):
-    """What it leaves unexplained of raw rows is what training left unexplained of normalised ones."""
+    """Its FVU on raw rows is that of training on normalised rows."""
     config = config_of(tiny_store, tmp_path / "run", normalise=normalise, steps=20)
     train(config)
     sae, store = SAE.load(tmp_path / "run" / "sae"), Store.open(tiny_store)
@@ -244,7 +244,7 @@ def test_the_sae_works_on_raw_activations_however_they_were_normalised(normalise
 
 @pytest.mark.parametrize("normalise", ["none", "scale", "centre"])
 @pytest.mark.parametrize("value", [0.0, 1.7])
-def test_rows_that_are_all_the_same_are_refused(value, normalise, tmp_path, monkeypatch):
+def test_rows_that_are_all_equal_are_refused(value, normalise, tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic, "activations", lambda hook, d_in, c, p: torch.full((len(c), d_in), value))
     synthetic.write_store(tmp_path / "store", synthetic.attributes(contexts=400, chunk_rows=64, unit_rows=1000))
     config = config_of(tmp_path / "store", tmp_path / "run", hook="a.b", normalise=normalise)

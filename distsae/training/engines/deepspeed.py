@@ -1,8 +1,8 @@
 """The deepspeed engine: ZeRO shards Adam's state, and with stage 2 the gradients, over the data axis.
 
-DeepSpeed knows nothing of our mesh: it learns the data and feature groups through an `mpu`, and sharded parameters
-carry the tag that makes it count their gradients on every feature rank. Without either, its results are wrong and it
-says nothing: so both are checked at the start, and their effect at the first update.
+DeepSpeed gets the groups of the mesh from an `mpu` object, and sharded parameters carry a tag that makes it count their
+gradients on every feature rank. If either is missing, its results are wrong without any error. So both are checked at
+the start, and their effect at the first update.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ _SHARDED = ("W_enc", "W_dec", "b_enc")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class _MeshUnit:
-    """Megatron's vocabulary for the two axes of our mesh: what DeepSpeed calls an mpu."""
+class _MeshMpu:
+    """The mesh as an `mpu` for DeepSpeed, with Megatron's names: the feature axis is the model-parallel one."""
 
     def __init__(self, mesh: Mesh) -> None:
         assert mesh.device_mesh is not None
-        self._data, self._feature = mesh.device_mesh.get_group("data"), mesh.device_mesh.get_group("feature")
+        self._data = mesh.device_mesh.get_group("data")
+        self._feature = mesh.device_mesh.get_group("feature")
 
     def get_data_parallel_group(self) -> dist.ProcessGroup:
         return self._data
@@ -69,20 +70,21 @@ class _MeshUnit:
 
 
 class DeepSpeedEngine:
-    """ZeRO-1 or ZeRO-2 over the data axis, with the same step and the same results as the plain engine.
+    """ZeRO-1 or ZeRO-2 over the data axis, with the results of the plain engine up to rounding.
 
     Args:
-        shard: the parameters.
-        mesh: this process's place, of two processes or more.
-        config: the optimizer; its state is DeepSpeed's own, in fp32.
-        zero: stage and offload.
+        shard: parameters to update.
+        mesh: the mesh, as this rank sees it, of at least two processes.
+        config: settings of Adam, whose moments are in fp32.
+        zero: settings of ZeRO.
 
     Raises:
-        WrongInput: DeepSpeed is not installed, or does not see the mesh as it is.
+        WrongInput: DeepSpeed is not installed, or has other groups than the mesh.
     """
 
     def __init__(self, shard: FeatureShard, mesh: Mesh, config: OptimizerConfig, zero: DeepSpeedConfig) -> None:
-        self._shard, self._mesh = shard, mesh
+        self._shard = shard
+        self._mesh = mesh
         for name in _SHARDED:
             getattr(shard, name).tensor_model_parallel = True
         adam = torch.optim.Adam(shard.parameters(), lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps)
@@ -97,23 +99,23 @@ class DeepSpeedEngine:
         }
         if zero.offload_optimizer != "none":
             settings["zero_optimization"]["offload_optimizer"] = {"device": zero.offload_optimizer}
-        self._engine = _initialize(shard, adam, _MeshUnit(mesh), settings)
+        self._engine = _initialize(shard, adam, _MeshMpu(mesh), settings)
         refuse_misunderstood_mesh(self._engine, shard, mesh)
-        self._compared = False
+        self._norm_compared = False
 
     @torch.no_grad()
     def update(self, gradients: Gradients, learning_rate: float) -> float:
-        """Hands the gradients to DeepSpeed, which sums, clips and steps; renormalises and returns their norm.
+        """Passes the gradients to DeepSpeed, which sums, clips and updates; then renormalises; see `Engine.update`.
 
         Raises:
-            CannotContinue: at the first update, if DeepSpeed's gradient norm is not ours.
+            CannotContinue: at the first update, DeepSpeed's gradient norm is not that of the gradients.
         """
         shard, ranks = self._shard, self._mesh.data.size
-        found = self._dense(gradients)
-        expected = None if self._compared else global_norm(found, self._mesh)
+        dense = self._dense(gradients)
+        expected = None if self._norm_compared else global_norm(dense, self._mesh)
         with torch.enable_grad():
-            # DeepSpeed takes gradients from autograd, and averages where ours are parts of a sum.
-            surrogate = sum((p * found[name]).sum() * ranks for name, p in shard.named_parameters())
+            # DeepSpeed takes gradients from autograd, and averages them over data ranks, where a sum is wanted.
+            surrogate = sum((p * dense[name]).sum() * ranks for name, p in shard.named_parameters())
             self._engine.backward(surrogate)
         for group in self._engine.optimizer.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -121,17 +123,17 @@ class DeepSpeedEngine:
         norm = float(self._engine.get_global_grad_norm())
         if expected is not None:
             refuse_other_norm(norm, expected)
-            self._compared = True
+            self._norm_compared = True
         shard.normalise_decoder()
         shard.refresh(0, gradients.features)
         from deepspeed.utils import safe_set_full_fp32_param
 
-        # DeepSpeed steps from a copy of its own, which must hear of the new norms.
+        # DeepSpeed updates a copy of its own, which must get the normalised rows as well.
         safe_set_full_fp32_param(shard.W_dec, shard.W_dec.detach().clone())
         return norm
 
     def _dense(self, gradients: Gradients) -> dict[str, Tensor]:
-        """Returns the gradients of this data rank's tokens by parameter."""
+        """Returns the gradients from the tokens of this data rank as matrices, by parameter. Collective."""
         shard = self._shard
         ((_, _, W_enc, W_dec),) = gradients.row_blocks(gradients.features)
         project_out(W_dec, shard.W_dec)
@@ -142,33 +144,34 @@ class DeepSpeedEngine:
     def tensors(self) -> dict[str, Tensor | Streamed]:
         """Returns Adam's steps and moments as `adam.NAME.PARAMETER`; a moment is gathered when it is read."""
         inner = self._engine.optimizer.optimizer.state
-        steps = [state["step"] for state in inner.values() if "step" in state]
+        steps = [of_partition["step"] for of_partition in inner.values() if "step" in of_partition]
         step = steps[0].detach().clone() if steps else torch.zeros((), dtype=torch.float32)
-        state: dict[str, Tensor | Streamed] = {}
+        tensors: dict[str, Tensor | Streamed] = {}
         for name, parameter in self._shard.named_parameters():
-            state[f"adam.step.{name}"] = step.clone()
+            tensors[f"adam.step.{name}"] = step.clone()
             for moment in _MOMENTS:
-                state[f"adam.{moment}.{name}"] = Streamed(
+                tensors[f"adam.{moment}.{name}"] = Streamed(
                     tuple(parameter.shape),
                     parameter.dtype,
                     partial(self._gathered, parameter, moment),
                     partial(self._scatter, parameter, moment),
                 )
-        return state
+        return tensors
 
-    def restore(self, state: Mapping[str, object]) -> None:
-        """Puts a checkpoint's steps and parameters into DeepSpeed's own partitions, where its moments are already."""
+    def restore(self, tensors: Mapping[str, object]) -> None:
+        """Copies the checkpoint's steps and parameters into DeepSpeed's partitions, which have its moments already."""
         from deepspeed.utils import safe_set_full_fp32_param
 
-        self._make_room()
-        step = state["adam.step.W_enc"]
+        self._create_moments()
+        step = tensors["adam.step.W_enc"]
         assert isinstance(step, Tensor)
-        for moments in self._engine.optimizer.optimizer.state.values():
-            moments["step"] = step.clone()  # without it the run would part from the other, and say nothing
+        for of_partition in self._engine.optimizer.optimizer.state.values():
+            of_partition["step"] = step.clone()  # otherwise bias correction would start again
         for _, parameter in self._shard.named_parameters():
             safe_set_full_fp32_param(parameter, parameter.detach().clone())
 
     def _gathered(self, parameter: torch.nn.Parameter, moment: str) -> Tensor:
+        """Returns a moment of all rows of a parameter, gathered from the data ranks. Collective."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         if not self._engine.optimizer.optimizer.state:
@@ -177,13 +180,14 @@ class DeepSpeedEngine:
         return whole
 
     def _scatter(self, parameter: torch.nn.Parameter, moment: str, value: Tensor) -> None:
+        """Sets this rank's partition of a moment from the moment of all rows of the parameter."""
         from deepspeed.utils import safe_set_full_optimizer_state
 
-        self._make_room()
+        self._create_moments()
         safe_set_full_optimizer_state(parameter, value.to(parameter.device), moment)
 
-    def _make_room(self) -> None:
-        """Gives DeepSpeed the moments that it would make in its first step."""
+    def _create_moments(self) -> None:
+        """Creates the moments that DeepSpeed would create at its first update, if it has none yet."""
         optimizer = self._engine.optimizer
         inner = optimizer.optimizer
         if inner.state:
@@ -197,16 +201,19 @@ class DeepSpeedEngine:
         optimizer._lazy_init_hp_params_optimizer_state()
 
 
-def _initialize(shard: FeatureShard, adam: torch.optim.Optimizer, unit: _MeshUnit, settings: dict[str, Any]) -> Any:  # noqa: ANN401  (DeepSpeed is untyped)
+def _initialize(shard: FeatureShard, adam: torch.optim.Optimizer, mpu: _MeshMpu, settings: dict[str, Any]) -> Any:  # noqa: ANN401  (DeepSpeed is untyped)
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     try:
         import deepspeed
         import deepspeed.ops
     except ImportError as error:
-        raise WrongInput("`engine` (=deepspeed) needs DeepSpeed; pip install 'distsae[deepspeed]'") from error
+        raise WrongInput(
+            "`engine` (=deepspeed) must be installed; got no package deepspeed; install 'distsae[deepspeed]', or use "
+            "`engine` plain"
+        ) from error
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    # On CPU DeepSpeed would compile an all-reduce over shared memory first, minutes in which ranks look hung.
+    # On CPU DeepSpeed would first compile an all-reduce over shared memory, which takes minutes and looks like a hang.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    engine, *_ = deepspeed.initialize(model=shard, optimizer=adam, mpu=unit, dist_init_required=False, config=settings)
+    engine, *_ = deepspeed.initialize(model=shard, optimizer=adam, mpu=mpu, dist_init_required=False, config=settings)
     return engine

@@ -1,7 +1,7 @@
-"""Whether DeepSpeed has understood the mesh: it trains something else, and says nothing, if it has not.
+"""Checks that DeepSpeed uses the mesh as it is, since otherwise it trains something else without any error.
 
-What it was told is looked up in its own objects before the first step. The first update then shows what it makes of
-that: its global gradient norm must be the one that follows from our own gradients.
+Before the first step, the groups and tags are looked up in DeepSpeed's own objects. The first update then shows their
+effect: DeepSpeed's global gradient norm must be the one that follows from the gradients.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _ROWS = 1 << 10
 
 
 def refuse_misunderstood_mesh(engine: Any, shard: FeatureShard, mesh: Mesh) -> None:  # noqa: ANN401  (DeepSpeed is untyped)
-    """Compares the groups and tags that DeepSpeed goes by with the mesh; every rank calls it.
+    """Compares DeepSpeed's groups and tags with the mesh. Collective.
 
     Args:
-        engine: what `deepspeed.initialize` returned.
-        shard: the parameters.
-        mesh: this process's place.
+        engine: engine that `deepspeed.initialize` returned.
+        shard: parameters of the engine.
+        mesh: the mesh, as this rank sees it.
 
     Raises:
-        WrongInput: on every rank, if any of them finds a difference.
+        WrongInput: on every rank, if any rank finds a difference.
     """
-    found: list[str | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, _misunderstanding(engine, shard, mesh))
-    for rank, problem in enumerate(found):
+    by_rank: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(by_rank, _misunderstanding(engine, shard, mesh))
+    for rank, problem in enumerate(by_rank):
         if problem:
             import deepspeed
 
@@ -49,6 +49,7 @@ def refuse_misunderstood_mesh(engine: Any, shard: FeatureShard, mesh: Mesh) -> N
 
 
 def _misunderstanding(engine: Any, shard: FeatureShard, mesh: Mesh) -> str:  # noqa: ANN401
+    """Returns the first difference that this rank finds, for a message; empty if there is none."""
     from deepspeed.runtime.utils import is_model_parallel_parameter
 
     assert mesh.device_mesh is not None
@@ -56,11 +57,12 @@ def _misunderstanding(engine: Any, shard: FeatureShard, mesh: Mesh) -> str:  # n
     if engine.dp_world_size * engine.mp_world_size != processes:
         return f"{engine.dp_world_size} x {engine.mp_world_size} for {processes} processes"
     groups = {"data": optimizer.dp_process_group, "feature": optimizer.model_parallel_group}
-    for axis, group in groups.items():
-        ours, seen = getattr(mesh, axis), [dist.get_rank()] if group is None else dist.get_process_group_ranks(group)
-        expected = dist.get_process_group_ranks(mesh.device_mesh.get_group(axis))
-        if seen != expected or len(seen) != ours.size or seen.index(dist.get_rank()) != ours.rank:
-            return f"ranks {seen} as the {axis} axis instead of {expected}"
+    for name, group in groups.items():
+        axis = getattr(mesh, name)
+        ranks = [dist.get_rank()] if group is None else dist.get_process_group_ranks(group)
+        expected = dist.get_process_group_ranks(mesh.device_mesh.get_group(name))
+        if ranks != expected or len(ranks) != axis.size or ranks.index(dist.get_rank()) != axis.rank:
+            return f"ranks {ranks} as the {name} axis instead of {expected}"
     for name, parameter in shard.named_parameters():
         if is_model_parallel_parameter(parameter) == (name == _REPLICATED):
             return f"{name} as " + ("sharded" if name == _REPLICATED else "replicated")
@@ -68,11 +70,11 @@ def _misunderstanding(engine: Any, shard: FeatureShard, mesh: Mesh) -> str:  # n
 
 
 def global_norm(gradients: dict[str, Tensor], mesh: Mesh) -> float:
-    """Returns the norm of the global batch's gradients, `b_dec` counted once; every rank calls it.
+    """Returns the norm of the gradients of the global batch, with `b_dec` counted once. Collective.
 
     Args:
-        gradients: of this data rank's tokens, by parameter; they are left as they are.
-        mesh: this process's place.
+        gradients: gradients from the tokens of this data rank, by parameter; not changed.
+        mesh: the mesh, as this rank sees it.
     """
     squares = {name: _square_sum(mesh.data.sum(part.clone())) for name, part in gradients.items()}
     replicated = squares.pop(_REPLICATED)
@@ -80,19 +82,23 @@ def global_norm(gradients: dict[str, Tensor], mesh: Mesh) -> float:
 
 
 def _square_sum(gradient: Tensor) -> Tensor:
-    """Returns the sum of squares in fp64, some rows at a time; in fp32 it is off by 0.3% at 25 million numbers."""
+    """Returns the sum of squares in fp64, a few rows at a time; in fp32 it is off by 0.3% for 25 million numbers."""
     parts = [rows.double().square().sum() for rows in torch.split(gradient, _ROWS)]
     return torch.stack(parts).sum()
 
 
-def refuse_other_norm(theirs: float, ours: float) -> None:
-    """Compares DeepSpeed's global gradient norm with ours.
+def refuse_other_norm(reported: float, expected: float) -> None:
+    """Compares the global gradient norm that DeepSpeed reports with the expected one.
+
+    Args:
+        reported: norm that DeepSpeed reports.
+        expected: norm of the gradients, from `global_norm`.
 
     Raises:
-        CannotContinue: they are further apart than rounding explains.
+        CannotContinue: the difference is larger than rounding explains.
     """
-    if math.isfinite(ours) and not abs(theirs - ours) <= _TOLERANCE * ours:
+    if math.isfinite(expected) and not abs(reported - expected) <= _TOLERANCE * expected:
         raise CannotContinue(
-            f"at the first update DeepSpeed found a global gradient norm of {theirs:.6g} where the gradients have "
-            f"{ours:.6g}: it does not train what it should; use another version of DeepSpeed, or `engine` plain"
+            f"at the first update DeepSpeed found a global gradient norm of {reported:.6g} where the gradients have "
+            f"{expected:.6g}: it trains something else; use another version of DeepSpeed, or `engine` plain"
         )

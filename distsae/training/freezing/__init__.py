@@ -1,4 +1,4 @@
-"""From a batch rule to an SAE that needs no batch: held-out rows, calibration, and what freezing changes."""
+"""From a batch rule to a frozen SAE, which needs no batch: held-out rows, calibration, and the gap that remains."""
 
 from distsae.training.freezing.frozen_sae import frozen_sae
 from distsae.training.freezing.gap import FrozenGap, frozen_gap

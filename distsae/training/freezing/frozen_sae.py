@@ -13,15 +13,15 @@ from distsae.batches import BatchReader
 from distsae.model import SAE, SAEConfig
 from distsae.parallel import Mesh
 from distsae.store import Store
-from distsae.training.freezing.calibration import calibrated, quota_thresholds, without_gaps
+from distsae.training.freezing.calibration import calibrated, filled_thresholds, quota_thresholds
 from distsae.training.freezing.gap import FrozenGap, frozen_gap
-from distsae.training.freezing.heldout_rows import CALIBRATION_TOKENS, heldout_rows, mesh_for
+from distsae.training.freezing.heldout_rows import CALIBRATION_TOKENS, heldout_rows, mesh_that_divides
 from distsae.training.state import TrainingState
 
 __all__ = ["frozen_sae"]
 
 _SLICE_BYTES = 1 << 22
-"""Bytes that every rank receives at once of all ranks' rows; memory of larger messages stays with gloo's threads."""
+"""Bytes of rows that every rank receives at once; gloo's threads would keep the memory of larger messages."""
 
 
 def frozen_sae(
@@ -31,17 +31,17 @@ def frozen_sae(
 
     Training sees `scale * (x - shift)`. On raw activations the same features have `b_enc / scale`, `b_dec / scale +
     shift` and thresholds `/ scale`, with both matrices unchanged. A feature that fired too rarely to have a threshold
-    of its own takes one from the others.
+    of its own gets the median of the others.
 
     Args:
-        state: training at its end, with the weights that the SAE is to have; its engine may be gone.
-        store: store with held-out rows.
-        reader: reader of its batches, which knows the normalisation.
-        slice_bytes: bytes of all ranks' rows that are gathered at once.
+        state: state of the training at its end, with the weights that the SAE gets; the engine is not used.
+        store: store that the run has read; thresholds are calibrated on its held-out rows.
+        reader: reader of the batches, with their normalisation.
+        slice_bytes: bytes of rows, of all ranks together, that are gathered at once.
 
     Returns:
-        The SAE on the main process, None on the others; and what freezing the rule changes on held-out tokens that
-        the calibration has not seen.
+        The SAE on the main process, None on the others; and the gap between the training rule and the frozen rule on
+        held-out tokens that were not used for calibration.
     """
     config = state.config
     mesh = state.mesh
@@ -90,7 +90,7 @@ def frozen_sae(
 
 
 def _frozen_rule(state: TrainingState, store: Store, reader: BatchReader) -> tuple[Tensor | None, FrozenGap]:
-    """Returns this rank's thresholds, None for Token Choice, and what they change; frees the held-out rows."""
+    """Returns this rank's thresholds, None for Token Choice, and their gap; the held-out rows are then freed."""
     config = state.config
     mesh = state.mesh
     shard = state.shard
@@ -101,25 +101,36 @@ def _frozen_rule(state: TrainingState, store: Store, reader: BatchReader) -> tup
     if state.phases.credit is not None:
         quotas = state.phases.credit.quota_per_token
         per_feature = quota_thresholds(shard, quotas, config.sae.k, _fresh_rows(reader, state.steps), mesh)
-        per_feature = per_feature.double().cpu()  # where the tracked ones are
+        per_feature = per_feature.double().cpu()  # as the tracked thresholds are
         tracked = torch.where(per_feature.isfinite(), per_feature, tracked)
-    seen, unseen = heldout_rows(store, config.hook)
+    calibration_rows, judging_rows = heldout_rows(store, config.hook)
     if state.phases.allocation(state.steps - 1) != "token_choice":
-        tracked = without_gaps(tracked, mesh)
-        sharing = mesh_for(mesh, seen.shape[0])
-        share = seen.shape[0] // sharing.data.size
-        own = seen[sharing.data.rank * share : (sharing.data.rank + 1) * share].to(shard.b_dec.device)
-        own = normalisation.apply(own.to(torch.float32, copy=True))
-        threshold = calibrated(shard, tracked, own, config.sae.k, sharing)
-        del own
-    gap = frozen_gap(state, threshold, normalisation.apply(unseen.to(torch.float32, copy=True)))
+        tracked = filled_thresholds(tracked, mesh)
+        divided = mesh_that_divides(mesh, calibration_rows.shape[0])
+        tokens = calibration_rows.shape[0] // divided.data.size
+        x = calibration_rows[divided.data.rank * tokens : (divided.data.rank + 1) * tokens].to(shard.b_dec.device)
+        x = normalisation.apply(x.to(torch.float32, copy=True))
+        threshold = calibrated(shard, tracked, x, config.sae.k, divided)
+        del x
+    gap = frozen_gap(state, threshold, normalisation.apply(judging_rows.to(torch.float32, copy=True)))
     return threshold, gap
 
 
 def _on_main(local: Tensor, mesh: Mesh, d_sae: int, slice_bytes: int, *, transposed: bool = False) -> Tensor:
-    """Returns the tensor of all features on the main process's CPU, and an empty one elsewhere; collective.
+    """Gathers a tensor of all features in the CPU memory of the main process. Collective.
 
-    A slice at a time: no process holds more than its shard, a slice of the others', and on the main one the result.
+    Rows are gathered in slices: beside its shard, a process holds no more than a slice of each feature rank's rows,
+    and the main process the result.
+
+    Args:
+        local: rows of this rank's features, `[d_sae_local, ...]`.
+        mesh: the mesh, as this rank sees it.
+        d_sae: number of features over all ranks.
+        slice_bytes: bytes of rows, of all ranks together, that are gathered at once.
+        transposed: whether to return the transposed matrix.
+
+    Returns:
+        Rows of all features on the main process, an empty tensor on the others.
     """
     main, ranges = mesh.world.rank == 0, mesh.feature_ranges(d_sae)
     shape = (d_sae, *local.shape[1:]) if main else (0,)
@@ -135,9 +146,13 @@ def _on_main(local: Tensor, mesh: Mesh, d_sae: int, slice_bytes: int, *, transpo
 
 
 def _fresh_rows(reader: BatchReader, steps: int) -> Tensor:
-    """Returns this data rank's rows of the batches that would have come next, about `CALIBRATION_TOKENS` in all.
+    """Returns this data rank's rows of the batches that would come next, about `CALIBRATION_TOKENS` over all ranks.
 
-    A bounded store may never have those: there it is the last batches of the window that the run ended in.
+    A bounded store may never have those rows, so there the last batches of the run's last window are read again.
+
+    Args:
+        reader: reader of the batches.
+        steps: number of optimizer steps of the run.
     """
     batches, first = max(CALIBRATION_TOKENS // reader.batch_tokens, 1), steps
     if reader.order.steps is not None:

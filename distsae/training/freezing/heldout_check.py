@@ -1,4 +1,4 @@
-"""Held-out FVU and L0 while training goes on: by the training rule, and by the thresholds as tracked now."""
+"""Held-out FVU and L0 during training: by the training rule, and by the thresholds as tracked so far."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from distsae.batches import Normalisation
 from distsae.store import Store
-from distsae.training.freezing.calibration import without_gaps
+from distsae.training.freezing.calibration import filled_thresholds
 from distsae.training.freezing.gap import FrozenGap, frozen_gap
 from distsae.training.freezing.heldout_rows import heldout_rows
 from distsae.training.state import TrainingState
@@ -16,12 +16,12 @@ __all__ = ["HeldoutCheck", "heldout_values"]
 
 
 class HeldoutCheck:
-    """Measures on the rows that judge the frozen rule at the end of a run; they are read once, when first asked for.
+    """Measures on the rows that also judge the frozen rule at the end of a run; they are read on first use.
 
     Args:
-        store: with held-out rows.
+        store: store with held-out rows.
         hook: hook to read.
-        normalisation: of the rows that training sees.
+        normalisation: normalisation of the rows in training.
     """
 
     def __init__(self, store: Store, hook: str, normalisation: Normalisation) -> None:
@@ -31,22 +31,22 @@ class HeldoutCheck:
         self._rows: Tensor | None = None
 
     def measure(self, state: TrainingState) -> FrozenGap:
-        """Returns both rules' figures. Collective; the state stays as it is.
+        """Measures both rules without changing the state. Collective.
 
-        The thresholds are not calibrated, as they are at the end of a run.
+        Unlike at the end of a run, the thresholds are not calibrated.
         """
         if self._rows is None:
-            self._rows = heldout_rows(self._store, self._hook)[1].clone()  # lets go of the rest
+            self._rows = heldout_rows(self._store, self._hook)[1].clone()  # frees the other rows
         threshold = None
         if state.phases.rule != "token_choice":
-            tracked = without_gaps(state.thresholds.thresholds(), state.mesh)
+            tracked = filled_thresholds(state.thresholds.thresholds(), state.mesh)
             threshold = tracked.to(state.shard.b_dec.device, torch.float32)
         rows = self._normalisation.apply(self._rows.to(torch.float32, copy=True))
         return frozen_gap(state, threshold, rows)
 
 
 def heldout_values(gap: FrozenGap | None) -> dict[str, float | None]:
-    """Returns the values of a logged line; None throughout if nothing was measured."""
+    """Returns the values of a measurement for a logged line; all are None without one."""
     return {
         "heldout_fvu": gap.fvu_training if gap else None,
         "heldout_l0": gap.l0_training if gap else None,

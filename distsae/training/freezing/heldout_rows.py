@@ -1,4 +1,4 @@
-"""Held-out rows at the end of a run: some to calibrate the frozen rule on, others to judge it by."""
+"""The held-out rows of a store: some to calibrate the frozen rule on, others to judge it by."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distsae.collective import Solo
 from distsae.parallel import Mesh
 from distsae.store import Store
 
-__all__ = ["CALIBRATION_TOKENS", "JUDGING_TOKENS", "heldout_rows", "mesh_for"]
+__all__ = ["CALIBRATION_TOKENS", "JUDGING_TOKENS", "heldout_rows", "mesh_that_divides"]
 
 CALIBRATION_TOKENS, JUDGING_TOKENS = 1 << 16, 1 << 14
 
@@ -20,31 +20,44 @@ CALIBRATION_TOKENS, JUDGING_TOKENS = 1 << 16, 1 << 14
 def heldout_rows(
     store: Store, hook: str, calibration_tokens: int = CALIBRATION_TOKENS, judging_tokens: int = JUDGING_TOKENS
 ) -> tuple[Tensor, Tensor]:
-    """Returns held-out rows to calibrate on and others to measure on, in the storage dtype, equal on all processes.
+    """Reads held-out rows, in the storage dtype, the same on all processes and every mesh.
 
-    Multiples of the streams, which every data axis divides: the same rows on every mesh. A store with hardly any
-    held-out rows gives all of them for both.
+    Their numbers are multiples of the number of streams, which every data axis divides. A store with too few held-out
+    rows for that gives all of them, for both purposes.
+
+    Args:
+        store: store with held-out rows.
+        hook: hook to read.
+        calibration_tokens: largest number of rows to calibrate on.
+        judging_tokens: largest number of rows to judge by.
+
+    Returns:
+        Rows to calibrate on, and other rows to judge by.
     """
-    rows: list[Tensor] = []
+    parts: list[Tensor] = []
     held = 0
     for chunk in store.chunks("heldout"):
         if held >= calibration_tokens + judging_tokens:
             break
-        rows.append(store.read_chunk(hook, chunk))
+        parts.append(store.read_chunk(hook, chunk))
         held += chunk.rows
-    everything = torch.cat(rows) if rows else torch.zeros(0, store.d_in(hook))
+    rows = torch.cat(parts) if parts else torch.zeros(0, store.d_in(hook))
     if held >= STREAMS:
-        everything = everything[: held // STREAMS * STREAMS]
-    seen = min(max(held // 2, held - judging_tokens), calibration_tokens) // STREAMS * STREAMS
-    if not seen:
-        return everything, everything
-    return everything[:seen], everything[seen : seen + judging_tokens]
+        rows = rows[: held // STREAMS * STREAMS]
+    calibrating = min(max(held // 2, held - judging_tokens), calibration_tokens) // STREAMS * STREAMS
+    if not calibrating:
+        return rows, rows
+    return rows[:calibrating], rows[calibrating : calibrating + judging_tokens]
 
 
-def mesh_for(mesh: Mesh, rows: int) -> Mesh:
-    """Returns the mesh that shares `rows` rows, so that none is left out and the result is that of one process.
+def mesh_that_divides(mesh: Mesh, rows: int) -> Mesh:
+    """Returns a mesh whose data axis divides the number of rows.
 
-    Where the data axis does not divide them, which happens to a few rows only, each data rank takes them all: then
-    the ranks that share the features make up its whole world.
+    That is the mesh itself, except for a handful of rows: then each data rank takes all rows, in a mesh of its own
+    that consists of the feature ranks. Either way no row is left out.
+
+    Args:
+        mesh: the mesh, as this rank sees it.
+        rows: number of rows.
     """
     return replace(mesh, data=Solo(), world=mesh.feature) if rows % mesh.data.size else mesh

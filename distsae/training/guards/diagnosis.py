@@ -25,7 +25,7 @@ from distsae.errors import Diverged
 from distsae.training.config import TrainConfig
 from distsae.training.folder import RunFolder
 from distsae.training.guards.agreement import named_ranks
-from distsae.training.guards.tensor_summary import TensorSummary, summarise
+from distsae.training.guards.numeric_summary import NumericSummary, summarise
 from distsae.training.optimizer_step import Circumstances
 from distsae.training.state import TrainingState
 from distsae.training.step import BatchOutcome
@@ -142,7 +142,7 @@ class Diagnosis:
         step: int,
         finding: str,
         circumstances: Circumstances,
-        summaries: Mapping[str, TensorSummary],
+        summaries: Mapping[str, NumericSummary],
     ) -> None:
         facts = {
             "step": step,
@@ -165,7 +165,7 @@ class Diagnosis:
         (bundle / f"{self._file_stem}.json").write_text(json.dumps(facts, indent=2) + "\n")
 
     def _write_tensors(
-        self, bundle: Path, tensors: Mapping[str, Tensor], summaries: Mapping[str, TensorSummary]
+        self, bundle: Path, tensors: Mapping[str, Tensor], summaries: Mapping[str, NumericSummary]
     ) -> None:
         """Writes the batch, and of each parameter its broken rows with their indices."""
         written = {"batch": tensors["batch"].float().cpu().contiguous()}
@@ -200,7 +200,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class _RankReport:
-    """What one rank tells the others about its part.
+    """One rank's report to the others.
 
     Args:
         host: host of the rank.

@@ -1,4 +1,4 @@
-"""Adam's moments in fewer bits: exact in expectation, the same whoever holds a row, and good enough to train with."""
+"""Adam's moments in fewer bits: exact in expectation, the same for any split of the rows, and good enough to train."""
 
 import math
 
@@ -23,7 +23,7 @@ def _fresh(kind, first_row=0, rows=ROWS, name="W", seed=3):
 
 
 def _numbers(seed=0):
-    """Means of both signs and squares, of sizes that vary by a hundred in a row."""
+    """Returns random first and second moments, whose sizes vary by a factor of a hundred within a row."""
     generator = torch.Generator().manual_seed(seed)
     size = 10 ** (2 * torch.rand(D_IN, generator=generator) - 8)
     mean = torch.randn(ROWS, D_IN, generator=generator) * size
@@ -44,21 +44,21 @@ def test_fp32_is_live():
 
 @pytest.mark.parametrize(("kind", "largest_gap"), [("bf16", 2**-7), ("int8", 2**-3)])
 def test_rounding_is_exact_in_expectation(kind, largest_gap):
-    """Of the mean, and of the second moment or its root: each kept number is next to the true one, on average on it."""
+    """Each stored number is a neighbour of the true one and equals it on average; in 8 bits, that holds for roots."""
     moments = _fresh(kind)
     (mean, square) = _numbers()
     draws = 1000
     found = [_written(moments, mean, square, step) for step in range(draws)]
     for side, root in ((0, False), (1, kind == "int8")):
         true = (mean, square.sqrt() if root else square)[side]
-        kept = torch.stack([pair[side].sqrt() if root else pair[side] for pair in found]).double()
+        stored = torch.stack([pair[side].sqrt() if root else pair[side] for pair in found]).double()
         size = square.sqrt() if side else mean.abs()
-        normal = size > size.amax(1, keepdim=True) * 2**-14  # in 8 bits there is nothing finer
+        normal = size > size.amax(1, keepdim=True) * 2**-14  # smaller numbers have no code in 8 bits
         assert normal.double().mean() > 0.99
-        errors = ((kept - true) / true.abs())[:, normal]
+        errors = ((stored - true) / true.abs())[:, normal]
         assert errors.abs().max() <= largest_gap * 1.001
         assert errors.abs().max() > largest_gap / 4
-        # Each number's mean error, and that of a whole step, in standard errors.
+        # Mean error of each number over the steps, then of each step over the numbers, in standard errors.
         assert (errors.mean(0).abs() < 5.5 * largest_gap / 2 / math.sqrt(draws)).all()
         of_steps = errors.mean(1) / (errors.std(0).square().sum().sqrt() / errors.shape[1])
         assert abs(of_steps.mean() * math.sqrt(draws)) < 4.5
@@ -67,7 +67,7 @@ def test_rounding_is_exact_in_expectation(kind, largest_gap):
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_the_second_moment_decays_where_rounding_to_nearest_would_hold_it(kind):
-    """One number of each row stays as large as it was, the others decay for 700 steps."""
+    """One number in each row stays the same, the others decay for 700 steps."""
     moments, steps = _fresh(kind), 700
     square = torch.ones(ROWS, D_IN)
     moments.write(EVERY, torch.zeros_like(square), square, 0)
@@ -85,56 +85,55 @@ def test_the_second_moment_decays_where_rounding_to_nearest_would_hold_it(kind):
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_bits_are_those_of_seed_step_parameter_and_global_row(kind):
+def test_bits_follow_from_seed_step_parameter_and_global_row(kind):
     mean, square = _numbers()
     whole = _written(_fresh(kind), mean, square, 5)
     for first, last in ((0, 40), (40, 41), (41, ROWS)):
         part, middle = _fresh(kind, first, last - first), (last - first) // 2
         for rows in (slice(middle, last - first), slice(0, middle)):
             part.write(rows, mean[first:last][rows].clone(), square[first:last][rows].clone(), 5)
-        for mine, all_rows in zip(part.read(slice(0, last - first)), whole, strict=True):
-            assert torch.equal(mine, all_rows[first:last])
+        for found, expected in zip(part.read(slice(0, last - first)), whole, strict=True):
+            assert torch.equal(found, expected[first:last])
     for other in (
         _written(_fresh(kind), mean, square, 6),
         _written(_fresh(kind, name="V"), mean, square, 5),
         _written(_fresh(kind, seed=4), mean, square, 5),
         _written(_fresh(kind, first_row=1), mean, square, 5),
     ):
-        assert all(
-            0.2 < float((mine != before).float().mean()) < 0.9 for mine, before in zip(other, whole, strict=True)
-        )
+        for found, expected in zip(other, whole, strict=True):
+            assert 0.2 < float((found != expected).float().mean()) < 0.9
 
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_zeros_stay_zero(kind):
-    """A feature without gradients, and single numbers, do not begin to move."""
+    """So a feature without gradients, or a single number, does not start to change."""
     mean, square = _numbers()
     mean[:, 3] = square[:, 3] = 0
     mean[7] = square[7] = 0
     moments = _fresh(kind)
     assert not any(part.any() for part in moments.read(EVERY))
-    kept_mean, kept_square = _written(moments, mean, square, 1)
-    assert not kept_mean[:, 3].any()
-    assert not kept_mean[7].any()
-    assert kept_square[7].max() < 1e-30
-    assert kept_square.isfinite().all()
+    stored_mean, stored_square = _written(moments, mean, square, 1)
+    assert not stored_mean[:, 3].any()
+    assert not stored_mean[7].any()
+    assert stored_square[7].max() < 1e-30
+    assert stored_square.isfinite().all()
 
 
 def test_int8_keeps_a_second_moment_above_zero():
-    """Else a step would be divided by nothing: here the smallest is 1e-12 of the largest."""
+    """Otherwise an update would divide by zero: here the smallest is 1e-12 of the largest."""
     square = torch.ones(ROWS, D_IN)
     square[:, 1:] = 1e-12
-    _, kept = _written(_fresh("int8"), torch.zeros_like(square), square, 1)
-    assert (kept >= square).all()
-    assert kept[:, 1:].max() < 1e-9
+    _, stored = _written(_fresh("int8"), torch.zeros_like(square), square, 1)
+    assert (stored >= square).all()
+    assert stored[:, 1:].max() < 1e-9
 
 
-@pytest.mark.parametrize(("kind", "bytes_a_number"), [("fp32", 8), ("bf16", 4), ("int8", 2 + 2 * 4 / 256)])
-def test_memory(kind, bytes_a_number):
-    """Of both moments together; vectors keep fp32, and every tensor has a row a feature."""
-    kept = moments_of("W", torch.zeros(10, 768), kind, 0, 0).tensors().values()
-    assert sum(tensor.nbytes for tensor in kept) == pytest.approx(7680 * bytes_a_number)
-    assert all(len(tensor) == 10 for tensor in kept)
+@pytest.mark.parametrize(("kind", "bytes_per_number"), [("fp32", 8), ("bf16", 4), ("int8", 2 + 2 * 4 / 256)])
+def test_memory(kind, bytes_per_number):
+    """Bytes of both moments together; vectors have fp32 moments, and every tensor has one row per feature."""
+    tensors = moments_of("W", torch.zeros(10, 768), kind, 0, 0).tensors().values()
+    assert sum(tensor.nbytes for tensor in tensors) == pytest.approx(7680 * bytes_per_number)
+    assert all(len(tensor) == 10 for tensor in tensors)
     assert sum(tensor.nbytes for tensor in moments_of("b", torch.zeros(10), kind, 0, 0).tensors().values()) == 80
 
 
@@ -167,8 +166,8 @@ def _trained(state, steps, start=None):
     return losses, (steps, weights, {name: tensor.clone() for name, tensor in engine.tensors().items()})
 
 
-def test_training_ends_where_fp32_does():
-    """After 250 steps the loss is within 3% of fp32's."""
+def test_training_reaches_the_loss_of_fp32():
+    """After 250 steps the loss is within 3% of that with fp32 moments."""
     final = {state: sum(_trained(state, 250)[0][-25:]) / 25 for state in ("fp32", *SMALL)}
     assert final["fp32"] < 0.3 * _trained("fp32", 1)[0][0]
     for state in SMALL:

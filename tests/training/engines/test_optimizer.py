@@ -1,4 +1,4 @@
-"""The schedule: warm-up, constant, decay."""
+"""The learning rate: it warms up, stays constant and decays."""
 
 import math
 
@@ -28,12 +28,12 @@ def test_automatic_rate_falls_with_the_root_of_the_width():
     assert OptimizerConfig(lr=0.1).peak_rate(1 << 16) == 0.1
 
 
-def test_cosine_and_a_rate_that_is_left():
+def test_cosine_decay_and_a_final_rate():
     cosine = OptimizerConfig(lr=2.0, warmup_share=0.0, decay_share=0.5, decay="cosine", final_share=0.25)
     rates = [cosine.rate(step, 8, d_sae=1) for step in range(9)]
     expected = [2 * (0.25 + 0.75 * (1 + math.cos(math.pi * part / 4)) / 2) for part in range(5)]
     assert rates == pytest.approx([2.0] * 4 + expected)
-    assert rates[8] == pytest.approx(0.5)  # what the step after the last would have
+    assert rates[8] == pytest.approx(0.5)  # the step after the last one
     linear = OptimizerConfig(lr=2.0, warmup_share=0.0, decay_share=0.5, final_share=0.25)
     assert [linear.rate(step, 8, d_sae=1) for step in range(3, 8)] == pytest.approx([2.0, 2.0, 1.625, 1.25, 0.875])
     assert OptimizerConfig(lr=2.0, final_share=1.0).rate(99, 100, d_sae=1) == 2.0

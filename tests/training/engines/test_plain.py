@@ -1,4 +1,4 @@
-"""Adam on a shard: the same as torch's on dense parameters, decoder rows on the unit sphere."""
+"""The plain engine equals torch's Adam on dense gradients, with projection, clipping and renormalisation."""
 
 import pytest
 import torch
@@ -22,15 +22,13 @@ MESH = build_mesh(MeshConfig(), 1, "cpu")
 
 
 def _gradients(shard, step):
-    """A step's gradients, the auxiliary loss's included."""
-    selectors = [MutualSelector(K), MutualSelector(K_AUX, torch.arange(D_SAE) % 3 == 0)]
-    return forward_backward(
-        shard, activations(step), MESH, Selectors(*selectors), *mean_and_variance(), ALPHA
-    ).gradients
+    """Returns the gradients of a step, with those of the auxiliary loss."""
+    selectors = Selectors(MutualSelector(K), MutualSelector(K_AUX, torch.arange(D_SAE) % 3 == 0))
+    return forward_backward(shard, activations(step), MESH, selectors, *mean_and_variance(), ALPHA).gradients
 
 
 def _expected(shard, gradients):
-    """The gradients as matrices, the decoder's projected."""
+    """Returns the gradients as matrices, with the decoder's projected, and their norm."""
     dense = dense_gradients(gradients, shard, MESH)
     rows = shard.W_dec.detach()
     dense["W_dec"] -= (dense["W_dec"] * rows).sum(1, keepdim=True) * rows
@@ -65,7 +63,7 @@ def test_equals_torch_with_projection_clipping_and_renormalisation(rows, clip_no
     assert clipped == (0 if clip_norm is None else 5)
 
 
-def test_no_gradient_moves_nothing():
+def test_gradients_of_zero_change_nothing():
     shard = moved_shard_on(MESH)
     with torch.no_grad():
         shard.b_enc.fill_(-100.0)
@@ -78,7 +76,7 @@ def test_no_gradient_moves_nothing():
         torch.testing.assert_close(parameter.detach(), then)
 
 
-def test_state_is_live_and_complete():
+def test_tensors_are_live_and_complete():
     shard = shard_on(MESH)
     engine = PlainEngine(shard, MESH, OptimizerConfig())
     names = ("W_enc", "W_dec", "b_enc", "b_dec")
@@ -90,13 +88,13 @@ def test_state_is_live_and_complete():
     for step in range(3):
         engine.update(_gradients(shard, step), 0.01)
     with torch.no_grad():
-        for mine, theirs in zip(other.parameters(), shard.parameters(), strict=True):
-            mine.copy_(theirs)
+        for copy, parameter in zip(other.parameters(), shard.parameters(), strict=True):
+            copy.copy_(parameter)
     live = resumed.tensors()
     for name, tensor in engine.tensors().items():
         assert tensor.any(), name
         live[name].copy_(tensor)
     resumed.restore(live)
     assert engine.update(_gradients(shard, 9), 0.01) == resumed.update(_gradients(other, 9), 0.01)
-    for mine, theirs in zip(other.parameters(), shard.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
+    for copy, parameter in zip(other.parameters(), shard.parameters(), strict=True):
+        assert torch.equal(copy, parameter)

@@ -1,4 +1,4 @@
-"""The average is the written-out sum, training does not notice it, and it is what comes out."""
+"""The average equals a weighted sum of all weights, does not change training, and becomes the finished SAE."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def _moved(shard, step):
     return {name: parameter.detach().clone() for name, parameter in shard.named_parameters()}
 
 
-def test_recent_weights_count_most_and_the_first_fade():
+def test_recent_weights_count_most_and_initial_ones_fade():
     shard = shard_on(MESH)
     average = WeightAverage(shard, 0.8)
     seen = [{name: parameter.detach().clone() for name, parameter in shard.named_parameters()}]
     for step in range(60):
         seen.append(_moved(shard, step))
         average.update(step)
-    shares = [1.0]  # of the first weights and of those after each update
+    shares = [1.0]  # of the initial weights, then of the weights after each update
     for step in range(60):
         decay = min(0.8, (1 + step) / (10 + step))
         shares = [share * decay for share in shares] + [1 - decay]
@@ -56,7 +56,7 @@ def test_the_shard_has_the_average_within_the_block_and_its_weights_afterwards()
     kept = {name: tensor.clone() for name, tensor in average.tensors().items()}
     versions = [parameter._version for parameter in shard.parameters()]
     with average.applied():
-        # What the shard has derived from its weights is of others now, and must notice.
+        # The prefilter's copy of the weights is outdated now, which it notices by their versions.
         assert all(p._version > before for p, before in zip(shard.parameters(), versions, strict=True))
         versions = [parameter._version for parameter in shard.parameters()]
         for name, parameter in shard.named_parameters():
@@ -73,14 +73,14 @@ def test_the_shard_has_the_average_within_the_block_and_its_weights_afterwards()
         assert torch.equal(average.tensors()[f"average.{name}"], kept[f"average.{name}"])
 
 
-def test_training_is_as_without_and_the_sae_has_the_average(tiny_store, tmp_path):
+def test_training_is_the_same_and_the_sae_has_the_average(tiny_store, tmp_path):
     changes = {"steps": 12, "normalise": "none", "checkpoint": CheckpointConfig(every=12)}
-    plain, averaged = (
-        config_of(tiny_store, tmp_path / n, **changes, **e) for n, e in (("p", {}), ("a", {"ema_decay": 0.9}))
-    )
+    plain = config_of(tiny_store, tmp_path / "plain", **changes)
+    averaged = config_of(tiny_store, tmp_path / "averaged", **changes, ema_decay=0.9)
     train(plain)
     train(averaged)
-    (mine,), (whole,) = (list((Path(c.out) / "checkpoints").glob("step-*")) for c in (averaged, plain))
+    (plain_checkpoint,) = (Path(plain.out) / "checkpoints").glob("step-*")
+    (averaged_checkpoint,) = (Path(averaged.out) / "checkpoints").glob("step-*")
     d_in = Store.open(tiny_store).d_in(plain.hook)
     shapes = {"W_enc": (256, d_in), "W_dec": (256, d_in), "b_enc": (256,), "b_dec": (d_in,)}
 
@@ -89,12 +89,12 @@ def test_training_is_as_without_and_the_sae_has_the_average(tiny_store, tmp_path
         load(path, {n: t if n.endswith("b_dec") else Shard(t, 0, 256) for n, t in tensors.items()}, None)
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
-    trained, average = read(mine, ""), read(mine, "average.")
-    for name, tensor in read(whole, "").items():
+    trained, average = read(averaged_checkpoint, ""), read(averaged_checkpoint, "average.")
+    for name, tensor in read(plain_checkpoint, "").items():
         assert torch.equal(trained[name], tensor), name
     sae = SAE.load(averaged.out)
     assert torch.equal(sae.W_enc.t(), average["W_enc"])
     assert torch.equal(sae.b_dec, average["b_dec"])
     torch.testing.assert_close(sae.W_dec.detach(), torch.nn.functional.normalize(average["W_dec"], dim=1))
     assert not torch.equal(sae.W_enc.t(), trained["W_enc"])
-    assert state(tmp_path / "a" / "sae") != state(tmp_path / "p" / "sae")
+    assert state(tmp_path / "averaged" / "sae") != state(tmp_path / "plain" / "sae")

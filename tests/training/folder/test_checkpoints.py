@@ -17,7 +17,7 @@ from distsae.training.folder.run_folder import RunFolder
 
 
 class _Units:
-    """Records the checkpoints that a store is told of; a bounded store has windows that end after given steps."""
+    """Records the checkpoints that units are released after; a bounded store has windows that end after given steps."""
 
     def __init__(self, windows: tuple[int, ...] = ()) -> None:
         self.windows = windows

@@ -1,3 +1,5 @@
+"""Units of a bounded store are released after checkpoints, and not before the run can do without them."""
+
 import pytest
 
 from distsae.batches import StreamOrder

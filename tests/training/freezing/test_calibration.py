@@ -1,4 +1,4 @@
-"""Calibrated thresholds reach L0 = k on every mesh; quotas are met over many tokens."""
+"""Calibrated thresholds give `k` matches per token on every mesh; quotas are met over many tokens."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from distsae.allocation import QuotaCredit, zipf_quotas
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
-from distsae.training.freezing.calibration import calibrated, quota_thresholds
+from distsae.training.freezing.calibration import calibrated, filled_thresholds, quota_thresholds
 from tests.distributed.processes import MESHES, run_on_mesh
 from tests.training.samples import D_SAE, TOKENS, K, activations, shard_on
 
@@ -14,7 +14,7 @@ MESH = build_mesh(MeshConfig(), 1, "cpu")
 
 
 def _calibrate(mesh, spread):
-    """Thresholds of all features after calibration, and L0 on this data rank's rows."""
+    """Returns the calibrated thresholds of all features, and the number of matches over all ranks."""
     shard = shard_on(mesh, torch.float32)
     share = TOKENS // mesh.data.size
     x = activations(0, torch.float32)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
@@ -29,42 +29,42 @@ def _calibrate(mesh, spread):
     return torch.cat(mesh.feature.gather(thresholds)), int(mesh.world.sum(torch.tensor(fired)))
 
 
-@pytest.mark.parametrize("spread", [0.0, 3.0], ids=["one threshold", "a threshold each"])
+@pytest.mark.parametrize("spread", [0.0, 3.0], ids=["equal thresholds", "different thresholds"])
 def test_calibration_gives_k_matches_per_token_on_every_mesh(spread):
     ((alone, fired),) = run_on_mesh(_calibrate, (1, 1), spread)
     assert alone.dtype == torch.float32
-    assert K * TOKENS - 2 <= fired <= K * TOKENS  # the match at the cut is the threshold itself
+    assert K * TOKENS - 2 <= fired <= K * TOKENS  # the score at the cut is the threshold itself
     for shape in MESHES:
         for thresholds, count in run_on_mesh(_calibrate, shape, spread):
             finite = thresholds.isfinite()
-            if shape[1] == 1:  # otherwise other features are infinite
+            if shape[1] == 1:  # otherwise other features have infinite thresholds
                 torch.testing.assert_close(thresholds, alone, rtol=1e-5, atol=0)
             assert finite.sum() == D_SAE - shape[1]
             assert K * TOKENS - 2 <= count <= K * TOKENS
 
 
-def test_too_few_positive_scores_leave_the_thresholds():
+def test_too_few_positive_scores_leave_thresholds_unscaled():
     shard = shard_on(MESH, torch.float32)
     shard.b_enc.data.fill_(-100.0)
     thresholds = torch.full((D_SAE,), 0.5)
     assert torch.equal(calibrated(shard, thresholds, activations(0, torch.float32), K, MESH), thresholds)
 
 
-def test_thresholds_of_nearly_nothing_are_calibrated():
+def test_tiny_thresholds_are_calibrated():
     shard, x = shard_on(MESH, torch.float32), 100 * activations(0, torch.float32)
-    for least in (0.0, 1e-40):
-        thresholds = calibrated(shard, torch.full((D_SAE,), least).double(), x, K, MESH)
+    for tiny in (0.0, 1e-40):
+        thresholds = calibrated(shard, torch.full((D_SAE,), tiny).double(), x, K, MESH)
         with torch.no_grad():
             scores = (x - shard.b_dec) @ shard.W_enc.T + shard.b_enc
-        assert scores.max() > 8  # over the smallest normal number that would be infinite
+        assert scores.max() > 8  # divided by the smallest normal number, it would be infinite
         assert K * TOKENS - 2 <= int((scores > thresholds).sum()) <= K * TOKENS
 
 
-def test_quotas_of_less_than_one_match_a_batch_are_met_over_many_tokens():
+def test_quotas_below_one_match_per_batch_are_met_over_many_tokens():
     x = activations(0, torch.float32)
     shard = FeatureShard(x.shape[1], D_SAE, range(D_SAE), x.mean(0), seed=0)
     mean = 2 * D_SAE / len(x)
-    quota_per_token = zipf_quotas(D_SAE, mean)  # two matches a feature on average, the rarest below one
+    quota_per_token = zipf_quotas(D_SAE, mean)  # two matches per feature on average, below one for the rarest
     thresholds = quota_thresholds(shard, quota_per_token, mean, x, MESH)
     with torch.no_grad():
         scores = (x - shard.b_dec) @ shard.W_enc.T + shard.b_enc
@@ -72,3 +72,17 @@ def test_quotas_of_less_than_one_match_a_batch_are_met_over_many_tokens():
     reached = (scores >= thresholds - 1e-5).sum(0)  # none where the threshold is nan
     assert (granted == 0).any()
     assert torch.equal(reached, granted.clamp(max=(scores > 0).sum(0)))
+
+
+def _filled(mesh, thresholds):
+    features = mesh.features(len(thresholds))
+    return filled_thresholds(thresholds[features.start : features.stop], mesh)
+
+
+def test_missing_thresholds_become_the_median_of_all_finite_ones():
+    thresholds = torch.tensor([torch.inf, 3.0, 1.0, torch.nan, 2.0], dtype=torch.float64)
+    expected = [2.0, 3.0, 1.0, 2.0, 2.0]
+    for shape in ((1, 1), (1, 2), (1, 3)):
+        assert torch.cat(run_on_mesh(_filled, shape, thresholds)).tolist() == expected, shape
+    (none_finite,) = run_on_mesh(_filled, (1, 1), torch.full((3,), torch.inf))
+    assert none_finite.tolist() == [1.0] * 3

@@ -1,4 +1,4 @@
-"""Normalisation is folded into the SAE: on raw activations it does what the shard does on scaled ones."""
+"""The frozen SAE: on raw activations it computes what the shard computes on normalised ones, with `k` matches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHIFT = torch.linspace(-0.5, 0.5, 32)
 
 
 def _moved_shard(mesh, store):
-    """A shard whose weights are those of no initialisation, cut from the same global ones on every mesh."""
+    """Returns this rank's features with weights that differ from the initial ones, the same on every mesh."""
     features = mesh.features(D_SAE)
     shard = FeatureShard(32, D_SAE, features, store.statistics(HOOK).mean * SCALE, seed=0)
     generator = torch.Generator().manual_seed(1)
@@ -41,6 +41,7 @@ def _moved_shard(mesh, store):
 
 
 def _finish(mesh, store_path, rule, device="cpu", shifted=False, **options):
+    """Returns the shard, and the SAE and the gap of `frozen_sae`, as at the end of a run under a rule."""
     store, device = Store.open(store_path), torch.device(device)
     config = TrainConfig(
         store=str(store_path),
@@ -106,10 +107,10 @@ def test_frozen_on_raw_activations_equals_the_shard_on_normalised_ones(rule, tin
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_l0_on_the_calibration_rows_is_k(rule, tiny_store):
+def test_calibration_rows_have_k_matches_each_on_average(rule, tiny_store):
     _, sae, _ = _finish(build_mesh(MeshConfig(), 1, "cpu"), tiny_store, rule)
-    heldout = _rows(tiny_store, "heldout")[:128]  # whole streams, so that every mesh calibrates on the same rows
-    assert len(sae.matches(heldout)) == pytest.approx(K * len(heldout), abs=4)  # rounding moves a match at the cut
+    heldout = _rows(tiny_store, "heldout")[:128]  # the rows that every mesh calibrates on
+    assert len(sae.matches(heldout)) == pytest.approx(K * len(heldout), abs=4)  # rounding may change a match at the cut
     if rule == "mutual_choice":
         assert (sae.threshold == sae.threshold[0]).all()
     if rule == "feature_choice":
@@ -122,7 +123,7 @@ def test_l0_on_the_calibration_rows_is_k(rule, tiny_store):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_gap_is_what_the_sae_does_on_rows_that_the_calibration_has_not_seen(rule, tiny_store):
+def test_the_gap_is_measured_on_rows_that_were_not_used_for_calibration(rule, tiny_store):
     _, sae, gap = _finish(build_mesh(MeshConfig(), 1, "cpu"), tiny_store, rule)
     rows = _rows(tiny_store, "heldout")[128:256]
     energy = (rows - rows.mean(0)).square().sum()
@@ -134,19 +135,19 @@ def test_the_gap_is_what_the_sae_does_on_rows_that_the_calibration_has_not_seen(
         assert fvu == pytest.approx((error / energy).item(), rel=1e-3)
     assert gap.l0 == pytest.approx(K, rel=0.3)
     assert (gap.l0 == gap.l0_training) == (gap.fvu == gap.fvu_training) == (rule == "token_choice")
-    said = gap.sentence()
-    assert said.startswith(f"frozen rule on 128 held-out rows: L0 {gap.l0:.2f} (training rule {gap.l0_training:.2f})")
-    assert said.endswith(f"FVU {gap.fvu:.4f} ({gap.fvu_training:.4f})")
+    line = gap.sentence()
+    assert line.startswith(f"frozen rule on 128 held-out rows: L0 {gap.l0:.2f} (training rule {gap.l0_training:.2f})")
+    assert line.endswith(f"FVU {gap.fvu:.4f} ({gap.fvu_training:.4f})")
 
 
 def _finish_on(mesh, store_path, rule):
-    # Rows are as wide as the model: the first of three ranks has one slice more.
+    # Slices of seven rows for three ranks: the first of them has one slice more than the others.
     _, sae, gap = _finish(mesh, store_path, rule, slice_bytes=7 * 3 * 4 * 32)
     return (None if sae is None else (sae.cfg, sae.state_dict())), gap
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_mesh_ends_with_the_same_sae_on_the_first_process(rule, tiny_store):
+def test_every_mesh_gives_the_same_sae_on_the_main_process(rule, tiny_store):
     (((cfg, alone), gap),) = run_on_mesh(_finish_on, (1, 1), tiny_store, rule)
     for shape in ((1, 2), (2, 2), (1, 3)):
         ranks = run_on_mesh(_finish_on, shape, tiny_store, rule)
@@ -163,8 +164,8 @@ def test_every_mesh_ends_with_the_same_sae_on_the_first_process(rule, tiny_store
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_features_on_a_gpu_end_as_those_on_the_cpu(rule, tiny_store):
-    """Quotas and statistics are with the features, thresholds on the CPU: they meet nowhere else."""
+def test_features_on_a_gpu_give_the_sae_of_those_on_the_cpu(rule, tiny_store):
+    """Quotas and statistics are on the GPU, tracked thresholds on the CPU; no operation mixes them."""
     mesh = build_mesh(MeshConfig(), 1, "cpu")
     _, expected, gap = _finish(mesh, tiny_store, rule)
     with PretendedGpu():
@@ -175,7 +176,7 @@ def test_features_on_a_gpu_end_as_those_on_the_cpu(rule, tiny_store):
         assert torch.equal(sae.state_dict()[name], tensor), name
 
 
-def test_a_hook_without_a_number_has_no_layer(tiny_store):
+def test_facts_of_the_run_are_in_the_config_of_the_sae(tiny_store):
     _, sae, _ = _finish(build_mesh(MeshConfig(), 1, "cpu"), tiny_store, "mutual_choice")
     assert (sae.cfg.hook_name, sae.cfg.hook_layer) == (HOOK, 0)
     assert sae.cfg.allocation == "mutual_choice"

@@ -1,4 +1,4 @@
-"""L0 and FVU by the training rule and by thresholds, against the plain statements on dense scores, on every mesh."""
+"""The gap: L0 and FVU under both rules equal those of the plain functions on dense scores, on every mesh."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ROWS = torch.cat([activations(step) for step in range(4)])[:320]  # two batches 
 
 
 def _measure(mesh, rule):
-    """The gap, and the quotas per token of this rank's features."""
+    """Returns the gap, and the quotas per token of this rank's features."""
     state = _state(mesh, rule)
     state.phases.prepare(1, state.statistics)
     before = {name: tensor.clone() for name, tensor in state.phases.tensors().items()}
     gap = frozen_gap(state, _thresholds_on(mesh, rule), ROWS)
     for name, tensor in state.phases.tensors().items():
-        assert torch.equal(tensor, before[name])  # the run's own credit is not spent
+        assert torch.equal(tensor, before[name])  # the credit of the run is not spent
     return gap, state.phases.credit.quota_per_token if state.phases.credit is not None else None
 
 
@@ -46,24 +46,24 @@ def _thresholds_on(mesh, rule):
 
 def _thresholds():
     thresholds = torch.linspace(0.5, 1.5, D_SAE)
-    thresholds[7], thresholds[8] = torch.inf, -1.0  # never fires; fires if positive
+    thresholds[7], thresholds[8] = torch.inf, -1.0  # one never fires, the other for every positive score
     return thresholds
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_equals_the_plain_statements_on_every_mesh(rule):
+def test_equals_the_plain_functions_on_every_mesh(rule):
     alone = build_mesh(MeshConfig(), 1, "cpu")
     shard, (gap, quotas) = moved_shard_on(alone), _measure(alone, rule)
     with torch.no_grad():
         scores = ((ROWS - shard.b_dec) @ shard.W_enc.t() + shard.b_enc).relu()
         credit, training = QuotaCredit(quotas, K) if quotas is not None else None, []
-        for block in scores.split(BATCH):
+        for batch in scores.split(BATCH):
             found = {
                 "token_choice": lambda x: token_choice(x, K),
                 "mutual_choice": lambda x: mutual_choice(x, K * len(x)),
                 "feature_choice": lambda x: feature_choice(x, credit.pay(len(x))),
-            }[rule](block)
-            training.append(block * (found.dense(len(block), D_SAE) > 0))
+            }[rule](batch)
+            training.append(batch * (found.dense(len(batch), D_SAE) > 0))
         by_rule = {"l0_training": torch.cat(training)}
         by_rule["l0"] = by_rule["l0_training"] if rule == "token_choice" else scores * (scores > _thresholds())
         expected = {"rows": 320}

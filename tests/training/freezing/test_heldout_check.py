@@ -1,8 +1,9 @@
-"""Measuring on held-out rows shows what the SAE would do, and training does not notice."""
+"""Measurements on held-out rows during training: they are those of the finished SAE, and do not change training."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_training_is_the_same_with_and_without(method, tiny_store, tmp_path):
+def test_training_is_the_same_with_and_without_measurements(method, tiny_store, tmp_path):
     without = config_of(tiny_store, tmp_path / "without", **METHODS[method])
     measured = dataclasses.replace(without, out=str(tmp_path / "measured"), evaluate_every=8)
     train(without)
@@ -40,33 +41,32 @@ def test_training_is_the_same_with_and_without(method, tiny_store, tmp_path):
         assert state(Path(measured.out) / part) == state(Path(without.out) / part)
     for line in (line for line in lines if line["heldout_fvu"] is not None):
         assert line["heldout_l0"] == pytest.approx(4, rel=0.02)
-        assert line["heldout_fvu"] == pytest.approx(line["fvu"], rel=0.35)  # the average is some steps behind
+        assert line["heldout_fvu"] == pytest.approx(line["fvu"], rel=0.35)  # an average lags behind the last weights
         frozen = [line["heldout_frozen_fvu"], line["heldout_frozen_l0"]]
         if line["allocation"] == "token_choice":
             assert frozen == [line["heldout_fvu"], line["heldout_l0"]]
-        elif line["allocation"] == "mutual_choice" and method != "MC, averaged":  # thresholds are of the last weights
+        elif line["allocation"] == "mutual_choice" and method != "MC, averaged":  # the thresholds of the last weights
             assert frozen == pytest.approx([line["heldout_fvu"], line["heldout_l0"]], rel=0.3)
 
 
-def test_the_last_measurement_is_that_of_the_end(tiny_store, tmp_path):
-    """Token Choice needs no calibration, so the figures are the same ones."""
-    import json
-
+def test_the_last_measurement_is_the_gap_at_the_end(tiny_store, tmp_path):
+    """With Token Choice, which needs no calibration."""
     config = config_of(tiny_store, tmp_path / "run", allocation="token_choice", evaluate_every=20, ema_decay=0.9)
     train(config)
     end, last = json.loads((tmp_path / "run" / "frozen_rule.json").read_text()), metrics(tmp_path / "run")[-1]
     assert (last["heldout_fvu"], last["heldout_l0"]) == (end["fvu_training"], end["l0_training"])
 
 
-def test_rows_are_read_once_and_only_those_that_judge(tiny_store, tmp_path, monkeypatch):
+def test_judging_rows_are_read_once_and_no_others_are_used(tiny_store, tmp_path, monkeypatch):
     reads = []
 
-    def watch(store, hook):
+    def recorded(store, hook):
         reads.append(hook)
-        return tuple(torch.zeros(0, 32) if part == 0 else rows for part, rows in enumerate(read(store, hook)))
+        _, judging_rows = heldout_rows(store, hook)
+        return torch.zeros(0, 32), judging_rows
 
-    read = heldout_check.heldout_rows
-    monkeypatch.setattr(heldout_check, "heldout_rows", watch)
+    heldout_rows = heldout_check.heldout_rows
+    monkeypatch.setattr(heldout_check, "heldout_rows", recorded)
     train(config_of(tiny_store, tmp_path / "run", steps=12, evaluate_every=4))
     assert reads == ["blocks.1.resid_post"]
 
@@ -81,5 +81,5 @@ def test_a_store_without_heldout_rows_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_no_measurement_is_null():
+def test_values_without_a_measurement_are_null():
     assert heldout_values(None) == dict.fromkeys(KEYS)

@@ -1,4 +1,4 @@
-"""Micro-batches: cut from the streams, and together one step."""
+"""Micro-batches: each has rows of every stream, and all of them make one step."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ MESH = build_mesh(MeshConfig(), 1, "cpu")
 STREAMS = 8
 
 
-def test_parts_hold_the_same_rows_however_the_streams_are_spread():
+def test_micro_batches_hold_the_same_rows_for_any_number_of_data_ranks():
     x = torch.arange(96.0)[:, None].expand(96, 2)
     whole = micro_batches(x, 8, 3)
     assert [part.shape[0] for part in whole] == [32, 32, 32]
@@ -61,13 +61,13 @@ def test_a_step_of_micro_batches_is_their_average():
         torch.testing.assert_close(found, sum(gradient[name] for gradient in gradients) / 3, rtol=1e-10, atol=1e-14)
 
 
-def test_one_part_is_the_whole():
+def test_a_single_micro_batch_is_the_batch():
     outcome = _outcome(moved_shard_on(MESH), activations(0))
     assert joined_outcome([outcome]) is outcome
 
 
-def test_token_choice_does_not_care_how_a_batch_is_cut(tiny_store, tmp_path):
-    """Each token is selected for on its own, so a run is the same but for the order of sums."""
+def test_token_choice_is_the_same_with_and_without_micro_batches(tiny_store, tmp_path):
+    """Matches are selected for each token separately, so only the order of sums differs."""
     whole = config_of(tiny_store, tmp_path / "whole", allocation="token_choice", aux="none")
     train(whole)
     train(dataclasses.replace(whole, out=str(tmp_path / "parts"), accumulation=4))
@@ -78,13 +78,13 @@ def test_token_choice_does_not_care_how_a_batch_is_cut(tiny_store, tmp_path):
 
 
 @pytest.mark.parametrize("method", [{}, {"finetune_fc_from": 0.5}], ids=["MC", "MC, FC"])
-def test_every_part_spends_its_budget(method, tiny_store, tmp_path):
+def test_every_micro_batch_spends_its_budget(method, tiny_store, tmp_path):
     train(config_of(tiny_store, tmp_path / "run", accumulation=2, **method))
     lines = metrics(tmp_path / "run")
     assert all(line["l0"] == 4 and line["shortfall"] == 0 for line in lines)
     assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
 
 
-def test_parts_must_cut_every_stream(tiny_store, tmp_path):
+def test_a_number_that_does_not_divide_every_stream_is_refused(tiny_store, tmp_path):
     with pytest.raises(WrongInput, match=r"`accumulation` \(=3\) must be at least 1 and, times 64, divide"):
         config_of(tiny_store, tmp_path / "run", accumulation=3)

@@ -1,4 +1,4 @@
-"""The step on one process: what it reports, and gradients against finite differences, in double precision."""
+"""The pass over one batch on one process: losses, and gradients against finite differences, in fp64."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _gradients(shard, outcome):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_energies_are_those_of_the_batch(rule):
-    """Losses and gradients are compared with dense autograd on every mesh in tests/distributed/test_step.py."""
+    """tests/distributed/test_step.py compares losses and gradients with dense autograd, on every mesh."""
     shard, x = moved_shard_on(MESH), activations(0)
     mean, _ = mean_and_variance()
     outcome = _step(shard, x, rule)
@@ -56,7 +56,7 @@ def test_energies_are_those_of_the_batch(rule):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", ["W_enc", "W_dec", "b_enc", "b_dec"])
 def test_the_gradient_predicts_small_changes_of_the_loss(rule, name):
-    """No autograd at all: finite differences of the loss that the step reports, and of the auxiliary one."""
+    """Finite differences, without autograd, of the loss that the step returns and of the auxiliary loss."""
     shard = moved_shard_on(MESH)
     x = activations(0)
     h = 1e-6
@@ -69,7 +69,7 @@ def test_the_gradient_predicts_small_changes_of_the_loss(rule, name):
         moved = moved_shard_on(MESH)
         getattr(moved, name).data += sign * h * direction
         losses.append(_step(moved, x, rule, auxiliary=False).loss)
-        there = dense_step(moved, x, rule, MEMBERS, found.residual)  # the same residual: a constant
+        there = dense_step(moved, x, rule, MEMBERS, found.residual)  # the residual is a constant
         aux_losses.append(there.aux_loss)
         for chosen, before in ((there.matches, found.matches), (there.auxiliary, found.auxiliary)):
             assert torch.equal(chosen.token, before.token)  # otherwise the loss jumps
@@ -82,7 +82,7 @@ def test_the_gradient_predicts_small_changes_of_the_loss(rule, name):
 
 
 def test_the_residual_is_detached():
-    """Otherwise the main reconstruction is pulled towards what makes the auxiliary loss small."""
+    """Otherwise the auxiliary loss would also train the main reconstruction."""
     shard, x = moved_shard_on(MESH), activations(0)
     main = _gradients(shard, _step(shard, x, auxiliary=False))["W_dec"]
     both = _gradients(shard, _step(shard, x))["W_dec"]
@@ -95,7 +95,7 @@ def test_a_perfect_reconstruction_has_no_loss_and_no_gradient():
     shard, x = moved_shard_on(MESH), activations(0)
     perfect = shard.b_dec.detach().expand_as(x).clone()
     with torch.no_grad():
-        shard.b_enc.fill_(-1.0)  # nothing fires, and b_dec alone is right
+        shard.b_enc.fill_(-1.0)  # no feature fires, and `b_dec` alone reconstructs
     outcome = _step(shard, perfect)
     assert (outcome.loss, outcome.aux_loss, len(outcome.matches)) == (0.0, 0.0, 0)
     for gradient in _gradients(shard, outcome).values():
@@ -111,7 +111,7 @@ def test_a_score_that_is_not_finite_raises(rule):
 
 
 def test_an_observer_selects_and_changes_nothing():
-    """Mutual Choice beside Token Choice finds what it finds alone, and the gradients stay what they were."""
+    """Mutual Choice beside Token Choice selects what it selects alone, and the gradients are the same as without it."""
     (mean, variance), x = mean_and_variance(), activations(0)
 
     def step(rule, observers=()):
@@ -120,13 +120,13 @@ def test_an_observer_selects_and_changes_nothing():
         outcome = forward_backward(shard, x, MESH, Selectors(selector, None, observers), mean, variance, ALPHA)
         return outcome, list(_gradients(shard, outcome).values())
 
-    watched, gradients = step("token_choice", (selector_on(MESH, "mutual_choice"),))
+    observed_step, gradients = step("token_choice", (selector_on(MESH, "mutual_choice"),))
     alone, expected = step("token_choice")
-    assert watched.loss == alone.loss
+    assert observed_step.loss == alone.loss
     assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True))
     mutual, _ = step("mutual_choice")
     assert alone.observed == ()
-    (observed,) = watched.observed
+    (observed,) = observed_step.observed
     for name in ("token", "feature", "score"):
         assert torch.equal(getattr(observed, name), getattr(mutual.matches, name))
 

@@ -1,6 +1,6 @@
-"""Gradients as matches and vectors: whoever has them sums the same rows, bit for bit, however the batch was cut.
+"""Gradients as matches and vectors: the same rows are summed, bit for bit, for any split of the batch.
 
-That data ranks gather them so is tested in tests/distributed/test_step.py.
+tests/distributed/test_step.py tests that data ranks gather them.
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ from tests.allocation.samples import modest
 
 @st.composite
 def _gradients(draw):
-    """Random ones of one or two terms, with empty features and tokens, in either precision."""
+    """Draws random gradients of one or two terms, in fp32 or fp64, with features and tokens without matches."""
     tokens = draw(st.integers(1, 12))
     features = draw(st.integers(1, 15))
     d_in = draw(st.integers(1, 5))
@@ -59,12 +59,12 @@ def test_rows_are_sums_over_matches(gradients, size):
 
 
 def _part(gradients, first, last):
-    """Those of some tokens."""
+    """Returns the gradients from the tokens `first` to `last`."""
     terms = []
     for term in gradients.terms:
-        mine = (term.matches.token >= first) & (term.matches.token < last)
-        matches = Matches(term.matches.token[mine] - first, term.matches.feature[mine], term.matches.score[mine])
-        terms.append(Term(matches, term.dots[mine], term.g[first:last]))
+        chosen = (term.matches.token >= first) & (term.matches.token < last)
+        matches = Matches(term.matches.token[chosen] - first, term.matches.feature[chosen], term.matches.score[chosen])
+        terms.append(Term(matches, term.dots[chosen], term.g[first:last]))
     return replace(gradients, terms=tuple(terms), centred=gradients.centred[first:last])
 
 
@@ -74,13 +74,13 @@ def test_joined_parts_are_the_whole_bit_for_bit(gradients, cuts):
     tokens = len(gradients.centred)
     ends = [0, *sorted(min(cut, tokens) for cut in cuts), tokens]
     whole = Gradients.joined([_part(gradients, *pair) for pair in pairwise(ends)])
-    for mine, theirs in zip(_rows(whole, 4), _rows(gradients, 4), strict=True):
-        assert torch.equal(mine, theirs)
+    for found, expected in zip(_rows(whole, 4), _rows(gradients, 4), strict=True):
+        assert torch.equal(found, expected)
     assert torch.equal(whole.b_enc(), gradients.b_enc())
     assert torch.equal(whole.b_dec_as_decoder_bias(), gradients.b_dec_as_decoder_bias())
 
 
-def test_alone_nothing_is_gathered():
+def test_a_single_data_rank_gathers_nothing():
     term = Term(Matches(*torch.zeros(2, 0, dtype=torch.long), torch.zeros(0)), torch.zeros(0), torch.zeros(3, 2))
     gradients = Gradients((term,), torch.zeros(3, 2), 4, CPU)
     assert gradients.gathered(Solo()) is gradients

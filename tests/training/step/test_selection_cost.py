@@ -1,4 +1,4 @@
-"""The cost of selections is counted, and watching changes none of them."""
+"""The cost of selections is counted in full, and counting changes no selection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.training.samples import D_SAE, RULES, TOKENS, K, activations, credit,
 
 
 def _select(mesh, rule, watch):
-    """Four batches of growing scores, then quiet ones; the costs, the matches, and what the groups counted."""
+    """Selects from five batches, the last with far smaller scores; returns costs, matches and the groups' counts."""
     features, share = mesh.features(D_SAE), TOKENS // mesh.data.size
     shard, selector = moved_shard_on(mesh), selector_on(mesh, rule)
     selectors = Selectors(selector, MutualSelector(K, torch.arange(len(features)) % 2 == 0))
@@ -26,8 +26,8 @@ def _select(mesh, rule, watch):
             selector.grant(quotas.pay(TOKENS)[features.start : features.stop])
         centred = scale * activations(0)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
         cost = SelectionCost()
-        these = watched(selectors, mesh, cost) if watch else selectors
-        selected = these.select(
+        chosen = watched(selectors, mesh, cost) if watch else selectors
+        selected = chosen.select(
             lambda centred=centred: shard.encode_chunks(centred), mesh.placement(D_SAE, share), share
         )
         found += [selected.main, selected.auxiliary]
@@ -38,15 +38,15 @@ def _select(mesh, rule, watch):
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 2)], ids=lambda shape: f"{shape[0]}x{shape[1]}")
-def test_all_that_is_exchanged_is_counted_and_nothing_changes(shape, rule):
+def test_all_traffic_is_counted_and_no_selection_changes(shape, rule):
     plain = run_on_mesh(_select, shape, rule, False)
     for (costs, found, spent), (uncounted, expected, _) in zip(
         run_on_mesh(_select, shape, rule, True), plain, strict=True
     ):
         assert uncounted == [(0, 0, 0)] * 5
-        for mine, theirs in zip(found, expected, strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        for matches, expected_matches in zip(found, expected, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(matches, expected_matches, strict=True))
         assert [passes for passes, *_ in costs][:3] == [1, 1, 1]
-        assert costs[4][0] == 2  # a hundred times quieter: the Mutual Choice among some features needs a second pass
+        assert costs[4][0] == 2  # scores are a hundred times smaller: the auxiliary Mutual Choice needs a second pass
         assert [sum(cost[1] for cost in costs), sum(cost[2] for cost in costs)] == spent
         assert (spent[0] > 0) == (spent[1] > 0) == (shape != (1, 1))

@@ -1,3 +1,5 @@
+"""Summaries of tensors with and without finite numbers."""
+
 import json
 import math
 from dataclasses import asdict
@@ -5,7 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from distsae.training.guards.tensor_summary import summarise
+from distsae.training.guards.numeric_summary import summarise
 
 
 def _broken_tensor() -> torch.Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["MOST_ROWS", "TensorSummary", "summarise"]
+__all__ = ["MOST_ROWS", "NumericSummary", "summarise"]
 
 MOST_ROWS = 1024
 """Largest number of broken rows that a summary lists: the first ones."""
@@ -17,7 +17,7 @@ _ROWS_IN_WORDS = 16
 
 
 @dataclass(frozen=True)
-class TensorSummary:
+class NumericSummary:
     """What is known of the numbers in a tensor; JSON-able with `dataclasses.asdict`.
 
     Args:
@@ -44,7 +44,7 @@ class TensorSummary:
         return f"{self.not_finite} numbers in {'rows' if len(self.rows) > 1 else 'row'} {shown}"
 
 
-def summarise(tensor: Tensor, most_rows: int = MOST_ROWS, block_size: int = 1 << 24) -> TensorSummary:
+def summarise(tensor: Tensor, most_rows: int = MOST_ROWS, block_size: int = 1 << 24) -> NumericSummary:
     """Returns the summary of a tensor; rows are the entries of its first dim.
 
     Args:
@@ -74,7 +74,7 @@ def summarise(tensor: Tensor, most_rows: int = MOST_ROWS, block_size: int = 1 <<
             squares += float(finite.square().sum())
         not_finite += broken
     any_finite = largest >= smallest
-    return TensorSummary(
+    return NumericSummary(
         shape=tuple(tensor.shape),
         not_finite=not_finite,
         rows=tuple(rows),
