@@ -1,18 +1,20 @@
 """The feature shard that is trained, and the frozen SAE that training produces."""
 
 from distsae.model.batch_rule import ALLOCATION_TITLES, AllocationName, BatchSelector, batch_selector
-from distsae.model.feature_shard import (
+from distsae.model.feature_shard import FeatureShard, project_out, score_chunks
+from distsae.model.sae import SAE, SAEConfig
+from distsae.model.selection_memory import (
+    ALL_CANDIDATES_BYTES,
+    FIRST_STEP_BYTES,
     SELECTION_MB,
-    FeatureShard,
     chunk_size,
     least_selection_mb,
-    project_out,
-    score_chunks,
 )
-from distsae.model.sae import SAE, SAEConfig
 
 __all__ = [
     "ALLOCATION_TITLES",
+    "ALL_CANDIDATES_BYTES",
+    "FIRST_STEP_BYTES",
     "SAE",
     "SELECTION_MB",
     "AllocationName",

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from distsae.allocation import ExactScores, Scores
 from distsae.kernels import CPU, Kernels, PrefilteredScores, PrefilterRows, prefilter_tokens
+from distsae.model.selection_memory import SELECTION_MB, chunk_bounds
 from distsae.seeds import torch_generator
 
-__all__ = [
-    "SELECTION_MB",
-    "FeatureShard",
-    "chunk_size",
-    "initial_rows",
-    "least_selection_mb",
-    "project_out",
-    "score_chunks",
-]
-
-SELECTION_MB = 128
-"""Default memory in MiB for one chunk of scores and the work of selecting from it."""
-
-_BYTES_PER_SCORE, _BYTES_PER_BOUND = 48, 24
-"""Memory of a score in the worst case, if it is computed in fp32 or only bounded in bf16: 4 or 2 bytes for the score, 1
-for the mask, and without a lower bound the indices of all positive scores. Measured with
-`python -m tests.benchmarks.selection_memory`: 32 and 15 bytes if half of the scores are positive, 43 and 20 if two
-thirds are; with a lower bound 5 to 7 and 3 to 4. The one exception: 40 bytes for a bf16 score in the first step of
-Feature Choice, if a rank has under 1024 tokens, too few to estimate bounds from a sample."""
-
-_FEWEST = 8
-"""Smallest number of features in a chunk. Products with fewer take another path on CPU and differ in the last bit; from
-eight on, every split gave the bits of the whole product in all shapes tried."""
+__all__ = ["FeatureShard", "initial_rows", "project_out", "score_chunks"]
 
 _REFRESH_ROWS = 1 << 10
 
@@ -131,7 +109,7 @@ class FeatureShard(nn.Module):
         self, low: PrefilterRows, columns: Tensor, centred: Tensor
     ) -> Iterator[tuple[int, PrefilteredScores]]:
         W_enc, b_enc = self.W_enc.detach(), self.b_enc.detach()
-        bounds = _chunks(len(self.features), centred.shape[0], self._selection_mb, _BYTES_PER_BOUND)
+        bounds = chunk_bounds(len(self.features), centred.shape[0], self._selection_mb, prefilter=True)
         buffer = columns.new_empty(max(last - first for first, last in bounds), centred.shape[0])
         for first, last in bounds:
             upper = buffer[: last - first]
@@ -166,43 +144,13 @@ def score_chunks(
         selection_mb: memory in MiB for a chunk and the work of selecting from it; a chunk of eight features may take
             more.
     """
-    bounds = _chunks(W_enc.shape[0], centred.shape[0], selection_mb, _BYTES_PER_SCORE)
+    bounds = chunk_bounds(W_enc.shape[0], centred.shape[0], selection_mb, prefilter=False)
     buffer = centred.new_empty(max(last - first for first, last in bounds), centred.shape[0])
     transposed = centred.t()
     for first, last in bounds:
         chunk = buffer[: last - first]
         torch.addmm(b_enc[first:last, None], W_enc[first:last], transposed, out=chunk)
         yield first, chunk
-
-
-def _chunks(features: int, tokens: int, selection_mb: float, score_bytes: int) -> list[tuple[int, int]]:
-    """Returns `(first feature, last feature, exclusive)` of each chunk."""
-    size = _chunk_size(tokens, selection_mb, score_bytes)
-    firsts = list(range(0, max(features - _FEWEST, 0) + 1, size))
-    return list(pairwise([*firsts, features]))
-
-
-def _chunk_size(tokens: int, selection_mb: float, score_bytes: int) -> int:
-    affordable = int(selection_mb * (1 << 20)) // (score_bytes * max(tokens, 1))
-    return max(affordable // _FEWEST * _FEWEST, _FEWEST)
-
-
-def chunk_size(features: int, tokens: int, selection_mb: float, prefilter: bool) -> int:
-    """Returns the largest number of features in a chunk of scores.
-
-    Args:
-        features: number of features of the shard.
-        tokens: number of tokens on this rank.
-        selection_mb: memory in MiB for a chunk and the work of selecting from it.
-        prefilter: whether scores are only bounded in bf16.
-    """
-    size = _chunk_size(tokens, selection_mb, _BYTES_PER_BOUND if prefilter else _BYTES_PER_SCORE)
-    return min(size + _FEWEST - 1, features)
-
-
-def least_selection_mb(tokens: int) -> int:
-    """Returns the smallest `selection_mb`, in whole MiB, for `tokens` tokens on a rank."""
-    return -(-_FEWEST * _BYTES_PER_SCORE * tokens // (1 << 20))
 
 
 def initial_rows(d_in: int, features: range, seed: int) -> Tensor:

@@ -23,8 +23,9 @@ from distsae.durable import replace, replacing
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
 from distsae.model.batch_rule import AllocationName, batch_selector
-from distsae.model.feature_shard import SELECTION_MB, score_chunks
+from distsae.model.feature_shard import score_chunks
 from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
+from distsae.model.selection_memory import SELECTION_MB
 
 __all__ = ["SAE", "SAEConfig"]
 

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from distsae.model import chunk_size
+from distsae.allocation import LEAST_GUESSED_TOKENS
+from distsae.model import ALL_CANDIDATES_BYTES, FIRST_STEP_BYTES, chunk_size
 from distsae.planning.items import TRAINING, Facts, Item, MemoryKind
 from distsae.planning.saving import saving_items
 from distsae.training import TrainConfig
 from distsae.training.freezing.heldout_rows import CALIBRATION_TOKENS, JUDGING_TOKENS
 
 __all__ = ["end_items", "step_items"]
-
-_SCORE_BYTES = {"token_choice": (5.5, 3.7), "mutual_choice": (32.1, 15.3), "feature_choice": (6.1, 4.1)}
-"""Bytes that each score of a chunk takes in the first step, computed in fp32 or bounded in bf16. Half of the scores are
-positive and no bound is known then. Measured with `python -m tests.benchmarks.selection_memory`."""
-
-_ALL_CANDIDATES_BYTES = (48, 40)
-"""The same where all positive scores become candidates, as when thresholds are calibrated."""
-
-_FEW_TOKENS = 1024
-"""With fewer tokens Feature Choice guesses no bounds, so all positive scores become candidates."""
 
 _CANDIDATE_BYTES = 2 * 32
 """Bytes for each match of the budget: candidates take 12 bytes and number up to twice the budget, and they are copied
@@ -76,7 +67,7 @@ def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item
         device_bytes = calibrating * d_in * vectors
         candidates = _CANDIDATE_BYTES * config.sae.k * calibrating * ranks
         size = chunk_size(features, calibrating, config.selection_mb, facts.prefilter)
-        candidates += _ALL_CANDIDATES_BYTES[facts.prefilter] * size * calibrating
+        candidates += ALL_CANDIDATES_BYTES[facts.prefilter] * size * calibrating
     if config.allocation == "feature_choice" or config.finetune_fc_from is not None:
         fresh = max(CALIBRATION_TOKENS // config.batch_tokens, 1) * config.batch_tokens // ranks
         device_bytes = max(device_bytes, fresh * d_in * max(vectors, 8))
@@ -93,7 +84,7 @@ def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item
 
 def _all_positive(features: int, tokens: int) -> int:
     """Returns the bytes of the candidates if every second score is one."""
-    return 40 * features * tokens
+    return ALL_CANDIDATES_BYTES[True] * features * tokens
 
 
 def _aux(config: TrainConfig) -> bool:
@@ -105,9 +96,9 @@ def _chunk(config: TrainConfig, facts: Facts, features: int, tokens: int) -> int
     rules = {config.allocation}
     rules |= {"feature_choice"} if config.finetune_fc_from is not None else set()
     rules |= {"mutual_choice"} if _aux(config) or config.quota_refresh is not None else set()
-    size = max(_SCORE_BYTES[rule][facts.prefilter] for rule in rules)
-    if "feature_choice" in rules and tokens < _FEW_TOKENS:
-        size = max(size, _ALL_CANDIDATES_BYTES[facts.prefilter])
+    size = max(FIRST_STEP_BYTES[rule][facts.prefilter] for rule in rules)
+    if "feature_choice" in rules and tokens < LEAST_GUESSED_TOKENS:
+        size = max(size, ALL_CANDIDATES_BYTES[facts.prefilter])
     scores = chunk_size(features, tokens, config.selection_mb, facts.prefilter) * tokens
     return round(size * scores)
 

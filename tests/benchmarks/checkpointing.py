@@ -139,8 +139,8 @@ def _compare(ways: dict[str, Way], run: Run, step: Callable[[], Taken], folder: 
     plain = median(one.plain.wall for every in turns.values() for one in every)
     busy = median(one.plain.processor for every in turns.values() for one in every)
     print(
-        f"d_sae {config.sae.d_sae}, d_in {len(run.state.mean)}, {config.batch_tokens} tokens: a step takes {plain:.3f} s, "
-        f"{busy:.3f} CPU s; the state has {size / 1e9:.3f} GB; {rounds} rounds\n"
+        f"d_sae {config.sae.d_sae}, d_in {len(run.state.mean)}, {config.batch_tokens} tokens: a step takes "
+        f"{plain:.3f} s, {busy:.3f} CPU s; the state has {size / 1e9:.3f} GB; {rounds} rounds\n"
     )
     print(
         "| way | waits, s | later steps slower by, s | steps meanwhile | together, in steps | of a run with `every` "

@@ -202,7 +202,11 @@ def _matrix() -> list[tuple[str, str, Layout]]:
     cases += [(method, numbers, layout) for method in METHODS for layout in ZERO for numbers in ("fp32", "bf16")]
     cases += [(method, "int8", Layout((1, 2))) for method in METHODS]
     for method in VARIANTS:
-        cases += [(method, "fp32", Layout((2, 1))), (method, "int8", Layout((1, 2))), (method, "bf16", Layout((2, 1), 2))]
+        cases += [
+            (method, "fp32", Layout((2, 1))),
+            (method, "int8", Layout((1, 2))),
+            (method, "bf16", Layout((2, 1), 2)),
+        ]
     return cases
 
 

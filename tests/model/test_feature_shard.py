@@ -14,7 +14,7 @@ from distsae.allocation import (
     select,
     zipf_quotas,
 )
-from distsae.model import FeatureShard, least_selection_mb, project_out, score_chunks
+from distsae.model import FeatureShard, project_out, score_chunks
 from distsae.model.feature_shard import initial_rows
 from tests.allocation.samples import modest
 
@@ -117,10 +117,6 @@ def test_the_memory_target_does_not_change_the_matches(allocation):
             assert len(expected) > 0
             for name in ("token", "feature", "score"):
                 assert torch.equal(getattr(found, name), getattr(expected, name))
-
-
-def test_least_memory_target():
-    assert [least_selection_mb(tokens) for tokens in (1, 2730, 2731, 65536)] == [1, 1, 2, 24]
 
 
 def test_encode_chunks_leave_no_graph():
