@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from distsae import __version__
+from distsae.durable import replace, replacing
 from distsae.evaluation.config import EvaluateConfig
 from distsae.evaluation.density import UNDERUTILISED_BELOW
 from distsae.evaluation.inputs import Inputs, default_out, open_inputs
@@ -47,13 +48,9 @@ def evaluate(config: EvaluateConfig) -> tuple[Path, Json]:
     out.parent.mkdir(parents=True, exist_ok=True)
     rows_per_context = attributes.context_length - attributes.excluded_positions
     kept = arrays(measured, rows_per_context, attributes.excluded_positions)
-    partial = out.with_suffix(".npz.partial")
-    with partial.open("wb") as file:
+    with replacing(out.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **kept)  # type: ignore[arg-type]  # numpy's stub takes a keyword for a flag
-    partial.replace(out.with_suffix(".npz"))
-    partial = out.with_suffix(".json.partial")
-    partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-    partial.replace(out)
+    replace(out, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
     return out, result
 
 

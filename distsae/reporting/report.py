@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distsae.durable import replace
 from distsae.errors import WrongInput
 from distsae.reporting.config import ReportConfig
 
@@ -37,9 +38,7 @@ def report(config: ReportConfig) -> Path:
     page = render(runs, setup(runs), results(runs), _sections(runs))
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "index.html"
-    partial = folder / "index.html.partial"
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(file)
+    replace(file, page.encode())
     return file
 
 
