@@ -54,6 +54,10 @@ class FeatureSelector:
         self._quotas = torch.zeros(d_sae_local, dtype=torch.long)
         self._bounds = torch.zeros(d_sae_local)
 
+    def set_budget(self, k: float) -> float:
+        """Returns `k`: the budget is the sum of the quotas, which `grant` sets."""
+        return k
+
     def forecast(self) -> dict[str, float | None]:
         """Returns what the last batches let this selector expect of the next; the same on all ranks of a mesh.
 

@@ -55,6 +55,11 @@ class MutualSelector:
         self.second_passes = 0
         self._forecast = CutForecast()
 
+    def set_budget(self, k: float) -> float:
+        """Sets the mean matches per token of the next batches, and returns it."""
+        self.k = k
+        return k
+
     def forecast(self) -> dict[str, float | None]:
         """Returns what the last batches let this selector expect of the next; the same on all ranks of a mesh."""
         return {"cut": self._forecast.cut}

@@ -4,7 +4,7 @@ The encoder offers its scores a few features at a time. A selector keeps the can
 and at the end finds its matches together with the other ranks. The matrix of tokens x features never exists.
 
     selector.start(placement, tokens)
-    for first_feature, scores in shard.encode_chunks(x):
+    for first_feature, scores in shard.encode_chunks(x - shard.b_dec):
         selector.offer(first_feature, scores)
     matches = selector.resolve()          # None: the lower bound was too high, offer all chunks again
 
@@ -15,7 +15,7 @@ forecast saves work and changes no selection. The selectors of a training run gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from distsae.allocation.scores import ExactScores, Scores
 from distsae.collective import Collective, Solo
 from distsae.errors import NonFiniteScores
 
-__all__ = ["Chunks", "Placement", "Selector", "refuse_non_finite", "select"]
+__all__ = ["BatchSelector", "Chunks", "Placement", "Selector", "refuse_non_finite", "select"]
 
 Chunks = Callable[[], Iterable[tuple[int, Scores | Tensor]]]
 """Starts a pass over a batch: yields the first local feature and the scores of each chunk, in ascending order. A tensor
@@ -91,6 +91,32 @@ class Selector(Protocol):
         Raises:
             NonFiniteScores: on every rank, if any rank was offered a score that is not finite.
         """
+        ...
+
+
+class BatchSelector(Selector, Protocol):
+    """The rule that a run trains with: a selector with a budget, and with a forecast that a checkpoint keeps.
+
+    Attributes:
+        shortfall: number of matches by which the last batch missed its budget, over all ranks.
+    """
+
+    shortfall: int
+
+    def set_budget(self, k: float) -> float:
+        """Sets the mean matches per token of the next batches.
+
+        Returns:
+            The mean that the rule can have: a rule of whole matches per token rounds, one of quotas is left alone.
+        """
+        ...
+
+    def forecast(self) -> dict[str, float | None]:
+        """Returns what the last batches let this selector expect of the next; the same on all ranks of a mesh."""
+        ...
+
+    def restore_forecast(self, forecast: Mapping[str, float | None]) -> None:
+        """Takes over the forecast of a selector of this rule, from any mesh; it saves work and changes no selection."""
         ...
 
 

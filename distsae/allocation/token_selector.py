@@ -37,6 +37,11 @@ class TokenSelector:
         self.shortfall = 0
         self._exchange = CandidateExchange()
 
+    def set_budget(self, k: float) -> float:
+        """Sets the matches per token of the next batches, rounded, and returns them."""
+        self.k = round(k)
+        return self.k
+
     def forecast(self) -> dict[str, float | None]:
         """Returns what the last batches let this selector expect of the next; the same on all ranks of a mesh."""
         return self._exchange.forecast()

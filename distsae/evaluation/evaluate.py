@@ -16,6 +16,7 @@ from distsae.evaluation.density import UNDERUTILISED_BELOW
 from distsae.evaluation.inputs import Inputs, default_out, open_inputs
 from distsae.evaluation.measure import Measured, measure
 from distsae.evaluation.summary import Json, arrays, headline
+from distsae.model import needs_threshold
 
 __all__ = ["evaluate"]
 
@@ -60,8 +61,8 @@ def _provenance(config: EvaluateConfig, inputs: Inputs, measured: Measured, seco
     contexts, length = inputs.token_ids.shape
     rows = len(measured.token_loss)
     block = -(-rows // measured.blocks)
-    token_choice = cfg.allocation == "token_choice"
-    training = "every token keeps its own k" if token_choice else f"one budget over a block of {block} shuffled rows"
+    per_token = not needs_threshold(cfg.allocation)
+    training = "every token keeps its own k" if per_token else f"one budget over a block of {block} shuffled rows"
     return {
         "sae": str(inputs.sae_path),
         "allocation": cfg.allocation,
@@ -86,7 +87,7 @@ def _provenance(config: EvaluateConfig, inputs: Inputs, measured: Measured, seco
         "block_rows": block,
         "rules": {
             "headline": f"training rule: {training}",
-            "frozen_rule": "the same as the training rule" if token_choice else "fixed thresholds, row by row",
+            "frozen_rule": "the same as the training rule" if per_token else "fixed thresholds, row by row",
             "all_positions": "frozen rule, with the excluded first positions spliced and predicted from as well",
             "mean_ablation": "mean activation of the store's training rows",
             "underutilised": f"density below {UNDERUTILISED_BELOW} of the Zipf fit at the feature's rank",

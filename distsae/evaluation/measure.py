@@ -17,7 +17,7 @@ from torch import Tensor
 from distsae.evaluation.adaptivity import features_per_token
 from distsae.evaluation.fidelity import activation_sums, error_per_row
 from distsae.evaluation.spliced import capture_with_losses, spliced_losses
-from distsae.model import SAE
+from distsae.model import SAE, needs_threshold
 from distsae.progress import Progress
 
 __all__ = ["Measured", "RuleMeasured", "block_bounds", "measure"]
@@ -100,7 +100,7 @@ def measure(
     """
     device = next(sae.parameters()).device
     mean = mean.to(device).float()
-    rules: tuple[Rule, ...] = ("training",) if sae.cfg.allocation == "token_choice" else ("training", "frozen")
+    rules: tuple[Rule, ...] = ("training", "frozen") if needs_threshold(sae.cfg.allocation) else ("training",)
     bounds = block_bounds(len(token_ids), token_ids.shape[1] - excluded_positions, block_rows)
     blocks = []
     passes = 3 + len(rules) + (3 if excluded_positions else 0)

@@ -1,4 +1,7 @@
-"""Firing statistics, the features that the auxiliary loss trains, and the alarms for a collapsing dictionary."""
+"""Firing statistics, the features that the auxiliary loss trains, and the alarms for a collapsing dictionary.
+
+The losses of a batch are computed with its gradients, in `distsae/training/step/forward_backward.py`.
+"""
 
 from distsae.losses.auxiliary_config import AuxiliaryConfig
 from distsae.losses.collapse import AlarmConfig, CollapseAlarms, Concentration

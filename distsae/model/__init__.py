@@ -1,6 +1,6 @@
 """The feature shard that is trained, and the frozen SAE that training produces."""
 
-from distsae.model.batch_rule import ALLOCATION_TITLES, AllocationName, BatchSelector, batch_selector
+from distsae.model.batch_rule import ALLOCATION_TITLES, AllocationName, batch_selector, needs_threshold
 from distsae.model.feature_shard import FeatureShard, project_out, score_chunks
 from distsae.model.sae import SAE, SAEConfig
 from distsae.model.selection_memory import (
@@ -18,12 +18,12 @@ __all__ = [
     "SAE",
     "SELECTION_MB",
     "AllocationName",
-    "BatchSelector",
     "FeatureShard",
     "SAEConfig",
     "batch_selector",
     "chunk_size",
     "least_selection_mb",
+    "needs_threshold",
     "project_out",
     "score_chunks",
 ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector
+from distsae.allocation import BatchSelector, FeatureSelector, MutualSelector, TokenSelector
 
-__all__ = ["ALLOCATION_TITLES", "AllocationName", "BatchSelector", "batch_selector"]
+__all__ = ["ALLOCATION_TITLES", "AllocationName", "batch_selector", "needs_threshold"]
 
 AllocationName = Literal["token_choice", "mutual_choice", "feature_choice"]
 
@@ -18,7 +18,11 @@ ALLOCATION_TITLES: Mapping[str, str] = {
 }
 """Each rule's name in prose, by its `AllocationName`; the keys are plain strings, as files hold them."""
 
-BatchSelector = TokenSelector | MutualSelector | FeatureSelector
+_SELECTS_FROM_A_BATCH: Mapping[AllocationName, bool] = {
+    "token_choice": False,
+    "mutual_choice": True,
+    "feature_choice": True,
+}
 
 
 def batch_selector(allocation: AllocationName, k: int, features: int) -> BatchSelector:
@@ -36,3 +40,12 @@ def batch_selector(allocation: AllocationName, k: int, features: int) -> BatchSe
             return MutualSelector(k)
         case "feature_choice":
             return FeatureSelector(features)
+
+
+def needs_threshold(allocation: AllocationName) -> bool:
+    """Returns whether a rule selects from a whole batch, so that its frozen form is made of thresholds.
+
+    A rule that selects for each token alone is its own frozen form. A name that this version does not know, from the
+    file of another one, counts as a rule of a batch.
+    """
+    return _SELECTS_FROM_A_BATCH.get(allocation, True)

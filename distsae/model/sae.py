@@ -1,8 +1,8 @@
 """The public SAE: frozen, on raw activations, with weights in the field's orientation.
 
-Batch-dependent rules cannot be deployed, so a trained SAE also carries a frozen rule. Token Choice keeps the `k`
-largest scores of a token. Mutual and Feature Choice keep the scores above a threshold, one for all features or one for
-each (a JumpReLU SAE).
+A frozen SAE selects for each token alone. Token Choice does so anyway: it keeps the `k` largest scores of a token.
+Mutual and Feature Choice select from a batch, so their frozen form keeps the scores above a threshold, one for all
+features or one for each (a JumpReLU SAE).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from distsae.allocation import FeatureSelector, Matches, Placement, QuotaCredit,
 from distsae.durable import replace, replacing
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
-from distsae.model.batch_rule import AllocationName, batch_selector
+from distsae.model.batch_rule import AllocationName, batch_selector, needs_threshold
 from distsae.model.feature_shard import score_chunks
 from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
 from distsae.model.selection_memory import SELECTION_MB
@@ -72,7 +72,7 @@ class SAEConfig:
     @property
     def architecture(self) -> str:
         """Kind of SAE by its frozen rule: `topk` or `jumprelu`."""
-        return "topk" if self.allocation == "token_choice" else "jumprelu"
+        return "jumprelu" if needs_threshold(self.allocation) else "topk"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields and the architecture as plain values."""
@@ -120,7 +120,7 @@ class SAE(nn.Module):
         for (name, shape), tensor in zip(expected.items(), given, strict=True):
             if tensor is not None and tuple(tensor.shape) != shape:
                 raise WrongInput(f"`{name}` must have shape {shape}; got {tuple(tensor.shape)}")
-        if cfg.allocation != "token_choice" and threshold is None:
+        if needs_threshold(cfg.allocation) and threshold is None:
             raise WrongInput(f"`threshold` must be given for `allocation` (={cfg.allocation}); got None")
         self.W_enc, self.W_dec = nn.Parameter(W_enc), nn.Parameter(W_dec)
         self.b_enc, self.b_dec = nn.Parameter(b_enc), nn.Parameter(b_dec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distsae.allocation import LEAST_GUESSED_TOKENS
-from distsae.model import ALL_CANDIDATES_BYTES, FIRST_STEP_BYTES, chunk_size
+from distsae.model import ALL_CANDIDATES_BYTES, FIRST_STEP_BYTES, chunk_size, needs_threshold
 from distsae.planning.items import TRAINING, Facts, Item, MemoryKind
 from distsae.planning.saving import saving_items
 from distsae.training import TrainConfig
@@ -61,7 +61,7 @@ def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item
     calibrating = min(max(rows - judging, rows // 2), CALIBRATION_TOKENS) // ranks
     stored = rows * d_in * facts.storage_bytes
     vectors = 4 + 4 + 2 * facts.prefilter
-    if config.allocation == "token_choice":
+    if not needs_threshold(config.allocation):
         device_bytes, candidates = 0, 0
     else:
         device_bytes = calibrating * d_in * vectors

@@ -11,18 +11,17 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import (
+    BatchSelector,
     DensityRanks,
     FeatureSelector,
     Matches,
-    MutualSelector,
     QuotaCredit,
     Selector,
-    TokenSelector,
     fit_zipf,
     zipf_quotas_of,
 )
 from distsae.losses import FiringStatistics
-from distsae.model import AllocationName, BatchSelector, batch_selector
+from distsae.model import AllocationName, batch_selector
 from distsae.parallel import Mesh
 from distsae.training.config import TrainConfig
 from distsae.training.rehearsal import Rehearsal
@@ -73,7 +72,7 @@ class Phases:
     def fresh_selector(self) -> BatchSelector:
         """Returns a new selector of the current rule, without a forecast."""
         selector = batch_selector(self.rule, self._config.sae.k, len(self._features))
-        self._set_budget(selector)
+        selector.set_budget(self.k)
         return selector
 
     @property
@@ -98,9 +97,7 @@ class Phases:
             A line for the user if quotas were set, otherwise None.
         """
         if self.allocation(step) != "feature_choice":
-            k = self._config.sae.k_at(step, self._steps)
-            self.k = round(k) if isinstance(self.selector, TokenSelector) else k
-            self._set_budget(self.selector)
+            self.k = self.selector.set_budget(self._config.sae.k_at(step, self._steps))
             return None
         self.k = self._config.sae.k
         line = None
@@ -170,13 +167,6 @@ class Phases:
         self.credit = QuotaCredit(quotas, k, self._mesh.feature)
         if self._config.quota_refresh is not None:
             self.rehearsal = Rehearsal(k, statistics)
-
-    def _set_budget(self, selector: BatchSelector) -> None:
-        """Gives a selector the matches per token of the step; Feature Choice has quotas instead."""
-        if isinstance(selector, TokenSelector):
-            selector.k = round(self.k)
-        elif isinstance(selector, MutualSelector):
-            selector.k = self.k
 
     def _refresh_is_due(self, step: int) -> bool:
         refresh = self._config.quota_refresh

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distsae import __version__
 from distsae.batches import BatchReader
-from distsae.model import SAE, SAEConfig
+from distsae.model import SAE, SAEConfig, needs_threshold
 from distsae.parallel import Mesh
 from distsae.store import Store
 from distsae.training.freezing.calibration import calibrated, filled_thresholds, quota_thresholds
@@ -104,7 +104,7 @@ def _frozen_rule(state: TrainingState, store: Store, reader: BatchReader) -> tup
         per_feature = per_feature.double().cpu()  # as the tracked thresholds are
         tracked = torch.where(per_feature.isfinite(), per_feature, tracked)
     calibration_rows, judging_rows = heldout_rows(store, config.hook)
-    if state.phases.allocation(state.steps - 1) != "token_choice":
+    if needs_threshold(state.phases.allocation(state.steps - 1)):
         tracked = filled_thresholds(tracked, mesh)
         divided = mesh_that_divides(mesh, calibration_rows.shape[0])
         tokens = calibration_rows.shape[0] // divided.data.size

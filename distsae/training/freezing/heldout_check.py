@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from distsae.batches import Normalisation
+from distsae.model import needs_threshold
 from distsae.store import Store
 from distsae.training.freezing.calibration import filled_thresholds
 from distsae.training.freezing.gap import FrozenGap, frozen_gap
@@ -38,7 +39,7 @@ class HeldoutCheck:
         if self._rows is None:
             self._rows = heldout_rows(self._store, self._hook)[1].clone()  # frees the other rows
         threshold = None
-        if state.phases.rule != "token_choice":
+        if needs_threshold(state.phases.rule):
             tracked = filled_thresholds(state.thresholds.thresholds(), state.mesh)
             threshold = tracked.to(state.shard.b_dec.device, torch.float32)
         rows = self._normalisation.apply(self._rows.to(torch.float32, copy=True))

@@ -90,7 +90,7 @@ class Gradients:
         return self.terms[0].g.sum(0)
 
     def gathered(self, data: Collective) -> Gradients:
-        """Returns the gradients of the global batch, on every data rank. Collective, three calls for each term.
+        """Returns the gradients of the global batch, on every data rank. Collective.
 
         Args:
             data: ranks with the same features and other tokens, equally many on each.
