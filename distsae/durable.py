@@ -2,6 +2,7 @@
 
 A reader never sees a half-written file, because content is written under a temporary name in the same folder first.
 `replace` and `replacing` then rename it over what was there before; `publish` gives it a name that must be free.
+`write_new` alone writes under the final name: it is for names that no reader looks at yet.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def write_new(path: Path, content: bytes) -> None:
 def publish(path: Path, content: bytes) -> bool:
     """Creates a file with all of its content in one step, unless it exists.
 
-    Of any number of processes that publish the same name at the same time, exactly one succeeds.
+    Of any number of processes that publish different content under one name, exactly one succeeds.
 
     Returns:
         Whether the file now has `content`, either because this call created it or because an equal one existed: a
@@ -51,7 +52,7 @@ def publish(path: Path, content: bytes) -> bool:
 def replace(path: Path, content: bytes) -> None:
     """Gives a file new content in one step: readers see the old or the new content, even after a crash."""
     with replacing(path) as temporary:
-        temporary.write_bytes(content)
+        write_new(temporary, content)
 
 
 @contextmanager

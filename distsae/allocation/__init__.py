@@ -9,14 +9,13 @@ from distsae.allocation.plain import feature_choice, mutual_choice, token_choice
 from distsae.allocation.quota_credit import QuotaCredit
 from distsae.allocation.quotas import uniform_quotas, zipf_quotas, zipf_quotas_of
 from distsae.allocation.scores import ExactScores, Scores
-from distsae.allocation.selector import BatchSelector, Chunks, Placement, Selector, select
+from distsae.allocation.selector import Chunks, Placement, Selector, TrainingSelector, select
 from distsae.allocation.threshold_selector import ThresholdSelector
 from distsae.allocation.token_selector import TokenSelector
 from distsae.allocation.zipf_fit import ZipfFit, fit_zipf
 
 __all__ = [
     "LEAST_GUESSED_TOKENS",
-    "BatchSelector",
     "Chunks",
     "DensityRanks",
     "ExactScores",
@@ -29,6 +28,7 @@ __all__ = [
     "Selector",
     "ThresholdSelector",
     "TokenSelector",
+    "TrainingSelector",
     "ZipfFit",
     "cache_blocks",
     "feature_choice",

@@ -24,8 +24,8 @@ class CandidateExchange:
     collective carries everything. What does not fit is sent in a second one.
 
     Attributes:
-        capacity: length of the next message, equal on all ranks that exchange. Every value is correct; one that fits
-            saves the second collective.
+        capacity: length of the next message, equal on all ranks that exchange. Any length works; one that fits saves
+            the second collective.
     """
 
     def __init__(self) -> None:

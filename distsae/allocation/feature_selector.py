@@ -59,7 +59,7 @@ class FeatureSelector:
         return k
 
     def forecast(self) -> dict[str, float | None]:
-        """Returns what the last batches let this selector expect of the next; the same on all ranks of a mesh.
+        """Returns what is expected of the next batch; the same on all ranks that exchange candidates.
 
         The features' lower bounds are left out: they depend on the tokens of one data rank, save work on that rank
         alone, and are guessed anew.

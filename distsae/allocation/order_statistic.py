@@ -37,7 +37,7 @@ class OrderStatistic:
 
 @dataclass(frozen=True)
 class Bin:
-    """An interval that is proved to hold the key that is sought.
+    """An interval that is known to hold the wanted key.
 
     Args:
         low: start of the interval.

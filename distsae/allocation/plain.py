@@ -1,8 +1,8 @@
 """The three allocations, stated plainly on a score matrix.
 
 Sparsification as resource allocation (arXiv 2411.02124, section 3): a budget of token-feature matches is given out
-per token, over the whole batch, or per feature. These functions sort the whole matrix. They are the definition against
-which the streaming, distributed selectors beside them are proved, and they are handy in a notebook.
+per token, over the whole batch, or per feature. These functions sort the whole matrix. They are the definition that
+the streaming, distributed selectors are tested against, and they are handy in a notebook.
 
 For all three: only positive scores are selected, `-0.0` is 0, scores are compared in fp32, ties at the cut go to the
 smallest (token, feature), and a score that is not finite raises `NonFiniteScores`.

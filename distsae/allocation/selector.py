@@ -27,7 +27,7 @@ from distsae.allocation.scores import ExactScores, Scores
 from distsae.collective import Collective, Solo
 from distsae.errors import NonFiniteScores
 
-__all__ = ["BatchSelector", "Chunks", "Placement", "Selector", "refuse_non_finite", "select"]
+__all__ = ["Chunks", "Placement", "Selector", "TrainingSelector", "refuse_non_finite", "select"]
 
 Chunks = Callable[[], Iterable[tuple[int, Scores | Tensor]]]
 """Starts a pass over a batch: yields the first local feature and the scores of each chunk, in ascending order. A tensor
@@ -94,7 +94,7 @@ class Selector(Protocol):
         ...
 
 
-class BatchSelector(Selector, Protocol):
+class TrainingSelector(Selector, Protocol):
     """The rule that a run trains with: a selector with a budget, and with a forecast that a checkpoint keeps.
 
     Attributes:
@@ -107,12 +107,12 @@ class BatchSelector(Selector, Protocol):
         """Sets the mean matches per token of the next batches.
 
         Returns:
-            The mean that the rule can have: a rule of whole matches per token rounds, one of quotas is left alone.
+            The mean that is used: Token Choice rounds `k`; Feature Choice returns it and spends its quotas.
         """
         ...
 
     def forecast(self) -> dict[str, float | None]:
-        """Returns what the last batches let this selector expect of the next; the same on all ranks of a mesh."""
+        """Returns what is expected of the next batch; the same on all ranks that exchange candidates."""
         ...
 
     def restore_forecast(self, forecast: Mapping[str, float | None]) -> None:

@@ -43,7 +43,7 @@ class TokenSelector:
         return self.k
 
     def forecast(self) -> dict[str, float | None]:
-        """Returns what the last batches let this selector expect of the next; the same on all ranks of a mesh."""
+        """Returns what is expected of the next batch; the same on all ranks that exchange candidates."""
         return self._exchange.forecast()
 
     def restore_forecast(self, forecast: Mapping[str, float | None]) -> None:

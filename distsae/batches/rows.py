@@ -22,7 +22,7 @@ _BUFFERS = 2
 """The buffer in use, and the buffer that is being filled."""
 
 _READ_BYTES = 2**19
-"""Least size of a read from a file; smaller reads cost noticeably more for each byte."""
+"""Intended size of a read from a file; smaller reads cost noticeably more for each byte."""
 
 _MOST_STEPS = 64
 """Most batches in a buffer."""
@@ -32,8 +32,9 @@ class RowReader:
     """Reads the rows of `streams` in the order of `StreamOrder`.
 
     One buffer of batches is filled while the other is in use. A buffer holds as many batches as it takes for a stream
-    to have 512 KiB of rows in it. Each filler has one thread that fills its streams' part of a buffer, and one that
-    opens and checks files ahead of it. Rows go straight from the files to their final position in the batches.
+    to have 512 KiB of rows in it, but at most 64 and at most an epoch. Each filler has one thread that fills its
+    streams' part of a buffer, and one that opens and checks files ahead of it. Rows go straight from the files to their
+    final position in the batches.
 
     Chunks that cannot be read in parts (other codecs, object stores) are kept in memory: at most two for each stream if
     these fit into `chunk_bytes`, otherwise as many as fit, but never fewer than five for every four streams. All

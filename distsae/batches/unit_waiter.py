@@ -18,17 +18,17 @@ class UnitWaiter:
 
     Args:
         store: a sealed store.
-        notify_after: seconds of waiting before the user is told.
-        notify_every: least time in seconds between two such messages, however many threads wait.
+        first_after: seconds of waiting before the user is told.
+        repeat_after: least time in seconds between two such messages, however many threads wait.
     """
 
-    def __init__(self, store: Store, notify_after: float = 10.0, notify_every: float = 60.0) -> None:
+    def __init__(self, store: Store, first_after: float = 10.0, repeat_after: float = 60.0) -> None:
         self._store = store
         self._stopped = threading.Event()
-        self._notify_after = notify_after
-        self._notify_every = notify_every
+        self._first_after = first_after
+        self._repeat_after = repeat_after
         self._notify_lock = threading.Lock()
-        self._notified = -notify_every
+        self._notified = -repeat_after
 
     def wait_for(self, unit: int) -> None:
         """Returns when a unit is committed; any number of threads may wait.
@@ -46,7 +46,7 @@ class UnitWaiter:
                 pass
             if unit < reading(self._store.path).released:
                 raise TornData(f"unit {unit} of {self._store.path} has been released, but is read again")
-            if time.monotonic() >= started + self._notify_after:
+            if time.monotonic() >= started + self._first_after:
                 self._notify(unit)
             if self._stopped.wait(poll_seconds(self._store.path)):
                 raise CannotContinue(f"unit {unit} of {self._store.path} was not committed when the reader was closed")
@@ -54,7 +54,7 @@ class UnitWaiter:
     def _notify(self, unit: int) -> None:
         """Tells the user which unit is waited for, unless another thread has done so a short time ago."""
         with self._notify_lock:
-            if time.monotonic() >= self._notified + self._notify_every:
+            if time.monotonic() >= self._notified + self._repeat_after:
                 self._notified = time.monotonic()
                 say(f"waiting for unit {unit} of {self._store.path}, which `distsae produce` has not committed yet")
 

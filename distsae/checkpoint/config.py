@@ -30,4 +30,4 @@ class CheckpointConfig:
         for name in ("every", "keep_last", "keep_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise WrongInput(f"`checkpoint.{name}` (={value}) must be at least 1")
+                raise WrongInput(f"`checkpoint.{name}` (={value}) must be at least 1; use 1 or more")

@@ -152,7 +152,7 @@ def look_at(path: Path) -> Entry:
         ]
     except (DistsaeError, OSError) as error:
         faults.append(str(error))
-        listed = set(names)  # without a manifest no file can be told to be a stranger
+        listed = set(names)  # without a manifest nothing tells which files do not belong to it
     return Entry(path, step, written, size, len(names), tuple(faults), tuple(sorted(set(names) - listed)))
 
 

@@ -50,7 +50,7 @@ class Saver:
         ended: Callable[[CheckpointFailed | None], None],
         begun: Callable[[], None] = lambda: None,
     ) -> None:
-        """Waits for the save before and begins to save a checkpoint; see `distsae.checkpoint.save`. Collective.
+        """Waits for the previous save, then starts to save a checkpoint; see `distsae.checkpoint.save`. Collective.
 
         Args:
             folder: folder of checkpoints, `RUN/checkpoints`.

@@ -19,8 +19,7 @@ __all__ = ["check_files", "verify"]
 def check_files(folder: Path, files: Mapping[str, FileDigest], ranks: Ranks) -> None:
     """Checks all `files` of `folder`; the ranks divide them among themselves. Collective.
 
-    The division makes most ranks read a file that another rank wrote when a checkpoint is saved, which also detects a
-    folder that is not shared.
+    After a save, most ranks thus read a file that another rank wrote, which also detects a folder that is not shared.
 
     Raises:
         TornData: on every rank: a file is missing, has another size or is damaged; the text names it.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from distsae.nested_keys import flat_keys
+
 if TYPE_CHECKING:
     from distsae.checkpoint.inspecting import Contents
 
@@ -68,8 +70,6 @@ def _phase(allocation: object, switch_step: object, step: int) -> str | None:
 
 def shown_config(config: object) -> dict[str, Any]:
     """Returns the settings that tell runs apart, by dotted key; those without a value are left out."""
-    from distsae.training.config import flat_keys
-
     settings = flat_keys(config) if isinstance(config, dict) else {}
     return {
         name: value

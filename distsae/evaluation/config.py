@@ -50,5 +50,5 @@ class EvaluateConfig:
                 raise WrongInput(f"`{name}` (={value}) must be at least 1; give a positive number")
         if self.out is not None and Path(self.out).suffix != ".json":
             raise WrongInput(
-                f"`out` (={self.out}) must end in .json; choose another name, since arrays go beside it as .npz"
+                f"`out` (={self.out}) must end in .json; use a name such as evaluation.json (arrays go beside it)"
             )

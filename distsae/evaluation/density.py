@@ -1,6 +1,6 @@
 """How evenly the features share the work: density against rank, dead and underutilised features.
 
-A healthy dictionary follows Zipf's law. Features are ranked by density, and a Zipf curve is fitted: a feature below a
+Densities are measured against Zipf's law: features are ranked by density, and a Zipf curve is fitted. A feature below a
 tenth of the curve at its rank is underutilised, one without a match over the evaluated rows is dead.
 """
 

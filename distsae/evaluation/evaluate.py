@@ -49,7 +49,9 @@ def evaluate(config: EvaluateConfig) -> tuple[Path, Json]:
     out.parent.mkdir(parents=True, exist_ok=True)
     rows_per_context = attributes.context_length - attributes.excluded_positions
     kept = arrays(measured, rows_per_context, attributes.excluded_positions)
-    with replacing(out.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
+    # Always the same temporary name, so that what a killed process left is overwritten.
+    unfinished = out.with_suffix(".npz.partial")
+    with replacing(out.with_suffix(".npz"), unfinished) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **kept)  # type: ignore[arg-type]  # numpy's stub takes a keyword for a flag
     replace(out, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
     return out, result

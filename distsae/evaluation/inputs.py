@@ -99,8 +99,8 @@ def _language_model(config: EvaluateConfig, store: Store, device: torch.device) 
         )
     if config.corpus is not None and model.tokenizer_digest != attributes.tokenizer_digest:
         raise WrongInput(
-            f"`model` (={name}) must have the tokenizer of the store, of digest {attributes.tokenizer_digest}, to pack "
-            f"`corpus`; got {model.tokenizer_digest}; use the tokenizer of the store"
+            f"`model` (={name}) must have the store's tokenizer (digest {attributes.tokenizer_digest}) to pack "
+            f"`corpus`; got digest {model.tokenizer_digest}; use the tokenizer of the store"
         )
     return model
 

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from queue import SimpleQueue
 from types import FrameType
 
 import psutil
@@ -52,9 +53,10 @@ class _Requests:
 
     def __init__(self, lifeline: int) -> None:
         self.tree = ProcessTree()
-        self.stop = threading.Event()
+        self.stop = False
         self.abandoned = False
         self._lifeline = lifeline
+        self._signals = SimpleQueue[int]()
 
     def start(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,10 +67,12 @@ class _Requests:
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self.abandoned:
             raise SystemExit(FAILED)
-        self.stop.set()
+        self.stop = True
+        # Not an Event: a second signal inside `Event.set` would wait for a lock that the first one holds, for ever.
+        self._signals.put(number)
 
     def _forward_stop(self) -> None:
-        self.stop.wait()
+        self._signals.get()
         while True:
             for process in self.tree.children():
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -109,7 +113,7 @@ def _launch(arguments: list[str], requests: _Requests) -> int:
     parsed = launch_command_parser().parse_args(arguments)
     parsed.quiet = False  # with quiet, every exit code would be 1
     parsed.signals_to_handle = _SIGNALS_OF_THE_AGENT
-    if requests.stop.is_set():
+    if requests.stop:
         return STOPPED
     try:
         launch_command(parsed)

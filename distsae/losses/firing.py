@@ -1,4 +1,4 @@
-"""How often each feature fires and how long ago: counted in tokens, over all ranks."""
+"""How often, and how recently, each feature has fired, counted in tokens over all ranks."""
 
 from __future__ import annotations
 

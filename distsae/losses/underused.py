@@ -49,7 +49,8 @@ def underutilised(density: Tensor, ranks: DensityRanks, fit: ZipfFit | None, rho
 class Underused:
     """The set `U` at one moment of training, and the numbers it follows from.
 
-    The four numbers of the curve are None until the density window holds enough tokens for a fit.
+    The four numbers of the curve are None until the density window holds enough tokens for a fit, or
+    while fewer than eight features have fired.
 
     Args:
         members: local features in `U`, bool `[d_sae_local]`.

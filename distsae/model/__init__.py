@@ -1,6 +1,5 @@
 """The feature shard that is trained, and the frozen SAE that training produces."""
 
-from distsae.model.batch_rule import ALLOCATION_TITLES, AllocationName, batch_selector, needs_threshold
 from distsae.model.feature_shard import FeatureShard, project_out, score_chunks
 from distsae.model.sae import SAE, SAEConfig
 from distsae.model.selection_memory import (
@@ -10,6 +9,7 @@ from distsae.model.selection_memory import (
     chunk_size,
     least_selection_mb,
 )
+from distsae.model.training_rule import ALLOCATION_TITLES, AllocationName, needs_threshold, training_selector
 
 __all__ = [
     "ALLOCATION_TITLES",
@@ -20,10 +20,10 @@ __all__ = [
     "AllocationName",
     "FeatureShard",
     "SAEConfig",
-    "batch_selector",
     "chunk_size",
     "least_selection_mb",
     "needs_threshold",
     "project_out",
     "score_chunks",
+    "training_selector",
 ]

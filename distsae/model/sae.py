@@ -22,10 +22,10 @@ from distsae.allocation import FeatureSelector, Matches, Placement, QuotaCredit,
 from distsae.durable import replace, replacing
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
-from distsae.model.batch_rule import AllocationName, batch_selector, needs_threshold
 from distsae.model.feature_shard import score_chunks
 from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
 from distsae.model.selection_memory import SELECTION_MB
+from distsae.model.training_rule import AllocationName, needs_threshold, training_selector
 
 __all__ = ["SAE", "SAEConfig"]
 
@@ -235,7 +235,7 @@ class SAE(nn.Module):
         return cls(cfg, **tensors)
 
     def _training_selector(self, tokens: int) -> Selector:
-        selector = batch_selector(self.cfg.allocation, self.cfg.k, self.cfg.d_sae)
+        selector = training_selector(self.cfg.allocation, self.cfg.k, self.cfg.d_sae)
         if isinstance(selector, FeatureSelector):
             if self.quota_per_token is None:
                 raise WrongInput(

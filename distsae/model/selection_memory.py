@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from distsae.model.batch_rule import AllocationName
+from distsae.model.training_rule import AllocationName
 
 __all__ = [
     "ALL_CANDIDATES_BYTES",

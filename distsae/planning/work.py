@@ -83,7 +83,7 @@ def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item
 
 
 def _all_positive(features: int, tokens: int) -> int:
-    """Returns the bytes of the candidates if every second score is one."""
+    """Returns the bytes of the candidates if every second score is a candidate; the same with and without prefilter."""
     return ALL_CANDIDATES_BYTES[True] * features * tokens
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from distsae.errors import CannotContinue
 from distsae.store.location import Location
 
-__all__ = ["full_disk_named"]
+__all__ = ["one_line_if_disk_full"]
 
 
 @contextmanager
-def full_disk_named(root: Location) -> Iterator[None]:
+def one_line_if_disk_full(root: Location) -> Iterator[None]:
     """Within this context, a full disk raises an error of one line; no committed unit is lost.
 
     Args:

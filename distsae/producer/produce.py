@@ -24,7 +24,7 @@ from distsae.language_model import (
     load_language_model,
 )
 from distsae.producer.config import ProduceConfig, check
-from distsae.producer.full_disk import full_disk_named
+from distsae.producer.full_disk import one_line_if_disk_full
 from distsae.producer.producer_rank import producer_rank
 from distsae.producer.status import units_in_words
 from distsae.producer.stopping import Stop
@@ -64,7 +64,7 @@ def produce(config: ProduceConfig) -> None:
     """
     check(config)
     root = location(config.out)
-    with full_disk_named(root), Stop(partial(units_in_words, root)) as stop:
+    with one_line_if_disk_full(root), Stop(partial(units_in_words, root)) as stop:
         _produce_into(root, config, stop)
 
 

@@ -24,7 +24,7 @@ import torch
 from distsae.errors import TornData, WrongInput
 from distsae.language_model import ModelFiles
 from distsae.producer.config import ProduceConfig
-from distsae.producer.full_disk import full_disk_named
+from distsae.producer.full_disk import one_line_if_disk_full
 from distsae.producer.growing_array import GrowingArray
 from distsae.progress import Progress, say
 from distsae.store import Claims, StorePaths
@@ -88,7 +88,7 @@ def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Location, c
         if claims.take(_CLAIM):
             try:
                 if not _is_published(folder):
-                    with full_disk_named(root):
+                    with one_line_if_disk_full(root):
                         _pack(folder, config, files)
             finally:
                 claims.release(_CLAIM)

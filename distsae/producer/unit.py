@@ -73,7 +73,7 @@ def compute_unit(
 
 
 def check_fits(language_model: LanguageModel, attributes: StoreAttributes, token_ids: Tensor) -> None:
-    """Checks in one forward pass that the dtypes fit, before the store is created and would be left behind.
+    """Checks in one forward pass that the dtypes fit, before a store is created that a failure would leave behind.
 
     Args:
         language_model: language model, on the device where it runs.

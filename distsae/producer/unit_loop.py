@@ -6,12 +6,12 @@ import time
 from functools import partial
 
 from distsae.language_model import LanguageModel
-from distsae.producer.idle import Idle
 from distsae.producer.job_progress import JobProgress
 from distsae.producer.producer_rank import ProducerRank, unit_queue
 from distsae.producer.stopping import Stop
 from distsae.producer.unit import compute_unit
 from distsae.producer.unit_writer import UnitWriter
+from distsae.producer.waiting_report import WaitingReport
 from distsae.store import (
     Claims,
     StoreAttributes,
@@ -63,7 +63,7 @@ def produce_units(
     units = unit_contexts(attributes)
     first = set(units_to_seal(attributes))  # units that the reader of a bounded store needs before it can start
     queue = sorted(unit_queue(producer, len(units)), key=lambda unit: unit not in first)
-    idle = Idle(root, attributes)
+    waiting = WaitingReport(root, attributes)
     unit_rows = [len(ids) * attributes.rows_per_context for ids in units]
 
     with (
@@ -100,9 +100,9 @@ def produce_units(
             writer.wait()
             progress.refresh()
             if started or not wanted <= done:
-                idle.reset()
+                waiting.reset()
             else:
-                idle.wait_for_reader()
+                waiting.no_room()
             if not started:
                 stop.check()
                 time.sleep(poll_seconds(root))

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from distsae.errors import TornData
-from distsae.producer.full_disk import full_disk_named
+from distsae.producer.full_disk import one_line_if_disk_full
 from distsae.store import (
     Claims,
     StoreAttributes,
@@ -55,7 +55,7 @@ class UnitWriter:
         self.wait()
 
     def put(self, unit: int, data: UnitData) -> None:
-        """Waits until the unit before is committed, and starts to write this one."""
+        """Waits until the previous unit is committed, and starts to write this one."""
         self.wait()
         self._unit = self._thread.submit(self._commit, unit, data)
 
@@ -86,7 +86,7 @@ def commit_data(root: Location, attributes: StoreAttributes, unit: int, split: s
         TornData: the files on disk differ from what was written.
     """
     try:
-        with full_disk_named(root):
+        with one_line_if_disk_full(root):
             commit_unit(root, write_attempt(root, attributes, unit, split, data))
     except (FileNotFoundError, TornData):
         # An attempt is removed once another process has committed its unit, or once that unit was read and released.

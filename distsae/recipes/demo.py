@@ -21,14 +21,14 @@ from pathlib import Path
 from types import FrameType
 
 from distsae import __version__
-from distsae.durable import replace
+from distsae.durable import replacing
 from distsae.errors import WrongInput
 from distsae.exit_codes import as_code
 from distsae.recipes.demo_stages import RUNS, DemoConfig, Stage, demo_stages
 
 __all__ = ["run_demo", "summary"]
 
-_OWN_ENTRIES = ("corpus.jsonl", "store", "runs", "report", "demo.json")
+_OWN_ENTRIES = ("corpus.jsonl", "store", "runs", "report", "demo.json", "demo.partial")
 
 _COLUMNS = {
     "FVU": "fvu",
@@ -131,7 +131,8 @@ class _Record:
 
     def _write(self) -> None:
         content = json.dumps({"settings": self._settings, "seconds": self.seconds}, indent=2) + "\n"
-        replace(self._path, content.encode())
+        with replacing(self._path, self._path.with_suffix(".partial")) as temporary:
+            temporary.write_text(content)
 
 
 def _require_report_packages() -> None:

@@ -19,9 +19,10 @@ import numpy.typing as npt
 import yaml
 
 from distsae.errors import DistsaeError, TornData, WrongInput
+from distsae.nested_keys import at_key
 from distsae.store import Store
 
-__all__ = ["Array", "ReportedRun", "at_key", "load_runs", "same_text"]
+__all__ = ["Array", "ReportedRun", "load_runs", "same_text"]
 
 Array = npt.NDArray[np.float64]
 
@@ -61,15 +62,6 @@ class ReportedRun:
     def measured(self, key: str) -> Any:  # noqa: ANN401 (any JSON value)
         """Returns the value at a dotted key of the evaluation; None if there is none."""
         return at_key(self.evaluation, key)
-
-
-def at_key(values: object, key: str) -> Any:  # noqa: ANN401 (any YAML or JSON value)
-    """Returns the value at a dotted key, such as `sae.k`, of nested mappings; None if there is none."""
-    for part in key.split("."):
-        if not isinstance(values, dict):
-            return None
-        values = values.get(part)
-    return values
 
 
 def load_runs(paths: Sequence[str | Path]) -> list[ReportedRun]:

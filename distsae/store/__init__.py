@@ -21,7 +21,7 @@ from distsae.store.contents import Chunk, RowIds, Statistics
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, location
 from distsae.store.merge import merge_stores
-from distsae.store.records import AttemptFile, HookSums, UnitRecord
+from distsae.store.records import FileChecksum, HookSums, UnitRecord
 from distsae.store.store import Store
 from distsae.store.unit_plan import (
     contexts_per_unit,
@@ -36,10 +36,10 @@ from distsae.store.verify import verify_store
 from distsae.store.writer import UnitData, write_attempt
 
 __all__ = [
-    "AttemptFile",
     "Chunk",
     "Claims",
     "Collected",
+    "FileChecksum",
     "HookSums",
     "Location",
     "Reading",

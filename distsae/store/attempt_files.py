@@ -20,12 +20,12 @@ from distsae.store.buffers import page_aligned
 from distsae.store.crc32c import TRAILER, crc32c, trailer_of
 from distsae.store.location import Location
 from distsae.store.object_path import ObjectPath
-from distsae.store.records import AttemptFile
+from distsae.store.records import FileChecksum
 
 __all__ = [
+    "array_has_crc",
     "arrays_with_crc",
     "check_file",
-    "chunks_end_with_crc",
     "ends_with_crc",
     "fill_from",
     "is_metadata",
@@ -41,13 +41,13 @@ def is_metadata(relative: str) -> bool:
     return relative == "zarr.json" or relative.endswith("/zarr.json")
 
 
-def chunks_end_with_crc(metadata: dict[str, Any]) -> bool:
+def array_has_crc(metadata: dict[str, Any]) -> bool:
     """Returns whether the chunks of the array with this `zarr.json` end with the crc32c of what comes before it."""
     codecs = metadata.get("codecs") or [{}]
     return bool(codecs[-1].get("name") == "crc32c")
 
 
-def record_files(folder: Path) -> dict[str, AttemptFile]:
+def record_files(folder: Path) -> dict[str, FileChecksum]:
     """Returns size and crc32c of every file of an attempt, in any codecs, keyed by its path inside `folder`.
 
     Raises:
@@ -58,17 +58,17 @@ def record_files(folder: Path) -> dict[str, AttemptFile]:
     return {name: _record(folder / name, ends_with_crc(name, arrays)) for name in names}
 
 
-def _record(file: Path, trailing: bool | None) -> AttemptFile:
+def _record(file: Path, trailing: bool | None) -> FileChecksum:
     content = np.frombuffer(file.read_bytes(), np.uint8)
     if not trailing:
-        return AttemptFile(len(content), crc32c(content))
+        return FileChecksum(len(content), crc32c(content))
     checksum = crc32c(content[:-TRAILER])
     if content[-TRAILER:].tobytes() != trailer_of(checksum):
         raise TornData(f"{file} was just written and reads back differently: the disk or the memory is faulty")
-    return AttemptFile(len(content), checksum)
+    return FileChecksum(len(content), checksum)
 
 
-def check_file(file: Location, promised: AttemptFile, trailing: bool | None) -> np.ndarray:
+def check_file(file: Location, promised: FileChecksum, trailing: bool | None) -> np.ndarray:
     """Compares a file with its record and returns its bytes.
 
     Args:
@@ -90,7 +90,7 @@ def check_file(file: Location, promised: AttemptFile, trailing: bool | None) -> 
     return content
 
 
-def read_metadata(folder: Location, relative: str, files: dict[str, AttemptFile]) -> dict[str, Any]:
+def read_metadata(folder: Location, relative: str, files: dict[str, FileChecksum]) -> dict[str, Any]:
     """Compares a `zarr.json` with its record and returns its content.
 
     Raises:
@@ -102,7 +102,7 @@ def read_metadata(folder: Location, relative: str, files: dict[str, AttemptFile]
     return metadata
 
 
-def read_chunk_file(file: Location, promised: AttemptFile, buffer: np.ndarray | None = None) -> np.ndarray:
+def read_chunk_file(file: Location, promised: FileChecksum, buffer: np.ndarray | None = None) -> np.ndarray:
     """Returns the payload of a chunk that ends with its crc32c, after checking it: uint8, writable.
 
     Args:
@@ -126,7 +126,7 @@ def read_chunk_file(file: Location, promised: AttemptFile, buffer: np.ndarray | 
     return payload
 
 
-def read_part(file: Location, promised: AttemptFile, offset: int, part: np.ndarray) -> None:
+def read_part(file: Location, promised: FileChecksum, offset: int, part: np.ndarray) -> None:
     """Fills `part` from byte `offset` of a file that has been checked before; checks nothing but its length.
 
     Args:
@@ -142,7 +142,7 @@ def read_part(file: Location, promised: AttemptFile, offset: int, part: np.ndarr
         raise TornData(f"{file} is damaged: it has become shorter than its commit record promises")
 
 
-def _fill(file: Location, promised: AttemptFile, buffers: list[np.ndarray], offset: int) -> int:
+def _fill(file: Location, promised: FileChecksum, buffers: list[np.ndarray], offset: int) -> int:
     """Fills `buffers`, one after the other, without the GIL and without a further copy; returns the bytes read."""
     if isinstance(file, ObjectPath):
         return _fill_from_object(file, promised, buffers, offset)
@@ -171,7 +171,7 @@ def fill_from(descriptor: int, parts: list[memoryview], offset: int) -> int:
     return done
 
 
-def _fill_from_object(file: ObjectPath, promised: AttemptFile, buffers: list[np.ndarray], offset: int) -> int:
+def _fill_from_object(file: ObjectPath, promised: FileChecksum, buffers: list[np.ndarray], offset: int) -> int:
     try:
         content = np.frombuffer(file.read_range(offset, sum(map(len, buffers))), np.uint8)
     except FileNotFoundError:
@@ -208,13 +208,13 @@ def arrays_with_crc(metadata: dict[str, dict[str, Any]]) -> dict[str, bool]:
         metadata: contents of the attempt's `zarr.json` files, keyed by their paths inside the attempt.
     """
     return {
-        name.removesuffix("/zarr.json"): chunks_end_with_crc(values)
+        name.removesuffix("/zarr.json"): array_has_crc(values)
         for name, values in metadata.items()
         if values.get("node_type") == "array"
     }
 
 
-def _read_promised(file: Location, promised: AttemptFile) -> np.ndarray:
+def _read_promised(file: Location, promised: FileChecksum) -> np.ndarray:
     try:
         content = np.frombuffer(file.read_bytes(), np.uint8)
     except FileNotFoundError:
@@ -224,7 +224,7 @@ def _read_promised(file: Location, promised: AttemptFile) -> np.ndarray:
     return content
 
 
-def _missing(file: Location, promised: AttemptFile) -> TornData:
+def _missing(file: Location, promised: FileChecksum) -> TornData:
     return TornData(f"{file} is missing; its unit's commit record promises {promised.size} bytes")
 
 

@@ -1,7 +1,7 @@
 """Garbage collection: removes the attempts that no commit record names, left behind by producers that died.
 
 An attempt is an orphan if its unit is committed with another attempt, or is not committed and has no valid claim. A
-producer whose attempt is removed while it works on it notices so when it commits.
+producer whose attempt is removed while it works on it notices this when it commits.
 """
 
 from __future__ import annotations

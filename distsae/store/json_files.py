@@ -20,7 +20,7 @@ __all__ = ["publish_json", "read_json", "replace_json"]
 
 
 def publish_json(path: Location, content: dict[str, Any]) -> bool:
-    """Writes a record under a name that must be free; returns whether this call wrote it."""
+    """Writes a record under a name that must be free; returns whether the record now has this content."""
     encoded = _encode(content)
     if isinstance(path, ObjectPath):
         return path.create(encoded)

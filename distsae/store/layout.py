@@ -5,7 +5,7 @@ STORE/
   attributes.json               published by the first producer
   dataset.json                  sealed last
   merge.json                    only in a merged store: the number of its units, and the stores that it is made of
-  reading.json                  only in a bounded store: its reader, and how many units that one has released
+  reading.json                  only in a bounded store: the run that reads it, and the units released
   commits/unit-000123.json      one commit record a unit: the only list of data that readers trust
   data/unit-000123/ATTEMPT/     a self-contained Zarr v3 group
      act/HOOK                     [rows, d_in]

@@ -39,7 +39,7 @@ _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
 
 
 def location(path: str | Location) -> Location:
-    """Returns what the user wrote, a folder or a URL (`s3://bucket/folder`), as a path; a path is returned as it is.
+    """Returns what the user wrote, a folder or a URL (`s3://bucket/folder`), as a path; in a path `~` is expanded.
 
     Raises:
         WrongInput: the text is neither a folder nor the URL of one in an object store.

@@ -17,7 +17,7 @@ import numpy as np
 from distsae.errors import TornData
 from distsae.store.attempt_files import fill_from
 from distsae.store.crc32c import TRAILER, crc32c, trailer_of
-from distsae.store.records import AttemptFile
+from distsae.store.records import FileChecksum
 
 __all__ = ["ChunkFile", "ChunkInMemory", "OpenChunk"]
 
@@ -48,7 +48,7 @@ class ChunkFile:
         TornData: the file is missing or has another size than promised.
     """
 
-    def __init__(self, file: Path, promised: AttemptFile, row_bytes: int) -> None:
+    def __init__(self, file: Path, promised: FileChecksum, row_bytes: int) -> None:
         self._file = file
         self._promised = promised
         self._row_bytes = row_bytes

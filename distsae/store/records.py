@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["AttemptFile", "HookSums", "UnitRecord"]
+__all__ = ["FileChecksum", "HookSums", "UnitRecord"]
 
 
-class AttemptFile(NamedTuple):
+class FileChecksum(NamedTuple):
     """A file of an attempt: its size in bytes and its crc32c.
 
-    A chunk file ends with the crc32c of its payload. The crc32c of payload and trailer together is the same number for
-    every payload, so for a chunk file the record keeps the crc32c of the payload.
+    Of a chunk file it is the crc32c of the payload, without the trailer; see `attempt_files.py`.
     """
 
     size: int
@@ -62,7 +61,7 @@ class UnitRecord:
     fingerprint: str
     digest: str
     sums: dict[str, HookSums]
-    files: dict[str, AttemptFile]
+    files: dict[str, FileChecksum]
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON values."""
@@ -72,5 +71,5 @@ class UnitRecord:
     def from_json(cls, values: dict[str, Any]) -> UnitRecord:
         """Returns the record that `to_json` wrote."""
         sums = {hook: HookSums(**value) for hook, value in values["sums"].items()}
-        files = {name: AttemptFile(*record) for name, record in values["files"].items()}
+        files = {name: FileChecksum(*record) for name, record in values["files"].items()}
         return cls(**{**values, "sums": sums, "files": files})

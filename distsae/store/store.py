@@ -198,7 +198,7 @@ class Store:
         """Returns rows `[start, stop)` of a chunk in the storage dtype, as a part of `buffer`.
 
         The first time that this object reads a file, it reads and checks all of it; after that it reads only the rows
-        that are asked for. Any number of threads may read.
+        that are asked for, if the store was written by distsae. Any number of threads may read.
 
         Args:
             hook: hook to read.

@@ -16,13 +16,13 @@ import numpy as np
 import zarr
 
 from distsae.errors import TornData
-from distsae.store.attempt_files import check_file, chunks_end_with_crc, read_chunk_file, read_metadata, read_part
+from distsae.store.attempt_files import array_has_crc, check_file, read_chunk_file, read_metadata, read_part
 from distsae.store.buffers import part_aligned_with_file
 from distsae.store.crc32c import TRAILER
 from distsae.store.layout import chunk_count
 from distsae.store.location import Location
 from distsae.store.object_path import ObjectPath
-from distsae.store.records import AttemptFile
+from distsae.store.records import FileChecksum
 
 __all__ = ["StoredArray"]
 
@@ -49,7 +49,7 @@ class StoredArray:
         dtype: np.dtype[Any],
         shape: tuple[int, ...],
         chunk_rows: int,
-        files: dict[str, AttemptFile],
+        files: dict[str, FileChecksum],
     ) -> None:
         self.folder = folder
         self.name = name
@@ -62,7 +62,7 @@ class StoredArray:
             read_metadata(folder, "/".join([*parts[:depth], "zarr.json"]), files)
         metadata = read_metadata(folder, f"{name}/zarr.json", files)
         self.direct = self._is_direct(metadata)
-        self.trailing = chunks_end_with_crc(metadata)
+        self.trailing = array_has_crc(metadata)
         self._array: Any = None if self.direct else self._opened()
         self._checked: set[str] = set()
 
@@ -99,7 +99,8 @@ class StoredArray:
     def read_rows(self, index: int, start: int, stop: int, buffer: np.ndarray) -> np.ndarray:
         """Returns rows `[start, stop)` of chunk `index`, as a part of `buffer`.
 
-        The first time, all of the chunk is read and checked; after that only the rows that are asked for are read.
+        The first time, all of the chunk is read and checked; after that only the rows that are asked for are read, if
+        the array is stored as distsae writes it; of another one the whole chunk is read each time.
 
         Raises:
             TornData: a file that holds some of these rows is missing or damaged; the text names it.
@@ -142,7 +143,7 @@ class StoredArray:
         elif not (self.folder / relative).is_file():
             raise TornData(f"{self.folder / relative} is missing; it was there before")
 
-    def promised(self, relative: str) -> AttemptFile:
+    def promised(self, relative: str) -> FileChecksum:
         """Returns the entry of one of `files` in the commit record.
 
         Raises:

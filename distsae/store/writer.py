@@ -23,7 +23,7 @@ from distsae.store.attributes import StoreAttributes
 from distsae.store.delivery import delivered
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.location import Location
-from distsae.store.records import AttemptFile, HookSums, UnitRecord
+from distsae.store.records import FileChecksum, HookSums, UnitRecord
 
 __all__ = ["UnitData", "write_attempt"]
 
@@ -94,7 +94,7 @@ def _write_group(
     unit_facts: dict[str, Any],
     arrays: dict[str, np.ndarray],
     acts: dict[str, np.ndarray],
-) -> dict[str, AttemptFile]:
+) -> dict[str, FileChecksum]:
     """Writes the Zarr group of an attempt, reads its files back and returns their records."""
     group_attributes = {"distsae": {**unit_facts, **attributes.to_json()}}
     group = zarr.open_group(folder, mode="w-", zarr_format=3, attributes=group_attributes)

@@ -97,7 +97,7 @@ def cut_contexts(
     bos, eos = _special_tokens(tokenizer, prepend_bos)
     if context_length <= int(prepend_bos):
         raise WrongInput(f"`context_length` (={context_length}) must leave room for text after BOS; use 2 or more")
-    batches = _batches(documents, documents_at_once, characters_at_once, max_documents)
+    batches = _batches(documents, documents_at_once, characters_at_once, min(max_documents, MAX_DOCUMENTS))
     return _cut(_token_stream(batches, tokenizer, eos), context_length, max_contexts, bos if prepend_bos else None)
 
 

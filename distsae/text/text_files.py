@@ -23,7 +23,7 @@ __all__ = ["COMPRESSIONS", "json_documents", "text_document"]
 COMPRESSIONS = ("", ".gz", ".zst")
 """Endings that may follow `.jsonl` and `.txt`."""
 
-_DAMAGE = (UnicodeDecodeError, EOFError, zlib.error, OSError)  # so are gzip.BadGzipFile and pyarrow's errors
+_DAMAGE = (UnicodeDecodeError, EOFError, zlib.error, OSError)  # gzip.BadGzipFile and pyarrow's errors are OSErrors
 
 
 def text_document(file: Path) -> str:

@@ -5,7 +5,7 @@ from distsae.losses import AuxiliaryConfig
 from distsae.training.config import SizeConfig, SweepConfig, TrainConfig
 from distsae.training.engines import Engine, OptimizerConfig, PlainEngine
 from distsae.training.initial_state import begin_from, initial_shard, initial_state
-from distsae.training.optimizer_step import Circumstances, NonFiniteStep, training_step
+from distsae.training.optimizer_step import NonFiniteStep, StepSettings, training_step
 from distsae.training.state import TrainingState
 from distsae.training.step import BatchOutcome, Gradients, Selectors, forward_backward
 from distsae.training.train import train
@@ -14,7 +14,6 @@ __all__ = [
     "AuxiliaryConfig",
     "BatchOutcome",
     "CheckpointConfig",
-    "Circumstances",
     "Engine",
     "Gradients",
     "NonFiniteStep",
@@ -22,6 +21,7 @@ __all__ = [
     "PlainEngine",
     "Selectors",
     "SizeConfig",
+    "StepSettings",
     "SweepConfig",
     "TrainConfig",
     "TrainingState",

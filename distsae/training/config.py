@@ -15,7 +15,7 @@ from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
 from distsae.parallel import MeshConfig
 from distsae.training.engines import DeepSpeedConfig, OptimizerConfig
 
-__all__ = ["SizeConfig", "SweepConfig", "TrainConfig", "flat_keys"]
+__all__ = ["SizeConfig", "SweepConfig", "TrainConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class SizeConfig:
     Args:
         d_sae: number of features, over all ranks.
         k: mean matches per token.
-        k_start: mean matches per token in the first step, from where they fall linearly to `k`; by default `k`.
+        k_start: mean matches per token in the first step, after which it falls linearly to `k`; by default it is `k`
+            throughout.
         k_anneal_share: share of the steps, above 0 and at most 1, in which the matches per token fall to `k`.
     """
 
@@ -269,16 +270,3 @@ class TrainConfig:
                     f"`finetune_fc_from` (={self.finetune_fc_from}) must be given with `allocation` mutual_choice; got "
                     f"{self.allocation}; leave it out, or train with Mutual Choice first"
                 )
-
-
-def flat_keys(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns a nested config as a flat one, with keys such as `sae.k`.
-
-    Args:
-        values: nested config.
-        prefix: prefix of all keys.
-    """
-    keys: dict[str, Any] = {}
-    for name, value in values.items():
-        keys.update(flat_keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return keys

@@ -6,14 +6,14 @@ from typing import Any
 
 from distsae.losses import Concentration
 from distsae.training.freezing import FrozenGap, heldout_values
-from distsae.training.optimizer_step import Circumstances
+from distsae.training.optimizer_step import StepSettings
 from distsae.training.state import TrainingState
 
 __all__ = ["logged_line", "shown_values"]
 
 
 def logged_line(
-    state: TrainingState, circumstances: Circumstances, gap: FrozenGap | None
+    state: TrainingState, settings: StepSettings, gap: FrozenGap | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Returns the values of a line of `metrics.jsonl`, and warnings for the user. Collective.
 
@@ -21,18 +21,18 @@ def logged_line(
 
     Args:
         state: state of the training after its last step.
-        circumstances: learning rate and rule of that step.
+        settings: learning rate and rule of that step.
         gap: measurement on held-out rows; None if this line has none.
     """
     concentration = Concentration.measure(state.statistics, state.mesh.feature)
     values = state.meter.line(
         state.step,
-        circumstances.learning_rate,
+        settings.learning_rate,
         state.thresholds.mean(state.mesh, state.shard.b_dec.device),
         state.underused,
         concentration,
-        circumstances.allocation,
-        circumstances.k,
+        settings.allocation,
+        settings.k,
     )
     return values | heldout_values(gap), state.alarms.check(state.step, concentration)
 

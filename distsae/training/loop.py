@@ -34,7 +34,7 @@ def train_runs(
 
     Args:
         runs: runs with the same number of steps and the same batches, not started yet; a member of a sweep that fails
-            is removed from the list, which frees its memory.
+            is removed from the list.
         reader: reader of the batches.
         accelerator: device and experiment tracking.
         stop: vote of all ranks on stopping after a step.
@@ -43,7 +43,8 @@ def train_runs(
     Raises:
         Diverged: a number of the only run was not finite; in a sweep, a number of some members, which the message
             names, after the others have been trained to their end.
-        CheckpointFailed: a last checkpoint could not be saved, and no run diverged.
+        CheckpointFailed: a checkpoint that had to be on the disk (the last one, one at the end of a window, or one
+            before a stop) could not be saved, and no run diverged.
         SystemExit: SIGTERM or SIGUSR1 stopped the job after a checkpoint.
         KeyboardInterrupt: Ctrl-C stopped the job after a checkpoint.
     """
@@ -120,7 +121,8 @@ class _Members:
     def __init__(self, runs: list[Run]) -> None:
         self.active = runs
         self._size = len(runs)
-        self._failures: dict[str, Diverged | CheckpointFailed] = {}
+        self._failures: dict[str, str] = {}  # texts alone: an error would keep the run alive by its traceback
+        self._diverged = False
 
     def attempt(self, run: Run, action: Callable[..., Result], *arguments: object) -> Result | None:
         """Calls an action of a run; if that fails, a member of a sweep is removed, and None is returned.
@@ -141,7 +143,8 @@ class _Members:
             if not run.name:
                 raise
             say(f"{run.name}: stopped: {error}; its checkpoints stay, and the other members continue")
-            self._failures[run.name] = error
+            self._failures[run.name] = str(error)
+            self._diverged |= isinstance(error, Diverged)
             self.active.remove(run)
             return None
 
@@ -150,8 +153,7 @@ class _Members:
         if self._failures:
             which = "; ".join(f"{name}: {reason}" for name, reason in self._failures.items())
             line = f"{len(self._failures)} of {self._size} members of the sweep stopped: {which}"
-            diverged = any(isinstance(reason, Diverged) for reason in self._failures.values())
-            raise Diverged(line) if diverged else CheckpointFailed(line)
+            raise Diverged(line) if self._diverged else CheckpointFailed(line)
 
 
 def _summary(shown: dict[str, Shown | None]) -> Shown:

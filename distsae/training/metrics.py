@@ -59,7 +59,7 @@ def all_stopped(clocks: Iterable[TrainingClock]) -> Iterator[None]:
 class Meter:
     """Sums over the steps since the last logged line, from which the next line is made.
 
-    All numbers are of global batches.
+    Losses and matches are of global batches; seconds and the cost of selections are this rank's.
 
     Args:
         batch_tokens: token rows of a global batch.

@@ -2,7 +2,7 @@
 
     state = initial_state(config, shard, mesh, mean, variance)
     for x in batches:
-        done = training_step(state, x)
+        training_step(state, x)
 
 It needs neither a run folder nor a launcher: a notebook or a test can call it. The numbers of each stage are checked
 before the next stage uses them, and `NonFiniteStep` is raised if one is not finite.
@@ -30,11 +30,11 @@ from distsae.training.step import (
     watched,
 )
 
-__all__ = ["Circumstances", "NonFiniteStep", "training_step"]
+__all__ = ["NonFiniteStep", "StepSettings", "training_step"]
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class StepSettings:
     """Learning rate and rule of a step.
 
     Args:
@@ -53,20 +53,18 @@ class NonFiniteStep(Diverged):
 
     Attributes:
         step: number of the step, counted from 1.
-        circumstances: learning rate and rule of the step.
+        settings: learning rate and rule of the step.
         outcome: losses, matches and gradients of the step; None if scores were not finite.
     """
 
-    def __init__(self, text: str, step: int, circumstances: Circumstances, outcome: BatchOutcome | None) -> None:
+    def __init__(self, text: str, step: int, settings: StepSettings, outcome: BatchOutcome | None) -> None:
         super().__init__(text)
         self.step = step
-        self.circumstances = circumstances
+        self.settings = settings
         self.outcome = outcome
 
 
-def training_step(
-    state: TrainingState, x: Tensor, announce: Callable[[str], None] = lambda line: None
-) -> Circumstances:
+def training_step(state: TrainingState, x: Tensor, announce: Callable[[str], None] = lambda line: None) -> StepSettings:
     """Does the next optimizer step, which takes `state` one step further. Collective.
 
     Args:
@@ -79,7 +77,7 @@ def training_step(
 
     Raises:
         NonFiniteStep: a score, a loss or the gradient norm is not finite. If it is the norm, the weights have been
-            updated already; otherwise they are those before the step.
+            updated already; otherwise they are those before the step. `state` must not be stepped again.
     """
     config = state.config
     phases = state.phases
@@ -89,14 +87,14 @@ def training_step(
     if step and phases.allocation(step) != phases.allocation(step - 1):
         state.thresholds.restart()
     rate = config.optimizer.rate(step, state.steps, state.shard.d_sae)
-    circumstances = Circumstances(rate, phases.allocation(step), phases.k)
+    settings = StepSettings(rate, phases.allocation(step), phases.k)
 
     cost = SelectionCost()
-    outcome, shortfall = _over_micro_batches(state, x, circumstances, cost)
-    _require_finite_losses(outcome, step + 1, circumstances)
+    outcome, shortfall = _over_micro_batches(state, x, settings, cost)
+    _require_finite_losses(outcome, step + 1, settings)
 
     gradient_norm = state.engine.update(outcome.gradients, rate)
-    _require_finite_norm(gradient_norm, outcome, step + 1, circumstances)
+    _require_finite_norm(gradient_norm, outcome, step + 1, settings)
     if state.average is not None:
         state.average.update(step)
 
@@ -106,11 +104,11 @@ def training_step(
     state.step = step + 1
     if state.step % config.auxiliary.refresh_steps == 0 or state.step == state.steps:
         state.underused = Underused.measure(state.statistics, config.aux, config.auxiliary.rho, state.mesh.feature)
-    return circumstances
+    return settings
 
 
 def _over_micro_batches(
-    state: TrainingState, x: Tensor, circumstances: Circumstances, cost: SelectionCost
+    state: TrainingState, x: Tensor, settings: StepSettings, cost: SelectionCost
 ) -> tuple[BatchOutcome, int]:
     """Returns the outcome of the whole batch, and the number of matches by which its selections missed the budget."""
     config = state.config
@@ -133,7 +131,7 @@ def _over_micro_batches(
                 1 / config.accumulation,
             )
         except NonFiniteScores as error:
-            raise NonFiniteStep(str(error), state.step + 1, circumstances, None) from error
+            raise NonFiniteStep(str(error), state.step + 1, settings, None) from error
         outcomes.append(outcome)
         shortfall += phases.selector.shortfall
         state.thresholds.update(phases.selector)
@@ -149,16 +147,16 @@ def _selectors(state: TrainingState) -> Selectors:
     return Selectors(state.phases.selector, auxiliary, tuple(state.phases.observers))
 
 
-def _require_finite_losses(outcome: BatchOutcome, step: int, circumstances: Circumstances) -> None:
+def _require_finite_losses(outcome: BatchOutcome, step: int, settings: StepSettings) -> None:
     """Checks the losses of a batch, which are equal on all ranks, before anything is changed."""
     found = {"loss": outcome.loss, "auxiliary loss": outcome.aux_loss}
     if broken := [f"the {name} is {value}" for name, value in found.items() if not math.isfinite(value)]:
-        raise NonFiniteStep(" and ".join(broken), step, circumstances, outcome)
+        raise NonFiniteStep(" and ".join(broken), step, settings, outcome)
 
 
-def _require_finite_norm(norm: float, outcome: BatchOutcome, step: int, circumstances: Circumstances) -> None:
+def _require_finite_norm(norm: float, outcome: BatchOutcome, step: int, settings: StepSettings) -> None:
     """Checks the global gradient norm after the update; DeepSpeed returns -1 for a norm that is not finite."""
     if not 0 <= norm < math.inf:
         shown = math.nan if norm < 0 else norm
         text = f"the gradient norm is {shown} (weights and moments are those after the update)"
-        raise NonFiniteStep(text, step, circumstances, outcome)
+        raise NonFiniteStep(text, step, settings, outcome)

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import (
-    BatchSelector,
     DensityRanks,
     FeatureSelector,
     Matches,
     QuotaCredit,
     Selector,
+    TrainingSelector,
     fit_zipf,
     zipf_quotas_of,
 )
 from distsae.losses import FiringStatistics
-from distsae.model import AllocationName, batch_selector
+from distsae.model import AllocationName, training_selector
 from distsae.parallel import Mesh
 from distsae.training.config import TrainConfig
 from distsae.training.rehearsal import Rehearsal
@@ -69,9 +69,9 @@ class Phases:
             return "feature_choice"
         return self._config.allocation
 
-    def fresh_selector(self) -> BatchSelector:
+    def fresh_selector(self) -> TrainingSelector:
         """Returns a new selector of the current rule, without a forecast."""
-        selector = batch_selector(self.rule, self._config.sae.k, len(self._features))
+        selector = training_selector(self.rule, self._config.sae.k, len(self._features))
         selector.set_budget(self.k)
         return selector
 
@@ -155,7 +155,7 @@ class Phases:
         for name, selector in self._selectors().items():
             selector.restore_forecast(forecasts.get(name, {}))
 
-    def _selectors(self) -> dict[str, BatchSelector]:
+    def _selectors(self) -> dict[str, TrainingSelector]:
         return {"rule": self.selector} | ({"rehearsal": self.rehearsal.selector} if self.rehearsal else {})
 
     def _start_feature_choice(self, statistics: FiringStatistics) -> None:

@@ -15,7 +15,7 @@ from distsae.training.initial_state import begin_from, initial_shard, initial_st
 from distsae.training.job import Job
 from distsae.training.logged_line import logged_line, shown_values
 from distsae.training.metrics import TrainingClock
-from distsae.training.optimizer_step import Circumstances, NonFiniteStep, training_step
+from distsae.training.optimizer_step import NonFiniteStep, StepSettings, training_step
 
 __all__ = ["Run"]
 
@@ -124,16 +124,17 @@ class Run:
 
         Raises:
             Diverged: on every rank, if a number is not finite; the run folder holds a diagnosis.
+            CheckpointFailed: the checkpoint at the end of a window of a bounded store could not be saved.
         """
-        self._announce(self.done + 1, "selecting and stepping")
+        self._working_on(self.done + 1, "selecting and stepping")
         try:
-            circumstances = training_step(self.state, x, self._say)
+            settings = training_step(self.state, x, self._say)
         except NonFiniteStep as error:
-            self.diagnosis.stop(error.step, str(error), x, error.circumstances, error.outcome, cause=error)
+            self.diagnosis.stop(error.step, str(error), x, error.settings, error.outcome, cause=error)
         last = self.done == self.steps
-        shown = self._log(circumstances) if last or self.done % self.config.log_every == 0 else {}
+        shown = self._log(settings) if last or self.done % self.config.log_every == 0 else {}
         if last or self.done % self.config.checkpoint.every == 0 or self.units.checkpoint_due(self.done):
-            self.diagnosis.check_weights(self.done, x, circumstances)
+            self.diagnosis.check_weights(self.done, x, settings)
             self._save()
         return shown
 
@@ -171,7 +172,7 @@ class Run:
         if self.job.accelerator.is_main_process:
             self.units.run_finished()
 
-    def _announce(self, step: int, activity: str) -> None:
+    def _working_on(self, step: int, activity: str) -> None:
         """Tells the watchdog what the process does next."""
         doing = f"step {step}: {activity}"
         self.job.watchdog.working_on(f"{self.name}: {doing}" if self.name else doing)
@@ -184,9 +185,9 @@ class Run:
         if self._point is None and self.folder.holds_checkpoints:
             raise CannotContinue(f"{self.folder.path} was begun by another job meanwhile; start the command again")
 
-    def _log(self, circumstances: Circumstances) -> dict[str, float | str]:
+    def _log(self, settings: StepSettings) -> dict[str, float | str]:
         """Measures and logs a line; returns its values for the progress bar."""
-        line, warnings = logged_line(self.state, circumstances, self._evaluate())
+        line, warnings = logged_line(self.state, settings, self._evaluate())
         if self.job.accelerator.is_main_process and (warning := self.folder.metrics.append(line)):
             self._say(warning)
         numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
@@ -200,7 +201,7 @@ class Run:
         every = self.config.evaluate_every
         if every is None or (self.done % every and self.done < self.steps):
             return None
-        self._announce(self.done, "measuring on held-out rows")
+        self._working_on(self.done, "measuring on held-out rows")
         with self.clock.stopped(), self.state.final_weights():
             return self.job.heldout.measure(self.state)
 
@@ -218,6 +219,6 @@ class Run:
         self.checkpoints.resumed(point.step)
 
     def _save(self) -> None:
-        self._announce(self.done, "saving a checkpoint")
+        self._working_on(self.done, "saving a checkpoint")
         facts = {"store_fingerprint": self.job.store.fingerprint, **self.state.facts()}
         self.checkpoints.save(self.done, self.state.tensors(), facts)

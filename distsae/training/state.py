@@ -99,7 +99,7 @@ class TrainingState:
         return state
 
     def facts(self) -> dict[str, JSON]:
-        """Returns the plain values that a checkpoint keeps beside the tensors; equal on all ranks."""
+        """Returns the plain values that a checkpoint keeps beside the tensors; it keeps those of rank 0."""
         return {
             "underused": {**self.underused.numbers()},
             "forecasts": {name: {**forecast} for name, forecast in self.forecasts().items()},

@@ -58,7 +58,8 @@ def train(config: TrainConfig, loop: Loop = train_runs) -> None:
         Diverged: a score, loss or gradient was not finite; the message names the step and the ranks. The other members
             of a sweep have been trained to their end.
         CannotContinue: another process was lost.
-        CheckpointFailed: the last checkpoint could not be saved; the SAE was written.
+        CheckpointFailed: a checkpoint that had to be on the disk could not be saved: the last one (the SAE was
+            written), one at the end of a window, or one before a stop.
         SystemExit: SIGTERM or SIGUSR1 stopped the job after a checkpoint; the code is `STOPPED`.
         KeyboardInterrupt: Ctrl-C stopped the job after a checkpoint.
     """

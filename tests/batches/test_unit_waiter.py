@@ -23,15 +23,15 @@ def store(tmp_path):
 
 
 def test_committed_units_are_not_waited_for(store, tmp_path, capsys):
-    UnitWaiter(store, notify_after=0.0).wait_for(1)  # a thread that waits would report it at once
+    UnitWaiter(store, first_after=0.0).wait_for(1)  # a thread that waits would report it at once
     whole = write_store(tmp_path / "whole")
     for unit in range(len(whole.units)):
-        UnitWaiter(whole, notify_after=0.0).wait_for(unit)
+        UnitWaiter(whole, first_after=0.0).wait_for(unit)
     assert capsys.readouterr().err == ""
 
 
 def test_the_user_is_told_once_however_many_threads_wait(store, monkeypatch, capsys):
-    waiter = UnitWaiter(store, notify_after=0.0, notify_every=1e6)
+    waiter = UnitWaiter(store, first_after=0.0, repeat_after=1e6)
     record, of_thread = store.record, threading.local()
     all_wait = threading.Barrier(3, timeout=120)  # two threads that wait, and this one
 

@@ -8,7 +8,7 @@ import torch
 from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector, select
 from distsae.allocation.exchange import CandidateExchange
 from distsae.allocation.order_statistic import OrderStatistic, nth_largest
-from distsae.model import batch_selector
+from distsae.model import training_selector
 from distsae.parallel import GroupCollective, Mesh
 from tests.allocation.samples import chunks
 from tests.distributed.processes import run_on_mesh
@@ -106,7 +106,7 @@ def _spent(mesh: Mesh, rule: str, steps: range, forecast: dict | None) -> tuple[
     features = 96
     k = 4
     local, placement = mesh.features(features), mesh.placement(features, tokens)
-    selector = batch_selector(rule, k, len(local))
+    selector = training_selector(rule, k, len(local))
     if forecast is not None:
         selector.restore_forecast(forecast)
     groups = [group for group in (mesh.data, mesh.feature, mesh.world) if isinstance(group, GroupCollective)]

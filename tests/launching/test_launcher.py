@@ -65,3 +65,34 @@ def test_the_exit_code_of_a_single_process_is_kept(end, tmp_path):
     config = str(ROOT / "cluster_configs" / "cpu_2.yaml")
     done = _launch("--cpu", "--config_file", config, "--num_processes", "1", "--quiet", str(script))
     assert done.returncode == (9 if "exit" in end else 137), done.stderr
+
+
+_FLOODED = """
+import os, sys, threading
+from distsae.launching.launcher import _Requests
+
+requests = _Requests(os.pipe()[0])
+requests.start()
+print("ready", flush=True)
+end = threading.Thread(target=sys.stdin.read)
+end.start()
+while end.is_alive():
+    pass
+print(bool(requests.stop))
+"""
+
+
+def test_a_signal_inside_the_handler_of_another_one_does_not_block_it():
+    """A scheduler sends SIGUSR1 and SIGTERM at once, and Ctrl-C reaches the launcher twice."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _FLOODED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(50000):
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+    try:
+        assert process.communicate(timeout=30) == ("True\n", None)
+    finally:
+        process.kill()

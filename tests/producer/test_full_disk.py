@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from distsae.errors import CannotContinue
-from distsae.producer.full_disk import full_disk_named
+from distsae.producer.full_disk import one_line_if_disk_full
 from distsae.store import location
 
 
@@ -12,10 +12,10 @@ from distsae.store import location
 @pytest.mark.parametrize(("root", "where"), [(Path("stores/a"), "for the store;"), (location("s3://b/a"), "uploaded;")])
 def test_a_full_disk_is_named_with_what_to_do(number, root, where):
     message = rf"`out` \(={root}\) .*{where} got a full disk; make room"
-    with pytest.raises(CannotContinue, match=message), full_disk_named(root):
+    with pytest.raises(CannotContinue, match=message), one_line_if_disk_full(root):
         raise OSError(number, "no space")
 
 
 def test_other_errors_pass_through():
-    with pytest.raises(PermissionError), full_disk_named(Path("a")):
+    with pytest.raises(PermissionError), one_line_if_disk_full(Path("a")):
         raise PermissionError(errno.EACCES, "permission denied")

@@ -144,7 +144,7 @@ def test_the_commit_record_of_a_single_unit_is_looked_up_only_after_its_claim(jo
 
 
 def test_a_bounded_store_is_sealed_as_early_as_possible_and_then_waits_for_a_reader(bounded, monkeypatch):
-    from distsae.producer import idle, unit_loop, unit_writer
+    from distsae.producer import unit_loop, unit_writer, waiting_report
 
     commits, lines = [], []
 
@@ -157,8 +157,8 @@ def test_a_bounded_store_is_sealed_as_early_as_possible_and_then_waits_for_a_rea
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(unit_writer, "commit_unit", commit)
-    monkeypatch.setattr(unit_loop, "Idle", partial(idle.Idle, first_after=0.0))
-    monkeypatch.setattr(idle, "say", say)
+    monkeypatch.setattr(unit_loop, "WaitingReport", partial(waiting_report.WaitingReport, first_after=0.0))
+    monkeypatch.setattr(waiting_report, "say", say)
     with pytest.raises(SystemExit):
         bounded.run()
     heldout = UNITS - 1

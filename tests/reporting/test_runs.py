@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from distsae.errors import TornData, WrongInput
-from distsae.reporting.runs import at_key, load_runs
+from distsae.nested_keys import at_key
+from distsae.reporting.runs import load_runs
 
 
 def test_columns_and_settings(make_run):

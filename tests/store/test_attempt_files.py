@@ -7,15 +7,15 @@ import zarr.codecs
 
 from distsae.errors import TornData
 from distsae.store.attempt_files import (
+    array_has_crc,
     check_file,
-    chunks_end_with_crc,
     ends_with_crc,
     read_chunk_file,
     read_part,
     record_files,
 )
 from distsae.store.crc32c import crc32c
-from distsae.store.records import AttemptFile
+from distsae.store.records import FileChecksum
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def test_a_file_ends_with_its_crc_if_the_chunks_of_its_array_do():
     assert ends_with_crc("act/a.b/c/0/0", arrays) is False
     assert ends_with_crc("act/a/zarr.json", arrays) is False
     assert ends_with_crc("else/c/0", arrays) is None
-    assert chunks_end_with_crc({"codecs": [{"name": "bytes"}, {"name": "crc32c"}]})
-    assert not chunks_end_with_crc({"codecs": [{"name": "crc32c"}, {"name": "zstd"}]})
+    assert array_has_crc({"codecs": [{"name": "bytes"}, {"name": "crc32c"}]})
+    assert not array_has_crc({"codecs": [{"name": "crc32c"}, {"name": "zstd"}]})
 
 
 @pytest.mark.parametrize("name", ["zstd/c/0", "own/c/0", "own/zarr.json"])
@@ -78,7 +78,7 @@ def test_a_valid_chunk_under_the_wrong_name_is_found(folder):
     with pytest.raises(TornData, match="own/c/0 is damaged"):
         read_chunk_file(folder / "own/c/0", files["own/c/0"])
     with pytest.raises(TornData, match="own/c/0 is damaged"):
-        check_file(folder / "own/c/0", AttemptFile(*files["own/c/0"]), True)
+        check_file(folder / "own/c/0", FileChecksum(*files["own/c/0"]), True)
 
 
 def test_into_a_reused_buffer(folder):

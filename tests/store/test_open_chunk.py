@@ -8,7 +8,7 @@ import pytest
 
 from distsae.errors import TornData
 from distsae.store.open_chunk import ChunkFile, ChunkInMemory
-from distsae.store.records import AttemptFile
+from distsae.store.records import FileChecksum
 
 ROWS, ROW_BYTES = 40, 12
 
@@ -27,7 +27,7 @@ def file(tmp_path, rows):
 
 @pytest.fixture
 def promised(rows):
-    return AttemptFile(rows.nbytes + 4, google_crc32c.value(rows.tobytes()))
+    return FileChecksum(rows.nbytes + 4, google_crc32c.value(rows.tobytes()))
 
 
 @pytest.fixture(params=["file", "memory"])

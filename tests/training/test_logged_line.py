@@ -27,8 +27,8 @@ def _state(**changes) -> TrainingState:
 
 def _line_after(state: TrainingState, steps: int, gap: FrozenGap | None = None):
     for _ in range(steps):
-        circumstances = training_step(state, activations(state.step, torch.float32, tokens=BATCH))
-    return logged_line(state, circumstances, gap)
+        settings = training_step(state, activations(state.step, torch.float32, tokens=BATCH))
+    return logged_line(state, settings, gap)
 
 
 def test_keys_are_those_of_a_run(tiny_store, tmp_path):

@@ -11,11 +11,11 @@ from distsae.batches import STREAMS
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import (
     AuxiliaryConfig,
-    Circumstances,
     NonFiniteStep,
     OptimizerConfig,
     Selectors,
     SizeConfig,
+    StepSettings,
     TrainConfig,
     TrainingState,
     forward_backward,
@@ -90,7 +90,7 @@ def test_the_rate_and_the_rule_of_each_step_are_returned_and_a_change_is_announc
     found = [training_step(state, _batch(step), lines.append) for step in range(8)]
     rates = [state.config.optimizer.rate(step, 8, D_SAE) for step in range(8)]
     rules = ["mutual_choice"] * 4 + ["feature_choice"] * 4
-    assert found == [Circumstances(rate, rule, K) for rate, rule in zip(rates, rules, strict=True)]
+    assert found == [StepSettings(rate, rule, K) for rate, rule in zip(rates, rules, strict=True)]
     (line,) = lines
     assert line.startswith("step 5: Feature Choice begins with Zipf quotas")
 
@@ -122,7 +122,7 @@ def test_a_score_that_is_not_finite_is_reported_before_anything_is_changed():
         training_step(state, x)
     rate = state.config.optimizer.rate(1, STEPS, D_SAE)
     assert stopped.value.step == 2
-    assert stopped.value.circumstances == Circumstances(rate, "mutual_choice", K)
+    assert stopped.value.settings == StepSettings(rate, "mutual_choice", K)
     assert stopped.value.outcome is None
     assert state.step == 1
     _assert_equal(_weights(state), before)
@@ -138,7 +138,7 @@ def test_a_loss_that_is_not_finite_is_reported_before_the_update():
     before = _weights(state)
     with pytest.raises(NonFiniteStep, match=r"^the loss is nan$") as stopped:
         training_step(state, _batch(0))
-    assert (stopped.value.step, stopped.value.circumstances.allocation) == (1, "mutual_choice")
+    assert (stopped.value.step, stopped.value.settings.allocation) == (1, "mutual_choice")
     assert math.isnan(stopped.value.outcome.loss)
     assert torch.equal(stopped.value.outcome.matches.feature, outcome.matches.feature)
     for name in ("W_enc", "b_enc", "b_dec"):
@@ -155,7 +155,7 @@ def test_a_gradient_norm_that_is_not_finite_is_reported_after_the_update(value):
         with pytest.raises(NonFiniteStep, match=message) as stopped:
             training_step(state, _batch(1))
     assert stopped.value.step == 2
-    assert stopped.value.circumstances.allocation == "mutual_choice"
+    assert stopped.value.settings.allocation == "mutual_choice"
     assert math.isfinite(stopped.value.outcome.loss)
     assert state.step == 1
     assert state.engine.tensors()["adam.step.W_enc"] == 2

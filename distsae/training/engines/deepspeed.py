@@ -209,7 +209,7 @@ def _initialize(shard: FeatureShard, adam: torch.optim.Optimizer, mpu: _MeshMpu,
         import deepspeed.ops
     except ImportError as error:
         raise WrongInput(
-            "`engine` (=deepspeed) must be installed; got no package deepspeed; install 'distsae[deepspeed]', or use "
+            "`engine` (=deepspeed) must have the package deepspeed; got none; install 'distsae[deepspeed]', or use "
             "`engine` plain"
         ) from error
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)

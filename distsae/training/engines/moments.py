@@ -7,8 +7,8 @@ would never change. Rounding is stochastic instead: up with the probability that
 The bits of a positive float, read as an integer, increase with the float. So adding a random integer below `2^n` and
 dropping the last `n` bits rounds stochastically. The upper sixteen bits are a bf16. In 8 bits a number is also a float,
 relative to the largest number of its block: a sign, 4 bits of exponent and 3 of mantissa for the first moment, 4 and 4
-for the root of the second moment. The smallest code of a root is not zero, so an update never divides by zero: a second
-moment that is rounded up only makes the update smaller.
+for the root of the second moment. The smallest code of a root is not zero: a small root is rounded up, which
+only makes the update smaller, and never down to nothing, which would leave `eps` alone as the divisor.
 
 The random bits follow from seed, step, parameter, global row and column, so they do not depend on the mesh:
 `word[column] + word[row]`, with a hash for the word of a row. The bits of any two elements are independent, so the

@@ -22,8 +22,8 @@ class RunCheckpoints:
         units: units of the store, released after each checkpoint.
         saver: saver of the job, shared by the members of a sweep.
         say: function that prints a line for the user, on the main process only.
-        is_main: whether this process is the main one, which changes what all processes share: it deletes old
-            checkpoints, flushes the metrics and releases units.
+        is_main: whether this process is the main one, which alone deletes old checkpoints,
+            flushes the metrics and releases units.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ Tracking = Callable[[dict[str, Any], int], None]
 def start_tracking(accelerator: Accelerator, config: TrainConfig, member: str = "") -> Tracking:
     """Opens the wandb run of a run: a new one, or when the run is resumed the one that it had.
 
-    With `wandb` auto, it is online if the user is logged in, else offline.
+    With `wandb` auto, WANDB_MODE decides; without it, the run is online if the user is logged in, else offline.
 
     Args:
         accelerator: accelerator of this process, which closes the wandb run at the end.

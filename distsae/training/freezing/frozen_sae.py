@@ -15,7 +15,7 @@ from distsae.parallel import Mesh
 from distsae.store import Store
 from distsae.training.freezing.calibration import calibrated, filled_thresholds, quota_thresholds
 from distsae.training.freezing.gap import FrozenGap, frozen_gap
-from distsae.training.freezing.heldout_rows import CALIBRATION_TOKENS, heldout_rows, mesh_that_divides
+from distsae.training.freezing.heldout_rows import CALIBRATION_TOKENS, heldout_rows, mesh_for_rows
 from distsae.training.state import TrainingState
 
 __all__ = ["frozen_sae"]
@@ -106,7 +106,7 @@ def _frozen_rule(state: TrainingState, store: Store, reader: BatchReader) -> tup
     calibration_rows, judging_rows = heldout_rows(store, config.hook)
     if needs_threshold(state.phases.allocation(state.steps - 1)):
         tracked = filled_thresholds(tracked, mesh)
-        divided = mesh_that_divides(mesh, calibration_rows.shape[0])
+        divided = mesh_for_rows(mesh, calibration_rows.shape[0])
         tokens = calibration_rows.shape[0] // divided.data.size
         x = calibration_rows[divided.data.rank * tokens : (divided.data.rank + 1) * tokens].to(shard.b_dec.device)
         x = normalisation.apply(x.to(torch.float32, copy=True))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import FeatureSelector, QuotaCredit, Selector, ThresholdSelector, select
-from distsae.training.freezing.heldout_rows import mesh_that_divides
+from distsae.training.freezing.heldout_rows import mesh_for_rows
 from distsae.training.state import TrainingState
 
 __all__ = ["FrozenGap", "frozen_gap"]
@@ -64,7 +64,7 @@ def frozen_gap(state: TrainingState, threshold: Tensor | None, x: Tensor) -> Fro
     rows = x.shape[0]
     if not rows:
         return FrozenGap(0)
-    mesh = mesh_that_divides(state.mesh, rows)
+    mesh = mesh_for_rows(state.mesh, rows)
     training = state.phases.fresh_selector()
     quotas = state.phases.credit.quota_per_token if state.phases.credit is not None else None
     credit = QuotaCredit(quotas, config.sae.k, mesh.feature) if quotas is not None else None

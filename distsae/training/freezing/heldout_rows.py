@@ -12,7 +12,7 @@ from distsae.collective import Solo
 from distsae.parallel import Mesh
 from distsae.store import Store
 
-__all__ = ["CALIBRATION_TOKENS", "JUDGING_TOKENS", "heldout_rows", "mesh_that_divides"]
+__all__ = ["CALIBRATION_TOKENS", "JUDGING_TOKENS", "heldout_rows", "mesh_for_rows"]
 
 CALIBRATION_TOKENS, JUDGING_TOKENS = 1 << 16, 1 << 14
 
@@ -50,7 +50,7 @@ def heldout_rows(
     return rows[:calibrating], rows[calibrating : calibrating + judging_tokens]
 
 
-def mesh_that_divides(mesh: Mesh, rows: int) -> Mesh:
+def mesh_for_rows(mesh: Mesh, rows: int) -> Mesh:
     """Returns a mesh whose data axis divides the number of rows.
 
     That is the mesh itself, except for a handful of rows: then each data rank takes all rows, in a mesh of its own

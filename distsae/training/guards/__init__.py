@@ -1,4 +1,4 @@
-"""Guards of a training process: started like the other ranks, stopped on request, ended with a reason when it fails."""
+"""Guards of a training process: it starts like the other ranks, stops on request, and says why when it fails."""
 
 from distsae.training.guards.accelerator import check_processes, longest_wait, set_timeout, start_accelerator
 from distsae.training.guards.agreement import require_agreement

@@ -18,7 +18,8 @@ import torch.distributed as dist
 
 from distsae import __version__
 from distsae.errors import WrongInput
-from distsae.training.config import TrainConfig, flat_keys
+from distsae.nested_keys import flat_keys
+from distsae.training.config import TrainConfig
 
 __all__ = ["SOURCES", "differences", "facts_of_process", "named_ranks", "require_agreement", "source_digest"]
 

@@ -26,7 +26,7 @@ from distsae.training.config import TrainConfig
 from distsae.training.folder import RunFolder
 from distsae.training.guards.agreement import named_ranks
 from distsae.training.guards.numeric_summary import NumericSummary, summarise
-from distsae.training.optimizer_step import Circumstances
+from distsae.training.optimizer_step import StepSettings
 from distsae.training.state import TrainingState
 from distsae.training.step import BatchOutcome
 
@@ -65,13 +65,13 @@ class Diagnosis:
         self._store = store
         self._wait_for_save = wait_for_save
 
-    def check_weights(self, step: int, x: Tensor, circumstances: Circumstances) -> None:
+    def check_weights(self, step: int, x: Tensor, settings: StepSettings) -> None:
         """Checks the weights after a step, before they are saved. Collective.
 
         Args:
             step: number of the step, counted from 1.
             x: this data rank's rows of the batch, `[tokens, d_in]`.
-            circumstances: learning rate and rule of the step.
+            settings: learning rate and rule of the step.
 
         Raises:
             Diverged: on every rank, if the weights of any rank are not finite.
@@ -82,14 +82,14 @@ class Diagnosis:
             summarise(value.detach()).not_finite for value in self._state.shard.parameters()
         )
         if any(self._ranks.exchange(broken)):
-            self.stop(step, "weights are not finite after the update; they are not saved", x, circumstances)
+            self.stop(step, "weights are not finite after the update; they are not saved", x, settings)
 
     def stop(
         self,
         step: int,
         finding: str,
         x: Tensor,
-        circumstances: Circumstances,
+        settings: StepSettings,
         outcome: BatchOutcome | None = None,
         cause: Exception | None = None,
     ) -> NoReturn:
@@ -99,7 +99,7 @@ class Diagnosis:
             step: number of the step, counted from 1.
             finding: clause on what was not finite.
             x: this data rank's rows of the batch, `[tokens, d_in]`.
-            circumstances: learning rate and rule of the step.
+            settings: learning rate and rule of the step.
             outcome: outcome of the batch; None if the step ended before.
             cause: exception that reported the finding.
 
@@ -113,7 +113,7 @@ class Diagnosis:
         failure = ""
         try:
             bundle.mkdir(parents=True, exist_ok=True)
-            self._write_facts(bundle, step, finding, circumstances, summaries)
+            self._write_facts(bundle, step, finding, settings, summaries)
             self._write_tensors(bundle, tensors, summaries)
             if self._ranks.first:
                 self._copy_run_files(bundle)
@@ -141,15 +141,15 @@ class Diagnosis:
         bundle: Path,
         step: int,
         finding: str,
-        circumstances: Circumstances,
+        settings: StepSettings,
         summaries: Mapping[str, NumericSummary],
     ) -> None:
         facts = {
             "step": step,
             "what": finding,
-            "learning_rate": circumstances.learning_rate,
-            "allocation": circumstances.allocation,
-            "k": circumstances.k,
+            "learning_rate": settings.learning_rate,
+            "allocation": settings.allocation,
+            "k": settings.k,
             "rank": self._ranks.rank,
             "ranks": self._ranks.size,
             "data_rank": self._ranks.data,

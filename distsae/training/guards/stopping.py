@@ -27,8 +27,9 @@ __all__ = ["StopVote"]
 class StopVote:
     """Handles SIGTERM, SIGUSR1 and SIGINT (Ctrl-C) until the `with` block ends, in the main thread.
 
-    Before the first `open_vote`, and inside `interruptible`, a signal ends the process at once. Anywhere else it waits
-    for the next vote. A second Ctrl-C always ends the process at once; the other signals may be repeated.
+    Before the first `open_vote`, and inside `interruptible` if that is safe, a signal ends the process at once.
+    Anywhere else it waits for the next vote. A second Ctrl-C always ends the process at once; the other signals may be
+    repeated.
 
     Args:
         patience: seconds after a Ctrl-C in which another one counts as the same. Launchers pass on a Ctrl-C that the

@@ -100,7 +100,7 @@ def forward_backward(
 
 
 def _energy(rows: Tensor) -> Tensor:
-    """Returns the squared norm of all rows, summed in fp64: so its fp32 value does not depend on the data ranks."""
+    """Returns the squared norm of all rows, summed in fp64: so that in fp32 the number of data ranks does not show."""
     return rows.square().sum(1).double().sum()
 
 

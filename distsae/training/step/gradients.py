@@ -3,7 +3,8 @@
 The gradient of an encoder row is the sum of `dot * (x - b_dec)` over the feature's matches, that of a decoder row the
 sum of `score * g`, where `g = dloss/dx_hat` and `dot = W_dec[feature] . g`. Matches and vectors are far smaller than
 the matrices, `tokens * d_in` against `d_sae * d_in`, so data ranks exchange these, and rows are summed only when an
-update needs them. Every rank sums in the order of the global batch, so the bits do not depend on the data ranks.
+update needs them. Every rank sums in the order of the global batch, so the bits do not depend on the number of
+data ranks.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distsae.store import Store
-from distsae.training.freezing.heldout_rows import heldout_rows, mesh_that_divides
+from distsae.training.freezing.heldout_rows import heldout_rows, mesh_for_rows
 from tests.distributed.processes import run_on_mesh
 from tests.store import synthetic
 
@@ -36,7 +36,7 @@ def test_very_few_rows_serve_both_purposes(contexts, rows, tmp_path):
 
 
 def _sums(mesh, rows):
-    divided = mesh_that_divides(mesh, rows)
+    divided = mesh_for_rows(mesh, rows)
     share = rows // divided.data.size
     return float(divided.data.sum(torch.arange(rows)[divided.data.rank * share :][:share].sum())), divided.world.size
 

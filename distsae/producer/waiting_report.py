@@ -8,10 +8,10 @@ from distsae.progress import say
 from distsae.store import StoreAttributes, committed_units, reading, unit_sizes, unit_split
 from distsae.store.location import Location
 
-__all__ = ["Idle"]
+__all__ = ["WaitingReport"]
 
 
-class Idle:
+class WaitingReport:
     """Prints, at intervals, which run the producer of a bounded store waits for.
 
     Args:
@@ -34,7 +34,7 @@ class Idle:
         """Notes that there are units to produce, here or in another process."""
         self._report_at: float | None = None
 
-    def wait_for_reader(self) -> None:
+    def no_room(self) -> None:
         """Notes that the store has no room for another unit, and prints a line if one is due."""
         now = time.monotonic()
         if self._report_at is None:

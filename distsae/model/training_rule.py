@@ -1,13 +1,13 @@
-"""The batch rules by name: a run trains with one, and a frozen SAE can be compared with one."""
+"""The training rules by name: a run trains with one, and a frozen SAE can be compared with one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
 
-from distsae.allocation import BatchSelector, FeatureSelector, MutualSelector, TokenSelector
+from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector, TrainingSelector
 
-__all__ = ["ALLOCATION_TITLES", "AllocationName", "batch_selector", "needs_threshold"]
+__all__ = ["ALLOCATION_TITLES", "AllocationName", "needs_threshold", "training_selector"]
 
 AllocationName = Literal["token_choice", "mutual_choice", "feature_choice"]
 
@@ -25,7 +25,7 @@ _SELECTS_FROM_A_BATCH: Mapping[AllocationName, bool] = {
 }
 
 
-def batch_selector(allocation: AllocationName, k: int, features: int) -> BatchSelector:
+def training_selector(allocation: AllocationName, k: int, features: int) -> TrainingSelector:
     """Returns a new selector of a rule, which has seen no batch yet. One of Feature Choice still needs its quotas.
 
     Args:
@@ -45,7 +45,7 @@ def batch_selector(allocation: AllocationName, k: int, features: int) -> BatchSe
 def needs_threshold(allocation: AllocationName) -> bool:
     """Returns whether a rule selects from a whole batch, so that its frozen form is made of thresholds.
 
-    A rule that selects for each token alone is its own frozen form. A name that this version does not know, from the
-    file of another one, counts as a rule of a batch.
+    A rule that selects for each token alone is its own frozen form. An unknown name, from an SAE of another version,
+    is taken to need thresholds.
     """
     return _SELECTS_FROM_A_BATCH.get(allocation, True)
