@@ -22,5 +22,5 @@ def test_rho_is_a_share(rho):
 
 
 def test_the_smallest_and_largest_values_that_are_allowed():
-    AuxiliaryConfig(alpha=1e-9, k_per_k=0.01, rho=1.0, dead_after_tokens=1, window_tokens=1, refresh_steps=1)
-    AuxiliaryConfig(rho=1e-9)
+    least = AuxiliaryConfig(alpha=1e-9, k_per_k=0.01, rho=1e-9, dead_after_tokens=1, window_tokens=1, refresh_steps=1)
+    assert (least.rho, AuxiliaryConfig(rho=1.0).rho) == (1e-9, 1.0)

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import pytest
+
 from distsae.training import TrainConfig
 from distsae.training.guards.agreement import (
     differences,
@@ -72,5 +74,7 @@ def test_the_digest_is_of_names_and_contents(tmp_path):
 
 
 def test_one_process_compares_nothing(tmp_path):
-    (tmp_path / "unreadable.py").mkdir()  # to take its digest would raise
-    require_agreement(TrainConfig(store="s", out="o"), "f", tmp_path)
+    (tmp_path / "unreadable.py").mkdir()
+    with pytest.raises(IsADirectoryError):
+        source_digest(tmp_path)
+    assert require_agreement(TrainConfig(store="s", out="o"), "f", tmp_path) is None  # takes no digest
