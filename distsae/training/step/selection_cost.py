@@ -13,10 +13,10 @@ __all__ = ["SelectionCost", "watched"]
 
 @dataclass
 class SelectionCost:
-    """The cost of one batch's selections on this rank.
+    """The cost of one step's selections on this rank.
 
     Args:
-        passes: passes over the encoder; more than one if a lower bound proved too high.
+        passes: passes over the encoder: one for each micro-batch, and another one if a lower bound proved too high.
         collectives: number of torch collectives.
         bytes_received: bytes that this rank received in them.
     """
