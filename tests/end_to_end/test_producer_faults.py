@@ -45,7 +45,7 @@ def phase_of(process: subprocess.Popen[str], store: Path, units: int, old: set[P
     if "contexts" in claims:
         return "tokenising"
     for unit in claims:
-        if any((store / "commits").glob(f".{unit}.json.*")):
+        if any((store / "commits").glob(f".{unit}.json-*")):
             return "committing"
         if set(_entries(store / "data" / unit)) - old:
             return "writing"
