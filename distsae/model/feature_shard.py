@@ -79,7 +79,7 @@ class FeatureShard(nn.Module):
         return ((first, ExactScores(pre_acts)) for first, pre_acts in chunks)
 
     @torch.no_grad()
-    def refresh(self, first: int, last: int) -> None:
+    def refresh_prefilter(self, first: int, last: int) -> None:
         """Copies some encoder rows, which an update has just changed, into the prefilter.
 
         Call it after changes that autograd cannot see; other changes are noticed.
@@ -99,7 +99,7 @@ class FeatureShard(nn.Module):
             self._low_versions = (-1, -1)
         if self._low_versions != self._versions():
             for first in range(0, len(self.features), _REFRESH_ROWS):
-                self.refresh(first, min(first + _REFRESH_ROWS, len(self.features)))
+                self.refresh_prefilter(first, min(first + _REFRESH_ROWS, len(self.features)))
         return self._low
 
     def _versions(self) -> tuple[int, int]:

@@ -82,8 +82,9 @@ def training_step(state: TrainingState, x: Tensor, announce: Callable[[str], Non
     config = state.config
     phases = state.phases
     step = state.step
-    if line := phases.prepare(step, state.statistics):
-        announce(line)
+    change = phases.prepare(step, state.statistics)  # sets rule, budget and quotas of this step
+    if change:
+        announce(change)
     if step and phases.allocation(step) != phases.allocation(step - 1):
         state.thresholds.restart()
     rate = config.optimizer.rate(step, state.steps, state.shard.d_sae)
@@ -118,7 +119,7 @@ def _over_micro_batches(
     outcomes: list[BatchOutcome] = []
     shortfall = 0
     for part in micro_batches(x, STREAMS // mesh.data.size, config.accumulation):
-        phases.grant(config.batch_tokens // config.accumulation)
+        phases.grant_quotas(config.batch_tokens // config.accumulation)
         try:
             outcome = forward_backward(
                 state.shard,

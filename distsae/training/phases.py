@@ -108,7 +108,7 @@ class Phases:
             line = f"step {step + 1}: features ranked again, {self._set_quotas(self.rehearsal.statistics)}"
         return line
 
-    def grant(self, tokens: int) -> None:
+    def grant_quotas(self, tokens: int) -> None:
         """Grants the quotas for the next `tokens` tokens of the global batch, under Feature Choice. Collective."""
         if isinstance(self.selector, FeatureSelector):
             assert self.credit is not None

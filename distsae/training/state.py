@@ -48,7 +48,7 @@ class TrainingState:
         statistics: firing statistics of this rank's features.
         thresholds: running averages that the frozen rule is made from.
         underused: features that the auxiliary loss trains, as last measured.
-        auxiliary: selector of the auxiliary loss.
+        auxiliary: selector of the auxiliary loss: Mutual Choice among `underused.members`, with a budget of its own.
         meter: sums for the next logged line.
         alarms: warnings about a collapsing dictionary.
         average: running average of the weights; None if the SAE gets the last weights.

@@ -7,7 +7,7 @@ import torch
 from distsae.batches import BatchReader
 from distsae.batches.unit_waiter import UnitWaiter
 from distsae.errors import CannotContinue, TornData
-from distsae.store import Store, begin_store, release, seal_store, units_to_seal
+from distsae.store import Store, release
 from tests.store.synthetic import attributes, write_store, write_unit
 
 ATTRS = attributes(contexts=200, keep_units=4)
@@ -15,11 +15,7 @@ ATTRS = attributes(contexts=200, keep_units=4)
 
 @pytest.fixture
 def store(tmp_path):
-    begin_store(tmp_path, ATTRS)
-    for unit in units_to_seal(ATTRS):
-        write_unit(tmp_path, ATTRS, unit)
-    seal_store(tmp_path, ATTRS)
-    return Store.open(tmp_path)
+    return write_store(tmp_path, ATTRS)
 
 
 def test_committed_units_are_not_waited_for(store, tmp_path, capsys):

@@ -16,6 +16,7 @@ from distsae.store import (
     seal_store,
     unit_contexts,
     unit_split,
+    units_to_seal,
     write_attempt,
 )
 from distsae.store.layout import DTYPES
@@ -84,10 +85,10 @@ def write_unit(root: Path, attrs: StoreAttributes, unit: int) -> bool:
 
 
 def write_store(root: Path, attrs: StoreAttributes | None = None) -> Store:
-    """Writes and seals a whole store."""
+    """Writes and seals a store; of a bounded one, the units that are sealed first."""
     attrs = attributes() if attrs is None else attrs
     begin_store(root, attrs)
-    for unit in range(len(unit_contexts(attrs))):
+    for unit in units_to_seal(attrs):
         write_unit(root, attrs, unit)
     seal_store(root, attrs)
     return Store.open(root)

@@ -72,7 +72,7 @@ def _selected(state, *batches):
     passes = []
     for batch in batches:
         state.phases.prepare(0, state.statistics)
-        state.phases.grant(len(batch))
+        state.phases.grant_quotas(len(batch))
         selectors = [state.phases.selector, *state.phases.observers, state.auxiliary]
         started = []
 

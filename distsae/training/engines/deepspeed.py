@@ -125,7 +125,7 @@ class DeepSpeedEngine:
             refuse_other_norm(norm, expected)
             self._norm_compared = True
         shard.normalise_decoder()
-        shard.refresh(0, gradients.features)
+        shard.refresh_prefilter(0, gradients.features)
         from deepspeed.utils import safe_set_full_fp32_param
 
         # DeepSpeed updates a copy of its own, which must get the normalised rows as well.

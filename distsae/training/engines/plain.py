@@ -67,7 +67,10 @@ class PlainEngine:
 
     @torch.no_grad()
     def update(self, gradients: Gradients, learning_rate: float) -> float:
-        """Sums gradients over the data axis, projects, clips, updates and renormalises; see `Engine.update`."""
+        """Gathers matches from the data axis, sums their gradients, clips and updates; see `Engine.update`.
+
+        All data ranks sum the same gradients from the same matches, so they make the same update.
+        """
         whole = gradients.gathered(self._mesh.data)
         b_enc = whole.b_enc()
         for steps in self._steps.values():
@@ -85,12 +88,14 @@ class PlainEngine:
         return norm
 
     def _pass(self, whole: Gradients, b_enc: Tensor, numbers: AdamStep | None, scale: float) -> tuple[float, Tensor]:
-        """Goes over all rows once; returns the global gradient norm and the gradient of `b_dec`. Collective.
+        """Projects, measures and updates, block by block of rows. Collective.
+
+        Returns the global gradient norm and the gradient of `b_dec`.
 
         Args:
             whole: gradients of the global batch.
             b_enc: gradient of `b_enc`.
-            numbers: numbers of the Adam step that updates the rows; None only measures the norm.
+            numbers: count and rates of the Adam step that updates the rows; None only measures the norm.
             scale: factor for the gradients that Adam gets.
         """
         through = torch.zeros_like(self._named["b_dec"])
@@ -105,7 +110,7 @@ class PlainEngine:
                 parts = (W_enc, W_dec, b_enc[rows])
                 self._adam(_SHARDED, rows, parts if scale == 1 else tuple(part * scale for part in parts), numbers)
                 self._shard.normalise_decoder(first, last)
-                self._shard.refresh(first, last)
+                self._shard.refresh_prefilter(first, last)
         # One all-reduce for both. `b_dec` is replicated on the feature axis, so its norm is added once, afterwards.
         message = self._mesh.feature.sum(torch.cat([through.double(), squares[None]]))
         through, squares = message[:-1].to(through.dtype), message[-1]

@@ -24,7 +24,9 @@ __all__ = ["BatchOutcome", "forward_backward"]
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """Losses, matches and gradients of a batch; every number is of the global batch and equal on all ranks.
+    """Losses, matches and gradients of a batch.
+
+    Losses and energies are those of the global batch, equal on all ranks; matches and gradients are this rank's.
 
     Args:
         matches: this rank's matches, sorted by feature, in local indices.

@@ -4,9 +4,9 @@ import pytest
 
 from distsae.batches import StreamOrder
 from distsae.errors import WrongInput
-from distsae.store import Store, begin_store, reading, seal_store, units_to_seal, windows
+from distsae.store import reading, windows
 from distsae.training.folder.unit_release import UnitRelease
-from tests.store.synthetic import attributes, write_store, write_unit
+from tests.store.synthetic import attributes, write_store
 
 ATTRS = attributes(contexts=200, keep_units=4)
 BATCH = 64
@@ -14,11 +14,7 @@ BATCH = 64
 
 @pytest.fixture
 def store(tmp_path):
-    begin_store(tmp_path, ATTRS)
-    for unit in units_to_seal(ATTRS):
-        write_unit(tmp_path, ATTRS, unit)
-    seal_store(tmp_path, ATTRS)
-    return Store.open(tmp_path)
+    return write_store(tmp_path, ATTRS)
 
 
 def _release(store, steps=None, run="runs/a"):
