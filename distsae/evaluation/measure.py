@@ -176,9 +176,10 @@ class _Block:
     def _rule(self, x: Tensor, rule: Rule) -> tuple[RuleMeasured, Tensor]:
         """Measures one rule on the activations `[contexts, rows, d_in]`; returns also the reconstruction, as `x`."""
         contexts, rows, d_in = x.shape
-        matches = self.sae.matches(x.reshape(-1, d_in), rule=rule)
-        x_hat = self.sae.decode_matches(matches, contexts * rows).float()
-        error = error_per_row(x.reshape(-1, d_in), x_hat)
+        flat = x.reshape(-1, d_in)
+        matches = self.sae.matches(flat, rule=rule)
+        x_hat = self.sae.decode_matches(matches, flat).float()
+        error = error_per_row(flat, x_hat)
         found = features_per_token(matches.token, contexts * rows)
         x_hat = x_hat.reshape(contexts, rows, d_in)
         sums = {
@@ -203,8 +204,9 @@ class _Block:
             shared = {name: sums[name] for name in ("predictions", "ce_clean", "ce_zero", "ce_mean")}
             return shared | {"ce_spliced": spliced}
         first = activations[:, : self.excluded]
-        matches = self.sae.matches(first.reshape(-1, first.shape[-1]), rule="frozen")
-        first_hat = self.sae.decode_matches(matches, first.shape[0] * first.shape[1]).float().reshape(first.shape)
+        flat = first.reshape(-1, first.shape[-1])
+        matches = self.sae.matches(flat, rule="frozen")
+        first_hat = self.sae.decode_matches(matches, flat).float().reshape(first.shape)
         whole = torch.cat([first_hat, x_hat], dim=1)
         zero = torch.zeros_like(self.mean)
         return {

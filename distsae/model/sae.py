@@ -50,6 +50,8 @@ class SAEConfig:
         normalise: normalisation of the activations in training. It is folded into the weights, which work on raw
             activations.
         normalisation_scale: factor that activations were multiplied by in training.
+        max_norm: norm of raw activations over which rows were left out of training, calibration and measurement; None
+            if none were.
         distsae_version: version of distsae that wrote the SAE.
     """
 
@@ -67,6 +69,7 @@ class SAEConfig:
     tokens_seen: int = 0
     normalise: str = "none"
     normalisation_scale: float = 1.0
+    max_norm: float | None = None
     distsae_version: str = ""
 
     @property
@@ -188,9 +191,9 @@ class SAE(nn.Module):
         return found.by_token()
 
     @torch.no_grad()
-    def decode_matches(self, matches: Matches, tokens: int) -> Tensor:
-        """Returns the reconstruction `[tokens, d_in]` of `tokens` tokens from matches sorted by token."""
-        return kernels_for("auto", self.device).decode(matches, self.W_dec.detach(), tokens) + self.b_dec
+    def decode_matches(self, matches: Matches, x: Tensor) -> Tensor:
+        """Returns the reconstruction of activations `x`, `[tokens, d_in]`, from their matches, sorted by token."""
+        return kernels_for("auto", self.device).decode(matches, self.W_dec.detach(), x.shape[0]) + self.b_dec
 
     def save(self, folder: str | Path) -> None:
         """Writes `sae.safetensors` and then `config.json` into `folder`; a crash leaves no half-written file.

@@ -61,7 +61,7 @@ def test_frozen_matches_are_the_dense_acts(rule, x, selection_mb):
     assert 0 < len(matches) < TOKENS * D_SAE / 2
     assert (matches.score > 0).all()
     assert torch.equal(matches.token, matches.by_token().token)
-    torch.testing.assert_close(sae.decode_matches(matches, TOKENS), sae(x))
+    torch.testing.assert_close(sae.decode_matches(matches, x), sae(x))
     torch.testing.assert_close(sae.decode(dense), sae(x))
     if rule == "token_choice":
         assert ((dense > 0).sum(1) == K).all()

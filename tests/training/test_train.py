@@ -125,9 +125,9 @@ def test_the_finished_sae(straight, tiny_store):
     x = torch.cat([store.read_chunk("blocks.1.resid_post", chunk) for chunk in store.chunks("heldout")]).float()
     matches = sae.matches(x)
     assert len(matches) / len(x) == pytest.approx(4, rel=0.1)  # calibrated on half of these rows
-    error = (sae.decode_matches(matches, len(x)) - x).square().sum()
+    error = (sae.decode_matches(matches, x) - x).square().sum()
     assert error < 0.8 * (x - x.mean(0)).square().sum()
-    torch.testing.assert_close(sae(x), sae.decode_matches(matches, len(x)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sae(x), sae.decode_matches(matches, x), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(D_SAE))
     if sae.cfg.allocation == "feature_choice":
         assert sae.quota_per_token.sum().item() == pytest.approx(4)

@@ -131,7 +131,7 @@ def test_the_gap_is_measured_on_rows_that_were_not_used_for_calibration(rule, ti
     for name, l0, fvu in (("frozen", gap.l0, gap.fvu), ("training", gap.l0_training, gap.fvu_training)):
         matches = sae.matches(rows, name)  # one batch of 128, as in training
         assert l0 == pytest.approx(len(matches) / len(rows), abs=2 / len(rows))
-        error = (sae.decode_matches(matches, len(rows)) - rows).square().sum()
+        error = (sae.decode_matches(matches, rows) - rows).square().sum()
         assert fvu == pytest.approx((error / energy).item(), rel=1e-3)
     assert gap.l0 == pytest.approx(K, rel=0.3)
     assert (gap.l0 == gap.l0_training) == (gap.fvu == gap.fvu_training) == (rule == "token_choice")
