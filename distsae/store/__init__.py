@@ -21,7 +21,10 @@ from distsae.store.contents import Chunk, RowIds, Statistics
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, location
 from distsae.store.merge import merge_stores
+from distsae.store.norm_histogram import NormHistogram
+from distsae.store.norm_summary import NormSummary
 from distsae.store.records import FileChecksum, HookSums, UnitRecord
+from distsae.store.row_norms import row_norms
 from distsae.store.store import Store
 from distsae.store.unit_plan import (
     contexts_per_unit,
@@ -42,6 +45,8 @@ __all__ = [
     "FileChecksum",
     "HookSums",
     "Location",
+    "NormHistogram",
+    "NormSummary",
     "Reading",
     "RowIds",
     "Statistics",
@@ -63,6 +68,7 @@ __all__ = [
     "refuse_other_reader",
     "release",
     "remove_released",
+    "row_norms",
     "row_order",
     "seal_early",
     "seal_store",
