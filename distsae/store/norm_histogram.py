@@ -37,12 +37,14 @@ class OutlierBin:
     Args:
         number: number of the bin.
         x: sum of `x`, fp64 `[d_in]`, as little-endian bytes.
+        direction: sum of `x / ||x||`, in the same way.
         positions: positions with the most rows, up to 8 a unit, most rows first; of equal ones the smallest first.
         token_ids: token ids with the most rows, in the same way.
     """
 
     number: int
     x: bytes
+    direction: bytes
     positions: tuple[Count, ...]
     token_ids: tuple[Count, ...]
 
@@ -57,6 +59,7 @@ class NormHistogram:
         norm: sum of `||x||` in each of them.
         norm_squared: sum of `||x||^2` in each of them.
         x: sum of `x` over the rows of all bins but the outlier ones, fp64 `[d_in]`, as little-endian bytes.
+        direction: sum of `x / ||x||` over these rows, in the same way; rows that are zero add nothing.
         outliers: the last bins of `bins`, those whose lower edge is at least twice the median norm; maybe none.
     """
 
@@ -65,6 +68,7 @@ class NormHistogram:
     norm: tuple[float, ...]
     norm_squared: tuple[float, ...]
     x: bytes
+    direction: bytes
     outliers: tuple[OutlierBin, ...]
 
     @property
@@ -96,8 +100,11 @@ class NormHistogram:
             norm=tuple(np.bincount(inverse, weights=norms, minlength=len(bins)).tolist()),
             norm_squared=tuple(np.bincount(inverse, weights=np.square(norms), minlength=len(bins)).tolist()),
             x=_sum_without(acts, left_out),
+            direction=_sum_without(acts, left_out, norms),
             outliers=tuple(
-                _outlier_bin(number, torch.from_numpy(np.flatnonzero(numbers == number)), acts, position, token_id)
+                _outlier_bin(
+                    number, torch.from_numpy(np.flatnonzero(numbers == number)), acts, norms, position, token_id
+                )
                 for number in outliers
             ),
         )
@@ -116,6 +123,7 @@ class NormHistogram:
         norm = [0.0] * len(bins)
         norm_squared = [0.0] * len(bins)
         ordinary = np.zeros(len(histograms[0].x) // 8)
+        direction = np.zeros_like(ordinary)
         by_bin: dict[int, list[OutlierBin]] = {}
         for h in histograms:
             for number, count, total, squares in zip(h.bins, h.rows, h.norm, h.norm_squared, strict=True):
@@ -123,24 +131,27 @@ class NormHistogram:
                 norm[index[number]] += total
                 norm_squared[index[number]] += squares
             ordinary += vector(h.x)
+            direction += vector(h.direction)
             for outlier in h.outliers:
                 if outlier.number > last_ordinary:
                     by_bin.setdefault(outlier.number, []).append(outlier)
                 else:
                     ordinary += vector(outlier.x)
+                    direction += vector(outlier.direction)
         return cls(
             bins=tuple(bins),
             rows=tuple(rows),
             norm=tuple(norm),
             norm_squared=tuple(norm_squared),
             x=_as_bytes(ordinary),
+            direction=_as_bytes(direction),
             outliers=tuple(_together(by_bin[number]) for number in sorted(by_bin)),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Returns the histogram as JSON values; the sums of rows in base64, which keeps records small."""
-        outliers = [{**asdict(outlier), "x": _as_text(outlier.x)} for outlier in self.outliers]
-        return {**asdict(self), "x": _as_text(self.x), "outliers": outliers}
+        outliers = [{**asdict(outlier), **_sums_as_text(outlier)} for outlier in self.outliers]
+        return {**asdict(self), **_sums_as_text(self), "outliers": outliers}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> NormHistogram:
@@ -150,12 +161,18 @@ class NormHistogram:
             OutlierBin(
                 number=outlier["number"],
                 x=base64.b64decode(outlier["x"]),
+                direction=base64.b64decode(outlier["direction"]),
                 positions=tuple((value, count) for value, count in outlier["positions"]),
                 token_ids=tuple((value, count) for value, count in outlier["token_ids"]),
             )
             for outlier in values["outliers"]
         )
-        return cls(**numbers, x=base64.b64decode(values["x"]), outliers=outliers)
+        return cls(
+            **numbers,
+            x=base64.b64decode(values["x"]),
+            direction=base64.b64decode(values["direction"]),
+            outliers=outliers,
+        )
 
 
 def vector(x: bytes) -> np.ndarray:
@@ -168,22 +185,37 @@ def most_frequent(counts: Counter[int]) -> tuple[Count, ...]:
     return tuple(sorted(counts.items(), key=lambda count: (-count[1], count[0])))
 
 
-def _outlier_bin(number: int, rows: Tensor, acts: Tensor, position: Tensor, token_id: Tensor) -> OutlierBin:
+def _outlier_bin(
+    number: int, rows: Tensor, acts: Tensor, norms: np.ndarray, position: Tensor, token_id: Tensor
+) -> OutlierBin:
     total = np.zeros(acts.shape[1])
+    direction = np.zeros(acts.shape[1])
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        total += acts[rows[start : start + _ROWS_AT_ONCE]].double().numpy().sum(axis=0)
+        part = rows[start : start + _ROWS_AT_ONCE]
+        x = acts[part].double().numpy()
+        total += x.sum(axis=0)
+        direction += (x / norms[part.numpy(), None]).sum(axis=0)
     positions, token_ids = (most_frequent(Counter(ids[rows].tolist()))[:_MOST_FREQUENT] for ids in (position, token_id))
-    return OutlierBin(number=number, x=_as_bytes(total), positions=positions, token_ids=token_ids)
+    return OutlierBin(
+        number=number,
+        x=_as_bytes(total),
+        direction=_as_bytes(direction),
+        positions=positions,
+        token_ids=token_ids,
+    )
 
 
-def _sum_without(acts: Tensor, left_out: np.ndarray) -> bytes:
-    """Returns the sum of the rows for which `left_out`, bool `[rows]`, is false."""
+def _sum_without(acts: Tensor, left_out: np.ndarray, norms: np.ndarray | None = None) -> bytes:
+    """Returns the sum of the rows for which `left_out`, bool `[rows]`, is false; with `norms`, of their directions."""
     total = np.zeros(acts.shape[1])
     buffer = torch.empty(min(_ROWS_AT_ONCE, len(acts)), acts.shape[1], dtype=torch.float64)
     for start in range(0, len(acts), _ROWS_AT_ONCE):
         part = acts[start : start + _ROWS_AT_ONCE]
         x = buffer[: len(part)].copy_(part).numpy()
-        x[left_out[start : start + _ROWS_AT_ONCE]] = 0.0
+        rows = slice(start, start + len(part))
+        x[left_out[rows]] = 0.0
+        if norms is not None:
+            x /= np.where(norms[rows] > 0, norms[rows], 1.0)[:, None]
         total += x.sum(axis=0)
     return _as_bytes(total)
 
@@ -191,15 +223,18 @@ def _sum_without(acts: Tensor, left_out: np.ndarray) -> bytes:
 def _together(bins: Sequence[OutlierBin]) -> OutlierBin:
     """Returns one bin of several units as one."""
     total = np.zeros(len(bins[0].x) // 8)
+    direction = np.zeros_like(total)
     positions: Counter[int] = Counter()
     token_ids: Counter[int] = Counter()
     for outlier in bins:
         total += vector(outlier.x)
+        direction += vector(outlier.direction)
         positions.update(dict(outlier.positions))
         token_ids.update(dict(outlier.token_ids))
     return OutlierBin(
         number=bins[0].number,
         x=_as_bytes(total),
+        direction=_as_bytes(direction),
         positions=most_frequent(positions),
         token_ids=most_frequent(token_ids),
     )
@@ -209,5 +244,5 @@ def _as_bytes(x: np.ndarray) -> bytes:
     return x.astype("<f8").tobytes()
 
 
-def _as_text(x: bytes) -> str:
-    return base64.b64encode(x).decode()
+def _sums_as_text(sums: NormHistogram | OutlierBin) -> dict[str, str]:
+    return {name: base64.b64encode(getattr(sums, name)).decode() for name in ("x", "direction")}

@@ -145,12 +145,17 @@ class NormSummary:
         rows = int(self._rows[~over].sum())
         kept = [outlier for outlier in histogram.outliers if outlier.number < _first_over(limit)]
         mean = np.sum([vector(histogram.x), *(vector(outlier.x) for outlier in kept)], axis=0) / rows
+        directions = [vector(histogram.direction), *(vector(outlier.direction) for outlier in kept)]
+        direction = np.sum(directions, axis=0) / rows
+        not_zero = int(self._rows[~over & (self._bins != ZERO_BIN)].sum())
         mean_square = float(np.array(histogram.norm_squared)[~over].sum()) / rows
         return Statistics(
             rows=rows,
             mean=torch.from_numpy(mean).float(),
             mean_norm=float(np.array(histogram.norm)[~over].sum()) / rows,
             variance=max(mean_square - float(mean @ mean), 0.0),
+            mean_direction=torch.from_numpy(direction).float(),
+            direction_variance=max(not_zero / rows - float(direction @ direction), 0.0),
         )
 
     def _over(self, limit: float) -> np.ndarray:

@@ -7,6 +7,7 @@ Only files that a commit record names are read. A file either has the size and t
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import numpy as np
@@ -149,11 +150,15 @@ class Store:
             if norms.rows_over(max_norm):
                 return norms.statistics(max_norm)
         values = self._statistics[hook]
+        norms = self.norms(hook)
+        measured = None if norms is None else norms.statistics(math.inf)
         return Statistics(
             rows=values["rows"],
             mean=torch.tensor(values["mean"], dtype=torch.float64).float(),
             mean_norm=values["mean_norm"],
             variance=values["variance"],
+            mean_direction=None if measured is None else measured.mean_direction,
+            direction_variance=None if measured is None else measured.direction_variance,
         )
 
     def chunks(self, split: str = "train") -> tuple[Chunk, ...]:

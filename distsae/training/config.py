@@ -13,6 +13,7 @@ from distsae.kernels import KernelsName, PrefilterName
 from distsae.losses import AlarmConfig, AuxiliaryConfig, AuxName
 from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
 from distsae.parallel import MeshConfig
+from distsae.store.norm_summary import LEAST_RATIO
 from distsae.training.engines import DeepSpeedConfig, OptimizerConfig
 
 __all__ = ["SizeConfig", "SweepConfig", "TrainConfig"]
@@ -104,8 +105,13 @@ class TrainConfig:
         init: folder of an SAE, or of the run that trained it, whose weights the run starts with; by default weights
             are random.
         normalise: normalisation of the activations as they are read: `scale` gives them the mean norm sqrt(d_in),
-            `centre` subtracts their mean first. It is folded into the weights of the finished SAE, which works on raw
-            activations.
+            `centre` subtracts their mean first, `token` gives each row the norm sqrt(d_in). The finished SAE works on
+            raw activations: `scale` and `centre` are folded into its weights, with `token` it normalises each row.
+        max_norm_ratio: multiple of the store's median norm, at least 3, over which rows are left out of training,
+            calibration and measurement: in most language models a few rows have norms a hundred times the median, and
+            would get much of the budget and of the loss. `none` leaves out no row.
+        init_scale: factor between the initial encoder rows and the decoder rows; `auto` is the one with which the first
+            batch is reconstructed best under the run's own rule, by least squares. Not used with `init`.
         sae: size and sparsity of the SAE.
         allocation: rule that spends the budget of matches: each token has the same share (token_choice), the largest
             scores of the batch get it (mutual_choice), or each feature has a quota (feature_choice).
@@ -160,6 +166,8 @@ class TrainConfig:
     accumulation: int = 1
     init: str | None = None
     normalise: NormalisationName = "scale"
+    max_norm_ratio: float | Literal["none"] = 10.0
+    init_scale: float | Literal["auto"] = "auto"
     sae: SizeConfig = SizeConfig()
     allocation: AllocationName = "mutual_choice"
     aux: AuxName = "aux_zipf"
@@ -200,6 +208,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise WrongInput(f"`steps` (={self.steps}) must be at least 1")
+        if self.max_norm_ratio != "none" and not self.max_norm_ratio >= LEAST_RATIO:
+            raise WrongInput(
+                f"`max_norm_ratio` (={self.max_norm_ratio}) must be at least {LEAST_RATIO:g}, so that common rows are "
+                "kept; use a larger number, or none"
+            )
+        if self.init_scale != "auto" and not 0 < self.init_scale < float("inf"):
+            raise WrongInput(f"`init_scale` (={self.init_scale}) must be positive; use a positive number, or auto")
         if self.log_every < 1:
             raise WrongInput(f"`log_every` (={self.log_every}) must be at least 1")
         if self.hang_seconds is not None and not 0 < self.hang_seconds < float("inf"):

@@ -75,11 +75,15 @@ class Phases:
         selector.set_budget(self.k)
         return selector
 
-    @property
-    def budget(self) -> int:
-        """Largest number of matches of the global batch, in the step last prepared."""
-        parts = self._config.accumulation
-        return parts * round(self.k * self._config.batch_tokens / parts)
+    def fresh_credit(self) -> QuotaCredit | None:
+        """Returns the quotas of Feature Choice with a credit of zero; None under the other rules."""
+        if self.credit is None:
+            return None
+        return QuotaCredit(self.credit.quota_per_token, self._config.sae.k, self._mesh.feature)
+
+    def budget(self, tokens: int) -> int:
+        """Returns the largest number of matches of `tokens` tokens of the global batch, in the step last prepared."""
+        return round(self.k * tokens)
 
     @property
     def observers(self) -> Sequence[Selector]:
@@ -114,10 +118,15 @@ class Phases:
             assert self.credit is not None
             self.selector.grant(self.credit.pay(tokens))
 
-    def observe(self, observed: Sequence[Matches]) -> None:
-        """Counts the matches of the observers, which are given in the order of `observers`."""
+    def observe(self, observed: Sequence[Matches], tokens: int) -> None:
+        """Counts the matches of the observers in a batch.
+
+        Args:
+            observed: matches of each observer, in the order of `observers`.
+            tokens: number of tokens of the global batch, without those that were left out.
+        """
         if self.rehearsal is not None:
-            self.rehearsal.statistics.update(observed[0].feature, self._config.batch_tokens, self._mesh.data)
+            self.rehearsal.statistics.update(observed[0].feature, tokens, self._mesh.data)
 
     def restore(self, step: int, switch_step: int | None, statistics: FiringStatistics) -> None:
         """Creates the quota tensors that a checkpoint then fills; a phase that has begun stays.
