@@ -20,9 +20,11 @@ from distsae.store.commit import begin_store, commit_unit, committed_units, read
 from distsae.store.contents import Chunk, RowIds, Statistics
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, location
+from distsae.store.measure import measure_store, unmeasured
 from distsae.store.merge import merge_stores
 from distsae.store.norm_histogram import NormHistogram
 from distsae.store.norm_summary import NormSummary
+from distsae.store.outliers_in_words import outliers_in_words
 from distsae.store.records import FileChecksum, HookSums, UnitRecord
 from distsae.store.row_norms import row_norms
 from distsae.store.store import Store
@@ -62,7 +64,9 @@ __all__ = [
     "committed_units",
     "contexts_per_unit",
     "location",
+    "measure_store",
     "merge_stores",
+    "outliers_in_words",
     "read_attributes",
     "reading",
     "refuse_other_reader",
@@ -78,6 +82,7 @@ __all__ = [
     "units_done",
     "units_to_seal",
     "units_wanted",
+    "unmeasured",
     "verify_store",
     "windows",
     "write_attempt",
