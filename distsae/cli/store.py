@@ -218,7 +218,8 @@ def _measure(config: PathConfig) -> int:
     missing = unmeasured(store)
     with Progress(sum(record.rows for record in missing), "measure", "rows") as progress:
         store = measure_store(store, progress.advance)
-    print(f"{store.path}: measured {len(missing)} of {store.unit_count} units; the others had histograms of norms")
+    rest = "; the others had histograms of norms" if len(missing) < store.unit_count else ""
+    print(f"{store.path}: measured {len(missing)} of {store.unit_count} units{rest}")
     for hook in store.attributes.hooks:
         norms = store.norms(hook)
         if norms is not None and (line := outliers_in_words(hook, norms)) is not None:

@@ -50,7 +50,7 @@ def norm_lines(hook: str, norms: NormSummary | None, store: str) -> list[str]:
     if norms is None:
         return [f"norms of {hook}: not measured; run `distsae store measure {store}`"]
     limit = norms.limit(OUTLIER_RATIO)
-    quantiles = [f"{percent(share)} {norm:.4g}" for share, norm in norms.quantiles.items() if share < 1]
+    quantiles = [f"{100 * share:g}% {norm:.4g}" for share, norm in norms.quantiles.items() if share < 1]
     shares = [f"{percent(share)} of rows {percent(part)}" for share, part in norms.top_variance_shares.items()]
     over, carried = norms.rows_over(limit), percent(norms.share_of_variance_over(limit))
     lines = {
