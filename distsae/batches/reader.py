@@ -8,9 +8,9 @@ from distsae.batches.batch import Batch
 from distsae.batches.normalisation import Normalisation, NormalisationName
 from distsae.batches.reused_memory import ReusedMemory
 from distsae.batches.rows import RowReader
+from distsae.batches.rows_over import rows_over
 from distsae.batches.stream_order import STREAMS, StreamOrder
 from distsae.errors import WrongInput
-from distsae.row_scales import rows_over
 from distsae.store import Store
 
 __all__ = ["BatchReader"]

@@ -51,6 +51,12 @@ def test_statistics_are_those_of_the_rows_that_are_kept(kind, dtype, rows, units
         assert found.mean_norm == pytest.approx(norms[kept].mean(), rel=1e-12, abs=0)
         variance = np.square(x[kept] - mean).sum(1).mean()
         assert found.variance == pytest.approx(variance, rel=1e-12, abs=1e-12 * mean_square)
+        norms_kept = np.sqrt(np.square(x[kept]).sum(1, keepdims=True))
+        directions = np.divide(x[kept], norms_kept, out=np.zeros_like(x[kept]), where=norms_kept > 0)
+        direction = directions.mean(0)
+        torch.testing.assert_close(found.mean_direction, torch.from_numpy(direction).float())
+        expected = np.square(directions - direction).sum(1).mean()
+        assert found.direction_variance == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 def test_the_mean_is_exact_beside_rows_a_million_times_as_large():

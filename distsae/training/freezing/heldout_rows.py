@@ -7,10 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from distsae.batches import STREAMS
+from distsae.batches import STREAMS, rows_over
 from distsae.collective import Solo
 from distsae.parallel import Mesh
-from distsae.row_scales import rows_over
 from distsae.store import Store
 
 __all__ = ["CALIBRATION_TOKENS", "JUDGING_TOKENS", "heldout_rows", "mesh_for_rows"]
