@@ -116,8 +116,8 @@ class TrainConfig:
         allocation: rule that spends the budget of matches: each token has the same share (token_choice), the largest
             scores of the batch get it (mutual_choice), or each feature has a quota (feature_choice).
         aux: auxiliary loss: none, on dead features (aux_k), or on dead and underutilised features (aux_zipf).
-        quotas: quotas of Feature Choice: equal for all features (uniform), or falling along a Zipf curve with the
-            feature's rank by density (zipf).
+        quotas: quotas of Feature Choice: equal for all features (uniform), falling along a Zipf curve with the
+            feature's rank by density (zipf), or the densities themselves, mixed with a tenth of that curve (measured).
         zipf_s: exponent of the Zipf quotas; by default fitted to the densities when Feature Choice starts, or 1 if the
             run starts with it.
         zipf_q: offset of the ranks in the Zipf quotas; by default fitted together with `zipf_s`, or d_sae / 64 if the
@@ -171,7 +171,7 @@ class TrainConfig:
     sae: SizeConfig = SizeConfig()
     allocation: AllocationName = "mutual_choice"
     aux: AuxName = "aux_zipf"
-    quotas: Literal["uniform", "zipf"] = "zipf"
+    quotas: Literal["uniform", "zipf", "measured"] = "zipf"
     zipf_s: float | None = None
     zipf_q: float | None = None
     quota_refresh: int | None = None

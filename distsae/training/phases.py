@@ -18,6 +18,7 @@ from distsae.allocation import (
     Selector,
     TrainingSelector,
     fit_zipf,
+    measured_quotas_of,
     zipf_quotas_of,
 )
 from distsae.losses import FiringStatistics
@@ -30,6 +31,8 @@ __all__ = ["Phases"]
 
 _DEFAULT_S = 1.0
 _DEFAULT_Q_SHARE = 1 / 64
+_CURVE_SHARE = 0.1
+"""Share of the matches that measured quotas give out along the Zipf curve."""
 
 
 class Phases:
@@ -198,10 +201,15 @@ class Phases:
                 s, s_source = fit.s if fit is not None else _DEFAULT_S, source
             if q is None:
                 q, q_source = fit.q if fit is not None else _DEFAULT_Q_SHARE * d_sae, source
-        if not ranks.alive:  # no feature has fired yet, so features are ranked by index
+        s_and_q = f"s {s:.3g} ({s_source}), q {q:.3g} ({q_source})"
+        if s_source == q_source:
+            s_and_q = f"s {s:.3g}, q {q:.3g} ({s_source})"
+        fired = ranks.alive > 0
+        if not fired:  # no feature has fired yet, so features are ranked by index
             position = torch.arange(1 + self._features.start, 1 + self._features.stop, device=self._device)
             ranks = DensityRanks.measure(1 / position.double(), self._mesh.feature)
+        if self._config.quotas == "measured" and fired:
+            self.credit.quota_per_token.copy_(measured_quotas_of(ranks, k, s, q, _CURVE_SHARE))
+            return f"measured quotas, {_CURVE_SHARE:.0%} of them along a Zipf curve, {s_and_q}"
         self.credit.quota_per_token.copy_(zipf_quotas_of(ranks, k, s, q))
-        if s_source == q_source:
-            return f"Zipf quotas, s {s:.3g}, q {q:.3g} ({s_source})"
-        return f"Zipf quotas, s {s:.3g} ({s_source}), q {q:.3g} ({q_source})"
+        return f"Zipf quotas, {s_and_q}"

@@ -79,6 +79,20 @@ def test_given_parameters_and_defaults_of_the_zipf_quotas():
     assert torch.equal(uniform.credit.quota_per_token, torch.full((D_SAE,), K / D_SAE, dtype=torch.float64))
 
 
+def test_measured_quotas_are_the_densities_or_the_curve_if_there_are_none():
+    phases = _phases(finetune_fc_from=0.5, quotas="measured")
+    statistics = _statistics()
+    line = phases.prepare(10, statistics)
+    assert "Feature Choice begins with measured quotas, 10% of them along a Zipf curve, s " in line
+    quotas = phases.credit.quota_per_token
+    assert quotas.sum().item() == pytest.approx(K)
+    density = statistics.density()
+    torch.testing.assert_close(quotas, density * (K / density.sum()), rtol=0.05, atol=0)
+    empty = FiringStatistics(D_SAE, 1000, 1000)
+    begun = _phases(allocation="feature_choice", quotas="measured")
+    assert "begins with Zipf quotas, s 1, q 1 (default)" in begun.prepare(0, empty)
+
+
 @pytest.mark.parametrize(
     ("given", "description"),
     [
