@@ -20,10 +20,10 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """Statistics of the train rows at one hook, sealed with the store.
+    """Statistics of train rows at one hook: of all of them, or of those with norms up to a limit.
 
     Args:
-        rows: number of train rows.
+        rows: number of these rows.
         mean: mean row, fp32 `[d_in]`.
         mean_norm: mean of `||x||`.
         variance: mean of `||x - mean||^2`, summed over dimensions.

@@ -51,7 +51,7 @@ def test_lines_for_people():
     assert ", 99.9% " in shown["quantiles"]
     assert ", largest at most 12" in shown["quantiles"]
     assert shown["share of the variance"].startswith("of the largest 0.01% of rows 0.1")
-    assert shown["over 10 x median"] == "101 rows, 100% of the variance"
+    assert shown["over 10 x median"] == "101 rows, 90% of the variance"
     assert shown["at positions"] == "1 (100), 8 (1)"
     assert shown["of token ids"].endswith(", ...")
     assert shown["of token ids"].count("(") == 5
