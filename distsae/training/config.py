@@ -104,9 +104,9 @@ class TrainConfig:
             separately, with its share of the budget; their gradients make one update. Memory hardly depends on it.
         init: folder of an SAE, or of the run that trained it, whose weights the run starts with; by default weights
             are random.
-        normalise: normalisation of the activations as they are read: `scale` gives them the mean norm sqrt(d_in),
-            `centre` subtracts their mean first, `token` gives each row the norm sqrt(d_in). The finished SAE works on
-            raw activations: `scale` and `centre` are folded into its weights, with `token` it normalises each row.
+        normalise: normalisation of the activations as they are read: `token` gives each row the norm sqrt(d_in),
+            `scale` gives them that norm on average, `centre` subtracts their mean first. The finished SAE works on raw
+            activations: with `token` it normalises each row, `scale` and `centre` are folded into its weights.
         max_norm_ratio: multiple of the store's median norm, at least 3, over which rows are left out of training,
             calibration and measurement: in most language models a few rows have norms a hundred times the median, and
             would get much of the budget and of the loss. `none` leaves out no row.
@@ -165,7 +165,7 @@ class TrainConfig:
     batch_tokens: int = 4096
     accumulation: int = 1
     init: str | None = None
-    normalise: NormalisationName = "scale"
+    normalise: NormalisationName = "token"
     max_norm_ratio: float | Literal["none"] = 10.0
     init_scale: float | Literal["auto"] = "auto"
     sae: SizeConfig = SizeConfig()
