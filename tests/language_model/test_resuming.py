@@ -41,7 +41,8 @@ def test_every_hook_as_in_a_whole_pass(family):
         whole = logits(model, point, forget_positions)
         assert (whole - clean).abs().max() > 1e-4, hook
         if below == 0:
-            assert hook.startswith("blocks.0.") and not hook.endswith("resid_post")
+            assert hook.startswith("blocks.0.")
+            assert not hook.endswith("resid_post")
             continue
         lower = LowerBlocks(model, below)
         with lower.observed() as seen:
