@@ -78,7 +78,7 @@ def measure(
     measured = Measured.joined(blocks)
     if len(measured.rows) == 0:
         raise WrongInput(
-            f"`max_norm` (={sae.cfg.max_norm}) of the SAE must leave rows to measure; got "
-            f"{measured.rows_left_out} rows over it and none under; use the store and the model that the SAE was trained on"
+            f"`max_norm` (={sae.cfg.max_norm}) of the SAE must leave rows to measure; got none of "
+            f"{measured.rows_left_out} rows under it; use the store and model that the SAE was trained on"
         )
     return measured

@@ -31,13 +31,28 @@ def divergences(clean: Tensor, spliced: Tensor) -> Tensor:
         clean: logits of the unchanged model, `[contexts, length, vocabulary]`.
         spliced: logits of the same model with other activations at the hook, as `clean`.
     """
-    return torch.stack([_divergence(ours[:-1], others[:-1]) for ours, others in zip(clean, spliced, strict=True)])
+    contexts, length, vocabulary = clean.shape
+    rows = max(_AT_ONCE[clean.is_cuda] // vocabulary, 1)
+    kl = torch.empty(contexts, length - 1, dtype=torch.float64, device=clean.device)
+    for context in range(contexts):
+        for first in range(0, length - 1, rows):
+            part = slice(first, min(first + rows, length - 1))
+            kl[context, part] = _divergence(clean[context, part].double(), spliced[context, part].double())
+    return kl
+
+
+_AT_ONCE = {False: 2**17, True: 2**25}
+"""Values of a float64 piece of the logits, on a CPU and on a GPU: what stays in the cache, and what keeps it busy."""
 
 
 def _divergence(clean: Tensor, spliced: Tensor) -> Tensor:
-    # In float64: nearly equal predictions differ by less than the rounding errors of a float32 sum over the vocabulary.
-    log_clean, log_spliced = clean.double().log_softmax(-1), spliced.double().log_softmax(-1)
-    probability = log_clean.exp()
-    # A token of probability 0 has no share, whatever its logarithm is.
-    terms = torch.where(probability > 0, probability * (log_clean - log_spliced), 0.0)
-    return terms.sum(-1)
+    """Returns KL of each row, from float64 logits; `spliced` is overwritten.
+
+    With `d` the differences of the logits, and their mean `m` and the mean of `exp(d - m)` taken over the clean
+    probabilities, it is the logarithm of the latter. No two numbers that are nearly equal are subtracted.
+    """
+    probability = clean.softmax(-1)
+    difference = spliced.sub_(clean)
+    difference.masked_fill_(probability == 0, 0.0)  # a token that cannot come has no share, if its logit is -inf too
+    difference.sub_(torch.linalg.vecdot(probability, difference)[:, None])
+    return torch.linalg.vecdot(probability, difference.exp_()).log()
