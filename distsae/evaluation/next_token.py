@@ -55,4 +55,5 @@ def _divergence(clean: Tensor, spliced: Tensor) -> Tensor:
     difference = spliced.sub_(clean)
     difference.masked_fill_(probability == 0, 0.0)  # a token that cannot come has no share, if its logit is -inf too
     difference.sub_(torch.linalg.vecdot(probability, difference)[:, None])
-    return torch.linalg.vecdot(probability, difference.exp_()).log()
+    mean_exp: Tensor = torch.linalg.vecdot(probability, difference.exp_())
+    return mean_exp.log()
