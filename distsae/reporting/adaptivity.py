@@ -47,6 +47,7 @@ def adaptivity_figure(runs: Sequence[ReportedRun]) -> Figure:
     shown = [panel for panel in _PANELS if any(panel.array in run.arrays for run in runs)]
     with panels(len(shown), height=2.7 * -(-len(shown) // 2) + 0.3) as (canvas, all_axes):
         summaries = [_draw(axes, panel, runs) for axes, panel in zip(all_axes, shown, strict=True)]
+        all_axes[0].set_ylim(bottom=0)  # of all, which share it; before all is drawn it would fix the top as well
         svg = to_svg(canvas, "adaptivity", f"Mean features per token by decile. {' '.join(summaries)}")
     return Figure(
         title="Which tokens get more features",
@@ -72,7 +73,6 @@ def _draw(axes: Any, panel: _Panel, runs: Sequence[ReportedRun]) -> str:  # noqa
         end = f"{run.name}: {fixed(tenths.mean[0], 1)} in the lowest tenth, {fixed(tenths.mean[-1], 1)} in the highest"
         correlation = run.measured(f"features_per_token_correlations.{panel.key}")
         ends.append(end if correlation is None else f"{end}, rank correlation {fixed(correlation, 2)}")
-    axes.set_ylim(bottom=0)
     axes.set_xticks(range(1, 11))
     axes.set_xlabel(f"decile by {panel.axis}")
     axes.grid(visible=False, axis="x")
