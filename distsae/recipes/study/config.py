@@ -19,17 +19,19 @@ Rate = float | Literal["auto"]
 
 
 class FromKeys(Protocol):
-    """Builds a config from values by key, as the command line does (`distsae.cli.parsing.from_keys`).
+    """Builds configs from values by key, as the command line does (`distsae.cli.parsing.from_keys`)."""
 
-    Args:
-        config_class: dataclass to build.
-        keys: values by name, nested or by dotted names.
+    def __call__(self, config_class: type[Config], keys: Mapping[str, Any]) -> Config:
+        """Returns a config.
 
-    Raises:
-        WrongInput: an unknown key or a value of the wrong type.
-    """
+        Args:
+            config_class: dataclass to build.
+            keys: values by name, nested or by dotted names.
 
-    def __call__(self, config_class: type[Config], keys: Mapping[str, Any]) -> Config: ...
+        Raises:
+            WrongInput: an unknown key or a value of the wrong type.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

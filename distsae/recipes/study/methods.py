@@ -122,8 +122,9 @@ def methods_of(given: str | Sequence[str | Mapping[str, Any]], common: Mapping[s
         elif entry in METHOD_SETS:
             written += [method for method in METHOD_SETS[entry](shared) if method not in written]
         else:
+            known = ", ".join(METHOD_SETS)
             raise WrongInput(
-                f"`methods` (={entry}) must name a set of methods ({', '.join(METHOD_SETS)}){nearest(entry, METHOD_SETS)}"
+                f"`methods` (={entry}) must name a set of methods, one of {known}{nearest(entry, METHOD_SETS)}"
             )
     methods = tuple(_method(entry, shared) for entry in written)
     if not methods:
@@ -151,10 +152,14 @@ def _method(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> Method:
         if rate != "auto" and (isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0):
             raise WrongInput(f"method {name}: `lr` (={rate}) must be positive, or auto; use a number such as 1e-3")
     if rates is not None and (not rates or len(set(rates)) < len(rates)):
-        raise WrongInput(f"method {name}: `lr` (={rates}) must hold each value once, and at least one; correct the list")
+        raise WrongInput(
+            f"method {name}: `lr` (={rates}) must hold each value once, and at least one; correct the list"
+        )
     peer = entry.get("peer")
     if peer is None and "options" in entry:
-        raise WrongInput(f"method {name}: `options` are keys of a peer's config; give `peer` as well, or leave them out")
+        raise WrongInput(
+            f"method {name}: `options` are keys of a peer's config; give `peer` as well, or leave them out"
+        )
     if peer is not None:
         for key in set(keys).difference(_OF_A_PEER):
             raise WrongInput(

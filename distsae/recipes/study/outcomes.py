@@ -66,10 +66,16 @@ class Outcomes:
         self._failures[member.path] = Failure(code, reason)
         self._write()
 
-    def forget(self, member: Member) -> None:
-        """Removes the record of a failure, before a member is trained again."""
+    def begin(self, member: Member) -> None:
+        """Removes what is known of a member that will be trained: a failure, an evaluation of other weights."""
         if self._failures.pop(member.path, None) is not None:
             self._write()
+        self.forget_evaluation(member)
+
+    def forget_evaluation(self, member: Member) -> None:
+        """Removes the evaluation of a member."""
+        for name in ("evaluation.json", "evaluation.npz"):
+            (self._plan.folder(member) / name).unlink(missing_ok=True)
 
     def heldout_fvu(self, member: Member) -> float | None:
         """Returns the FVU of the frozen rule on held-out rows, by which a learning rate is chosen."""

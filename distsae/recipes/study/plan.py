@@ -19,7 +19,7 @@ from distsae.recipes.study.config import FromKeys, GridConfig, Rate, StudyConfig
 from distsae.recipes.study.grid import Cell, Member, cells_of
 from distsae.recipes.study.jobs import sweep_over
 from distsae.recipes.study.methods import Method, methods_of
-from distsae.recipes.study.peers import check_peer
+from distsae.recipes.study.peers import PEERS, Peer, check_peer, check_peer_folder
 from distsae.store import Store
 from distsae.training import TrainConfig
 from distsae.training.train import checked
@@ -76,12 +76,13 @@ class StudyPlan:
         return dataclasses.replace(optimizer, lr=rate).peak_rate(cell.d_sae)
 
 
-def planned(config: StudyConfig, from_keys: FromKeys) -> StudyPlan:
+def planned(config: StudyConfig, from_keys: FromKeys, peers: Mapping[str, Peer] = PEERS) -> StudyPlan:
     """Checks the keys of a study against each other, the store and the folders of its members; nothing is written.
 
     Args:
         config: keys of the study.
         from_keys: function that builds the configs of trainings and evaluations.
+        peers: peers by name.
 
     Raises:
         WrongInput: the study cannot be carried out as given.
@@ -94,11 +95,18 @@ def planned(config: StudyConfig, from_keys: FromKeys) -> StudyPlan:
     bases = {}
     for method in methods:
         with _in(f"method {method.name}"):
-            bases[method.name] = _base(config, method, [cell for cell in cells if cell.method is method], from_keys)
-    if not store.heldout_rows and any(len(cell.rates) > 1 for cell in cells):
+            own = [cell for cell in cells if cell.method is method]
+            base = _base(config, method, own, from_keys)
+            if method.peer is not None:
+                check_peer(method, config.peers_python, peers)
+                base = _checked_peer(method, base, own, peers)
+            else:
+                base = _checked(base, own)
+            bases[method.name] = base
+    if not store.heldout_rows and any(len(cell.rates) > 1 or cell.method.peer for cell in cells):
         raise WrongInput(
-            f"`store` (={config.store}) must have held-out rows to choose a learning rate by; got none; give one rate "
-            "in each `lr`, or produce a store with held-out rows"
+            f"`store` (={config.store}) must have held-out rows, to choose learning rates by and to calibrate peers; "
+            "got none; produce a store with held-out rows, or give one rate in each `lr` and no peer"
         )
     for key in ("run", "store", "out"):
         if key in config.evaluate:
@@ -121,15 +129,26 @@ def _base(config: StudyConfig, method: Method, cells: list[Cell], from_keys: Fro
             f"`processes` (={config.processes}) must be `mesh.data` * `mesh.feature` (={base.mesh.data} * "
             f"{base.mesh.feature}); leave it out, or correct the mesh"
         )
-    if method.peer is not None:
-        check_peer(method, config.peers_python)
-        _, found = checked(dataclasses.replace(base, out=f"{out}/none"))
-        return dataclasses.replace(next(iter(found.values())), out=out)
+    return base
+
+
+def _checked(base: TrainConfig, cells: list[Cell]) -> TrainConfig:
+    """Returns a config with `hook` and `steps`, after checking it and the folder of every member that is planned."""
     for cell in cells:
-        for block in (cell.trials, cell.repeats(cell.rates[0])):
-            _, found = checked(sweep_over(base, block))
-    resolved = next(iter(found.values()))
+        members = [cell.trials, *(cell.repeats(rate) for rate in cell.rates)]
+        found = [checked(sweep_over(base, block))[1] for block in members]
+    resolved = next(iter(found[0].values()))
     return dataclasses.replace(base, hook=resolved.hook, steps=resolved.steps)
+
+
+def _checked_peer(method: Method, base: TrainConfig, cells: list[Cell], peers: Mapping[str, Peer]) -> TrainConfig:
+    """The same for a method that a peer trains."""
+    _, found = checked(dataclasses.replace(base, out=f"{base.out}/none"))
+    base = dataclasses.replace(next(iter(found.values())), out=base.out)
+    for cell in cells:
+        for member in (member for rate in cell.rates for member in cell.repeats(rate)):
+            check_peer_folder(member, base, Path(base.out).expanduser() / member.name, peers)
+    return base
 
 
 def check_evaluation(plan: StudyPlan) -> None:

@@ -20,7 +20,8 @@ def best_rate(errors: Mapping[Rate, float | None]) -> Rate | None:
         errors: error that each rate led to; None or NaN if its member diverged or could not be measured.
     """
     measured = {rate: error for rate, error in errors.items() if error is not None and math.isfinite(error)}
-    return min(measured, key=measured.__getitem__) if measured else None
+    ordered = sorted(measured, key=lambda rate: measured[rate])
+    return ordered[0] if ordered else None
 
 
 def edge_of(rates: Sequence[Rate], best: Rate, size: Callable[[Rate], float | None]) -> Edge | None:

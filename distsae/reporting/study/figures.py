@@ -42,12 +42,12 @@ def front_figure(cells: Sequence[CellResult], methods: Sequence[str], measure: M
             found.sort(key=lambda entry: entry[0].mean)
             if not found:
                 continue
-            axes.plot([cost.mean for cost, _, _ in found], [value.mean for _, value, _ in found], **style.line)
-            for cost, value, cell in found:
+            axes.plot([x.mean for x, _, _ in found], [y.mean for _, y, _ in found], **style.line)
+            for x, y, cell in found:
                 axes.errorbar(
-                    cost.mean,
-                    value.mean,
-                    yerr=value.deviation,
+                    x.mean,
+                    y.mean,
+                    yerr=y.deviation,
                     fmt="o",
                     markersize=5.5,
                     color=style.colour,
@@ -157,4 +157,3 @@ def _plain_ticks(axes: Any, values: Sequence[float]) -> None:  # noqa: ANN401  (
 
 def _short(name: str) -> str:
     return name if len(name) <= 26 else f"{name[:25]}…"
-

@@ -1,7 +1,7 @@
 """Members that are trained by the code of other packages, in an interpreter of their own.
 
-`worker.py` and the files named `*_trainer.py` are run by that interpreter: they import torch and the peer's package, and
-nothing of distsae.
+`worker.py` and the files named `*_trainer.py` are run by that interpreter: they import torch and the peer's package,
+and nothing of distsae.
 """
 
 from distsae.recipes.study.peers.catalogue import PEERS, Peer, check_peer

@@ -111,4 +111,3 @@ def judged(sae: SAE, rows: Tensor, batch_tokens: int) -> dict[str, float | int |
         found[f"l0{suffix}"] = matched / rows.shape[0]
         found[f"fvu{suffix}"] = error / energy if energy > 0 else None
     return found
-

@@ -130,7 +130,10 @@ def check_peer_folder(member: Member, base: TrainConfig, folder: Path, peers: Ma
     path = folder / "config.yaml"
     if not path.is_file():
         return
-    earlier, now = flat_keys(yaml.safe_load(path.read_text())), flat_keys(peer_config(member, base, peers[member.method.peer]))
+    earlier, now = (
+        flat_keys(yaml.safe_load(path.read_text())),
+        flat_keys(peer_config(member, base, peers[member.method.peer])),
+    )
     for key in sorted(set(earlier) | set(now) - {"store"}):
         if key != "store" and earlier.get(key) != now.get(key):
             raise WrongInput(

@@ -1,9 +1,9 @@
 """sparsify's `SparseCoder` with its fused encoder, in the step and with the optimizer of its `Trainer`.
 
-`Trainer` needs a language model and its data, so its step is written out here (`sparsify/trainer.py`: the part of `hook`
-after the mask, and what follows `substep == 0` in `fit`). Its defaults: signed gradients with momentum 0.95, wrapped by
-schedule-free averaging, no auxiliary loss, `b_dec` from the mean of the first batch. It is Token Choice. Options:
-`optimizer` (signum or adam), `auxk_alpha`, `dead_feature_threshold`, `lr_warmup_steps`, `multi_topk`.
+`Trainer` needs a language model and its data, so its step is written out here (`sparsify/trainer.py`: the part of
+`hook` after the mask, and what follows `substep == 0` in `fit`). Its defaults: signed gradients with momentum 0.95,
+wrapped by schedule-free averaging, no auxiliary loss, `b_dec` from the mean of the first batch. It is Token Choice.
+Options: `optimizer` (signum or adam), `auxk_alpha`, `dead_feature_threshold`, `lr_warmup_steps`, `multi_topk`.
 """
 
 from __future__ import annotations

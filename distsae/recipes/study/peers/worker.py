@@ -86,7 +86,7 @@ def _serve(job: dict[str, Any], file: BinaryIO, answer: Callable[[dict[str, Any]
         answer({"error": trainer.step(x.to(device))})
     weights = {name: tensor.detach().float().cpu().numpy() for name, tensor in trainer.weights().items()}
     with Path(job["weights"]).open("wb") as out:
-        np.savez(out, **weights)
+        np.savez(out, **weights)  # type: ignore[arg-type]  # numpy's stub takes a keyword for a flag
     answer({"done": True, "facts": {"torch": str(torch.__version__), **trainer.facts}})
 
 
