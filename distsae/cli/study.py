@@ -31,7 +31,9 @@ EXAMPLES = """
 def run(argv: list[str]) -> int:
     """Parses `argv`, carries out the study and returns the exit code."""
     from distsae.cli.parsing import from_keys, parse
-    from distsae.recipes.study import StudyConfig, run_study
+    from distsae.recipes.study import StudyConfig
 
     config = parse(StudyConfig, argv, prog="distsae study", examples=EXAMPLES, help=HELP)
+    from distsae.recipes.study.study import run_study
+
     return run_study(config, from_keys)

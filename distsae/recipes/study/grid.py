@@ -87,7 +87,7 @@ class Cell:
 
 
 def cells_of(methods: Sequence[Method], grids: Iterable[GridConfig]) -> tuple[Cell, ...]:
-    """Returns the cells of all grids, ordered by method, then as the grids have them.
+    """Returns the cells of all grids, ordered by method, then by width and k.
 
     A cell that several grids have is one cell with the rates and seeds of all of them.
 
@@ -115,7 +115,7 @@ def cells_of(methods: Sequence[Method], grids: Iterable[GridConfig]) -> tuple[Ce
     for name in names:
         if not any(key[0] == name for key in found):
             raise WrongInput(f"method {name} must be in a grid; got none that names it; add it to `methods` of a grid")
-    return tuple(sorted(found.values(), key=lambda cell: names.index(cell.method.name)))
+    return tuple(sorted(found.values(), key=lambda cell: (names.index(cell.method.name), cell.d_sae, cell.k)))
 
 
 def _union(first: Iterable[Value], second: Iterable[Value]) -> tuple[Value, ...]:

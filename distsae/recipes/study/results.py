@@ -90,6 +90,8 @@ def _facts(plan: StudyPlan) -> dict[str, str]:
         "Evaluated tokens, at most": f"{plan.evaluation.max_tokens:,}",
         "Store": plan.config.store,
     }
+    if shared := flat_keys(plan.config.common):
+        facts["All methods"] = ", ".join(f"{key} {value}" for key, value in shared.items())
     for method in plan.methods:
         own = _own_keys(method.keys, plan.config.common)
         if method.peer is not None:
