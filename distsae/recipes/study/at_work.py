@@ -24,13 +24,19 @@ from distsae.recipes.study.outcomes import Outcomes
 from distsae.recipes.study.peers import PEERS, Peer, train_peer
 from distsae.recipes.study.plan import StudyPlan, check_evaluation
 from distsae.recipes.study.results import best_of, study_result
-from distsae.reporting.study import as_json, as_markdown
+from distsae.reporting.study import StudyResult, as_json, as_markdown
 from distsae.reporting.wording import duration, fixed
 from distsae.training import TrainConfig
 
 __all__ = ["StudyActions", "StudyAtWork"]
 
 _BAR = 24
+
+
+def _page(result: StudyResult, folder: Path) -> Path:
+    from distsae.reporting.study.page import write_page  # imports matplotlib, which is optional
+
+    return write_page(result, folder)
 
 
 @dataclass(frozen=True)
@@ -42,12 +48,14 @@ class StudyActions:
             accelerate if that is not None, and returns the exit code.
         evaluate: function that evaluates a member.
         check: function that refuses evaluations which would fail.
+        page: function that writes the page of a study into a folder, and returns its path.
         peers: peers by name.
     """
 
     launch: Callable[[Path, int, str | None], int] = launch
     evaluate: Callable[[EvaluateConfig], object] = evaluate
     check: Callable[[StudyPlan], None] = check_evaluation
+    page: Callable[[StudyResult, Path], Path] = _page
     peers: Mapping[str, Peer] = field(default_factory=lambda: PEERS)
 
 
@@ -183,12 +191,10 @@ class StudyAtWork:
 
     def _write(self) -> Path:
         """Writes table and page, and returns the path of the page."""
-        from distsae.reporting.study.page import write_page  # imports matplotlib, which is optional
-
         result = study_result(self._plan, self._outcomes)
         replace(self._out / "table.json", (json.dumps(as_json(result), indent=2) + "\n").encode())
         replace(self._out / "table.md", as_markdown(result).encode())
-        return write_page(result, self._out / "report")
+        return self._actions.page(result, self._out / "report")
 
     def _done(self) -> int:
         """Returns the work of the members that are trained, or will not be."""

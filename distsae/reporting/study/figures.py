@@ -55,7 +55,7 @@ def front_figure(cells: Sequence[CellResult], methods: Sequence[str], measure: M
                     elinewidth=1.4,
                 )
         axes.set_xscale("log", base=2)
-        _plain_ticks(axes, [cost.mean for cell in cells if (cost := L0.of(cell))])
+        _plain_ticks(axes, [cell.k for cell in cells if L0.of(cell)])
         if measure is DEAD:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
             axes.set_ylim(bottom=0)
@@ -68,7 +68,8 @@ def front_figure(cells: Sequence[CellResult], methods: Sequence[str], measure: M
         title=f"{'Dead features' if measure is DEAD else measure.label} against L0",
         reading=(
             f"{direction} and further left is better. Filled points are on the Pareto front, the broad line: no other "
-            "cell is as good in both. Vertical bars are standard deviations over seeds."
+            "cell is as good in both, where values of L0 within 3% count as equal. Vertical bars are standard "
+            "deviations over seeds."
         ),
         svg=svg,
     )
