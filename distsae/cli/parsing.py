@@ -6,8 +6,9 @@ errors of one line that name the nearest known key.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,10 +16,14 @@ import yaml
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, set_loader
 
 from distsae.errors import WrongInput, nearest
+from distsae.nested_keys import flat_keys
 
-__all__ = ["parse"]
+__all__ = ["from_keys", "parse"]
 
 Config = TypeVar("Config")
+
+_NO_KEYS = ("config", "help", "print_config")
+"""Options that every parser has beside the fields of the config class."""
 
 
 class _Yaml12Loader(yaml.SafeLoader):
@@ -116,6 +121,27 @@ def parse(
     return config_class(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
 
 
+def from_keys(config_class: type[Config], keys: Mapping[str, Any]) -> Config:
+    """Builds an instance of a config class from values by key, checked and worded as if they were arguments.
+
+    Args:
+        config_class: dataclass, as for `parse`.
+        keys: values by name, nested or by dotted names such as `sae.k`; those that are left out have their defaults.
+
+    Raises:
+        WrongInput: an unknown key, a value of the wrong type or a missing field.
+    """
+    argv: list[str] = []
+    for name, value in flat_keys(dict(keys)).items():
+        if name in _NO_KEYS:
+            raise WrongInput(f"unknown key `{name}`")
+        if isinstance(value, bool) and "." not in name:
+            argv.append(f"--{name}" if value else f"--no_{name}")
+        else:  # in one word, so that a negative number is no option
+            argv.append(f"--{name}={value if isinstance(value, str) else json.dumps(value)}")
+    return parse(config_class, argv, prog="distsae", examples="", help="")
+
+
 def _config_first(argv: Sequence[str]) -> list[str]:
     """Moves `--config FILE` to the front, so that arguments override the file wherever they stand."""
     first: list[str] = []
@@ -142,7 +168,7 @@ def _with_underscores(argv: Sequence[str], known: Sequence[str]) -> list[str]:
 
 def _known_keys(parser: ArgumentParser) -> list[str]:
     keys = {action.dest for action in parser._actions}
-    return sorted(keys - {"help", "config", "print_config"})
+    return sorted(keys.difference(_NO_KEYS))
 
 
 def _field_help(docstring: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from distsae.reporting.page import Section
     from distsae.reporting.runs import ReportedRun
 
-__all__ = ["default_out", "report"]
+__all__ = ["default_out", "report", "require_libraries"]
 
 
 def report(config: ReportConfig) -> Path:
@@ -25,7 +25,7 @@ def report(config: ReportConfig) -> Path:
         WrongInput: a run is missing, `out` is a file, or matplotlib or jinja2 is not installed.
         TornData: a file of a run is damaged.
     """
-    _require_libraries()
+    require_libraries("distsae report")
     from distsae.reporting.page import render
     from distsae.reporting.results_table import results
     from distsae.reporting.runs import load_runs
@@ -105,7 +105,12 @@ def _sections(runs: Sequence[ReportedRun]) -> list[Section]:
     return sections
 
 
-def _require_libraries() -> None:
+def require_libraries(command: str) -> None:
+    """Refuses a command that makes a page, unless its drawing libraries are installed.
+
+    Raises:
+        WrongInput: matplotlib or jinja2 is missing.
+    """
     missing = [name for name in ("matplotlib", "jinja2") if importlib.util.find_spec(name) is None]
     if missing:
-        raise WrongInput(f"`distsae report` needs {' and '.join(missing)}; run: pip install 'distsae[report]'")
+        raise WrongInput(f"`{command}` needs {' and '.join(missing)}; run: pip install 'distsae[report]'")

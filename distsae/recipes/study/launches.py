@@ -1,0 +1,85 @@
+"""Trainings as a user would launch them: `accelerate launch ... -m distsae train --config FILE`, supervised."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import yaml
+
+from distsae.durable import replace
+from distsae.launching import SuperviseConfig, supervise
+from distsae.recipes.demo_stages import launch_config
+from distsae.recipes.study.jobs import Job
+
+__all__ = ["launch", "launch_words", "write_job"]
+
+_RESTARTS = 1
+"""Restarts of a training that crashed, before its members count as failed."""
+
+
+def write_job(job: Job, path: Path) -> None:
+    """Writes the config of a training, which `distsae train --config` takes."""
+    config = job.config.stored()
+    config["sweep"] = {name: list(values) for name, values in job.config.sweep.given().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, yaml.safe_dump(config, sort_keys=False).encode())
+
+
+def launch(config: Path, processes: int, given: str | None = None) -> int:
+    """Trains what a config file says, and returns the exit code of `distsae train`.
+
+    All processes end with this one, even if it is killed.
+
+    Args:
+        config: the config file.
+        processes: number of processes.
+        given: config file of accelerate; None for one that fits this machine.
+    """
+    with _environment(processes):
+        return supervise(
+            SuperviseConfig(restarts=_RESTARTS),
+            [*launch_words(processes, given), "-m", "distsae", "train", "--config", str(config)],
+        )
+
+
+def launch_words(processes: int, given: str | None = None) -> Sequence[str]:
+    """Returns the options of `accelerate launch` for a number of processes on this machine.
+
+    Args:
+        processes: number of processes.
+        given: config file of accelerate; None for one that fits this machine.
+    """
+    if given is not None:
+        return ["--config_file", given, "--num_processes", str(processes)]
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max((os.cpu_count() or 1) // processes, 1))
+    words = ["--num_processes", str(processes), "--num_cpu_threads_per_process", threads]
+    if processes > 1 and not torch.cuda.is_available():
+        return ["--config_file", str(launch_config()), *words]
+    words += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    if processes > 1:
+        return ["--multi_gpu", *words]
+    return words if torch.cuda.is_available() else ["--cpu", *words]
+
+
+@contextmanager
+def _environment(processes: int) -> Iterator[None]:
+    """Sets the variables that several processes on a CPU need, while the block runs."""
+    added: dict[str, str] = {}
+    if processes > 1 and not torch.cuda.is_available():
+        added["ACCELERATE_USE_CPU"] = "true"
+        if "GLOO_SOCKET_IFNAME" not in os.environ and Path("/sys/class/net/lo").exists():
+            added["GLOO_SOCKET_IFNAME"] = "lo"  # the name of the host may not resolve
+    earlier = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name, value in earlier.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
