@@ -113,7 +113,7 @@ def _measured(density, k, s=1.2, q=3.0, curve_share=0.1):
 
 def _densities(features=200):
     density = 2.0 / (torch.arange(features).double() + 4)
-    density[[3, 17]] = 0.9, 0.7  # far above any curve
+    density[[3, 17]] = torch.tensor([0.9, 0.7], dtype=torch.float64)  # far above any curve
     density[150:] = 0.0
     return density
 
