@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from distsae.cli.parsing import parse
+from distsae.cli.parsing import from_keys, parse
 from distsae.errors import WrongInput
 from distsae.training import TrainConfig
 
@@ -128,3 +128,17 @@ def test_hyphens_serve_as_underscores(tmp_path):
     assert _parse("here", "--no-quiet").quiet is False
     with pytest.raises(WrongInput, match="unknown key `batch-token`"):
         train("--batch-token", "640")
+
+
+def test_values_by_key_are_checked_like_arguments():
+    keys = {"places": ["a"], "quiet": True, "inner": {"rate": 1e-3}, "inner.count": None, "mode": "off", "tags": ["x"]}
+    found = from_keys(Outer, keys)
+    assert found == Outer(places=("a",), quiet=True, inner=Inner(rate=1e-3), mode="off", tags=("x",))
+    assert from_keys(Outer, {"places": ["a"], "quiet": False, "inner.rate": -2.0}).inner.rate == -2.0
+    for keys, message in [
+        ({"places": ["a"], "inner": {"rat": 3}}, "unknown key `inner.rat`"),
+        ({"places": ["a"], "inner.count": "many"}, "`inner.count`"),
+        ({"places": ["a"], "config": "file.yaml"}, "unknown key `config`"),
+    ]:
+        with pytest.raises(WrongInput, match=message):
+            from_keys(Outer, keys)
