@@ -46,13 +46,13 @@ _AT_ONCE = {False: 2**17, True: 2**25}
 
 
 def _divergence(clean: Tensor, spliced: Tensor) -> Tensor:
-    """Returns KL of each row, from float64 logits; `spliced` is overwritten.
+    """Returns KL of each row, from float64 logits.
 
     With `d` the differences of the logits, and their mean `m` and the mean of `exp(d - m)` taken over the clean
     probabilities, it is the logarithm of the latter. No two numbers that are nearly equal are subtracted.
     """
     probability = clean.softmax(-1)
-    difference = spliced.sub_(clean)
+    difference = spliced - clean
     difference.masked_fill_(probability == 0, 0.0)  # a token that cannot come has no share, if its logit is -inf too
     difference.sub_(torch.linalg.vecdot(probability, difference)[:, None])
     mean_exp: Tensor = torch.linalg.vecdot(probability, difference.exp_())

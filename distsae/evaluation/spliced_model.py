@@ -1,8 +1,8 @@
 """A language model that is run on the same tokens again and again, each time with other activations at one hook.
 
-The first pass keeps the hidden states below the hook and after the last block. Later passes start from them, where
-the model bears it: a trial on the first contexts shows whether it then predicts the same, bit for bit. Where it does
-not, or where the hook is not in a block, whole passes are run.
+The first pass keeps the hidden states below the hook and after the last block, and later passes start from them. A
+trial on the first contexts checks that the model then gives the same losses, bit for bit. If it does not, or if the
+hook is not in a block, every pass runs the whole model.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Forward passes that differ from some block on share everything below it. The model itself is called each time, so that
 it makes embeddings, masks and positions as ever, but its first blocks do not run: each of them returns the hidden
-states that the last of them gave in an earlier pass. Whether a model bears this, a trial must show: in some models
-upper blocks read more of the lower ones than the hidden states.
+states that the last of them gave in an earlier pass. In some models upper blocks read more of the lower ones than the
+hidden states, so the caller has to check that the model still gives the same.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
+import torch
+
 from distsae.evaluation.measure import measure
 from distsae.evaluation.measured import Measured, TokenRows
 
 
 def test_joined_parts_are_the_whole(by_hand, tiny_model, token_ids):
-    import torch
-
     def measured(ids, sae):
         return measure(
             sae,

@@ -35,7 +35,7 @@ def test_small_divergences_are_not_rounding():
 
 def test_the_same_predictions_do_not_diverge_and_others_do():
     clean = logits(0)
-    assert divergences(clean, clean).tolist() == [[0.0] * 4] * 2
+    assert divergences(clean, clean).abs().max() < 1e-14
     torch.testing.assert_close(
         divergences(clean, clean + 7.0), torch.zeros(2, 4, dtype=torch.float64), rtol=0, atol=1e-5
     )
