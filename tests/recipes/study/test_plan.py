@@ -57,7 +57,7 @@ def test_a_member_with_other_mathematics_is_refused(tiny_store, tmp_path):
     folder = found.folder(member)
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("batch_tokens: 128\n")
-    with pytest.raises(WrongInput, match="method TC: sweep member d_sae-64_k-4_lr-0.01_seed-1: `allocation`"):
+    with pytest.raises(WrongInput, match=r"TC: sweep member d_sae-64_k-4_lr-0\.01_seed-1: `allocation`"):
         plan(tiny_store, tmp_path / "o", methods=[TC])
 
 
