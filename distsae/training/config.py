@@ -116,13 +116,14 @@ class TrainConfig:
         allocation: rule that spends the budget of matches: each token has the same share (token_choice), the largest
             scores of the batch get it (mutual_choice), or each feature has a quota (feature_choice).
         aux: auxiliary loss: none, on dead features (aux_k), or on dead and underutilised features (aux_zipf).
-        quotas: quotas of Feature Choice: equal for all features (uniform), falling along a Zipf curve with the
-            feature's rank by density (zipf), or the densities themselves, mixed with a tenth of that curve (measured).
+        quotas: quotas of Feature Choice: the densities measured before, mixed with a tenth of a Zipf curve (measured);
+            falling along that curve with the feature's rank by density (zipf); or equal for all features (uniform). A
+            run that starts with Feature Choice has no densities yet, and begins with the curve.
         zipf_s: exponent of the Zipf quotas; by default fitted to the densities when Feature Choice starts, or 1 if the
             run starts with it.
         zipf_q: offset of the ranks in the Zipf quotas; by default fitted together with `zipf_s`, or d_sae / 64 if the
             run starts with Feature Choice.
-        quota_refresh: number of steps between two updates of the Zipf quotas, which rank the features anew by the
+        quota_refresh: number of steps between two updates of measured or Zipf quotas, which rank the features anew by the
             densities that Mutual Choice would give them; by default quotas are set once. Costs a second selection per
             step.
         finetune_fc_from: share of the steps after which Feature Choice takes over from Mutual Choice, between 0 and 1;
@@ -171,7 +172,7 @@ class TrainConfig:
     sae: SizeConfig = SizeConfig()
     allocation: AllocationName = "mutual_choice"
     aux: AuxName = "aux_zipf"
-    quotas: Literal["uniform", "zipf", "measured"] = "zipf"
+    quotas: Literal["uniform", "zipf", "measured"] = "measured"
     zipf_s: float | None = None
     zipf_q: float | None = None
     quota_refresh: int | None = None

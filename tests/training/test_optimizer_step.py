@@ -124,7 +124,7 @@ def test_the_rate_and_the_rule_of_each_step_are_returned_and_a_change_is_announc
     rules = ["mutual_choice"] * 4 + ["feature_choice"] * 4
     assert found == [StepSettings(rate, rule, K) for rate, rule in zip(rates, rules, strict=True)]
     _, line = lines
-    assert line.startswith("step 5: Feature Choice begins with Zipf quotas")
+    assert line.startswith("step 5: Feature Choice begins with measured quotas")
 
 
 def test_underused_features_are_measured_regularly_and_trained_from_then_on():
