@@ -99,7 +99,8 @@ def arrays(measured: Measured) -> dict[str, Array]:
     Rows over `max_norm` are not among the rows; the others are ordered by context, then position.
     """
     densities = _densities(measured)
-    training, frozen, rows = measured.rules["training"], measured.rules["frozen"], measured.rows
+    training, frozen = measured.rules["training"], measured.rules["frozen"]
+    rows = measured.rows
     tensors = {
         "density": densities.density,
         "density_frozen": frozen.counts.double() / len(rows),
