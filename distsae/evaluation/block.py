@@ -17,8 +17,8 @@ from torch import Tensor
 from distsae.evaluation.fidelity import activation_sums, error_sums
 from distsae.evaluation.interventions import Interventions
 from distsae.evaluation.measured import Measured, RuleMeasured, Sums, TokenRows, joined_sums
+from distsae.evaluation.position_matches import PositionMatches, Rule
 from distsae.evaluation.positions import Positions
-from distsae.evaluation.selected import Rule, Selected
 from distsae.evaluation.spliced_model import CleanPass, SplicedModel
 from distsae.model import SAE, needs_threshold
 
@@ -70,10 +70,10 @@ class Block:
         self._kept = self._every_row
         if sae.cfg.max_norm is not None:
             self._kept = Positions(self._every_row.chosen & (self._norm <= sae.cfg.max_norm), excluded)
-        self._selected = {rule: Selected(sae, activations, self._kept.chosen, rule) for rule in _rules(sae)}
+        self._selected = {rule: PositionMatches(sae, activations, self._kept.chosen, rule) for rule in _rules(sae)}
         # The last rule is the frozen or only one, which is deployed, and which selects at all other positions.
         self._deployed = _rules(sae)[-1]
-        self._others = Selected(sae, activations, ~self._kept.chosen, "frozen")
+        self._others = PositionMatches(sae, activations, ~self._kept.chosen, "frozen")
 
     def measure(self, frequency: Tensor, first_context: int) -> Measured:
         """Returns what is measured over the block.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from distsae.evaluation.selected import Rule
+from distsae.evaluation.position_matches import Rule
 
 __all__ = ["Measured", "RuleMeasured", "Sums", "TokenRows", "joined_sums"]
 

@@ -266,7 +266,7 @@ class TrainConfig:
                 raise WrongInput(f"`quota_refresh` (={self.quota_refresh}) must be at least 1")
             if self.quotas == "uniform" or (self.allocation != "feature_choice" and self.finetune_fc_from is None):
                 raise WrongInput(
-                    f"`quota_refresh` (={self.quota_refresh}) must be given with `quotas` zipf and Feature Choice; got "
+                    f"`quota_refresh` (={self.quota_refresh}) must be given with measured or zipf `quotas` and Feature Choice; got "
                     f"{self.quotas} and {self.allocation}; leave it out, or set `finetune_fc_from`"
                 )
         if self.sae.k_start is not None and (

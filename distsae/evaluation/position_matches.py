@@ -11,12 +11,12 @@ from distsae.allocation import Matches
 from distsae.evaluation.adaptivity import features_per_token
 from distsae.model import SAE
 
-__all__ = ["Rule", "Selected"]
+__all__ = ["PositionMatches", "Rule"]
 
 Rule = Literal["training", "frozen"]
 
 
-class Selected:
+class PositionMatches:
     """What the SAE selects at some positions, with one rule over all of them.
 
     Args:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from distsae.evaluation.selected import Selected
+from distsae.evaluation.position_matches import PositionMatches
 
 D_IN = 32
 
@@ -22,7 +22,7 @@ def chosen():
 @pytest.mark.parametrize("allocation", ["token_choice", "mutual_choice", "feature_choice"])
 def test_the_chosen_rows_are_the_batch(by_hand, activations, chosen, allocation, rule):
     sae = by_hand.random(allocation)
-    selected = Selected(sae, activations, chosen, rule)
+    selected = PositionMatches(sae, activations, chosen, rule)
     matches = sae.matches(activations[chosen], rule=rule)
     assert selected.counts.tolist() == torch.bincount(matches.feature, minlength=64).tolist()
     assert torch.equal(selected.found[chosen], torch.bincount(matches.token, minlength=int(chosen.sum())))
@@ -38,7 +38,7 @@ def test_the_chosen_rows_are_the_batch(by_hand, activations, chosen, allocation,
 
 
 def test_nothing_chosen(by_hand, activations, chosen):
-    selected = Selected(by_hand.random(), activations, torch.zeros_like(chosen), "training")
+    selected = PositionMatches(by_hand.random(), activations, torch.zeros_like(chosen), "training")
     assert int(selected.counts.sum()) == int(selected.found.sum()) == 0
     part = selected.reconstructed(activations[:2], slice(0, 2))
     assert torch.equal(part, activations[:2])
@@ -47,5 +47,7 @@ def test_nothing_chosen(by_hand, activations, chosen):
 
 def test_rows_without_matches_become_the_bias(by_hand, activations, chosen):
     output = torch.linspace(-1, 1, D_IN)
-    part = Selected(by_hand.constant(output), activations, chosen, "frozen").reconstructed(activations, slice(0, 5))
+    part = PositionMatches(by_hand.constant(output), activations, chosen, "frozen").reconstructed(
+        activations, slice(0, 5)
+    )
     torch.testing.assert_close(part[chosen], output.expand(int(chosen.sum()), -1))
