@@ -12,7 +12,7 @@ EXAMPLES = """
   distsae train --store store --out runs/mc --sae.d_sae 4096 --sae.k 32
   accelerate launch --config_file cluster_configs/cpu_2.yaml -m distsae train \\
       --store store --out runs/mc --sae.d_sae 4096 --mesh.feature 2
-  distsae train --config run.yaml --finetune_fc_from 0.7 --quotas zipf
+  distsae train --config run.yaml --finetune_fc_from 0.7
   distsae train --config run.yaml --mesh.feature 8 --dry_run
   distsae train --store store --out runs/sweep --sweep.k '[16,32,64]' --sweep.seed '[0,1]'
 """

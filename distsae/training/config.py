@@ -123,9 +123,9 @@ class TrainConfig:
             run starts with it.
         zipf_q: offset of the ranks in the Zipf quotas; by default fitted together with `zipf_s`, or d_sae / 64 if the
             run starts with Feature Choice.
-        quota_refresh: number of steps between two updates of measured or Zipf quotas, which rank the features anew by the
-            densities that Mutual Choice would give them; by default quotas are set once. Costs a second selection per
-            step.
+        quota_refresh: number of steps between two updates of measured or Zipf quotas, which rank the features anew by
+            the densities that Mutual Choice would give them; by default quotas are set once. Costs a second selection
+            per step.
         finetune_fc_from: share of the steps after which Feature Choice takes over from Mutual Choice, between 0 and 1;
             by default it never does.
         mesh: number of parts that the tokens and the features are split into.
@@ -266,8 +266,8 @@ class TrainConfig:
                 raise WrongInput(f"`quota_refresh` (={self.quota_refresh}) must be at least 1")
             if self.quotas == "uniform" or (self.allocation != "feature_choice" and self.finetune_fc_from is None):
                 raise WrongInput(
-                    f"`quota_refresh` (={self.quota_refresh}) must be given with measured or zipf `quotas` and Feature Choice; got "
-                    f"{self.quotas} and {self.allocation}; leave it out, or set `finetune_fc_from`"
+                    f"`quota_refresh` (={self.quota_refresh}) must be given with `quotas` measured or zipf, and Feature "
+                    f"Choice; got {self.quotas} and {self.allocation}; leave it out, or set `finetune_fc_from`"
                 )
         if self.sae.k_start is not None and (
             self.allocation == "feature_choice" or (self.finetune_fc_from or 1) < self.sae.k_anneal_share

@@ -88,7 +88,7 @@ def _train(**changes):
         ),
         (
             lambda: _train(quota_refresh=5),
-            r"`quota_refresh` \(=5\) must be given with `quotas` zipf and Feature Choice",
+            r"`quota_refresh` \(=5\) must be given with `quotas` measured or zipf, and Feature Choice",
         ),
         (
             lambda: _train(quota_refresh=5, allocation="feature_choice", quotas="uniform"),
