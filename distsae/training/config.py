@@ -266,8 +266,8 @@ class TrainConfig:
                 raise WrongInput(f"`quota_refresh` (={self.quota_refresh}) must be at least 1")
             if self.quotas == "uniform" or (self.allocation != "feature_choice" and self.finetune_fc_from is None):
                 raise WrongInput(
-                    f"`quota_refresh` (={self.quota_refresh}) must be given with `quotas` measured or zipf, and Feature "
-                    f"Choice; got {self.quotas} and {self.allocation}; leave it out, or set `finetune_fc_from`"
+                    f"`quota_refresh` (={self.quota_refresh}) must be given with `quotas` measured or zipf, and "
+                    f"Feature Choice; got {self.quotas} and {self.allocation}; leave it out, or set `finetune_fc_from`"
                 )
         if self.sae.k_start is not None and (
             self.allocation == "feature_choice" or (self.finetune_fc_from or 1) < self.sae.k_anneal_share
