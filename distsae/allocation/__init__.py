@@ -7,7 +7,7 @@ from distsae.allocation.matches import Matches
 from distsae.allocation.mutual_selector import MutualSelector
 from distsae.allocation.plain import feature_choice, mutual_choice, token_choice
 from distsae.allocation.quota_credit import QuotaCredit
-from distsae.allocation.quotas import uniform_quotas, zipf_quotas, zipf_quotas_of
+from distsae.allocation.quotas import measured_quotas_of, uniform_quotas, zipf_quotas, zipf_quotas_of
 from distsae.allocation.scores import ExactScores, Scores
 from distsae.allocation.selector import Chunks, Placement, Selector, TrainingSelector, select
 from distsae.allocation.threshold_selector import ThresholdSelector
@@ -33,6 +33,7 @@ __all__ = [
     "cache_blocks",
     "feature_choice",
     "fit_zipf",
+    "measured_quotas_of",
     "mutual_choice",
     "select",
     "token_choice",

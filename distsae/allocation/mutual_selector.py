@@ -72,7 +72,7 @@ class MutualSelector:
         """Starts a batch of `tokens` local tokens."""
         self._placement = placement
         self._tokens = tokens
-        self._budget = round(self.k * (tokens * placement.data.size))
+        self._budget = round(self.k * placement.sharing(tokens))
         self._lower = self._forecast.lower
         self._scores: list[Tensor] = []
         self._keys: list[Tensor] = []  # local feature * tokens + local token: ascending as chunks come

@@ -1,7 +1,8 @@
 """Quotas: how many matches each feature is entitled to.
 
 Feature Choice (arXiv 2411.02124) gives feature `j` the share `m_j` of the budget: the same for all features (uniform),
-or falling with the feature's rank by density as a Zipf-Mandelbrot law. Wide dictionaries have `m_j < 1` per batch, so
+or falling with the feature's rank by density as a Zipf-Mandelbrot law. Or each feature keeps its measured density,
+smoothed with that law so that no feature is left without a quota. Wide dictionaries have `m_j < 1` per batch, so
 each feature keeps a credit that grows by its share and is spent in whole matches (`distsae.allocation.quota_credit`).
 """
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from distsae.allocation.density_ranks import DensityRanks
 from distsae.errors import WrongInput
 
-__all__ = ["uniform_quotas", "zipf_quotas", "zipf_quotas_of"]
+__all__ = ["measured_quotas_of", "uniform_quotas", "zipf_quotas", "zipf_quotas_of"]
 
 
 def uniform_quotas(d_sae: int, k: float) -> Tensor:
@@ -60,6 +61,29 @@ def zipf_quotas_of(ranks: DensityRanks, k: float, s: float, q: float) -> Tensor:
     return ranks.of_features(_shares(ranks.rank_of_bin, ranks.counts, k, s, q))
 
 
+def measured_quotas_of(ranks: DensityRanks, k: float, s: float, q: float, curve_share: float) -> Tensor:
+    """Returns quotas in proportion to the measured densities, mixed with Zipf quotas; the same bits on every mesh.
+
+    A curve of two parameters misses the densities of the densest features, and of the rarest, by far. Densities alone
+    would give a feature that never fired no quota, and so no chance to fire again.
+
+    Args:
+        ranks: features of all ranks, ordered by density; at least one has a density above zero.
+        k: mean matches per token, the sum over all ranks.
+        s: exponent of the Zipf quotas, >= 0.
+        q: offset of the Zipf quotas, > -1.
+        curve_share: share of the matches that is given out by the Zipf quotas, from 0 to 1.
+
+    Returns:
+        fp64 `[d_sae_local]`.
+    """
+    _check(ranks.features, k)
+    count, density = ranks.counts, ranks.density_of_bin
+    curve = _shares(ranks.rank_of_bin, count, k, s, q)
+    weight = (1 - curve_share) * density * (k / (count * density).sum()) + curve_share * curve
+    return ranks.of_features(_capped(torch.where(count > 0, weight, 0.0), count, k))
+
+
 def _shares(rank: Tensor, count: Tensor, k: float, s: float, q: float) -> Tensor:
     """Returns the share of one feature of each group of features with equal rank.
 
@@ -75,6 +99,11 @@ def _shares(rank: Tensor, count: Tensor, k: float, s: float, q: float) -> Tensor
     occupied = count > 0
     log_rank = torch.where(occupied, rank.double() + q, torch.inf).log()
     weight = torch.exp(s * (log_rank.min() - log_rank)) if s else occupied.double()  # 1 at the top: no underflow there
+    return _capped(weight, count, k)
+
+
+def _capped(weight: Tensor, count: Tensor, k: float) -> Tensor:
+    """Returns shares in proportion to weights, of which none exceeds 1, and which sum to `k` over all features."""
     share = weight * (k / (count * weight).sum())
     while bool((share > 1).any()):
         full = share >= 1

@@ -45,6 +45,7 @@ class Placement:
         first_feature: global index of this rank's first feature.
         first_token: global index of this rank's first token.
         d_sae: number of features over all ranks.
+        left_out: number of tokens of the global batch that have no positive score and no share of the budget.
     """
 
     feature: Collective
@@ -53,11 +54,20 @@ class Placement:
     first_feature: int
     first_token: int
     d_sae: int
+    left_out: int = 0
 
     @staticmethod
     def solo(d_sae: int) -> Placement:
         """Returns the placement of a single process, which holds the whole matrix."""
         return Placement(Solo(), Solo(), Solo(), 0, 0, d_sae)
+
+    def sharing(self, tokens: int) -> int:
+        """Returns the number of tokens of the global batch that share the budget.
+
+        Args:
+            tokens: number of tokens on each data rank.
+        """
+        return tokens * self.data.size - self.left_out
 
 
 class Selector(Protocol):

@@ -88,7 +88,7 @@ class TokenSelector:
             matches = matches.picked(own)
         counts = placement.world.stack(torch.tensor([self._non_finite, len(matches)], device=device))
         refuse_non_finite(counts[:, 0])
-        self.shortfall = self.k * self._tokens * placement.data.size - int(counts[:, 1].sum())
+        self.shortfall = self.k * placement.sharing(self._tokens) - int(counts[:, 1].sum())
         return matches.by_feature()
 
     def _above_global_bound(self, candidates: Matches) -> Matches:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from torch import Tensor
-
+from distsae.batches.batch import Batch
 from distsae.batches.normalisation import Normalisation, NormalisationName
 from distsae.batches.reused_memory import ReusedMemory
 from distsae.batches.rows import RowReader
+from distsae.batches.rows_over import rows_over
 from distsae.batches.stream_order import STREAMS, StreamOrder
 from distsae.errors import WrongInput
 from distsae.store import Store
@@ -22,7 +22,8 @@ _BATCHES = 3
 class BatchReader:
     """Reads global batches of normalised activations in the order of `StreamOrder`.
 
-    Activations are normalised with the statistics that were sealed with the store. Rows are read ahead into reused
+    Activations are normalised with the statistics that were sealed with the store, of the rows that are not left out.
+    Rows are read ahead into reused
     memory (`RowReader` documents how much), a chunk's crc32c is checked the first time that the chunk is opened, and
     the next batch is prepared while the current one is in use. All of this happens in threads; no process is forked.
 
@@ -34,6 +35,12 @@ class BatchReader:
         data_rank: this rank's coordinate on the data axis.
         data_ranks: size of the data axis; must divide the number of streams.
         normalise: name of the normalisation.
+        max_norm: norm of raw activations over which rows are left out; None if all rows are kept.
+
+    Attributes:
+        max_norm: as given.
+        statistics: statistics of the raw rows that are kept.
+        normalisation: normalisation of the rows.
     """
 
     def __init__(
@@ -45,6 +52,7 @@ class BatchReader:
         data_rank: int,
         data_ranks: int,
         normalise: NormalisationName = "scale",
+        max_norm: float | None = None,
     ) -> None:
         if STREAMS % data_ranks:
             raise WrongInput(
@@ -58,17 +66,19 @@ class BatchReader:
         share = STREAMS // data_ranks
         self._rows = RowReader(store, hook, self.order, range(data_rank * share, (data_rank + 1) * share))
         self._memory = ReusedMemory((batch_tokens // data_ranks, store.d_in(hook)), kept=_BATCHES)
-        self.normalisation = Normalisation.of(store.statistics(hook), normalise)
+        self.max_norm = max_norm
+        self.statistics = store.statistics(hook, max_norm)
+        self.normalisation = Normalisation.of(self.statistics, normalise)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
-        self._ahead: tuple[int, Future[Tensor]] | None = None
+        self._ahead: tuple[int, Future[Batch]] | None = None
 
     @property
     def memory_bytes(self) -> int:
         """Most memory that reading takes, in bytes, if the caller holds one batch at a time."""
         return self._rows.memory_bytes + _BATCHES * self._rows.batch_rows * self._d_in * 4
 
-    def batch(self, step: int) -> Tensor:
-        """Returns this rank's rows of global batch `step` (counted from 0), fp32 `[batch_tokens / data_ranks, d_in]`.
+    def batch(self, step: int) -> Batch:
+        """Returns this rank's rows of global batch `step` (counted from 0), `batch_tokens / data_ranks` of them.
 
         The rows of data ranks 0, 1, ... in this order make the same global batch on every mesh. Batches in sequence are
         read ahead; any other step starts reading anew.
@@ -79,16 +89,16 @@ class BatchReader:
         """
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == step:
-            rows = ahead[1].result()
+            batch = ahead[1].result()
         else:
             if ahead is not None:
                 self._rows.stop_waiting()  # it may wait for a unit that is produced only after this batch is read
                 wait([ahead[1]])
                 self._rows.reset()
-            rows = self._thread.submit(self._read, step).result()
+            batch = self._thread.submit(self._read, step).result()
         has_next = self.order.steps is None or step + 1 < self.order.steps
         self._ahead = (step + 1, self._thread.submit(self._read, step + 1)) if has_next else None
-        return rows
+        return batch
 
     def wait_until_ahead(self) -> None:
         """Waits until the next batch is ready and as many rows are read ahead as fit into memory."""
@@ -102,5 +112,7 @@ class BatchReader:
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._rows.close()
 
-    def _read(self, step: int) -> Tensor:
-        return self.normalisation.apply(self._memory.tensor().copy_(self._rows.read(step)))
+    def _read(self, step: int) -> Batch:
+        raw = self._memory.tensor().copy_(self._rows.read(step))
+        left_out = None if self.max_norm is None else rows_over(raw, self.max_norm)
+        return Batch(self.normalisation.apply(raw), left_out)

@@ -16,9 +16,11 @@ EXAMPLES = """\
 
 _SHOWN = (
     ("FVU", "fvu"),
+    ("relative error", "relative_error"),
     ("L0", "l0"),
     ("loss recovered (zero ablation)", "loss_recovered_zero"),
     ("loss recovered (mean ablation)", "loss_recovered_mean"),
+    ("KL divergence", "kl"),
     ("dead share", "dead_share"),
     ("underutilised share", "underutilised_share"),
 )
@@ -38,6 +40,11 @@ def run(argv: list[str]) -> int:
     print(f"{'':<34} {'training rule':<34} frozen rule")
     for label, name in _SHOWN:
         print(f"{label:<34} {_value(result, name):<34} {_value(frozen, name)}".rstrip())
+    if result["rows_left_out"]:
+        print(
+            f"rows left out: {result['rows_left_out']:,} ({result['left_out_share']:.3%}) with a norm over "
+            f"{result['max_norm']:.6g}; the figures with them are in with_left_out_rows"
+        )
     print(f"wrote {out} and {out.with_suffix('.npz').name}")
     return 0
 

@@ -1,4 +1,4 @@
-"""`distsae store info|status|verify|collect|merge`: look at a store, check it, clean it up, join several."""
+"""`distsae store info|status|verify|measure|collect|merge`: look at a store, check it, clean it up, join several."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "run"]
 
-HELP = "Look at a store (info, status), check every byte (verify), remove leftovers (collect), join several (merge)."
+HELP = (
+    "Look at a store (info, status), check it (verify), add norms (measure), clean up (collect), join several (merge)."
+)
 
 EXAMPLES = """
   distsae store info stores/gpt2
   distsae store info stores/gpt2 --json
   distsae store status stores/gpt2        (at any time: units, rows, rate, time left, producers at work)
   distsae store verify stores/gpt2        (exit code 1 if a file is damaged or missing; it is named)
+  distsae store measure stores/gpt2       (adds the histograms of norms that a store from before them lacks)
   distsae store collect stores/gpt2
   distsae store merge stores/news stores/novels --out stores/both
 """
@@ -40,7 +43,7 @@ class StoreInfoConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PathConfig:
-    """Settings of `store verify` and `store collect`.
+    """Settings of `store verify`, `store measure` and `store collect`.
 
     Args:
         store: folder of the store.
@@ -83,6 +86,12 @@ def run(argv: list[str]) -> int:
             help="Check every file of a store.",
             positionals=("store",),
         ),
+        "measure": Action(
+            config_class=PathConfig,
+            run=_measure,
+            help="Add the histograms of norms that units of an older store lack; reads their rows once.",
+            positionals=("store",),
+        ),
         "collect": Action(
             config_class=PathConfig,
             run=_collect,
@@ -100,11 +109,14 @@ def run(argv: list[str]) -> int:
 
 
 def _info(config: StoreInfoConfig) -> int:
+    from distsae.cli.store_norms import norm_facts, norm_lines
     from distsae.store import Store
 
-    summary = _summary(Store.open(config.store))
+    store = Store.open(config.store)
+    summary = _summary(store)
+    norms = {hook: store.norms(hook) for hook in store.attributes.hooks}
     if config.json:
-        print(json.dumps(summary, indent=2))
+        print(json.dumps({**summary, "norms": {hook: norm_facts(known) for hook, known in norms.items()}}, indent=2))
         return 0
     for number, source in enumerate(summary.pop("sources")):
         print(f"merged from {number:<13} {source['path']}: {source['rows']:,} rows of {source['corpus']}")
@@ -115,6 +127,8 @@ def _info(config: StoreInfoConfig) -> int:
         else:
             text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
             print(f"{name:<25} {', '.join(text) if isinstance(text, list) else text}")
+    for hook, known in norms.items():
+        print(*norm_lines(hook, known, config.store), sep="\n")
     return 0
 
 
@@ -193,6 +207,23 @@ def _verify(config: PathConfig) -> int:
         print(f"{store.path}: {len(faults)} faults in {len(sizes):,} files")
         return 1
     print(f"{store.path}: {len(sizes):,} files, {sum(sizes):,} bytes, {store.rows + store.heldout_rows:,} rows: whole")
+    return 0
+
+
+def _measure(config: PathConfig) -> int:
+    from distsae.progress import Progress
+    from distsae.store import Store, measure_store, outliers_in_words, unmeasured
+
+    store = Store.open(config.store)
+    missing = unmeasured(store)
+    with Progress(sum(record.rows for record in missing), "measure", "rows") as progress:
+        store = measure_store(store, progress.advance)
+    rest = "; the others had histograms of norms" if len(missing) < store.unit_count else ""
+    print(f"{store.path}: measured {len(missing)} of {store.unit_count} units{rest}")
+    for hook in store.attributes.hooks:
+        norms = store.norms(hook)
+        if norms is not None and (line := outliers_in_words(hook, norms)) is not None:
+            print(line)
     return 0
 
 

@@ -2,7 +2,8 @@
 
 Token Choice gives every token the same number; Mutual and Feature Choice may give more where the language model is
 surprised. The measures are the spread of the features per token, and their mean within equal shares of the tokens
-ordered by the loss on the next token.
+ordered by the loss on the next token, or by something that might explain it: how frequent the token is, where it
+stands, how large its activation is. Correlations are in `distsae.evaluation.rank_correlation`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from distsae.evaluation.bootstrap import Array
 
-__all__ = ["LossBins", "by_loss", "features_per_token", "mean_features", "rank_correlation", "spread"]
+__all__ = ["EqualShares", "features_per_token", "in_shares", "mean_features", "spread"]
 
 
 def features_per_token(token: Tensor, rows: int) -> Tensor:
@@ -39,59 +39,48 @@ def spread(sums: Mapping[str, Array]) -> Array:
     return np.sqrt(np.maximum(sums["matches_square"] / sums["rows"] - mean**2, 0.0))
 
 
-def rank_correlation(features: Array, loss: Array) -> float:
-    """Returns Spearman's correlation of features per token and loss over the rows with a loss.
-
-    It is NaN if one of the two is constant, or if fewer than two rows have a loss.
-    """
-    has_loss = np.isfinite(loss)
-    features, loss = features[has_loss], loss[has_loss]
-    if features.size < 2 or np.ptp(features) == 0 or np.ptp(loss) == 0:
-        return float("nan")
-    return float(spearmanr(features, loss).statistic)
-
-
 @dataclass(frozen=True, kw_only=True)
-class LossBins:
-    """Features per token within equal shares of the rows, ordered by loss.
+class EqualShares:
+    """A number of each row within equal shares of the rows, ordered by another number.
 
     Args:
-        loss: mean loss of each bin in nats, `[bins]`.
-        mean: mean features per token of each bin, `[bins]`.
-        low: 25th percentile of features per token of each bin, `[bins]`.
-        high: 75th percentile of features per token of each bin, `[bins]`.
-        rows: number of rows in each bin, `[bins]`.
+        order: mean of the ordering number in each share, `[shares]`.
+        mean: mean of the number in each share, `[shares]`.
+        low: its 25th percentile in each share, `[shares]`.
+        high: its 75th percentile in each share, `[shares]`.
+        rows: number of rows in each share, `[shares]`.
     """
 
-    loss: Array
+    order: Array
     mean: Array
     low: Array
     high: Array
     rows: Array
 
 
-def by_loss(features: Array, loss: Array, bins: int = 10) -> LossBins:
-    """Splits the rows that have a loss into bins of equal size by loss, lowest first.
+def in_shares(values: Array, order: Array, shares: int = 10) -> EqualShares:
+    """Splits the rows into shares of equal size by `order`, lowest first; equal rows keep their order.
 
     Args:
-        features: features per token, or another number of each row, `[rows]`.
-        loss: loss on the next token in nats, `[rows]`; NaN for rows without one.
-        bins: number of bins; with fewer rows than that, each row is a bin.
+        values: features per token, or another number of each row, `[rows]`.
+        order: number to order by, such as the loss on the next token, `[rows]`; rows where it is NaN are left out.
+        shares: number of shares; with fewer rows than that, each row is a share.
     """
-    has_loss = np.flatnonzero(np.isfinite(loss))
-    order = has_loss[np.argsort(loss[has_loss], kind="stable")]
-    parts = [part for part in np.array_split(order, bins) if part.size]
+    values, order = values.astype(np.float64), order.astype(np.float64)
+    known = np.flatnonzero(np.isfinite(order))
+    sorted_rows = known[np.argsort(order[known], kind="stable")]
+    parts = [part for part in np.array_split(sorted_rows, shares) if part.size]
 
-    def mean(values: Array) -> Array:
-        return np.array([values[part].mean() for part in parts], dtype=np.float64)
+    def mean(numbers: Array) -> Array:
+        return np.array([numbers[part].mean() for part in parts], dtype=np.float64)
 
-    def percentile(values: Array, percent: int) -> Array:
-        return np.array([np.percentile(values[part], percent) for part in parts], dtype=np.float64)
+    def percentile(numbers: Array, percent: int) -> Array:
+        return np.array([np.percentile(numbers[part], percent) for part in parts], dtype=np.float64)
 
-    return LossBins(
-        loss=mean(loss),
-        mean=mean(features),
-        low=percentile(features, 25),
-        high=percentile(features, 75),
+    return EqualShares(
+        order=mean(order),
+        mean=mean(values),
+        low=percentile(values, 25),
+        high=percentile(values, 75),
         rows=np.array([part.size for part in parts], dtype=np.float64),
     )

@@ -7,7 +7,7 @@ the estimate itself is the same function of the plain sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,15 @@ class Estimate:
     low: float
     high: float
 
+    @staticmethod
+    def of(value: float, drawn: Array) -> Estimate:
+        """Returns a value with the interval of its resamples, `[samples]`; those that are not finite do not count."""
+        drawn = drawn[np.isfinite(drawn)]
+        if drawn.size == 0:
+            return Estimate(value=value, low=float("nan"), high=float("nan"))
+        low, high = np.percentile(drawn, (2.5, 97.5))
+        return Estimate(value=value, low=float(low), high=float(high))
+
 
 class Bootstrap:
     """Estimates statistics from resampled contexts; the same draws serve every statistic.
@@ -66,9 +75,12 @@ class Bootstrap:
         for first in range(0, len(self._counts), _RESAMPLES_AT_ONCE):
             counts = self._counts[first : first + _RESAMPLES_AT_ONCE].astype(np.float64)
             values.append(statistic({name: counts @ part for name, part in sums.items()}))
-        drawn = np.concatenate(values)
-        drawn = drawn[np.isfinite(drawn)]
-        if drawn.size == 0:
-            return Estimate(value=value, low=float("nan"), high=float("nan"))
-        low, high = np.percentile(drawn, (2.5, 97.5))
-        return Estimate(value=value, low=float(low), high=float(high))
+        return Estimate.of(value, np.concatenate(values))
+
+    def draws(self, resamples: int) -> Iterator[Array]:
+        """Yields the first `resamples` draws: how often each context was drawn, `[contexts]`.
+
+        They are for statistics that are no functions of sums, such as ranks.
+        """
+        for counts in self._counts[:resamples]:
+            yield counts.astype(np.float64)

@@ -14,7 +14,9 @@ from distsae.durable import replace, replacing
 from distsae.evaluation.config import EvaluateConfig
 from distsae.evaluation.density import UNDERUTILISED_BELOW
 from distsae.evaluation.inputs import Inputs, default_out, open_inputs
-from distsae.evaluation.measure import Measured, measure
+from distsae.evaluation.measure import measure
+from distsae.evaluation.measured import Measured
+from distsae.evaluation.rank_correlation import RESAMPLES
 from distsae.evaluation.summary import Json, arrays, headline
 from distsae.model import needs_threshold
 
@@ -47,8 +49,7 @@ def evaluate(config: EvaluateConfig) -> tuple[Path, Json]:
     result = headline(measured, config.seed)
     result |= _provenance(config, inputs, measured, time.monotonic() - started)
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows_per_context = attributes.context_length - attributes.excluded_positions
-    kept = arrays(measured, rows_per_context, attributes.excluded_positions)
+    kept = arrays(measured)
     # Always the same temporary name, so that what a killed process left is overwritten.
     unfinished = out.with_suffix(".npz.partial")
     with replacing(out.with_suffix(".npz"), unfinished) as temporary, temporary.open("wb") as file:
@@ -61,7 +62,7 @@ def _provenance(config: EvaluateConfig, inputs: Inputs, measured: Measured, seco
     """Returns the part of `evaluation.json` that says what was evaluated, on what text, and by which rules."""
     attributes, cfg = inputs.store.attributes, inputs.sae.cfg
     contexts, length = inputs.token_ids.shape
-    rows = len(measured.token_loss)
+    rows = len(measured.rows)
     block = -(-rows // measured.blocks)
     per_token = not needs_threshold(cfg.allocation)
     training = "every token keeps its own k" if per_token else f"one budget over a block of {block} shuffled rows"
@@ -71,6 +72,7 @@ def _provenance(config: EvaluateConfig, inputs: Inputs, measured: Measured, seco
         "k": cfg.k,
         "d_in": cfg.d_in,
         "d_sae": cfg.d_sae,
+        "max_norm": cfg.max_norm,
         "hook": inputs.hook,
         "model": inputs.model.name,
         "model_digest": inputs.model.digest,
@@ -90,10 +92,12 @@ def _provenance(config: EvaluateConfig, inputs: Inputs, measured: Measured, seco
         "rules": {
             "headline": f"training rule: {training}",
             "frozen_rule": "the same as the training rule" if per_token else "fixed thresholds, row by row",
-            "all_positions": "frozen rule, with the excluded first positions spliced and predicted from as well",
+            "left_out": "rows over max_norm: neither spliced nor counted, but in with_left_out_rows and all_positions",
+            "with_left_out_rows": "frozen rule",
+            "all_positions": "frozen rule, every position spliced and predicted from, the excluded first ones too",
             "mean_ablation": "mean activation of the store's training rows",
             "underutilised": f"density below {UNDERUTILISED_BELOW} of the Zipf fit at the feature's rank",
-            "ci95": "bootstrap over contexts, 1000 resamples",
+            "ci95": f"bootstrap over contexts, 1000 resamples; {RESAMPLES}, each ranked anew, for rank correlations",
         },
         "seed": config.seed,
         "device": str(inputs.device),

@@ -8,93 +8,16 @@ taken over the same predicted tokens, and all interventions replace the same pos
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
-from distsae.errors import WrongInput
 from distsae.evaluation.bootstrap import Array, Statistic
-from distsae.language_model import splice
 
-__all__ = ["capture_with_losses", "loss_recovered", "mean_loss", "spliced_losses"]
-
-
-@torch.no_grad()
-def capture_with_losses(model: Any, hook: str, token_ids: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-    """Runs the unchanged model once.
-
-    Args:
-        model: a causal language model of transformers.
-        hook: name of the hook.
-        token_ids: `[contexts, length]` int64, on the model's device.
-
-    Returns:
-        The activations at the hook, `[contexts, length, d_in]`, and the losses, `[contexts, length - 1]`, as
-        `spliced_losses` returns them.
-
-    Raises:
-        WrongInput: a forward pass runs the hooked module more than once, or never.
-    """
-    kept: list[Tensor] = []
-
-    def keep(activations: Tensor) -> Tensor:
-        kept.append(activations.clone())  # later layers may change the tensor in place
-        return activations
-
-    with splice(model, hook, keep):
-        losses = _token_losses(model, token_ids)
-    if len(kept) != 1:
-        raise WrongInput(
-            f"`hook` (={hook}) must run once in a forward pass; got {len(kept)} times; choose another hook"
-        )
-    return kept[0], losses
+__all__ = ["loss_recovered", "mean_prediction"]
 
 
-@torch.no_grad()
-def spliced_losses(
-    model: Any,  # noqa: ANN401
-    hook: str,
-    token_ids: Tensor,
-    replacement: Tensor,
-    first_position: int,
-) -> Tensor:
-    """Runs the model with `replacement` at the hook from `first_position` on; earlier positions stay as they are.
-
-    Args:
-        model: a causal language model of transformers.
-        hook: name of the hook.
-        token_ids: `[contexts, length]` int64, on the model's device.
-        replacement: activations to put in; they broadcast to `[contexts, length - first_position, d_in]`.
-        first_position: first position that is replaced.
-
-    Returns:
-        Losses in nats, `[contexts, length - 1]` float32: entry `p` is the cross-entropy of token `p + 1`.
-    """
-
-    def replace(activations: Tensor) -> Tensor:
-        spliced = activations.clone()
-        spliced[:, first_position:] = replacement.to(activations.dtype)
-        return spliced
-
-    with splice(model, hook, replace):
-        return _token_losses(model, token_ids)
-
-
-def _token_losses(model: Any, token_ids: Tensor) -> Tensor:  # noqa: ANN401
-    logits = model(input_ids=token_ids, use_cache=False).logits
-    # One context at a time, since a float32 copy of all logits would be the largest tensor of the evaluation.
-    losses = [
-        functional.cross_entropy(row[:-1].float(), ids[1:], reduction="none")
-        for row, ids in zip(logits, token_ids, strict=True)
-    ]
-    return torch.stack(losses)
-
-
-def mean_loss(name: str) -> Statistic:
-    """Returns the statistic `sum of losses / predictions` for the summed losses called `name`."""
+def mean_prediction(name: str) -> Statistic:
+    """Returns the statistic `sum / predictions` for what is summed over predictions under `name`, such as losses."""
 
     def statistic(sums: Mapping[str, Array]) -> Array:
         return sums[name] / sums["predictions"]

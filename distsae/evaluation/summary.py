@@ -1,8 +1,8 @@
 """Turns sums into the numbers of `evaluation.json`. Each mean or ratio of means has its interval.
 
 The headline numbers use the training rule over blocks of text. `frozen_rule` has those of the rule that can be
-deployed, with gaps that show what freezing costs. `all_positions` repeats the losses with the excluded first positions
-spliced too.
+deployed, with gaps that show what freezing costs. Neither counts rows over the SAE's `max_norm`;
+`with_left_out_rows` does. `all_positions` repeats the losses with every position spliced, the excluded first ones too.
 """
 
 from __future__ import annotations
@@ -13,26 +13,40 @@ from collections.abc import Mapping
 import torch
 
 from distsae.evaluation import adaptivity, fidelity
-from distsae.evaluation.bootstrap import Array, Bootstrap, Statistic
+from distsae.evaluation.bootstrap import Array, Bootstrap, Estimate, Statistic
 from distsae.evaluation.density import Densities, summarise
-from distsae.evaluation.measure import Measured
-from distsae.evaluation.spliced import loss_recovered, mean_loss
+from distsae.evaluation.measured import Measured
+from distsae.evaluation.rank_correlation import rank_correlations
+from distsae.evaluation.spliced import loss_recovered, mean_prediction
 
 __all__ = ["Json", "arrays", "headline"]
 
 Json = dict[str, object]
 
 _LOSSES: dict[str, Statistic] = {
-    "ce_clean": mean_loss("ce_clean"),
-    "ce_spliced": mean_loss("ce_spliced"),
-    "ce_zero": mean_loss("ce_zero"),
-    "ce_mean": mean_loss("ce_mean"),
+    "ce_clean": mean_prediction("ce_clean"),
+    "ce_spliced": mean_prediction("ce_spliced"),
+    "ce_zero": mean_prediction("ce_zero"),
+    "ce_mean": mean_prediction("ce_mean"),
     "loss_recovered_zero": loss_recovered("ce_spliced", "ce_zero"),
     "loss_recovered_mean": loss_recovered("ce_spliced", "ce_mean"),
 }
-_FIDELITY: dict[str, Statistic] = {"fvu": fidelity.fvu, "nmse": fidelity.nmse, "l0": adaptivity.mean_features}
-_SPREAD: dict[str, Statistic] = {"features_per_token_std": adaptivity.spread}
-_FROZEN = ("l0", "fvu", "nmse", "ce_spliced", "loss_recovered_zero", "loss_recovered_mean", "features_per_token_std")
+_FIDELITY: dict[str, Statistic] = {
+    "fvu": fidelity.fvu,
+    "nmse": fidelity.nmse,
+    "relative_error": fidelity.relative_error,
+    "cosine": fidelity.cosine,
+    "fvu_unit_norm": fidelity.fvu_unit_norm,
+    "l0": adaptivity.mean_features,
+}
+_EVERY: dict[str, Statistic] = {
+    **_FIDELITY,
+    **_LOSSES,
+    "kl": mean_prediction("kl"),
+    "features_per_token_std": adaptivity.spread,
+}
+_FROZEN = (*_FIDELITY, "ce_spliced", "kl", "loss_recovered_zero", "loss_recovered_mean", "features_per_token_std")
+_WITH_LEFT_OUT = ("fvu", "nmse", "relative_error", "l0", "ce_spliced", "loss_recovered_zero", "loss_recovered_mean")
 
 
 def headline(measured: Measured, seed: int) -> Json:
@@ -44,11 +58,10 @@ def headline(measured: Measured, seed: int) -> Json:
     """
     shared = _arrays_of(measured.sums)
     bootstrap = Bootstrap(len(shared["rows"]), seed)
-    every = _FIDELITY | _LOSSES | _SPREAD
     training = shared | _arrays_of(measured.rules["training"].sums)
     frozen = shared | _arrays_of(measured.rules["frozen"].sums)
     densities = _densities(measured)
-    result = _estimates(bootstrap, every, training)
+    result = _estimates(bootstrap, _EVERY, training)
     result |= {
         "dead_share": densities.dead_share,
         "underutilised_share": densities.underutilised_share,
@@ -58,15 +71,13 @@ def headline(measured: Measured, seed: int) -> Json:
         "zipf_r_squared": densities.zipf_r_squared,
         "zipf_residual": densities.zipf_residual,
         "top_feature_share": densities.top_feature_share,
-        "loss_rank_correlation": _number(
-            adaptivity.rank_correlation(
-                measured.rules["training"].features_per_token.double().numpy(), measured.token_loss.double().numpy()
-            )
-        ),
     }
-    frozen_rule = _estimates(bootstrap, {name: every[name] for name in _FROZEN}, frozen)
+    correlations = _correlations(measured, bootstrap)
+    result["loss_rank_correlation"] = correlations["loss"]
+    result["features_per_token_correlations"] = correlations
+    frozen_rule = _estimates(bootstrap, {name: _EVERY[name] for name in _FROZEN}, frozen)
     # With its training rule Feature Choice gives every feature its quota; only the frozen rule shows which are dead.
-    frozen_densities = summarise(measured.rules["frozen"].counts, len(measured.token_loss))
+    frozen_densities = summarise(measured.rules["frozen"].counts, len(measured.rows))
     frozen_rule |= {
         "dead_share": frozen_densities.dead_share,
         "underutilised_share": frozen_densities.underutilised_share,
@@ -74,39 +85,58 @@ def headline(measured: Measured, seed: int) -> Json:
     for name in ("l0", "fvu", "loss_recovered_zero"):
         frozen_rule[f"{name}_gap"] = _gap(frozen_rule[name], result[name])
     result["frozen_rule"] = frozen_rule
+    result["rows_left_out"] = measured.rows_left_out
+    result["left_out_share"] = measured.rows_left_out / (measured.rows_left_out + len(measured.rows))
+    with_left_out = _arrays_of(measured.with_left_out)
+    result["with_left_out_rows"] = _estimates(bootstrap, {name: _EVERY[name] for name in _WITH_LEFT_OUT}, with_left_out)
     result["all_positions"] = _estimates(bootstrap, _LOSSES, _arrays_of(measured.everywhere))
     return result
 
 
-def arrays(measured: Measured, rows_per_context: int, first_position: int) -> dict[str, Array]:
+def arrays(measured: Measured) -> dict[str, Array]:
     """Returns the arrays of `evaluation.npz`, which the report draws: `[d_sae]` for features, `[rows]` for token rows.
 
-    Args:
-        measured: what the pass over the text measured.
-        rows_per_context: number of evaluated positions of a context.
-        first_position: first evaluated position of a context.
+    Rows over `max_norm` are not among the rows; the others are ordered by context, then position.
     """
     densities = _densities(measured)
     training, frozen = measured.rules["training"], measured.rules["frozen"]
-    rows = len(measured.token_loss)
-    position = first_position + torch.arange(rows_per_context).repeat(rows // rows_per_context)
+    rows = measured.rows
     tensors = {
         "density": densities.density,
-        "density_frozen": frozen.counts.double() / rows,
+        "density_frozen": frozen.counts.double() / len(rows),
         "features_per_token": training.features_per_token,
         "features_per_token_frozen": frozen.features_per_token,
         "squared_error": training.squared_error,
         "squared_error_frozen": frozen.squared_error,
-        "token_loss": measured.token_loss,
-        "position": position.int(),
+        "token_loss": rows.token_loss,
+        "norm": rows.norm,
+        "token_id": rows.token_id,
+        "token_frequency": rows.frequency,
+        "position": rows.position,
+        "context": rows.context,
     }
     if densities.predicted is not None:
         tensors["zipf_predicted"] = densities.predicted
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
+def _correlations(measured: Measured, bootstrap: Bootstrap) -> Json:
+    rows = measured.rows
+    return _written(
+        rank_correlations(
+            measured.rules["training"].features_per_token.double().numpy(),
+            loss=rows.token_loss.double().numpy(),
+            frequency=rows.frequency.double().numpy(),
+            position=rows.position.double().numpy(),
+            norm=rows.norm.double().numpy(),
+            context=rows.context.numpy(),
+            bootstrap=bootstrap,
+        )
+    )
+
+
 def _densities(measured: Measured) -> Densities:
-    return summarise(measured.rules["training"].counts, len(measured.token_loss))
+    return summarise(measured.rules["training"].counts, len(measured.rows))
 
 
 def _arrays_of(sums: Mapping[str, torch.Tensor]) -> dict[str, Array]:
@@ -118,9 +148,12 @@ def _totals(sums: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _estimates(bootstrap: Bootstrap, statistics: Mapping[str, Statistic], sums: Mapping[str, Array]) -> Json:
+    return _written({name: bootstrap.estimate(statistic, sums) for name, statistic in statistics.items()})
+
+
+def _written(estimates: Mapping[str, Estimate]) -> Json:
     result: Json = {}
-    for name, statistic in statistics.items():
-        estimate = bootstrap.estimate(statistic, sums)
+    for name, estimate in estimates.items():
         result[name] = _number(estimate.value)
         result[f"{name}_ci95"] = [_number(estimate.low), _number(estimate.high)]
     return result

@@ -88,19 +88,19 @@ def hook_widths(model: nn.Module, hooks: Sequence[str]) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def splice(model: nn.Module, hook: str, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def splice(model: nn.Module, hook: str | HookPoint, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within this context, `model` continues every forward pass with `replace(activations)` at `hook`.
 
     Args:
         model: a transformers model.
-        hook: name of the hook.
+        hook: name of the hook, or the result of `resolve_hook`, which saves resolving the name for every pass.
         replace: function from `[batch, length, d]` to a tensor of the same shape, which is cast to the dtype of the
             activations.
 
     Raises:
         WrongInput: the hook does not exist.
     """
-    point = resolve_hook(model, hook)
+    point = hook if isinstance(hook, HookPoint) else resolve_hook(model, hook)
 
     def replaced(value: Tensor) -> Tensor:
         result = replace(value)

@@ -65,17 +65,20 @@ class FeatureShard(nn.Module):
         self.b_enc = nn.Parameter(torch.zeros(len(features)))
         self.b_dec = nn.Parameter(b_dec.detach().clone())
 
-    def encode_chunks(self, centred: Tensor) -> Iterator[tuple[int, Scores]]:
+    def encode_chunks(self, centred: Tensor, left_out: Tensor | None = None) -> Iterator[tuple[int, Scores]]:
         """Yields `(first local feature, scores)` chunk by chunk; each chunk overwrites the one before it.
 
         Args:
             centred: `x - b_dec`, `[tokens, d_in]`.
+            left_out: indices of tokens whose scores are all 0, int64; None for none.
         """
         if self._prefilter:
             columns, low = prefilter_tokens(centred), self._low_precision()
             if low.certifies(columns):
+                if left_out is not None:
+                    columns[left_out] = 0  # an upper bound of 0 rules out every score
                 return self._bounded_chunks(low, columns, centred)
-        chunks = score_chunks(self.W_enc.detach(), self.b_enc.detach(), centred, self._selection_mb)
+        chunks = score_chunks(self.W_enc.detach(), self.b_enc.detach(), centred, self._selection_mb, left_out)
         return ((first, ExactScores(pre_acts)) for first, pre_acts in chunks)
 
     @torch.no_grad()
@@ -131,7 +134,11 @@ def project_out(gradient: Tensor, rows: Tensor) -> None:
 
 
 def score_chunks(
-    W_enc: Tensor, b_enc: Tensor, centred: Tensor, selection_mb: float = SELECTION_MB
+    W_enc: Tensor,
+    b_enc: Tensor,
+    centred: Tensor,
+    selection_mb: float = SELECTION_MB,
+    left_out: Tensor | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields `(first feature, W_enc[chunk] @ centred.T + b_enc[chunk])`; each chunk overwrites the one before it.
 
@@ -143,6 +150,7 @@ def score_chunks(
         centred: activations minus `b_dec`, fp32 `[tokens, d_in]`.
         selection_mb: memory in MiB for a chunk and the work of selecting from it; a chunk of eight features may take
             more.
+        left_out: indices of tokens whose scores are all 0, int64; None for none.
     """
     bounds = chunk_bounds(W_enc.shape[0], centred.shape[0], selection_mb, prefilter=False)
     buffer = centred.new_empty(max(last - first for first, last in bounds), centred.shape[0])
@@ -150,6 +158,8 @@ def score_chunks(
     for first, last in bounds:
         chunk = buffer[: last - first]
         torch.addmm(b_enc[first:last, None], W_enc[first:last], transposed, out=chunk)
+        if left_out is not None:
+            chunk[:, left_out] = 0
         yield first, chunk
 
 

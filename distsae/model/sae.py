@@ -3,6 +3,10 @@
 A frozen SAE selects for each token alone. Token Choice does so anyway: it keeps the `k` largest scores of a token.
 Mutual and Feature Choice select from a batch, so their frozen form keeps the scores above a threshold, one for all
 features or one for each (a JumpReLU SAE).
+
+An SAE that was trained with `normalise: token` encodes each row as if it had the norm `sqrt(d_in)`. Its feature
+activations are those of the raw row, so that each reads as a length along the feature's decoder row, and only the
+decoder bias depends on the row's norm.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from distsae.model.feature_shard import score_chunks
 from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
 from distsae.model.selection_memory import SELECTION_MB
 from distsae.model.training_rule import AllocationName, needs_threshold, training_selector
+from distsae.row_scales import row_scales
 
 __all__ = ["SAE", "SAEConfig"]
 
@@ -48,10 +53,12 @@ class SAEConfig:
         store_fingerprint: identity of the activation store used in training.
         tokens_seen: number of training tokens.
         normalise: normalisation of the activations in training. It is folded into the weights, which work on raw
-            activations.
+            activations; but with `token` the SAE normalises each row.
         normalisation_scale: factor that activations were multiplied by in training.
         max_norm: norm of raw activations over which rows were left out of training, calibration and measurement; None
             if none were.
+        init_scale: factor between the encoder and decoder rows that training started with; None if it started with the
+            weights of an SAE.
         distsae_version: version of distsae that wrote the SAE.
     """
 
@@ -70,6 +77,7 @@ class SAEConfig:
     normalise: str = "none"
     normalisation_scale: float = 1.0
     max_norm: float | None = None
+    init_scale: float | None = None
     distsae_version: str = ""
 
     @property
@@ -84,6 +92,8 @@ class SAEConfig:
 
 class SAE(nn.Module):
     """A sparse autoencoder on raw activations: `x_hat = encode(x) @ W_dec + b_dec`.
+
+    With `normalise: token` in its config, `b_dec` is multiplied by the scale of the row, `||x|| / sqrt(d_in)`.
 
     Args:
         cfg: what the SAE is and where it came from.
@@ -131,6 +141,12 @@ class SAE(nn.Module):
         self.quota_per_token: Tensor | None
         self.register_buffer("threshold", threshold)
         self.register_buffer("quota_per_token", quota_per_token)
+        self._scales: Tensor | None = None  # of the rows last encoded
+
+    @property
+    def normalises_rows(self) -> bool:
+        """Whether the SAE brings each row to the norm `sqrt(d_in)` before it encodes it."""
+        return self.cfg.normalise == "token"
 
     @property
     def device(self) -> torch.device:
@@ -144,19 +160,44 @@ class SAE(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Returns the dense `feature_acts` `[..., d_sae]` of activations `[..., d_in]` under the frozen rule."""
-        pre_acts = (x - self.b_dec) @ self.W_enc + self.b_enc
+        scales = row_scales(x) if self.normalises_rows else None
+        rows = x if scales is None else x / scales
+        pre_acts = (rows - self.b_dec) @ self.W_enc + self.b_enc
         if self.threshold is not None:
-            return pre_acts.relu() * (pre_acts > self.threshold)
-        top = pre_acts.relu().topk(self.cfg.k, dim=-1)
-        return torch.zeros_like(pre_acts).scatter(-1, top.indices, top.values)
+            feature_acts = pre_acts.relu() * (pre_acts > self.threshold)
+        else:
+            top = pre_acts.relu().topk(self.cfg.k, dim=-1)
+            feature_acts = torch.zeros_like(pre_acts).scatter(-1, top.indices, top.values)
+        if scales is None:
+            return feature_acts
+        self._scales = scales
+        return feature_acts * scales
 
-    def decode(self, feature_acts: Tensor) -> Tensor:
-        """Returns the reconstruction `[..., d_in]` of `feature_acts` `[..., d_sae]`."""
-        return feature_acts @ self.W_dec + self.b_dec
+    def decode(self, feature_acts: Tensor, x: Tensor | None = None) -> Tensor:
+        """Returns the reconstruction `[..., d_in]` of `feature_acts` `[..., d_sae]`.
+
+        Args:
+            feature_acts: feature activations, as `encode` returns them.
+            x: activations that they are of, `[..., d_in]`. Only an SAE that normalises rows needs them, and only if
+                they are not those that were encoded last.
+
+        Raises:
+            WrongInput: `x` is left out, and the activations that were encoded last have another shape.
+        """
+        if not self.normalises_rows:
+            return feature_acts @ self.W_dec + self.b_dec
+        scales = self._scales if x is None else row_scales(x)
+        if scales is None or scales.shape[:-1] != feature_acts.shape[:-1]:
+            encoded = "none" if scales is None else f"{[*scales.shape[:-1]]}"
+            raise WrongInput(
+                f"`x` must be given to decode {[*feature_acts.shape[:-1]]} rows with an SAE that normalises rows; got "
+                f"{encoded} encoded last; pass the activations as `x`"
+            )
+        return feature_acts @ self.W_dec + scales * self.b_dec
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the reconstruction of activations `[..., d_in]` under the frozen rule."""
-        return self.decode(self.encode(x))
+        return self.decode(self.encode(x), x)
 
     @torch.no_grad()
     def matches(
@@ -177,7 +218,9 @@ class SAE(nn.Module):
         Raises:
             WrongInput: the training rule is Feature Choice, and this SAE has no quotas.
         """
-        tokens, centred = x.shape[0], (x - self.b_dec).float()
+        tokens = x.shape[0]
+        scales = row_scales(x) if self.normalises_rows else None
+        centred = ((x if scales is None else x / scales) - self.b_dec).float()
         if rule == "frozen" and self.threshold is not None:
             selector: Selector = ThresholdSelector(self.threshold)
         else:
@@ -188,12 +231,15 @@ class SAE(nn.Module):
             Placement.solo(self.cfg.d_sae),
             tokens,
         )
+        if scales is not None:
+            found = Matches(found.token, found.feature, found.score * scales.squeeze(1)[found.token])
         return found.by_token()
 
     @torch.no_grad()
     def decode_matches(self, matches: Matches, x: Tensor) -> Tensor:
         """Returns the reconstruction of activations `x`, `[tokens, d_in]`, from their matches, sorted by token."""
-        return kernels_for("auto", self.device).decode(matches, self.W_dec.detach(), x.shape[0]) + self.b_dec
+        bias = row_scales(x) * self.b_dec if self.normalises_rows else self.b_dec
+        return kernels_for("auto", self.device).decode(matches, self.W_dec.detach(), x.shape[0]) + bias
 
     def save(self, folder: str | Path) -> None:
         """Writes `sae.safetensors` and then `config.json` into `folder`; a crash leaves no half-written file.

@@ -75,8 +75,14 @@ class Mesh:
         starts = [rank * length + min(rank, longer) for rank in range(self.feature.size + 1)]
         return [range(*ends) for ends in pairwise(starts)]
 
-    def placement(self, d_sae: int, tokens: int) -> Placement:
-        """Returns where the scores of this rank lie in a global batch that has `tokens` tokens on each data rank."""
+    def placement(self, d_sae: int, tokens: int, left_out: int = 0) -> Placement:
+        """Returns where the scores of this rank lie in a global batch.
+
+        Args:
+            d_sae: number of features over all ranks.
+            tokens: number of tokens on each data rank.
+            left_out: number of tokens of the global batch that have no share of the budget.
+        """
         return Placement(
             feature=self.feature,
             data=self.data,
@@ -84,6 +90,7 @@ class Mesh:
             first_feature=self.features(d_sae).start,
             first_token=self.data.rank * tokens,
             d_sae=d_sae,
+            left_out=left_out,
         )
 
     def groups(self) -> list[dist.ProcessGroup]:

@@ -41,6 +41,7 @@ from distsae.store import (
     begin_store,
     contexts_per_unit,
     location,
+    outliers_in_words,
     read_attributes,
     seal_store,
     unit_sizes,
@@ -105,6 +106,10 @@ def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
             seal_store(root, attributes)
     store, units = Store.open(root), len(unit_sizes(attributes))
     say(f"{root} is finished: {store.rows:,} rows and {store.heldout_rows:,} held-out ones in {units} units")
+    for hook in attributes.hooks:
+        norms = store.norms(hook)
+        if norms is not None and (line := outliers_in_words(hook, norms)) is not None:
+            say(line)
 
 
 def _load(config: ProduceConfig, device: torch.device) -> LanguageModel:

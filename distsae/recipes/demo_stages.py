@@ -20,7 +20,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "mutual_choice": ("--allocation", "mutual_choice", "--aux", "aux_zipf"),
     "feature_choice": (
         *("--allocation", "mutual_choice", "--aux", "aux_zipf"),
-        *("--finetune_fc_from", "0.7", "--quotas", "zipf"),
+        *("--finetune_fc_from", "0.7", "--quotas", "measured"),
     ),
 }
 """The options in which the three runs differ; all else is equal, `k` above all."""
@@ -155,7 +155,6 @@ def _train(config: DemoConfig, store: Path, run: Path, difference: tuple[str, ..
         *("--steps", str(config.steps)),
         *("--batch_tokens", str(config.batch_tokens)),
         *("--mesh.feature", str(PROCESSES)),
-        *("--optimizer.lr", "0.004"),  # a few hundred steps need a higher rate than `auto`, which is for long runs
         *("--auxiliary.dead_after_tokens", window),
         *("--auxiliary.window_tokens", window),
         *("--checkpoint.every", str(max(config.steps // 3, 1))),

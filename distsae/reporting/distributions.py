@@ -1,19 +1,18 @@
-"""How matches are spread: density against rank, features per token, and both features and error against the loss."""
+"""How matches and errors are spread: density against rank, features per token, and the error against the loss."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
-from distsae.evaluation.adaptivity import by_loss
+from distsae.evaluation.adaptivity import in_shares
 from distsae.reporting.runs import ReportedRun
 from distsae.reporting.style import INK, Figure, drawing, look, to_svg
 from distsae.reporting.wording import fixed, percent
 
-__all__ = ["adaptivity_figure", "density_figure", "error_figure", "features_per_token_figure"]
+__all__ = ["density_figure", "error_figure", "features_per_token_figure"]
 
 _RANKS = 300
 """Most ranks that a line is drawn through, so that a wide dictionary does not make a large page."""
@@ -89,44 +88,23 @@ def features_per_token_figure(runs: Sequence[ReportedRun]) -> Figure:
     )
 
 
-def adaptivity_figure(runs: Sequence[ReportedRun]) -> Figure:
-    """Draws features per token by decile of the loss of the next token: mean and middle half."""
-    summaries = []
-    with drawing() as (canvas, axes):
-        for run in runs:
-            bins = by_loss(run.arrays["features_per_token"].astype(np.float64), run.arrays["token_loss"])
-            decile = np.arange(1, len(bins.loss) + 1) + 0.09 * (run.column - (len(runs) - 1) / 2)
-            style = look(run.column)
-            axes.vlines(decile, bins.low, bins.high, color=style.colour, alpha=0.3, linewidth=4)
-            axes.plot(decile, bins.mean, marker="o", markersize=4, **style.line)
-            summaries.append(
-                f"{run.name}: {fixed(bins.mean[0], 1)} on the easiest, {fixed(bins.mean[-1], 1)} on the hardest"
-            )
-        _deciles(axes)
-        axes.set_ylabel("features per token")
-        svg = to_svg(canvas, "adaptivity", f"Mean features per token by decile of loss. {'; '.join(summaries)}.")
-    return Figure(
-        title="Features per token against the loss",
-        reading=(
-            "Each dot is the mean over a tenth of the tokens, each bar spans the middle half of them. A rising line "
-            "means that tokens which the model finds hard to continue get more features."
-        ),
-        svg=svg,
-    )
-
-
 def error_figure(runs: Sequence[ReportedRun]) -> Figure:
     """Draws the squared error, as a share of the mean variance, by decile of the loss of the next token."""
     summaries = []
     with drawing() as (canvas, axes):
         for run in runs:
             error = run.arrays["squared_error"].astype(np.float64) / (run.measured("variance") or np.nan)
-            bins = by_loss(error, run.arrays["token_loss"])
-            axes.plot(np.arange(1, len(bins.loss) + 1), bins.mean, marker="o", markersize=4, **look(run.column).line)
-            summaries.append(
-                f"{run.name}: {fixed(bins.mean[0], 3)} on the easiest, {fixed(bins.mean[-1], 3)} on the hardest"
+            tenths = in_shares(error, run.arrays["token_loss"])
+            axes.plot(
+                np.arange(1, len(tenths.mean) + 1), tenths.mean, marker="o", markersize=4, **look(run.column).line
             )
-        _deciles(axes)
+            summaries.append(
+                f"{run.name}: {fixed(tenths.mean[0], 3)} on the easiest, {fixed(tenths.mean[-1], 3)} on the hardest"
+            )
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(range(1, 11))
+        axes.set_xlabel("decile of the tokens by the model's loss on the next token, easiest first")
+        axes.grid(visible=False, axis="x")
         axes.set_ylabel("squared error / variance")
         svg = to_svg(
             canvas, "error", f"Mean squared error over the variance, by decile of loss. {'; '.join(summaries)}."
@@ -139,10 +117,3 @@ def error_figure(runs: Sequence[ReportedRun]) -> Figure:
         ),
         svg=svg,
     )
-
-
-def _deciles(axes: Any) -> None:  # noqa: ANN401 (matplotlib is untyped)
-    axes.set_ylim(bottom=0)
-    axes.set_xticks(range(1, 11))
-    axes.set_xlabel("decile of the tokens by the model's loss on the next token, easiest first")
-    axes.grid(visible=False, axis="x")

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from distsae import __version__
 from distsae.model import ALLOCATION_TITLES
-from distsae.reporting.runs import ReportedRun, same_text
+from distsae.reporting.runs import ReportedRun, same_rows, same_text
 from distsae.reporting.style import Figure, look
 from distsae.reporting.table import Row
 
@@ -68,6 +68,7 @@ def render(
         results=results,
         sections=sections,
         comparable=same_text(runs),
+        rows_are_the_same=same_rows(runs),
         version=__version__,
     )
 

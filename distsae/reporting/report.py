@@ -48,34 +48,46 @@ def default_out(runs: Sequence[str]) -> Path:
     return first / "report" if len(runs) == 1 else first.resolve().parent / "report"
 
 
+_COMPARISONS = (
+    (
+        "fvu",
+        "FVU",
+        "Further left is better. Lines are 95% intervals over contexts; where they overlap, the difference may be "
+        "chance.",
+    ),
+    (
+        "relative_error",
+        "Relative error of a row",
+        "Further left is better: the mean of ‖x − x̂‖ / ‖x‖, in which no row weighs more than another.",
+    ),
+    (
+        "loss_recovered_zero",
+        "Loss recovered (zero ablation)",
+        "Further right is better: 1 means that the model loses nothing when it reads the reconstruction.",
+    ),
+    (
+        "kl",
+        "KL divergence from the clean model",
+        "Further left is better: 0 means that the model predicts the same when it reads the reconstruction.",
+    ),
+)
+"""Key of each number that is compared, title of its figure, and how to read it."""
+
+
 def _sections(runs: Sequence[ReportedRun]) -> list[Section]:
+    from distsae.reporting.adaptivity import adaptivity_figure
     from distsae.reporting.comparison import comparison_figure
     from distsae.reporting.curves import training_figures
-    from distsae.reporting.distributions import (
-        adaptivity_figure,
-        density_figure,
-        error_figure,
-        features_per_token_figure,
-    )
+    from distsae.reporting.distributions import density_figure, error_figure, features_per_token_figure
     from distsae.reporting.page import Section
 
     sections = []
     evaluated = [run for run in runs if run.evaluation is not None]
     if len(evaluated) > 1:
         figures = [
-            comparison_figure(
-                evaluated,
-                "fvu",
-                "FVU",
-                "Further left is better. Lines are 95% intervals over contexts; where they overlap, the difference may "
-                "be chance.",
-            ),
-            comparison_figure(
-                evaluated,
-                "loss_recovered_zero",
-                "Loss recovered (zero ablation)",
-                "Further right is better: 1 means that the model loses nothing when it reads the reconstruction.",
-            ),
+            comparison_figure(evaluated, key, title, reading)
+            for key, title, reading in _COMPARISONS
+            if any(run.measured(key) is not None for run in evaluated)
         ]
         sections.append(Section(title="Comparison", figures=figures))
     drawn = [run for run in evaluated if run.arrays]

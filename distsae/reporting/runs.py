@@ -22,7 +22,7 @@ from distsae.errors import DistsaeError, TornData, WrongInput
 from distsae.nested_keys import at_key
 from distsae.store import Store
 
-__all__ = ["Array", "ReportedRun", "load_runs", "same_text"]
+__all__ = ["Array", "ReportedRun", "load_runs", "same_rows", "same_text"]
 
 Array = npt.NDArray[np.float64]
 
@@ -81,6 +81,11 @@ def load_runs(paths: Sequence[str | Path]) -> list[ReportedRun]:
 def same_text(runs: Sequence[ReportedRun]) -> bool:
     """Returns whether all evaluated runs were evaluated on the same tokens; only then can they be compared."""
     return len({run.measured("text_digest") for run in runs if run.evaluation is not None}) <= 1
+
+
+def same_rows(runs: Sequence[ReportedRun]) -> bool:
+    """Returns whether the figures of all evaluated runs are over the same rows: no run left out more of the text."""
+    return same_text(runs) and len({run.measured("rows") for run in runs if run.evaluation is not None}) <= 1
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

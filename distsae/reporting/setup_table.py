@@ -75,7 +75,9 @@ def _evaluated(run: ReportedRun) -> str:
     if run.evaluation is None:
         return "not evaluated"
     text = "held-out contexts" if run.measured("split") == "heldout" else str(run.measured("corpus"))
-    return f"{text}, {amount(run.measured('rows'))} token rows in {amount(run.measured('contexts'))} contexts"
+    text += f", {amount(run.measured('rows'))} token rows in {amount(run.measured('contexts'))} contexts"
+    left_out = run.measured("rows_left_out")
+    return f"{text}, {amount(left_out)} more left out" if left_out else text
 
 
 _SETUP: tuple[tuple[str, Callable[[ReportedRun], str]], ...] = (

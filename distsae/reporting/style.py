@@ -10,14 +10,14 @@ import contextlib
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
-__all__ = ["INK", "MUTED", "Figure", "Look", "drawing", "look", "to_svg"]
+__all__ = ["INK", "MUTED", "Figure", "Look", "drawing", "look", "panels", "to_svg"]
 
 INK = "#1f2933"
 MUTED = "#616e7c"
@@ -97,9 +97,20 @@ def look(index: int) -> Look:
 @contextlib.contextmanager
 def drawing(width: float = 5.6, height: float = 3.3) -> Iterator[tuple[Canvas, Any]]:
     """Yields a canvas of that size in inches, with one pair of axes, in the style of the report."""
+    with panels(1, width, height) as (canvas, (axes,)):
+        yield canvas, axes
+
+
+@contextlib.contextmanager
+def panels(count: int, width: float = 5.6, height: float = 3.3) -> Iterator[tuple[Canvas, Sequence[Any]]]:
+    """Yields a canvas with `count` pairs of axes, two in a row, that share their vertical axis, as `drawing` does."""
     with matplotlib.rc_context(_SETTINGS):
         canvas = Canvas(figsize=(width, height), layout="constrained")
-        yield canvas, canvas.add_subplot()
+        columns = min(count, 2)
+        grid = canvas.subplots(-(-count // columns), columns, sharey=True, squeeze=False)
+        for unused in grid.flat[count:]:
+            unused.remove()
+        yield canvas, list(grid.flat[:count])
 
 
 def to_svg(canvas: Canvas, name: str, alt: str) -> str:

@@ -20,8 +20,13 @@ from distsae.store.commit import begin_store, commit_unit, committed_units, read
 from distsae.store.contents import Chunk, RowIds, Statistics
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, location
+from distsae.store.measure import measure_store, unmeasured
 from distsae.store.merge import merge_stores
+from distsae.store.norm_histogram import NormHistogram
+from distsae.store.norm_summary import NormSummary
+from distsae.store.outliers_in_words import outliers_in_words
 from distsae.store.records import FileChecksum, HookSums, UnitRecord
+from distsae.store.row_norms import row_norms
 from distsae.store.store import Store
 from distsae.store.unit_plan import (
     contexts_per_unit,
@@ -42,6 +47,8 @@ __all__ = [
     "FileChecksum",
     "HookSums",
     "Location",
+    "NormHistogram",
+    "NormSummary",
     "Reading",
     "RowIds",
     "Statistics",
@@ -57,12 +64,15 @@ __all__ = [
     "committed_units",
     "contexts_per_unit",
     "location",
+    "measure_store",
     "merge_stores",
+    "outliers_in_words",
     "read_attributes",
     "reading",
     "refuse_other_reader",
     "release",
     "remove_released",
+    "row_norms",
     "row_order",
     "seal_early",
     "seal_store",
@@ -72,6 +82,7 @@ __all__ = [
     "units_done",
     "units_to_seal",
     "units_wanted",
+    "unmeasured",
     "verify_store",
     "windows",
     "write_attempt",

@@ -19,7 +19,7 @@ from distsae.store.attributes import FORMAT_VERSION, StoreAttributes, difference
 from distsae.store.json_files import publish_json, read_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, remove_tree
-from distsae.store.records import UnitRecord
+from distsae.store.records import UnitRecord, merged_norms
 from distsae.store.unit_plan import planned_rows, unit_sizes, units_to_seal
 
 __all__ = ["MARKER", "begin_store", "commit_unit", "committed_units", "read_attributes", "read_records", "seal_store"]
@@ -119,7 +119,8 @@ def seal_store(
     """Publishes `dataset.json`, whose content depends on the rows alone; every unit must be committed.
 
     A bounded store never holds all its units. Only its first window and the held-out unit must be committed; its
-    statistics are those of the first window, and its numbers of rows are the planned ones.
+    statistics are those of the first window, and its numbers of rows are the planned ones. The window's histograms of
+    norms are sealed too, because its units do not stay; of other stores they are in the commit records alone.
 
     Args:
         root: folder of the store.
@@ -156,6 +157,7 @@ def seal_store(
             "statistics": {hook: _statistics(train, hook) for hook in attributes.hooks},
             "unit_digests": [digests.get(unit) for unit in range(units)],
             "attributes": attributes.to_json(),
+            **({} if attributes.keep_units is None else {"norms": _norms(train, attributes.hooks)}),
             **({"sources": list(sources)} if sources else {}),
         },
     )
@@ -171,3 +173,9 @@ def _statistics(train: list[UnitRecord], hook: str) -> dict[str, object]:
         "mean_norm": sum(record.sums[hook].norm for record in train) / rows,
         "variance": max(mean_square - float(mean @ mean), 0.0),
     }
+
+
+def _norms(train: list[UnitRecord], hooks: Sequence[str]) -> dict[str, Any]:
+    """Returns the histograms of norms of all train units together, as JSON values, of the hooks that have them."""
+    merged = {hook: merged_norms(train, hook) for hook in hooks}
+    return {hook: norms.to_json() for hook, norms in merged.items() if norms is not None}

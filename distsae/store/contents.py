@@ -20,19 +20,24 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """Statistics of the train rows at one hook, sealed with the store.
+    """Statistics of train rows at one hook: of all of them, or of those with norms up to a limit.
 
     Args:
-        rows: number of train rows.
+        rows: number of these rows.
         mean: mean row, fp32 `[d_in]`.
         mean_norm: mean of `||x||`.
         variance: mean of `||x - mean||^2`, summed over dimensions.
+        mean_direction: mean of `x / ||x||`, to which rows of zeros add nothing, fp32 `[d_in]`; None in a store from
+            before histograms of norms were kept.
+        direction_variance: mean of `||x / ||x|| - mean_direction||^2`; None like `mean_direction`.
     """
 
     rows: int
     mean: Tensor
     mean_norm: float
     variance: float
+    mean_direction: Tensor | None = None
+    direction_variance: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

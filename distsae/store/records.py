@@ -6,10 +6,13 @@ readers open the files that it names and never list folders.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-__all__ = ["FileChecksum", "HookSums", "UnitRecord"]
+from distsae.store.norm_histogram import NormHistogram
+
+__all__ = ["FileChecksum", "HookSums", "UnitRecord", "merged_norms"]
 
 
 class FileChecksum(NamedTuple):
@@ -30,11 +33,25 @@ class HookSums:
         x: sum of `x`, `[d_in]`.
         norm: sum of `||x||`.
         norm_squared: sum of `||x||^2`.
+        norms: histogram of the norms; None if a version of distsae that kept none has written the unit, or if a norm is
+            not finite.
     """
 
     x: list[float]
     norm: float
     norm_squared: float
+    norms: NormHistogram | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the sums as JSON values; without `norms` if there are none, as before this field existed."""
+        values = {"x": self.x, "norm": self.norm, "norm_squared": self.norm_squared}
+        return values if self.norms is None else {**values, "norms": self.norms.to_json()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> HookSums:
+        """Returns the sums that `to_json` wrote; unknown fields are ignored."""
+        norms = NormHistogram.from_json(values["norms"]) if "norms" in values else None
+        return cls(x=values["x"], norm=values["norm"], norm_squared=values["norm_squared"], norms=norms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +82,21 @@ class UnitRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON values."""
-        return {**asdict(self), "files": {name: list(record) for name, record in self.files.items()}}
+        sums = {hook: sums.to_json() for hook, sums in self.sums.items()}
+        files = {name: list(record) for name, record in self.files.items()}
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "sums": sums, "files": files}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> UnitRecord:
-        """Returns the record that `to_json` wrote."""
-        sums = {hook: HookSums(**value) for hook, value in values["sums"].items()}
+        """Returns the record that `to_json` wrote; unknown fields are ignored."""
+        sums = {hook: HookSums.from_json(value) for hook, value in values["sums"].items()}
         files = {name: FileChecksum(*record) for name, record in values["files"].items()}
-        return cls(**{**values, "sums": sums, "files": files})
+        known = {f.name: values[f.name] for f in fields(cls)}
+        return cls(**{**known, "sums": sums, "files": files})
+
+
+def merged_norms(records: Sequence[UnitRecord], hook: str) -> NormHistogram | None:
+    """Returns the histogram of the norms of all rows of some units; None if a unit has none, or there is no unit."""
+    found = [record.sums[hook].norms for record in records]
+    histograms = [norms for norms in found if norms is not None]
+    return NormHistogram.merged(histograms) if histograms and len(histograms) == len(found) else None

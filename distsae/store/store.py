@@ -7,6 +7,7 @@ Only files that a commit record names are read. A file either has the size and t
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,17 @@ from torch import Tensor
 
 from distsae.errors import TornData, WrongInput, nearest
 from distsae.store.attempt_files import ends_with_crc
-from distsae.store.attributes import FORMAT_VERSION, StoreAttributes
+from distsae.store.attributes import StoreAttributes
 from distsae.store.buffers import size_for_any_offset
-from distsae.store.commit import committed_units, read_attributes, read_records
+from distsae.store.commit import committed_units, read_records
 from distsae.store.contents import Chunk, RowIds, Statistics
 from distsae.store.crc32c import TRAILER
-from distsae.store.json_files import read_json
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.location import Location, location
-from distsae.store.records import UnitRecord
+from distsae.store.norm_histogram import NormHistogram
+from distsae.store.norm_summary import NormSummary
+from distsae.store.opening import read_sealed
+from distsae.store.records import UnitRecord, merged_norms
 from distsae.store.stored_array import StoredArray
 from distsae.store.unit_plan import unit_sizes, unit_split
 
@@ -56,6 +59,8 @@ class Store:
         self.unit_count: int = dataset["units"]
         self._records = {record.index: record for record in units}
         self._arrays: dict[tuple[int, str], StoredArray] = {}
+        self._sealed_norms: dict[str, Any] = dataset.get("norms", {})
+        self._norms: dict[str, NormSummary | None] = {}
 
     @classmethod
     def open(cls, path: str | Location) -> Store:
@@ -65,33 +70,7 @@ class Store:
             WrongInput: there is no store, it is unfinished, or it has another format.
             TornData: a record is damaged or missing.
         """
-        root = location(path)
-        paths = StorePaths(root)
-        if not paths.dataset.is_file():
-            raise WrongInput(_why_not_open(root))
-        dataset = read_json(paths.dataset)
-        if dataset["format_version"] != FORMAT_VERSION:
-            raise WrongInput(
-                f"`store` (={root}) must have format {FORMAT_VERSION}; got {dataset['format_version']}; read it "
-                "with the version of distsae that wrote it"
-            )
-        attributes = StoreAttributes.from_json(dataset["attributes"])
-        first = read_attributes(root)
-        if first is None or first.fingerprint() != dataset["fingerprint"]:
-            raise TornData(f"{paths.attributes} is missing or not the one that the store was sealed with")
-        digests = dataset["unit_digests"]
-        try:
-            # In a bounded store only the held-out unit is always there; the others come and go.
-            sealed = [unit for unit, digest in enumerate(digests) if digest is not None]
-            if attributes.keep_units is not None:
-                sealed = [unit for unit in sealed if unit_split(attributes, unit, len(digests)) == "heldout"]
-            units = read_records(root, sealed)
-        except FileNotFoundError as error:
-            raise TornData(f"{error.filename} is missing from a sealed store") from None
-        for record in units:
-            if record.digest != digests[record.index]:
-                raise TornData(f"{paths.commit(record.index)} is not the record that the store was sealed with")
-        return cls(root, attributes, tuple(units), dataset)
+        return cls(*read_sealed(location(path)))
 
     def forget_before(self, unit: int) -> None:
         """Frees the records and arrays of train units before `unit`; they are read again if they are needed again."""
@@ -133,15 +112,53 @@ class Store:
         self.require_hook(hook)
         return self.attributes.d_in[hook]
 
-    def statistics(self, hook: str) -> Statistics:
-        """Returns the sealed statistics of the train rows at `hook`."""
+    def norms(self, hook: str) -> NormSummary | None:
+        """Returns what is known of the norms of the train rows at `hook`, or None if a unit is older than histograms.
+
+        In a bounded store the rows are those of the first window, as for `statistics`.
+        """
         self.require_hook(hook)
+        if hook not in self._norms:
+            if self.attributes.keep_units is None:
+                histogram = merged_norms([unit for unit in self.units if unit.split == "train"], hook)
+            else:  # its train units come and go
+                sealed = self._sealed_norms.get(hook)
+                histogram = None if sealed is None else NormHistogram.from_json(sealed)
+            self._norms[hook] = None if histogram is None else NormSummary(histogram)
+        return self._norms[hook]
+
+    def statistics(self, hook: str, max_norm: float | None = None) -> Statistics:
+        """Returns the statistics of the train rows at `hook`: as sealed, or of the rows with norms up to `max_norm`.
+
+        If no row has a larger norm, they are the sealed ones, bit for bit.
+
+        Args:
+            hook: hook of the store.
+            max_norm: limit as `norms(hook).limit` gives it, the edge of a bin; another norm counts as the nearest edge.
+
+        Raises:
+            WrongInput: `max_norm` is given, and the store has no histograms of norms, or no sums for rows that small.
+        """
+        self.require_hook(hook)
+        if max_norm is not None:
+            norms = self.norms(hook)
+            if norms is None:
+                raise WrongInput(
+                    f"`store` (={self.path}) must have histograms of norms, so that rows can be left out; got a store "
+                    f"from before they were kept; run `distsae store measure {self.path}` once"
+                )
+            if norms.rows_over(max_norm):
+                return norms.statistics(max_norm)
         values = self._statistics[hook]
+        norms = self.norms(hook)
+        measured = None if norms is None else norms.statistics(math.inf)
         return Statistics(
             rows=values["rows"],
             mean=torch.tensor(values["mean"], dtype=torch.float64).float(),
             mean_norm=values["mean_norm"],
             variance=values["variance"],
+            mean_direction=None if measured is None else measured.mean_direction,
+            direction_variance=None if measured is None else measured.direction_variance,
         )
 
     def chunks(self, split: str = "train") -> tuple[Chunk, ...]:
@@ -269,17 +286,3 @@ class Store:
             if record.split == "heldout"
         ]
         return torch.cat([torch.empty(0, length, dtype=torch.int64), *contexts])
-
-
-def _why_not_open(root: Location) -> str:
-    attributes = read_attributes(root)
-    if attributes is None:
-        return f"`store` (={root}) must be a store; got no dataset.json there; make one with `distsae produce --out`"
-    merge = StorePaths(root).merge
-    command = "distsae store merge" if merge.exists() else "distsae produce"
-    units = read_json(merge)["units"] if merge.exists() else len(unit_sizes(attributes))
-    done = len(committed_units(root, units))
-    return (
-        f"`store` (={root}) must be finished; got {done} of {units} units; run the same `{command}` command again "
-        "to finish it"
-    )

@@ -23,6 +23,7 @@ from distsae.store.attributes import StoreAttributes
 from distsae.store.delivery import delivered
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.location import Location
+from distsae.store.norm_histogram import NormHistogram
 from distsae.store.records import FileChecksum, HookSums, UnitRecord
 
 __all__ = ["UnitData", "write_attempt"]
@@ -83,7 +84,7 @@ def write_attempt(root: Location, attributes: StoreAttributes, unit: int, split:
         rows=len(data),
         fingerprint=attributes.fingerprint(),
         digest=_digest([*arrays.values(), contexts, *acts.values()]),
-        sums={hook: _sums(data.acts[hook]) for hook in attributes.hooks},
+        sums={hook: _sums(data.acts[hook], data.rows) for hook in attributes.hooks},
         files=files,
     )
 
@@ -147,7 +148,7 @@ def _digest(arrays: list[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _sums(acts: Tensor) -> HookSums:
+def _sums(acts: Tensor, rows: dict[str, Tensor]) -> HookSums:
     total = np.zeros(acts.shape[1])
     norm = norm_squared = 0.0
     buffer = torch.empty(min(_SUM_ROWS, len(acts)), acts.shape[1], dtype=torch.float64)  # fresh memory would be slow
@@ -159,4 +160,5 @@ def _sums(acts: Tensor) -> HookSums:
         total += x.sum(axis=0)
         norm += float(np.sqrt(squared).sum())
         norm_squared += float(squared.sum())
-    return HookSums(x=total.tolist(), norm=norm, norm_squared=norm_squared)
+    norms = NormHistogram.of(acts, rows["position"], rows["token_id"])
+    return HookSums(x=total.tolist(), norm=norm, norm_squared=norm_squared, norms=norms)

@@ -13,6 +13,7 @@ from distsae.kernels import KernelsName, PrefilterName
 from distsae.losses import AlarmConfig, AuxiliaryConfig, AuxName
 from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
 from distsae.parallel import MeshConfig
+from distsae.store.norm_summary import LEAST_RATIO
 from distsae.training.engines import DeepSpeedConfig, OptimizerConfig
 
 __all__ = ["SizeConfig", "SweepConfig", "TrainConfig"]
@@ -103,20 +104,26 @@ class TrainConfig:
             separately, with its share of the budget; their gradients make one update. Memory hardly depends on it.
         init: folder of an SAE, or of the run that trained it, whose weights the run starts with; by default weights
             are random.
-        normalise: normalisation of the activations as they are read: `scale` gives them the mean norm sqrt(d_in),
-            `centre` subtracts their mean first. It is folded into the weights of the finished SAE, which works on raw
-            activations.
+        normalise: normalisation of the activations as they are read: `token` gives each row the norm sqrt(d_in),
+            `scale` gives them that norm on average, `centre` subtracts their mean first. The finished SAE works on raw
+            activations: with `token` it normalises each row, `scale` and `centre` are folded into its weights.
+        max_norm_ratio: multiple of the store's median norm, at least 3, over which rows are left out of training,
+            calibration and measurement: in most language models a few rows have norms a hundred times the median, and
+            would get much of the budget and of the loss. `none` leaves out no row.
+        init_scale: factor between the initial encoder rows and the decoder rows; `auto` is the one with which the first
+            batch is reconstructed best under the run's own rule, by least squares. Not used with `init`.
         sae: size and sparsity of the SAE.
         allocation: rule that spends the budget of matches: each token has the same share (token_choice), the largest
             scores of the batch get it (mutual_choice), or each feature has a quota (feature_choice).
         aux: auxiliary loss: none, on dead features (aux_k), or on dead and underutilised features (aux_zipf).
-        quotas: quotas of Feature Choice: equal for all features (uniform), or falling along a Zipf curve with the
-            feature's rank by density (zipf).
+        quotas: quotas of Feature Choice: the densities measured before, mixed with a tenth of a Zipf curve (measured);
+            falling along that curve with the feature's rank by density (zipf); or equal for all features (uniform). A
+            run that starts with Feature Choice has no densities yet, and begins with the curve.
         zipf_s: exponent of the Zipf quotas; by default fitted to the densities when Feature Choice starts, or 1 if the
             run starts with it.
         zipf_q: offset of the ranks in the Zipf quotas; by default fitted together with `zipf_s`, or d_sae / 64 if the
             run starts with Feature Choice.
-        quota_refresh: number of steps between two updates of the Zipf quotas, which rank the features anew by the
+        quota_refresh: number of steps between two updates of measured or Zipf quotas, which rank the features anew by the
             densities that Mutual Choice would give them; by default quotas are set once. Costs a second selection per
             step.
         finetune_fc_from: share of the steps after which Feature Choice takes over from Mutual Choice, between 0 and 1;
@@ -159,11 +166,13 @@ class TrainConfig:
     batch_tokens: int = 4096
     accumulation: int = 1
     init: str | None = None
-    normalise: NormalisationName = "scale"
+    normalise: NormalisationName = "token"
+    max_norm_ratio: float | Literal["none"] = 10.0
+    init_scale: float | Literal["auto"] = "auto"
     sae: SizeConfig = SizeConfig()
     allocation: AllocationName = "mutual_choice"
     aux: AuxName = "aux_zipf"
-    quotas: Literal["uniform", "zipf"] = "zipf"
+    quotas: Literal["uniform", "zipf", "measured"] = "measured"
     zipf_s: float | None = None
     zipf_q: float | None = None
     quota_refresh: int | None = None
@@ -200,6 +209,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise WrongInput(f"`steps` (={self.steps}) must be at least 1")
+        if self.max_norm_ratio != "none" and not self.max_norm_ratio >= LEAST_RATIO:
+            raise WrongInput(
+                f"`max_norm_ratio` (={self.max_norm_ratio}) must be at least {LEAST_RATIO:g}, so that common rows are "
+                "kept; use a larger number, or none"
+            )
+        if self.init_scale != "auto" and not 0 < self.init_scale < float("inf"):
+            raise WrongInput(f"`init_scale` (={self.init_scale}) must be positive; use a positive number, or auto")
         if self.log_every < 1:
             raise WrongInput(f"`log_every` (={self.log_every}) must be at least 1")
         if self.hang_seconds is not None and not 0 < self.hang_seconds < float("inf"):
@@ -250,7 +266,7 @@ class TrainConfig:
                 raise WrongInput(f"`quota_refresh` (={self.quota_refresh}) must be at least 1")
             if self.quotas == "uniform" or (self.allocation != "feature_choice" and self.finetune_fc_from is None):
                 raise WrongInput(
-                    f"`quota_refresh` (={self.quota_refresh}) must be given with `quotas` zipf and Feature Choice; got "
+                    f"`quota_refresh` (={self.quota_refresh}) must be given with measured or zipf `quotas` and Feature Choice; got "
                     f"{self.quotas} and {self.allocation}; leave it out, or set `finetune_fc_from`"
                 )
         if self.sae.k_start is not None and (

@@ -113,7 +113,7 @@ def begin_from(path: str, shard: FeatureShard, normalisation: Normalisation, row
         WrongInput: there is no SAE at `path`, it has another shape, or a decoder row has no direction.
         TornData: a file is damaged.
     """
-    sae = sae_to_begin_from(path, shard.W_enc.shape[1], shard.d_sae)
+    sae = sae_to_begin_from(path, shard.W_enc.shape[1], shard.d_sae, token=normalisation.token)
     for first in range(0, len(shard.features), rows_at_once):
         features = shard.features[first : first + rows_at_once]
         chosen = slice(features.start, features.stop)
@@ -131,16 +131,17 @@ def begin_from(path: str, shard: FeatureShard, normalisation: Normalisation, row
     shard.b_dec.copy_(normalisation.apply(sae.b_dec.to(torch.float32, copy=True)))
 
 
-def sae_to_begin_from(path: str, d_in: int, d_sae: int) -> SAE:
+def sae_to_begin_from(path: str, d_in: int, d_sae: int, *, token: bool) -> SAE:
     """Returns the SAE at `path`, with weights that are mapped and not read.
 
     Args:
         path: folder of an SAE, or of the run that trained it.
         d_in: width of the activations that the run trains on.
         d_sae: number of features of the run.
+        token: whether the run normalises each row.
 
     Raises:
-        WrongInput: there is no SAE at `path`, or it has another shape.
+        WrongInput: there is no SAE at `path`, it has another shape, or only one of the two normalises each row.
         TornData: a file is damaged.
     """
     sae = SAE.load(path)
@@ -148,5 +149,11 @@ def sae_to_begin_from(path: str, d_in: int, d_sae: int) -> SAE:
         raise WrongInput(
             f"`init` (={path}) must be an SAE of d_in {d_in} and d_sae {d_sae}; got d_in {sae.cfg.d_in} and d_sae "
             f"{sae.cfg.d_sae}; choose another SAE, or change `hook` or `sae.d_sae`"
+        )
+    if sae.normalises_rows != token:
+        here, there = ("token", sae.cfg.normalise) if token else ("not token", "token")
+        raise WrongInput(
+            f"`init` (={path}) must be an SAE of the same `normalise` where one is token; got {there} there and {here} "
+            "here; choose another SAE, or give its `normalise`"
         )
     return sae

@@ -67,8 +67,8 @@ def train_runs(
             watchdog.working_on(f"step {step + 1}: reading its batch", unlimited=bounded)
             may_end = all(run.may_end for run in members.active)
             with all_stopped(others), stop.interruptible("waiting for rows", safe=may_end):
-                x = reader.batch(step).to(accelerator.device)
-            shown = {run.name: members.attempt(run, run.step, x) for run in due}
+                batch = reader.batch(step).to(accelerator.device)
+            shown = {run.name: members.attempt(run, run.step, batch) for run in due}
             progress.advance(0, **_summary(shown))
             progress.advance(1)
             watchdog.working_on(f"step {step + 1}: agreeing with the other ranks on whether to stop")

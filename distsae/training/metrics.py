@@ -14,6 +14,7 @@ __all__ = ["Meter", "TrainingClock", "all_stopped"]
 
 _SUMS = (
     "steps",
+    "tokens",
     "matches",
     "shortfall",
     "loss",
@@ -90,6 +91,7 @@ class Meter:
         """Continues from the facts of a checkpoint, as `facts` returned them."""
         self._before, self._window_before = facts["seconds"], facts["window_seconds"]
         self._started = self._window_started = self.clock.now()
+        facts = {"tokens": facts["steps"] * self._batch_tokens, **facts}  # older checkpoints leave no rows out
         for name in _SUMS:
             setattr(self, f"_{name}", facts[name])
 
@@ -106,6 +108,7 @@ class Meter:
             cost: cost of the step's selections on this rank.
         """
         self._steps += 1
+        self._tokens += outcome.tokens
         self._loss += outcome.loss
         self._aux_loss += outcome.aux_loss
         self._squared_error += outcome.squared_error
@@ -139,7 +142,7 @@ class Meter:
             k: mean matches per token that the budget of the last step allows.
         """
         now = self.clock.now()
-        tokens = self._steps * self._batch_tokens
+        read = self._steps * self._batch_tokens
         values = {
             "step": step,
             "tokens": step * self._batch_tokens,
@@ -147,7 +150,8 @@ class Meter:
             "fvu": self._squared_error / self._energy if self._energy > 0 else float("nan"),
             "aux_loss": self._aux_loss / self._steps,
             "k": k,
-            "l0": self._matches / tokens,
+            "l0": self._matches / max(self._tokens, 1),
+            "rows_left_out": read - self._tokens,
             "shortfall": self._shortfall / self._steps,
             "dead_share": underused.dead_share,
             "underutilised_share": underused.underutilised_share,
@@ -165,7 +169,7 @@ class Meter:
             "second_passes": self._second_passes,
             "selection_collectives": self._collectives / self._steps,
             "selection_kilobytes": self._bytes_received / 1000 / self._steps,
-            "tokens_per_second": tokens / max(self._window_before + now - self._window_started, 1e-9),
+            "tokens_per_second": read / max(self._window_before + now - self._window_started, 1e-9),
             "seconds": self.seconds,
         }
         self._window_started, self._window_before = now, 0.0
@@ -173,6 +177,6 @@ class Meter:
         return values
 
     def _clear(self) -> None:
-        self._steps = self._matches = self._shortfall = 0
+        self._steps = self._tokens = self._matches = self._shortfall = 0
         self._second_passes = self._collectives = self._bytes_received = 0
         self._loss = self._aux_loss = self._squared_error = self._energy = self._gradient_norm = 0.0

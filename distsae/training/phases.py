@@ -18,6 +18,7 @@ from distsae.allocation import (
     Selector,
     TrainingSelector,
     fit_zipf,
+    measured_quotas_of,
     zipf_quotas_of,
 )
 from distsae.losses import FiringStatistics
@@ -30,6 +31,8 @@ __all__ = ["Phases"]
 
 _DEFAULT_S = 1.0
 _DEFAULT_Q_SHARE = 1 / 64
+_CURVE_SHARE = 0.1
+"""Share of the matches that measured quotas give out along the Zipf curve."""
 
 
 class Phases:
@@ -75,11 +78,15 @@ class Phases:
         selector.set_budget(self.k)
         return selector
 
-    @property
-    def budget(self) -> int:
-        """Largest number of matches of the global batch, in the step last prepared."""
-        parts = self._config.accumulation
-        return parts * round(self.k * self._config.batch_tokens / parts)
+    def fresh_credit(self) -> QuotaCredit | None:
+        """Returns the quotas of Feature Choice with a credit of zero; None under the other rules."""
+        if self.credit is None:
+            return None
+        return QuotaCredit(self.credit.quota_per_token, self._config.sae.k, self._mesh.feature)
+
+    def budget(self, tokens: int) -> int:
+        """Returns the largest number of matches of `tokens` tokens of the global batch, in the step last prepared."""
+        return round(self.k * tokens)
 
     @property
     def observers(self) -> Sequence[Selector]:
@@ -114,10 +121,15 @@ class Phases:
             assert self.credit is not None
             self.selector.grant(self.credit.pay(tokens))
 
-    def observe(self, observed: Sequence[Matches]) -> None:
-        """Counts the matches of the observers, which are given in the order of `observers`."""
+    def observe(self, observed: Sequence[Matches], tokens: int) -> None:
+        """Counts the matches of the observers in a batch.
+
+        Args:
+            observed: matches of each observer, in the order of `observers`.
+            tokens: number of tokens of the global batch, without those that were left out.
+        """
         if self.rehearsal is not None:
-            self.rehearsal.statistics.update(observed[0].feature, self._config.batch_tokens, self._mesh.data)
+            self.rehearsal.statistics.update(observed[0].feature, tokens, self._mesh.data)
 
     def restore(self, step: int, switch_step: int | None, statistics: FiringStatistics) -> None:
         """Creates the quota tensors that a checkpoint then fills; a phase that has begun stays.
@@ -189,10 +201,15 @@ class Phases:
                 s, s_source = fit.s if fit is not None else _DEFAULT_S, source
             if q is None:
                 q, q_source = fit.q if fit is not None else _DEFAULT_Q_SHARE * d_sae, source
-        if not ranks.alive:  # no feature has fired yet, so features are ranked by index
+        s_and_q = f"s {s:.3g} ({s_source}), q {q:.3g} ({q_source})"
+        if s_source == q_source:
+            s_and_q = f"s {s:.3g}, q {q:.3g} ({s_source})"
+        fired = ranks.alive > 0
+        if not fired:  # no feature has fired yet, so features are ranked by index
             position = torch.arange(1 + self._features.start, 1 + self._features.stop, device=self._device)
             ranks = DensityRanks.measure(1 / position.double(), self._mesh.feature)
+        if self._config.quotas == "measured" and fired:
+            self.credit.quota_per_token.copy_(measured_quotas_of(ranks, k, s, q, _CURVE_SHARE))
+            return f"measured quotas, {_CURVE_SHARE:.0%} of them along a Zipf curve, {s_and_q}"
         self.credit.quota_per_token.copy_(zipf_quotas_of(ranks, k, s, q))
-        if s_source == q_source:
-            return f"Zipf quotas, s {s:.3g}, q {q:.3g} ({s_source})"
-        return f"Zipf quotas, s {s:.3g} ({s_source}), q {q:.3g} ({q_source})"
+        return f"Zipf quotas, {s_and_q}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
+from distsae.batches import Batch
 from distsae.checkpoint import Ranks, abandon_after, load
 from distsae.errors import CannotContinue
 from distsae.progress import say
@@ -52,10 +51,9 @@ class Run:
         self._ranks = Ranks(job.mesh.device_mesh)
         self._point = find_resume_point(config, folder, job.store, self._ranks)
 
-        sealed = job.store.statistics(config.hook)
         normalisation = job.reader.normalisation
-        mean = normalisation.apply(sealed.mean.clone()).to(job.accelerator.device)
-        variance = sealed.variance * normalisation.scale**2
+        mean, variance = normalisation.moments(job.reader.statistics)
+        mean = mean.to(job.accelerator.device)
         shard = initial_shard(config, mean, job.mesh, job.accelerator.device)
         if config.init is not None and self._point is None:
             begin_from(config.init, shard, normalisation)
@@ -112,12 +110,33 @@ class Run:
             f"(data x feature), {self.job.accelerator.device.type}; "
             f"steps {self.done} to {self.steps} of {config.batch_tokens} tokens, lr {rate:.2g}"
         )
+        self._say(self._rows_left_out())
 
-    def step(self, x: Tensor) -> dict[str, float | str]:
+    def _rows_left_out(self) -> str:
+        """Returns a line on the rows that are left out."""
+        config = self.config
+        store = self.job.store
+        limit = self.job.reader.max_norm
+        assert config.hook is not None
+        norms = store.norms(config.hook)
+        if config.max_norm_ratio == "none":
+            return "no row is left out, whatever its norm (max_norm_ratio none)"
+        if norms is None or limit is None:
+            return (
+                f"no row is left out, whatever its norm: {store.path} is from before norms were kept; run `distsae "
+                f"store measure {store.path}` once, and train into another folder"
+            )
+        share = norms.rows_over(limit) / norms.rows
+        return (
+            f"rows with norms over {limit:.4g}, about {config.max_norm_ratio:g} times the median {norms.median:.4g}, "
+            f"are left out: {share:.2%} of the rows, with {norms.share_of_variance_over(limit):.1%} of the variance"
+        )
+
+    def step(self, batch: Batch) -> dict[str, float | str]:
         """Does the next optimizer step, and what is due after it. Collective.
 
         Args:
-            x: this data rank's rows of global batch `done`, fp32 `[tokens, d_in]`.
+            batch: this data rank's rows of global batch `done`.
 
         Returns:
             Values for the progress bar; empty unless a line was logged.
@@ -128,13 +147,13 @@ class Run:
         """
         self._working_on(self.done + 1, "selecting and stepping")
         try:
-            settings = training_step(self.state, x, self._say)
+            settings = training_step(self.state, batch, self._say)
         except NonFiniteStep as error:
-            self.diagnosis.stop(error.step, str(error), x, error.settings, error.outcome, cause=error)
+            self.diagnosis.stop(error.step, str(error), batch.x, error.settings, error.outcome, cause=error)
         last = self.done == self.steps
         shown = self._log(settings) if last or self.done % self.config.log_every == 0 else {}
         if last or self.done % self.config.checkpoint.every == 0 or self.units.checkpoint_due(self.done):
-            self.diagnosis.check_weights(self.done, x, settings)
+            self.diagnosis.check_weights(self.done, batch.x, settings)
             self._save()
         return shown
 

@@ -52,6 +52,8 @@ class TrainingState:
         meter: sums for the next logged line.
         alarms: warnings about a collapsing dictionary.
         average: running average of the weights; None if the SAE gets the last weights.
+        init_scale: factor between encoder and decoder rows that training started with; None before the first step, and
+            if it started with the weights of an SAE.
         step: number of optimizer steps done.
     """
 
@@ -69,6 +71,7 @@ class TrainingState:
     meter: Meter
     alarms: CollapseAlarms
     average: WeightAverage | None = None
+    init_scale: float | None = None
     step: int = 0
 
     @property
@@ -105,6 +108,7 @@ class TrainingState:
             "forecasts": {name: {**forecast} for name, forecast in self.forecasts().items()},
             "meter": {**self.meter.facts()},
             "alarms": [*self.alarms.facts()],
+            "init_scale": self.init_scale,
             "switch_step": self.phases.switch_step,
             "config": self.config.stored(),
             "distsae_version": __version__,
@@ -126,6 +130,7 @@ class TrainingState:
         self.restore_forecasts(facts.get("forecasts", {}))  # older checkpoints have none
         self.meter.restore(facts["meter"])
         self.alarms.restore(facts.get("alarms", []))  # older checkpoints have none
+        self.init_scale = facts.get("init_scale")  # older checkpoints have none
         self.step = step
 
     def forecasts(self) -> dict[str, dict[str, float | None]]:

@@ -97,7 +97,8 @@ def checked(config: TrainConfig) -> tuple[Store, dict[str, TrainConfig]]:
             folder.check(member)
             if member.init is not None and not folder.holds_run:  # a run that has begun no longer needs it
                 assert member.hook is not None
-                sae_to_begin_from(member.init, store.d_in(member.hook), member.sae.d_sae)
+                width = store.d_in(member.hook)
+                sae_to_begin_from(member.init, width, member.sae.d_sae, token=member.normalise == "token")
     return store, configs
 
 
@@ -110,10 +111,17 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
             raise WrongInput(f"`hook` must be given; {store.path} holds {hooks}; choose one")
         hook = store.attributes.hooks[0]
     store.require_hook(hook)
-    statistics = store.statistics(hook)
-    if statistics.variance <= _ROUNDING * statistics.mean_norm**2:
+    if config.normalise == "token" and store.norms(hook) is None:
         raise WrongInput(
-            f"`hook` (={hook}) must have rows that differ; got equal rows in all of {store.path}; choose another hook"
+            f"`normalise` (=token) must have a store with histograms of norms; got {store.path}, which is from before "
+            f"they were kept; run `distsae store measure {store.path}` once, or use `normalise` scale"
+        )
+    statistics = store.statistics(hook, _max_norm(config, store, hook))
+    same_direction = (statistics.direction_variance or 0.0) <= _ROUNDING
+    if statistics.variance <= _ROUNDING * statistics.mean_norm**2 or (config.normalise == "token" and same_direction):
+        raise WrongInput(
+            f"`hook` (={hook}) must have rows that differ; got rows that are equal, or equal when normalised, in "
+            f"all of {store.path}; choose another hook"
         )
     if config.evaluate_every is not None and not store.heldout_rows:
         raise WrongInput(
@@ -131,6 +139,14 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
     # Refuses steps that a bounded store cannot serve.
     UnitRelease(store, order, config.steps, RunFolder(config.out).name)
     return config
+
+
+def _max_norm(config: TrainConfig, store: Store, hook: str) -> float | None:
+    """Returns the norm over which rows are left out; None if all rows are kept."""
+    norms = store.norms(hook)
+    if config.max_norm_ratio == "none" or norms is None:
+        return None
+    return norms.limit(config.max_norm_ratio)
 
 
 def _train(
@@ -159,9 +175,10 @@ def _train(
             mesh.data.rank,
             mesh.data.size,
             shared.normalise,
+            _max_norm(shared, store, shared.hook),
         )
         stack.callback(reader.close)  # otherwise a thread that waits for rows would keep the process alive
-        heldout = HeldoutCheck(store, shared.hook, reader.normalisation)
+        heldout = HeldoutCheck(store, shared.hook, reader)
         saver = Saver(Ranks(mesh.device_mesh, saving), shared.checkpoint.asynchronous)
         job = Job(store, reader, mesh, accelerator, heldout, saver, watchdog)
         runs: list[Run] = []

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distsae.allocation import DensityRanks, fit_zipf, uniform_quotas, zipf_quotas, zipf_quotas_of
+from distsae.allocation import DensityRanks, fit_zipf, measured_quotas_of, uniform_quotas, zipf_quotas, zipf_quotas_of
 from distsae.errors import WrongInput
 from tests.allocation.samples import modest
 from tests.distributed.processes import run_on_mesh
@@ -105,3 +105,47 @@ def test_quotas_fitted_to_evenly_falling_densities_are_near_those_densities():
     assert fit is not None
     quotas = zipf_quotas_of(ranks, 32, fit.s, fit.q)
     assert float((quotas / density).log().abs().median()) < 0.1
+
+
+def _measured(density, k, s=1.2, q=3.0, curve_share=0.1):
+    return measured_quotas_of(DensityRanks.measure(density), k, s, q, curve_share)
+
+
+def _densities(features=200):
+    density = 2.0 / (torch.arange(features).double() + 4)
+    density[[3, 17]] = torch.tensor([0.9, 0.7], dtype=torch.float64)  # far above any curve
+    density[150:] = 0.0
+    return density
+
+
+def test_measured_quotas_are_the_densities_mixed_with_the_curve():
+    density = _densities()
+    k = float(density.sum())
+    quotas = _measured(density, k)
+    ranks = DensityRanks.measure(density)
+    expected = 0.9 * density + 0.1 * zipf_quotas_of(ranks, k, 1.2, 3.0)
+    assert quotas.sum().item() == pytest.approx(k, rel=1e-12)
+    torch.testing.assert_close(quotas, expected, rtol=0.01, atol=0)  # densities are known to within 0.4%
+    assert (quotas[150:] > 0).all()
+    assert (_measured(density, k, curve_share=0.0)[150:] == 0).all()
+    torch.testing.assert_close(_measured(density, k, curve_share=1.0), zipf_quotas_of(ranks, k, 1.2, 3.0))
+
+
+def test_measured_quotas_stop_at_one_match_per_token():
+    quotas = _measured(_densities(), 3 * float(_densities().sum()))
+    assert quotas.max().item() == 1
+    assert (quotas == 1).sum() >= 2
+    assert quotas.sum().item() == pytest.approx(3 * float(_densities().sum()), rel=1e-12)
+
+
+def _measured_on(mesh):
+    density = _densities()
+    part = mesh.features(len(density))
+    ranks = DensityRanks.measure(density[part.start : part.stop], mesh.feature)
+    return measured_quotas_of(ranks, float(density.sum()), 1.2, 3.0, 0.1)
+
+
+def test_measured_quotas_are_the_same_bits_on_every_mesh():
+    (alone,) = run_on_mesh(_measured_on, (1, 1))
+    for shape in ((1, 2), (1, 3)):
+        assert torch.equal(torch.cat(run_on_mesh(_measured_on, shape)), alone)

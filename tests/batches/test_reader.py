@@ -41,7 +41,7 @@ def _by_the_order(store, step, seed=3):
 def test_batches_are_the_rows_that_the_order_names(store, make_reader):
     alone = make_reader()
     for step in (0, 1, 2, alone.order.steps_per_epoch, 5 * alone.order.steps_per_epoch + 3):
-        batch = alone.batch(step)
+        batch = alone.batch(step).x
         assert batch.dtype == torch.float32
         assert torch.equal(batch, _by_the_order(store, step))
 
@@ -50,8 +50,8 @@ def test_batches_are_the_rows_that_the_order_names(store, make_reader):
 def test_any_number_of_data_ranks_reads_the_same_global_batch(make_reader, ranks):
     alone, parts = make_reader(), [make_reader(rank, ranks) for rank in range(ranks)]
     for step in (0, 1, 7):
-        expected = alone.batch(step)
-        pieces = [part.batch(step) for part in parts]
+        expected = alone.batch(step).x
+        pieces = [part.batch(step).x for part in parts]
         assert all(piece.shape == (BATCH // ranks, 32) for piece in pieces)
         assert torch.equal(torch.cat(pieces), expected)
 
@@ -63,22 +63,22 @@ def test_resumed_at_any_step(make_reader, first):
         walked.batch(step)
     resumed = make_reader()
     for step in range(first, first + 3):
-        assert torch.equal(resumed.batch(step), walked.batch(step))
+        assert torch.equal(resumed.batch(step).x, walked.batch(step).x)
 
 
 def test_batches_have_memory_of_their_own(make_reader):
     reader = make_reader()
-    first = reader.batch(0)
+    first = reader.batch(0).x
     before = first.clone()
     reader.batch(1)
     first.add_(1)
-    assert torch.equal(reader.batch(0), before)
+    assert torch.equal(reader.batch(0).x, before)
 
 
 def test_a_part_of_a_batch_may_be_kept(store, make_reader):
     """The memory of batches is used again, but not while a part of it is referenced."""
     reader = make_reader()
-    kept = [reader.batch(step)[5:9] for step in range(12)]
+    kept = [reader.batch(step).x[5:9] for step in range(12)]
     for step, part in enumerate(kept):
         assert torch.equal(part, _by_the_order(store, step)[5:9])
 
@@ -86,12 +86,12 @@ def test_a_part_of_a_batch_may_be_kept(store, make_reader):
 def test_memory_is_that_of_the_rows_and_three_batches(make_reader):
     reader = make_reader()
     assert reader.memory_bytes == reader._rows.memory_bytes + 3 * BATCH * 32 * 4
-    assert len({reader.batch(step).data_ptr() for step in range(20)}) <= 3
+    assert len({reader.batch(step).x.data_ptr() for step in range(20)}) <= 3
 
 
 def test_rows_have_mean_norm_root_d_in(store, make_reader):
     reader = make_reader()
-    norms = torch.cat([reader.batch(step) for step in range(reader.order.steps_per_epoch)]).norm(dim=1)
+    norms = torch.cat([reader.batch(step).x for step in range(reader.order.steps_per_epoch)]).norm(dim=1)
     assert norms.mean().item() == pytest.approx(math.sqrt(32), rel=0.01)
 
 

@@ -73,7 +73,7 @@ def test_going_back_does_not_wait_for_units_that_are_produced_only_later(store):
     reader = BatchReader(store, ATTRS.hooks[0], 64, 0, 0, 1)
     window = next(step for step in range(reader.order.steps) if reader.order.window(step) == 1)
     with ThreadPoolExecutor(1) as pool:
-        first = [pool.submit(reader.batch, step).result(timeout=120).clone() for step in range(window)]
-        again = [pool.submit(reader.batch, step).result(timeout=120).clone() for step in range(window)]
+        first = [pool.submit(reader.batch, step).result(timeout=120).x.clone() for step in range(window)]
+        again = [pool.submit(reader.batch, step).result(timeout=120).x.clone() for step in range(window)]
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
         pool.submit(reader.close).result(timeout=120)

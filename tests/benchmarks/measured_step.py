@@ -67,7 +67,7 @@ def measure_steps(mesh: Mesh, job: Job, path: str, hook: str, steps: int, warm_u
     costs = []
     for step in range(warm_up + steps):
         begun = time.process_time()
-        x = reader.batch(step)
+        x = reader.batch(step).x
         reader.wait_until_ahead()
         reading = time.process_time() - begun
         mesh.world.sum(mean.new_zeros(1))  # all begin together

@@ -60,7 +60,7 @@ def _compare(rule: str, arguments: argparse.Namespace) -> str:
     differing = steps_differing = matches = 0
     furthest = loss = 0.0
     for step in range(arguments.steps):
-        x = reader.batch(step)
+        x = reader.batch(step).x
         plain = _selector(rule, k, d_sae)
         if isinstance(selector, FeatureSelector) and isinstance(plain, FeatureSelector):
             quotas = credit.pay(tokens)

@@ -39,13 +39,13 @@ def measure(mesh: Mesh, path: str, batch_tokens: int, rounds: int) -> dict[str, 
     reader = BatchReader(store, hook, batch_tokens, 0, 0, 1)
     steps, first = reader.order.steps_per_epoch, mesh.world.rank == 0
     rows = RowReader(store, hook, reader.order, range(64))
-    batch = reader.batch(0).clone()
+    batch = reader.batch(0).x.clone()
     stored = rows.read(0).clone()
     reader.wait_until_ahead()
     rows.wait_until_ahead()
 
     def fp32(step: int) -> Tensor:
-        shared = reader.batch(step) if first else batch
+        shared = reader.batch(step).x if first else batch
         dist.broadcast(shared, 0)
         return shared
 
@@ -54,7 +54,9 @@ def measure(mesh: Mesh, path: str, batch_tokens: int, rounds: int) -> dict[str, 
         dist.broadcast(shared.view(torch.uint8), 0)  # gloo does not know all dtypes
         return reader.normalisation.apply(batch.copy_(shared))
 
-    ways: dict[str, Callable[[int], Tensor]] = dict(zip(WAYS, (reader.batch, fp32, as_stored), strict=True))
+    ways: dict[str, Callable[[int], Tensor]] = dict(
+        zip(WAYS, (lambda step: reader.batch(step).x, fp32, as_stored), strict=True)
+    )
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for number in range(rounds + 1):  # the first round fills memory, and does not count
         for name, take in ways.items():

@@ -63,7 +63,7 @@ def begun(config: TrainConfig) -> Iterator[tuple[Run, Callable[[], Taken]]]:
     store, mesh = Store.open(config.store), build_mesh(config.mesh, 1, accelerator.device.type)
     reader = BatchReader(store, config.hook, config.batch_tokens, config.seed, 0, 1, config.normalise)
     try:
-        heldout = HeldoutCheck(store, config.hook, reader.normalisation)
+        heldout = HeldoutCheck(store, config.hook, reader)
         with closing(Saver(Ranks(mesh.device_mesh), config.checkpoint.asynchronous)) as saver:
             job = Job(store, reader, mesh, accelerator, heldout, saver, Watchdog(None))
             run = Run(config, job, RunFolder(config.out), TrainingClock())

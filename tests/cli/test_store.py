@@ -75,6 +75,42 @@ def test_verify_names_the_damaged_file_and_fails(path, capsys):
     assert main(["store", "verify", path]) == 0
 
 
+def test_info_shows_the_norms_of_every_hook(tmp_path, capsys):
+    from tests.store.synthetic import plant_outliers, write_store
+
+    store = write_store(tmp_path / "s", change=plant_outliers)
+    assert main(["store", "info", str(store.path), "--json"]) == 0
+    norms = json.loads(capsys.readouterr().out)["norms"]
+    assert set(norms) == {"a.b", "c"}
+    assert norms["c"]["median"] == store.norms("c").median
+    assert norms["c"]["outliers"]["positions"] == [[1, norms["c"]["outliers"]["rows"]]]
+    assert main(["store", "info", str(store.path)]) == 0
+    shown = capsys.readouterr().out
+    assert "norms of a.b\n  median " in shown
+    assert "norms of c\n  median " in shown
+
+
+def test_measure_adds_what_an_older_store_lacks(tmp_path, capsys):
+    from tests.store.synthetic import as_older, plant_outliers, write_store
+
+    store = as_older(write_store(tmp_path / "s", change=plant_outliers))
+    assert main(["store", "info", str(store.path)]) == 0
+    assert f"norms of c: not measured; run `distsae store measure {store.path}`" in capsys.readouterr().out
+    assert main(["store", "info", str(store.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["norms"] == {"a.b": None, "c": None}
+    assert main(["store", "measure", str(store.path)]) == 0
+    said = capsys.readouterr()
+    assert f"{store.path}: measured 4 of 4 units\n" in said.out
+    assert "\nc: " in said.out
+    assert "training leaves such rows out (max_norm_ratio)" in said.out
+    assert "measure: 320/320 rows (100%)" in said.err
+    assert main(["store", "measure", str(store.path)]) == 0
+    assert "measured 0 of 4 units; the others had histograms of norms" in capsys.readouterr().out
+    assert main(["store", "measure", str(tmp_path / "nothing")]) == 2
+    assert main(["store", "measure", "--help"]) == 0
+    assert "distsae store measure stores/gpt2" in capsys.readouterr().out
+
+
 def test_collect(path, capsys):
     assert main(["store", "collect", path]) == 0
     assert "removed 0 orphans" in capsys.readouterr().out

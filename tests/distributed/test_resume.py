@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from distsae.batches import Batch
 from distsae.checkpoint import Shard, facts_of, load, save
 from distsae.parallel import Mesh
 from distsae.training import (
@@ -47,7 +48,7 @@ def _train(mesh: Mesh, allocation: str, folder: Path, first: int, last: int) -> 
         state.restore(first, facts_of(path)[1], lambda tensors: load(path, tensors, mesh.device_mesh))
     for step in range(first, last):
         x = activations(step, tokens=BATCH)[mesh.data.rank * share : (mesh.data.rank + 1) * share]
-        training_step(state, x)
+        training_step(state, Batch(x))
     if last < STEPS:
         save(folder, last, state.tensors(), state.facts(), mesh.device_mesh)
     return {

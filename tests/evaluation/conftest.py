@@ -44,10 +44,10 @@ def _perfect_sae(allocation: str = "mutual_choice", **changes: object) -> SAE:
     )
 
 
-def _constant_sae(output: Tensor) -> SAE:
+def _constant_sae(output: Tensor, **changes: object) -> SAE:
     """Has features that never fire, so that the reconstruction is always `output`."""
     return SAE(
-        _config("mutual_choice", 4, 48),
+        _config("mutual_choice", 4, 48, **changes),
         W_enc=torch.zeros(D_IN, 48),
         W_dec=torch.nn.functional.normalize(torch.randn(48, D_IN, generator=torch.Generator().manual_seed(0)), dim=1),
         b_enc=-torch.ones(48),

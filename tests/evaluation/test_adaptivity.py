@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from distsae.evaluation.adaptivity import by_loss, features_per_token, mean_features, rank_correlation, spread
+from distsae.evaluation.adaptivity import features_per_token, in_shares, mean_features, spread
 
 
 def test_features_per_token_counts_rows_without_matches():
@@ -26,24 +26,23 @@ def test_equal_counts_have_no_spread():
     assert spread(sums)[0] == 0
 
 
-def test_bins_hold_equal_shares_in_order_of_loss_and_skip_rows_without_one():
+def test_shares_are_equal_in_order_and_skip_rows_without_a_number():
     loss = np.array([5.0, 1.0, np.nan, 3.0, 2.0, 4.0, 6.0])
     features = 10 * loss
     features[2] = 1000
-    bins = by_loss(features, loss, bins=3)
-    assert bins.loss.tolist() == [1.5, 3.5, 5.5]
-    assert bins.mean.tolist() == [15, 35, 55]
-    assert bins.rows.tolist() == [2, 2, 2]
-    assert (bins.low <= bins.mean).all()
-    assert (bins.mean <= bins.high).all()
+    found = in_shares(features, loss, shares=3)
+    assert found.order.tolist() == [1.5, 3.5, 5.5]
+    assert found.mean.tolist() == [15, 35, 55]
+    assert found.rows.tolist() == [2, 2, 2]
+    assert (found.low <= found.mean).all()
+    assert (found.mean <= found.high).all()
 
 
-def test_fewer_rows_than_bins():
-    assert by_loss(np.array([1.0, 2.0]), np.array([0.5, np.nan])).rows.tolist() == [1]
+def test_integers_are_taken_as_they_are():
+    found = in_shares(np.array([1, 2, 3, 4], np.int32), np.array([7, 7, 1, 9], np.int64), shares=2)
+    assert found.mean.tolist() == [2.0, 3.0]  # equal rows keep their order: the third and first, then the second
+    assert found.order.tolist() == [4.0, 8.0]
 
 
-def test_rank_correlation_sees_the_sign():
-    loss = np.random.default_rng(0).normal(size=100)
-    assert rank_correlation(np.exp(loss), loss) == pytest.approx(1)
-    assert rank_correlation(-loss, loss) == pytest.approx(-1)
-    assert np.isnan(rank_correlation(np.ones(100), loss))
+def test_fewer_rows_than_shares():
+    assert in_shares(np.array([1.0, 2.0]), np.array([0.5, np.nan])).rows.tolist() == [1]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from distsae.evaluation.bootstrap import Bootstrap
+from distsae.evaluation.bootstrap import Bootstrap, Estimate
 
 
 def mean(sums):
@@ -57,3 +57,18 @@ def test_a_single_context_has_an_interval_without_width():
 def test_undefined_stays_undefined():
     estimate = Bootstrap(3, seed=0).estimate(lambda sums: np.full(len(sums["rows"]), np.nan), {"rows": np.ones(3)})
     assert np.isnan([estimate.value, estimate.low, estimate.high]).all()
+
+
+def test_draws_are_those_of_the_estimates():
+    sums = sums_of(40)
+    bootstrap = Bootstrap(40, seed=0, resamples=60)
+    drawn = np.array([(counts * sums["value"]).sum() / counts.sum() for counts in bootstrap.draws(60)])
+    by_hand, estimate = Estimate.of(0.0, drawn), bootstrap.estimate(mean, sums)
+    assert (by_hand.low, by_hand.high) == pytest.approx((estimate.low, estimate.high), rel=1e-12)
+    assert all(counts.sum() == 40 for counts in bootstrap.draws(60))
+    assert len(list(bootstrap.draws(7))) == 7
+
+
+def test_resamples_that_are_not_finite_do_not_count():
+    estimate = Estimate.of(1.0, np.array([np.nan, 0.0, np.inf, 2.0]))
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((1.0, 0.05, 1.95))

@@ -22,6 +22,15 @@ PROMISED = [
     "zipf_s",
     "zipf_q",
     "frozen_rule",
+    "relative_error",
+    "cosine",
+    "fvu_unit_norm",
+    "kl",
+    "max_norm",
+    "rows_left_out",
+    "left_out_share",
+    "with_left_out_rows",
+    "features_per_token_correlations",
 ]
 
 
@@ -48,7 +57,8 @@ def test_files_hold_every_promised_key(evaluated, by_hand, tiny_store, allocatio
     assert result["trained_on_this_store"] is False
     with np.load(out.with_suffix(".npz")) as kept:
         assert kept["density"].shape == (64,)
-        assert kept["token_loss"].shape == kept["features_per_token"].shape == (store.heldout_rows,)
+        for name in ("token_loss", "features_per_token", "norm", "token_id", "token_frequency", "position", "context"):
+            assert kept[name].shape == (store.heldout_rows,)
     assert sorted(path.name for path in out.parent.iterdir()) == ["evaluation.json", "evaluation.npz", "sae"]
 
 
@@ -80,3 +90,19 @@ def test_out_names_the_files(evaluated, by_hand, tmp_path):
     out, _ = evaluated(by_hand.random(), out=str(tmp_path / "deep" / "numbers.json"), max_tokens=64)
     assert out == tmp_path / "deep" / "numbers.json"
     assert (tmp_path / "deep" / "numbers.npz").is_file()
+
+
+def test_rows_over_the_limit_of_the_sae_are_left_out_of_the_figures(evaluated, by_hand, tiny_store):
+    store = Store.open(tiny_store)
+    stored = np.concatenate(
+        [store.read_chunk(by_hand.hook, chunk).double().numpy() for chunk in store.chunks("heldout")]
+    )
+    norms = np.sort(np.linalg.norm(stored, axis=1))
+    limit = float(norms[-20:-18].mean())
+    _, result = evaluated(by_hand.random(max_norm=limit))
+    assert result["max_norm"] == limit
+    assert result["rows_left_out"] == 19
+    assert result["rows"] == store.heldout_rows - 19
+    kept = stored[np.linalg.norm(stored, axis=1) <= limit]
+    assert result["variance"] == pytest.approx(np.square(kept - kept.mean(0)).sum(1).mean(), rel=1e-3)
+    assert result["with_left_out_rows"]["fvu"] != result["frozen_rule"]["fvu"]

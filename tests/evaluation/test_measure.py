@@ -3,7 +3,9 @@ import torch
 from torch.nn import functional
 
 from distsae.allocation import feature_choice, mutual_choice, token_choice
-from distsae.evaluation.measure import Measured, block_bounds, measure
+from distsae.errors import WrongInput
+from distsae.evaluation.measure import block_bounds, measure
+from distsae.evaluation.measured import Measured
 from distsae.language_model import capture, splice
 
 HOOK, D_IN = "blocks.0.resid_post", 32
@@ -60,7 +62,7 @@ def test_against_brute_force(by_hand, tiny_model, token_ids, allocation, exclude
     zero = losses(tiny_model, token_ids, torch.zeros(D_IN), rows)[:, excluded:]
     torch.testing.assert_close(found.sums["ce_zero"].float(), zero.sum(1), rtol=1e-5, atol=1e-4)
     assert found.sums["predictions"].tolist() == [15 - excluded] * 7
-    by_row = found.token_loss.reshape(7, -1)
+    by_row = found.rows.token_loss.reshape(7, -1)
     torch.testing.assert_close(by_row[:, :-1], clean)
     assert by_row[:, -1].isnan().all()
 
@@ -121,3 +123,43 @@ def test_blocks_are_even_and_whole():
         sizes = [last - first for first, last in bounds]
         assert max(sizes) - min(sizes) <= 1
         assert max(sizes) * 7 <= 30
+
+
+def test_a_limit_that_leaves_nothing_is_refused(by_hand, tiny_model, token_ids):
+    with pytest.raises(
+        WrongInput, match=r"`max_norm` \(=1e-09\) of the SAE must leave rows.*none of 105 rows under it"
+    ):
+        measured(by_hand.random(max_norm=1e-9), tiny_model, token_ids)
+
+
+def test_a_limit_that_leaves_nothing_of_a_block(by_hand, tiny_model, token_ids):
+    norms = capture(tiny_model, [HOOK], token_ids)[HOOK][:, 1:].double().norm(dim=-1)
+    limit = float(norms.amin(1).max())  # no row of one context is under it, of the others some are
+    found = measured(by_hand.random(max_norm=limit * (1 - 1e-9)), tiny_model, token_ids, block_rows=15)
+    assert found.blocks == 7
+    assert found.sums["rows"].min() == 0
+    assert len(found.rows) == int((norms < limit).sum()) == found.sums["rows"].sum()
+
+
+@pytest.mark.parametrize("hook", ["blocks.1.resid_pre", "blocks.1.attn_out", "blocks.1.mlp_out", "transformer.h.1.mlp"])
+def test_starting_from_the_hook_changes_nothing(by_hand, tiny_model, token_ids, hook):
+    norms = capture(tiny_model, [hook], token_ids)[hook][:, 1:].double().norm(dim=-1)
+    sae = by_hand.random(threshold=0.1, max_norm=float(norms.quantile(0.95)))
+    options = {"mean": torch.ones(D_IN), "excluded_positions": 1, "batch_contexts": 3, "block_rows": 60}
+    resumed, whole = (measure(sae, tiny_model, hook, token_ids, resume=resume, **options) for resume in (True, False))
+    assert resumed.rows_left_out > 0
+    pairs = [(resumed.sums, whole.sums), (resumed.everywhere, whole.everywhere)]
+    pairs.append((resumed.with_left_out, whole.with_left_out))
+    pairs += [(resumed.rules[rule].sums, whole.rules[rule].sums) for rule in ("training", "frozen")]
+    for ours, others in pairs:
+        assert ours.keys() == others.keys()
+        for name, values in ours.items():
+            assert torch.equal(values, others[name]), name
+
+
+def test_frequencies_are_those_in_all_evaluated_text(by_hand, tiny_model, token_ids):
+    rows = measured(by_hand.random(), tiny_model, token_ids, block_rows=31).rows
+    assert torch.equal(rows.token_id.long(), token_ids[:, 1:].flatten())
+    for token, frequency in zip(rows.token_id.tolist(), rows.frequency.tolist(), strict=True):
+        assert frequency == int((token_ids == token).sum())
+    assert rows.context.tolist() == [context for context in range(7) for _ in range(15)]

@@ -18,7 +18,7 @@ TOKENS = 40
 RULES = ("token_choice", "mutual_choice", "feature_choice")
 
 
-def _sae(rule, seed=0, **changes):
+def _sae(rule, seed=0, normalise="none", **changes):
     generator = torch.Generator().manual_seed(seed)
     decoder = torch.nn.functional.normalize(torch.randn(D_SAE, D_IN, generator=generator), dim=1)
     values = {
@@ -39,6 +39,7 @@ def _sae(rule, seed=0, **changes):
         model_name="tiny",
         context_size=16,
         prepend_bos=True,
+        normalise=normalise,
     )
     return SAE(cfg, **values)
 
@@ -83,6 +84,40 @@ def test_training_rule_takes_these_tokens_as_the_batch(rule, x, selection_mb):
     assert torch.equal(found.token, expected.token)
     assert torch.equal(found.feature, expected.feature)
     torch.testing.assert_close(found.score, expected.score)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_sae_that_normalises_rows_is_one_on_rows_of_equal_norm(rule, x):
+    """Whatever the norm of a row, its features are the same, and its reconstruction is as long as the row."""
+    plain, sae = _sae(rule), _sae(rule, normalise="token")
+    scales = x.norm(dim=1, keepdim=True) / D_IN**0.5
+    with torch.no_grad():
+        torch.testing.assert_close(sae(x), scales * plain(x / scales))
+        torch.testing.assert_close(sae.encode(x), scales * plain.encode(x / scales))
+        torch.testing.assert_close(sae.decode(sae.encode(x)), sae(x))
+        torch.testing.assert_close(sae.decode(sae.encode(x)[::2], x[::2]), sae(x)[::2])
+        torch.testing.assert_close(sae.encode(1000 * x), 1000 * sae.encode(x))
+        for name in ("frozen", "training"):
+            matches, expected = sae.matches(x, name), plain.matches(x / scales, name)
+            assert torch.equal(matches.token, expected.token)
+            assert torch.equal(matches.feature, expected.feature)
+            torch.testing.assert_close(matches.score, expected.score * scales.squeeze(1)[expected.token])
+            x_hat = scales * plain.decode_matches(expected, x)
+            torch.testing.assert_close(sae.decode_matches(matches, x), x_hat)
+
+
+def test_a_row_of_zeros_is_not_normalised():
+    sae = _sae("token_choice", normalise="token")
+    torch.testing.assert_close(sae(torch.zeros(2, D_IN)), _sae("token_choice")(torch.zeros(2, D_IN)))
+
+
+def test_decoding_other_rows_than_were_encoded_needs_them(x):
+    sae = _sae("mutual_choice", normalise="token")
+    with pytest.raises(WrongInput, match=r"`x` must be given to decode \[40\] rows .*; got none encoded last"):
+        sae.decode(torch.zeros(TOKENS, D_SAE))
+    sae.encode(x)
+    with pytest.raises(WrongInput, match=r"to decode \[3\] rows .*; got \[40\] encoded last"):
+        sae.decode(torch.zeros(3, D_SAE))
 
 
 def test_any_leading_dimensions(x):

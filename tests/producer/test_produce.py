@@ -89,6 +89,24 @@ def test_what_is_sealed(store, config):
     assert list((store.path / "claims").iterdir()) == []
 
 
+def test_says_where_a_few_rows_carry_the_variance(store, config, tmp_path, capsys):
+    """A model whose second position has an embedding far from all others, as real language models do."""
+    model = load_language_model(config.model)
+    with torch.no_grad():
+        model.model.transformer.wpe.weight[1] *= 10_000
+    model.model.save_pretrained(tmp_path / "model")
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    hooks = ("blocks.1.resid_pre", "blocks.1.attn_out")
+    produce(replace(config, model=str(tmp_path / "model"), hooks=hooks, out=str(tmp_path / "s")))
+    said = capsys.readouterr().err.strip().splitlines()
+    norms = Store.open(tmp_path / "s").norms(hooks[0])
+    rows = norms.rows_over(norms.limit(10))
+    assert rows > 200
+    (line,) = [line for line in said if line.startswith("blocks.")]
+    assert line.startswith(f"blocks.1.resid_pre: {rows} rows (3.2%) have norms over 10 times the median (")
+    assert "all of them at position 1; training leaves such rows out (max_norm_ratio)" in line
+
+
 def test_a_finished_job_does_nothing(store, config, capsys):
     before = sorted((path, path.stat().st_mtime_ns) for path in store.path.rglob("*.json"))
     produce(config)

@@ -49,6 +49,28 @@ def make_run(tmp_path):
     return make
 
 
+@pytest.fixture
+def as_older():
+    """Returns a function that takes from a run's evaluation what older versions of distsae did not write."""
+
+    def change(folder: Path) -> Path:
+        content = json.loads((folder / "evaluation.json").read_text())
+        for part in (content, content["frozen_rule"]):
+            for name in ("relative_error", "fvu_unit_norm", "cosine", "kl"):
+                part.pop(name, None)
+                part.pop(f"{name}_ci95", None)
+        for name in ("features_per_token_correlations", "max_norm", "rows_left_out", "left_out_share"):
+            del content[name]
+        del content["with_left_out_rows"]
+        (folder / "evaluation.json").write_text(json.dumps(content))
+        with np.load(folder / "evaluation.npz") as kept:
+            arrays = {name: kept[name] for name in kept.files if name not in ("token_frequency", "norm")}
+        np.savez(folder / "evaluation.npz", **arrays)
+        return folder
+
+    return change
+
+
 def _line(step: int, rng: np.random.Generator, allocation: str, switch: float | None) -> dict[str, object]:
     fvu = 0.2 + 0.02 * len(allocation) / 14 + 0.8 * np.exp(-step / 60) + 0.004 * rng.normal()
     later = switch is not None and step > 500 * switch
@@ -95,6 +117,10 @@ def _evaluate(folder: Path, rng: np.random.Generator, allocation: str, seed: int
         "ce_mean": 6.2,
         "loss_recovered_zero": 0.951 - 0.01 * seed,
         "loss_recovered_mean": 0.921,
+        "relative_error": 0.43 + 0.01 * seed,
+        "fvu_unit_norm": 0.22,
+        "cosine": 0.9,
+        "kl": 0.24 + 0.01 * seed,
         "features_per_token_std": float(found.std()),
     }
     result = {}
@@ -102,6 +128,7 @@ def _evaluate(folder: Path, rng: np.random.Generator, allocation: str, seed: int
         result |= {name: value, f"{name}_ci95": [value * 0.99, value * 1.01]}
     frozen = {"l0": numbers["l0"] + 0.4, "fvu": numbers["fvu"] + 0.004, "loss_recovered_zero": 0.945 - 0.01 * seed}
     frozen |= {f"{name}_gap": value - numbers[name] for name, value in frozen.items()}
+    frozen |= {"relative_error": numbers["relative_error"] + 0.003, "kl": numbers["kl"] + 0.002}
     frozen |= {"fvu_ci95": [frozen["fvu"] * 0.99, frozen["fvu"] * 1.01]}
     result |= {
         "dead_share": 5 / d_sae,
@@ -110,6 +137,17 @@ def _evaluate(folder: Path, rng: np.random.Generator, allocation: str, seed: int
         "zipf_q": fit.q,
         "zipf_r_squared": fit.r_squared,
         "frozen_rule": frozen,
+        "features_per_token_correlations": {
+            "loss": 0.41,
+            "frequency": -0.3,
+            "position": 0.02,
+            "norm": 0.55,
+            "loss_given_norm": 0.12 + 0.01 * seed,
+        },
+        "max_norm": 1350.0,
+        "rows_left_out": 2,
+        "left_out_share": 2 / (rows + 2),
+        "with_left_out_rows": {"fvu": 0.5, "relative_error": 0.44, "loss_recovered_zero": 0.8 + 0.01 * seed},
         "all_positions": {"loss_recovered_zero": 0.93, "loss_recovered_zero_ci95": [0.92, 0.94]},
         "model": "gpt2-small-en",
         "hook": "blocks.3.resid_post",
@@ -127,5 +165,8 @@ def _evaluate(folder: Path, rng: np.random.Generator, allocation: str, seed: int
         zipf_predicted=fit.density(torch.arange(1, d_sae + 1)).numpy(),
         features_per_token=found.astype(np.int32),
         token_loss=loss,
+        token_frequency=rng.zipf(1.5, rows),
+        position=np.tile(np.arange(1, 128, dtype=np.int32), rows // 127 + 1)[:rows],
+        norm=rng.lognormal(5, 0.3, rows).astype(np.float32),
         squared_error=(250.0 * rng.gamma(4.0, 0.25 * numbers["fvu"], rows)).astype(np.float32),
     )

@@ -73,7 +73,7 @@ def test_several_runs_side_by_side(make_run):
     page = parsed(file.read_text())
     for name in ("Token Choice", "Mutual Choice", "Feature Choice"):
         assert name in page.text
-    assert page.tags.count("figure") == page.tags.count("figcaption") == 12
+    assert page.tags.count("figure") == page.tags.count("figcaption") == 14
     fvu = re.search(r"<tr><th scope=\"row\">FVU<.*?</tr>", file.read_text(), re.DOTALL)[0]
     assert re.findall(r'<td( class="best")?><span>([\d.]+)</span>', fvu) == [
         (' class="best"', "0.2100"),
@@ -129,6 +129,24 @@ def test_different_text_is_not_compared(make_run):
     page = report(ReportConfig(runs=tuple(map(str, folders)))).read_text()
     assert "evaluated on different text" in page
     assert 'class="best"' not in page
+
+
+def test_different_rows_are_said(make_run):
+    folders = [make_run("a", seed=0), make_run("b", seed=1)]
+    content = json.loads((folders[0] / "evaluation.json").read_text()) | {"rows": 5000}
+    (folders[0] / "evaluation.json").write_text(json.dumps(content))
+    page = " ".join(parsed(report(ReportConfig(runs=tuple(map(str, folders)))).read_text()).text.split())
+    assert "were not measured on the same rows" in page
+    assert "evaluated on different text" not in page
+
+
+def test_an_older_evaluation_still_has_a_report(make_run, as_older):
+    folders = (as_older(make_run("old")), make_run("new"))
+    for runs in (folders, folders[:1]):
+        page = report(ReportConfig(runs=tuple(map(str, runs)))).read_text()
+        assert "Which tokens get more features" in parsed(page).text
+        assert "not measured on the same rows" not in page
+    assert "By norm of the activation" not in page
 
 
 def test_names_are_escaped(make_run):

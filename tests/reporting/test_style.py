@@ -1,6 +1,8 @@
 import re
 
-from distsae.reporting.style import drawing, look, to_svg
+import pytest
+
+from distsae.reporting.style import drawing, look, panels, to_svg
 
 
 def test_runs_differ_in_colour_or_dash():
@@ -20,3 +22,11 @@ def test_drawings_do_not_share_identifiers_and_scale():
     assert "width" not in head
     assert "<metadata" not in first
     assert "<style" not in first
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_panels_share_their_vertical_axis(count):
+    with panels(count) as (canvas, axes):
+        assert len(axes) == len(canvas.axes) == count
+        axes[0].set_ylim(0, 7)
+        assert {part.get_ylim() for part in axes} == {(0, 7)}

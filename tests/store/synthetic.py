@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +21,8 @@ from distsae.store import (
     units_to_seal,
     write_attempt,
 )
-from distsae.store.layout import DTYPES
+from distsae.store.json_files import replace_json
+from distsae.store.layout import DTYPES, StorePaths
 
 
 def attributes(**changes) -> StoreAttributes:
@@ -78,17 +81,38 @@ def unit_data(attrs: StoreAttributes, unit: int) -> UnitData:
     )
 
 
-def write_unit(root: Path, attrs: StoreAttributes, unit: int) -> bool:
-    """Writes and commits one unit; returns whether it was committed by this call."""
+def plant_outliers(data: UnitData) -> None:
+    """Gives the rows at position 1 of every fifth context norms far above those of all others (at most 74)."""
+    outliers = (data.rows["position"] == 1) & (data.rows["context_id"] % 5 == 0)
+    for acts in data.acts.values():
+        acts[outliers] = acts[outliers].abs() * 64 + 8192
+
+
+def write_unit(
+    root: Path, attrs: StoreAttributes, unit: int, change: Callable[[UnitData], None] = lambda data: None
+) -> bool:
+    """Writes and commits one unit, after `change`; returns whether it was committed by this call."""
     split = unit_split(attrs, unit, len(unit_contexts(attrs)))
-    return commit_unit(root, write_attempt(root, attrs, unit, split, unit_data(attrs, unit)))
+    data = unit_data(attrs, unit)
+    change(data)
+    return commit_unit(root, write_attempt(root, attrs, unit, split, data))
 
 
-def write_store(root: Path, attrs: StoreAttributes | None = None) -> Store:
+def write_store(
+    root: Path, attrs: StoreAttributes | None = None, change: Callable[[UnitData], None] = lambda data: None
+) -> Store:
     """Writes and seals a store; of a bounded one, the units that are sealed first."""
     attrs = attributes() if attrs is None else attrs
     begin_store(root, attrs)
     for unit in units_to_seal(attrs):
-        write_unit(root, attrs, unit)
+        write_unit(root, attrs, unit, change)
     seal_store(root, attrs)
     return Store.open(root)
+
+
+def as_older(store: Store) -> Store:
+    """Makes a store one that was written before there were histograms of norms."""
+    for record in store.units:
+        sums = {hook: replace(sums, norms=None) for hook, sums in record.sums.items()}
+        replace_json(StorePaths(store.path).commit(record.index), replace(record, sums=sums).to_json())
+    return Store.open(store.path)

@@ -5,6 +5,7 @@ import torch
 
 from distsae.errors import WrongInput
 from distsae.store import (
+    NormHistogram,
     Store,
     begin_reading,
     begin_store,
@@ -26,7 +27,7 @@ from distsae.store import (
 from distsae.store.bounded import Reading
 from distsae.store.json_files import replace_json
 from distsae.store.location import create
-from tests.store.synthetic import attributes, write_store, write_unit
+from tests.store.synthetic import attributes, plant_outliers, write_store, write_unit
 
 ATTRS = attributes(contexts=200, heldout_contexts=4, keep_units=4)  # 18 train units or so, and one held out
 HOOK = ATTRS.hooks[0]
@@ -104,6 +105,19 @@ def test_an_open_store_covers_units_that_are_still_to_be_produced(root, tmp_path
     for chunk in (chunk for chunk in store.chunks() if 4 <= chunk.unit < 6):  # without opening the store again
         assert torch.equal(store.read_chunk(HOOK, chunk), whole.read_chunk(HOOK, chunk))
     assert Store.open(root).content_digest == store.content_digest
+
+
+def test_norms_are_sealed_and_outlast_the_units_that_they_are_of(tmp_path):
+    store = write_store(tmp_path / "s", ATTRS, plant_outliers)
+    whole = write_store(tmp_path / "whole", attributes(contexts=200, heldout_contexts=4), plant_outliers)
+    first = [unit.sums[HOOK].norms for unit in whole.units[:2]]
+    release(store.path, "runs/a", 2)
+    assert committed_units(store.path, UNITS) == {HELDOUT}
+    norms = Store.open(store.path).norms(HOOK)
+    assert norms.histogram == NormHistogram.merged(first)
+    limit = norms.limit(10)
+    assert norms.rows_over(limit) > 0
+    assert store.statistics(HOOK, limit).rows == store.statistics(HOOK).rows - norms.rows_over(limit)
 
 
 def test_the_disk_stays_bounded_when_the_reader_goes_back(root):

@@ -91,6 +91,13 @@ def test_provenance_is_kept(two, tmp_path):
     assert all(store.sources == () for store in two)
 
 
+def test_norms_are_those_of_the_units(two, tmp_path):
+    merged = merge_stores([store.path for store in two], tmp_path / "c")
+    units = [unit for split in ("train", "heldout") for store in two for unit in store.units if unit.split == split]
+    assert [unit.sums for unit in merged.units] == [unit.sums for unit in units]
+    assert merged.norms("c").rows == merged.rows
+
+
 def test_files_are_linked_and_outlive_their_sources(two, tmp_path):
     merged = merge_stores([store.path for store in two], tmp_path / "c")
     rows = _rows(merged, "c", "train")

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from distsae.errors import TornData, WrongInput
-from distsae.store import Chunk, Store, begin_store
+from distsae.store import Chunk, Store, begin_store, row_norms
 from distsae.store.buffers import page_aligned
-from tests.store.synthetic import activations, attributes, write_store, write_unit
+from tests.store.synthetic import activations, as_older, attributes, plant_outliers, write_store, write_unit
 
 
 @pytest.fixture(scope="module", params=["fp16", "bf16", "fp32"])
@@ -58,6 +58,41 @@ def test_statistics_are_of_the_train_rows(store):
         torch.testing.assert_close(statistics.mean, x.mean(0).float())
         assert statistics.mean_norm == pytest.approx(x.norm(dim=1).mean().item(), rel=1e-9)
         assert statistics.variance == pytest.approx((x - x.mean(0)).square().sum(1).mean().item(), rel=1e-9)
+
+
+def test_statistics_without_the_largest_rows(tmp_path):
+    store = write_store(tmp_path / "s", change=plant_outliers)
+    for hook in store.attributes.hooks:
+        x = torch.cat([store.read_chunk(hook, chunk) for chunk in store.chunks()]).double()
+        limit = store.norms(hook).limit(10)
+        kept = x[row_norms(x) <= limit]
+        assert store.norms(hook).rows_over(limit) == len(x) - len(kept) > 0
+        assert {position for position, _ in store.norms(hook).positions_over(limit)} == {1}
+        statistics = store.statistics(hook, limit)
+        assert statistics.rows == len(kept)
+        torch.testing.assert_close(statistics.mean, kept.mean(0).float())
+        assert statistics.mean_norm == pytest.approx(kept.norm(dim=1).mean().item(), rel=1e-12)
+        assert statistics.variance == pytest.approx((kept - kept.mean(0)).square().sum(1).mean().item(), rel=1e-12)
+        assert statistics.variance < store.statistics(hook).variance / 100
+
+
+def test_statistics_are_the_sealed_ones_where_no_row_is_left_out(store):
+    for hook in store.attributes.hooks:
+        sealed = store.statistics(hook)
+        found = store.statistics(hook, store.norms(hook).limit(10))
+        assert (found.rows, found.mean_norm, found.variance) == (sealed.rows, sealed.mean_norm, sealed.variance)
+        assert torch.equal(found.mean, sealed.mean)
+
+
+def test_a_store_from_before_there_were_norms(tmp_path):
+    store = write_store(tmp_path / "s", change=plant_outliers)
+    older = as_older(store)
+    assert older.norms("c") is None
+    assert older.statistics("c").variance == store.statistics("c").variance
+    with pytest.raises(WrongInput, match=r"must have histograms of norms, .*; run `distsae store measure .*/s` once"):
+        older.statistics("c", 100.0)
+    with pytest.raises(WrongInput, match="must be in the store"):
+        older.norms("x")
 
 
 def test_heldout_contexts_are_whole(store):

@@ -45,3 +45,14 @@ def test_record_that_leaves_out_a_chunk_is_found(tmp_path):
     publish_json(path, json.loads(json.dumps(record)))
     (fault,) = verify_store(Store.open(store.path))
     assert "act/c/c/1/0" in fault
+
+
+def test_norms_of_other_rows_are_found(tmp_path):
+    store = write_store(tmp_path / "s")
+    path = store.path / "commits" / "unit-000000.json"
+    record = read_json(path)
+    record["sums"]["c"]["norms"]["rows"][0] += 1
+    path.unlink()
+    publish_json(path, record)
+    (fault,) = verify_store(Store.open(store.path))
+    assert fault == f"{path} promises {record['rows']} rows; its norms at c are of others"

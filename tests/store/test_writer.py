@@ -4,10 +4,11 @@ import torch
 import zarr
 
 from distsae.errors import TornData
+from distsae.store import NormHistogram
 from distsae.store.crc32c import crc32c
 from distsae.store.layout import DTYPES
 from distsae.store.writer import write_attempt
-from tests.store.synthetic import attributes, unit_data
+from tests.store.synthetic import attributes, plant_outliers, unit_data
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
@@ -53,6 +54,18 @@ def test_sums_are_those_of_the_stored_values(tmp_path):
         np.testing.assert_allclose(sums.x, x.sum(0).numpy(), rtol=1e-12)
         assert sums.norm == pytest.approx(x.norm(dim=1).sum().item(), rel=1e-12)
         assert sums.norm_squared == pytest.approx(x.square().sum().item(), rel=1e-12)
+
+
+def test_record_has_the_norms_of_every_row(tmp_path):
+    attrs = attributes(dtype="fp16")
+    data = unit_data(attrs, 0)
+    plant_outliers(data)
+    record = write_attempt(tmp_path, attrs, 0, "train", data)
+    for hook in attrs.hooks:
+        norms = record.sums[hook].norms
+        assert norms == NormHistogram.of(data.acts[hook], data.rows["position"], data.rows["token_id"])
+        assert norms.outliers
+        assert sum(norms.norm_squared) == pytest.approx(record.sums[hook].norm_squared, rel=1e-12)
 
 
 def test_digest_is_of_content_and_order(tmp_path):

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from distsae.batches import Batch
 from distsae.losses import AlarmConfig
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import SizeConfig, TrainConfig, TrainingState, initial_state, train, training_step
@@ -27,7 +28,7 @@ def _state(**changes) -> TrainingState:
 
 def _line_after(state: TrainingState, steps: int, gap: FrozenGap | None = None):
     for _ in range(steps):
-        settings = training_step(state, activations(state.step, torch.float32, tokens=BATCH))
+        settings = training_step(state, Batch(activations(state.step, torch.float32, tokens=BATCH)))
     return logged_line(state, settings, gap)
 
 

@@ -17,8 +17,9 @@ UNDERUSED = Underused(torch.zeros(8, dtype=torch.bool), 0.25, 0.125, 0.375, 1.5,
 CONCENTRATION = Concentration(0.3, 0.05)
 
 
-def _outcome(loss, squared_error, energy):
-    return BatchOutcome(NOTHING, loss, loss / 10, squared_error, energy, Gradients((), torch.zeros(1, 1), 1, CPU))
+def _outcome(loss, squared_error, energy, tokens=100):
+    gradients = Gradients((), torch.zeros(1, 1), 1, CPU)
+    return BatchOutcome(NOTHING, loss, loss / 10, squared_error, energy, gradients, tokens)
 
 
 def test_a_line_averages_the_steps_since_the_last_line():

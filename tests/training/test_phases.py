@@ -20,7 +20,7 @@ BATCH = 64
 
 
 def _phases(mesh=MESH, steps=20, **changes):
-    changes = {"sae": SizeConfig(d_sae=D_SAE, k=K), **changes}
+    changes = {"sae": SizeConfig(d_sae=D_SAE, k=K), "quotas": "zipf", **changes}
     config = TrainConfig(store="s", out="o", batch_tokens=BATCH, **changes)
     return Phases(config, steps, mesh, torch.device("cpu"))
 
@@ -79,6 +79,20 @@ def test_given_parameters_and_defaults_of_the_zipf_quotas():
     assert torch.equal(uniform.credit.quota_per_token, torch.full((D_SAE,), K / D_SAE, dtype=torch.float64))
 
 
+def test_measured_quotas_are_the_densities_or_the_curve_if_there_are_none():
+    phases = _phases(finetune_fc_from=0.5, quotas="measured")
+    statistics = _statistics()
+    line = phases.prepare(10, statistics)
+    assert "Feature Choice begins with measured quotas, 10% of them along a Zipf curve, s " in line
+    quotas = phases.credit.quota_per_token
+    assert quotas.sum().item() == pytest.approx(K)
+    density = statistics.density()
+    torch.testing.assert_close(quotas, density * (K / density.sum()), rtol=0.05, atol=0)
+    empty = FiringStatistics(D_SAE, 1000, 1000)
+    begun = _phases(allocation="feature_choice", quotas="measured")
+    assert "begins with Zipf quotas, s 1, q 1 (default)" in begun.prepare(0, empty)
+
+
 @pytest.mark.parametrize(
     ("given", "description"),
     [
@@ -94,7 +108,7 @@ def test_every_batch_is_granted_its_whole_budget():
     phases = _phases(finetune_fc_from=0.5)
     for step in range(10, 20):
         phases.prepare(step, _statistics())
-        phases.grant(BATCH)
+        phases.grant_quotas(BATCH)
         assert int(phases.selector._quotas.sum()) == K * BATCH
 
 
@@ -106,7 +120,7 @@ def test_restored_phases_continue_with_the_same_quotas(stop):
         if step == stop:
             saved = {name: tensor.clone() for name, tensor in straight.tensors().items()}
         straight.prepare(step, _statistics())
-        straight.grant(BATCH)
+        straight.grant_quotas(BATCH)
         grants.append(getattr(straight.selector, "_quotas", None))
     resumed = _phases(finetune_fc_from=0.5)
     resumed.restore(stop, 10, _statistics())
@@ -116,7 +130,7 @@ def test_restored_phases_continue_with_the_same_quotas(stop):
         live[name].copy_(tensor)
     for step in range(stop, 20):
         resumed.prepare(step, _statistics())
-        resumed.grant(BATCH)
+        resumed.grant_quotas(BATCH)
         if step >= 10:
             assert torch.equal(resumed.selector._quotas, grants[step])
 
@@ -127,7 +141,7 @@ def _observe(phases, order, mesh=MESH):
     counts = torch.empty(D_SAE, dtype=torch.long)
     counts[order] = (40 / (torch.arange(D_SAE) + 3)).ceil().long()
     feature = torch.arange(len(features)).repeat_interleave(counts[features.start : features.stop])
-    phases.observe([Matches(torch.zeros_like(feature), feature, torch.ones(len(feature)))])
+    phases.observe([Matches(torch.zeros_like(feature), feature, torch.ones(len(feature)))], BATCH)
 
 
 @pytest.mark.parametrize("given", [{}, {"zipf_s": 1.5, "zipf_q": 2.0}], ids=["fitted", "given"])
@@ -140,7 +154,7 @@ def test_ranks_follow_the_densities_of_the_rehearsal(given):
     credits = {}
     for step in range(40):
         line = phases.prepare(step, FiringStatistics(D_SAE, 60, 1000))
-        phases.grant(BATCH)
+        phases.grant_quotas(BATCH)
         if line:
             lines[step], quotas[step] = line, phases.credit.quota_per_token.clone()
         credits[step] = phases.credit.credit.clone()
@@ -164,7 +178,7 @@ def test_without_a_refresh_there_is_no_observer_and_quotas_stay():
     for step in range(20):
         phases.prepare(step, _statistics())
         assert list(phases.observers) == []
-        phases.observe([])
+        phases.observe([], BATCH)
         if step == 0:
             quotas = phases.credit.quota_per_token.clone()
     assert torch.equal(phases.credit.quota_per_token, quotas)
@@ -223,15 +237,15 @@ def test_the_budget_falls_from_k_start_to_k(allocation, expected):
         k = expected[min(step, 3)]
         assert phases.k == pytest.approx(k)
         assert phases.selector.k == phases.fresh_selector().k == phases.k
-        assert phases.budget == round(k * BATCH)
+        assert phases.budget(BATCH) == round(k * BATCH)
 
 
 def test_feature_choice_keeps_k_when_more_steps_would_still_anneal_it():
     phases = _phases(steps=100, sae=SizeConfig(d_sae=D_SAE, k=K, k_start=8, k_anneal_share=0.5), finetune_fc_from=0.5)
     phases.restore(8, 7, _statistics())  # at step 8 of a run of 14 steps, in Feature Choice
     phases.prepare(8, _statistics())
-    phases.grant(BATCH)
-    assert (phases.k, phases.budget, int(phases.selector._quotas.sum())) == (K, K * BATCH, K * BATCH)
+    phases.grant_quotas(BATCH)
+    assert (phases.k, phases.budget(BATCH), int(phases.selector._quotas.sum())) == (K, K * BATCH, K * BATCH)
 
 
 def test_another_number_of_steps_moves_a_switch_in_the_future_only():

@@ -44,8 +44,8 @@ def recorded(tiny_store, tmp_path_factory):
         selectors_of_steps.append(selectors)
         return watched(selectors, mesh, cost)
 
-    def record_step(shard, x, mesh, selectors, mean, variance, alpha_aux, share):
-        outcome = forward_backward(shard, x, mesh, selectors, mean, variance, alpha_aux, share)
+    def record_step(shard, x, mesh, selectors, mean, variance, alpha_aux, *rest):
+        outcome = forward_backward(shard, x, mesh, selectors, mean, variance, alpha_aux, *rest)
         auxiliary = selectors_of_steps[-1].auxiliary
         allowed = None if auxiliary is None else auxiliary.allowed.clone()
         steps.append((alpha_aux, auxiliary, allowed, outcome))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from distsae.allocation import Placement, select
+from distsae.batches import Batch
 from distsae.checkpoint import Shard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import OptimizerConfig, SizeConfig, TrainConfig, initial_state, training_step
@@ -113,7 +114,7 @@ def test_facts_and_tensors_restore_the_whole_state():
     """`restore` gets nothing else, and training continues bit for bit, across the switch to Feature Choice."""
     before, after = _state(finetune_fc_from=0.5, ema_decay=0.9), _state(finetune_fc_from=0.5, ema_decay=0.9)
     for step in range(7):
-        training_step(before, activations(step, torch.float32, 64))
+        training_step(before, Batch(activations(step, torch.float32, 64)))
     facts = json.loads(json.dumps(before.facts()))
     saved = {name: _local(value).clone() for name, value in before.tensors().items()}
 
@@ -124,7 +125,7 @@ def test_facts_and_tensors_restore_the_whole_state():
     after.restore(7, facts, fill)
     for step in range(7, 10):
         x = activations(step, torch.float32, 64)
-        assert training_step(before, x) == training_step(after, x)
+        assert training_step(before, Batch(x)) == training_step(after, Batch(x))
     assert (before.step, before.phases.rule) == (10, "feature_choice")
     for name, value in before.tensors().items():
         assert torch.equal(_local(value), _local(after.tensors()[name])), name

@@ -16,8 +16,8 @@ from distsae.evaluation.evaluate import evaluate
 from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, STOPPED
 from distsae.progress import say
 from distsae.recipes.study.dry_run import members_to_come
-from distsae.recipes.study.grid import Cell, Member
-from distsae.recipes.study.jobs import Job, jobs_of
+from distsae.recipes.study.grid import GridCell, Member
+from distsae.recipes.study.jobs import StudyJob, jobs_of
 from distsae.recipes.study.launches import launch, write_job
 from distsae.recipes.study.methods import Method
 from distsae.recipes.study.outcomes import Outcomes
@@ -124,7 +124,7 @@ class StudyAtWork:
             self._train_job(job)
             say(f"study: {self._progress()}")
 
-    def _train_job(self, job: Job) -> None:
+    def _train_job(self, job: StudyJob) -> None:
         for member in job.members:
             self._outcomes.begin(member)
         file = self._out / "jobs" / f"{job.members[0].method.folder}.yaml"
@@ -171,7 +171,7 @@ class StudyAtWork:
         self._failed |= code != DIVERGED
         say(f"study: {member.path}: {'diverged' if code == DIVERGED else 'failed'}: {reason}; the others go on")
 
-    def _say_rates(self, cells: Sequence[Cell], best: Mapping[str, object]) -> None:
+    def _say_rates(self, cells: Sequence[GridCell], best: Mapping[str, object]) -> None:
         for cell in cells:
             if len(cell.rates) > 1:
                 rate = best.get(cell.name)
@@ -216,6 +216,6 @@ class StudyAtWork:
         return text
 
 
-def _later(cell: Cell, outcomes: Outcomes) -> tuple[Member, ...]:
+def _later(cell: GridCell, outcomes: Outcomes) -> tuple[Member, ...]:
     best = best_of(cell, outcomes)
     return () if best is None else cell.repeats(best)

@@ -10,7 +10,7 @@ from distsae.errors import WrongInput, nearest
 from distsae.recipes.study.config import GridConfig, Rate
 from distsae.recipes.study.methods import Method
 
-__all__ = ["Cell", "Member", "cells_of"]
+__all__ = ["GridCell", "Member", "cells_of"]
 
 Value = TypeVar("Value")
 
@@ -45,7 +45,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """What one line of the table is about: a method at one width and one k.
 
     Args:
@@ -86,7 +86,7 @@ class Cell:
         return Member(self.method, self.d_sae, self.k, rate, seed)
 
 
-def cells_of(methods: Sequence[Method], grids: Iterable[GridConfig]) -> tuple[Cell, ...]:
+def cells_of(methods: Sequence[Method], grids: Iterable[GridConfig]) -> tuple[GridCell, ...]:
     """Returns the cells of all grids, ordered by method, then by width and k.
 
     A cell that several grids have is one cell with the rates and seeds of all of them.
@@ -95,7 +95,7 @@ def cells_of(methods: Sequence[Method], grids: Iterable[GridConfig]) -> tuple[Ce
         WrongInput: a grid names a method that is not in the study, or a method is in no grid.
     """
     names = [method.name for method in methods]
-    found: dict[tuple[str, int, int], Cell] = {}
+    found: dict[tuple[str, int, int], GridCell] = {}
     for grid in grids:
         for name in grid.methods:
             if name not in names:
@@ -110,8 +110,8 @@ def cells_of(methods: Sequence[Method], grids: Iterable[GridConfig]) -> tuple[Ce
             for d_sae in grid.d_sae:
                 for k in grid.k:
                     key = (method.name, d_sae, k)
-                    cell = found.get(key, Cell(method, d_sae, k, (), ()))
-                    found[key] = Cell(method, d_sae, k, _union(cell.rates, rates), _union(cell.seeds, grid.seed))
+                    cell = found.get(key, GridCell(method, d_sae, k, (), ()))
+                    found[key] = GridCell(method, d_sae, k, _union(cell.rates, rates), _union(cell.seeds, grid.seed))
     for name in names:
         if not any(key[0] == name for key in found):
             raise WrongInput(f"method {name} must be in a grid; got none that names it; add it to `methods` of a grid")

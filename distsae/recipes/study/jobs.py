@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from distsae.recipes.study.grid import Member
 from distsae.training import SweepConfig, TrainConfig
 
-__all__ = ["Job", "jobs_of", "sweep_over"]
+__all__ = ["StudyJob", "jobs_of", "sweep_over"]
 
 Values = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Job:
+class StudyJob:
     """One training.
 
     Args:
@@ -29,7 +29,7 @@ class Job:
 
 def jobs_of(
     base: TrainConfig, members: Sequence[Member], fits: Callable[[TrainConfig], bool], most: int | None = None
-) -> list[Job]:
+) -> list[StudyJob]:
     """Returns as few jobs as train all members of a method, each of which fits into memory.
 
     A sweep is made of all combinations of some values, so members that are no such block are split into several. A
@@ -50,7 +50,7 @@ def jobs_of(
             if len(part) > 1 and ((most is not None and len(part) > most) or not fits(config)):
                 waiting[:0] = _halves(part)
             else:
-                jobs.append(Job(config, tuple(part)))
+                jobs.append(StudyJob(config, tuple(part)))
     return jobs
 
 

@@ -13,7 +13,7 @@ import yaml
 from distsae.durable import replace
 from distsae.launching import SuperviseConfig, supervise
 from distsae.recipes.demo_stages import launch_config
-from distsae.recipes.study.jobs import Job
+from distsae.recipes.study.jobs import StudyJob
 
 __all__ = ["launch", "launch_words", "write_job"]
 
@@ -21,7 +21,7 @@ _RESTARTS = 1
 """Restarts of a training that crashed, before its members count as failed."""
 
 
-def write_job(job: Job, path: Path) -> None:
+def write_job(job: StudyJob, path: Path) -> None:
     """Writes the config of a training, which `distsae train --config` takes."""
     config = job.config.stored()
     config["sweep"] = {name: list(values) for name, values in job.config.sweep.given().items()}

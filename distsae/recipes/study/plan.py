@@ -16,7 +16,7 @@ from distsae.evaluation.config import EvaluateConfig
 from distsae.evaluation.inputs import open_inputs
 from distsae.model import SAE, SAEConfig
 from distsae.recipes.study.config import FromKeys, GridConfig, Rate, StudyConfig
-from distsae.recipes.study.grid import Cell, Member, cells_of
+from distsae.recipes.study.grid import GridCell, Member, cells_of
 from distsae.recipes.study.jobs import sweep_over
 from distsae.recipes.study.methods import Method, methods_of
 from distsae.recipes.study.peers import PEERS, Peer, check_peer, check_peer_folder
@@ -41,7 +41,7 @@ class StudyPlan:
 
     config: StudyConfig
     store: Store
-    cells: tuple[Cell, ...]
+    cells: tuple[GridCell, ...]
     bases: Mapping[str, TrainConfig]
     evaluation: EvaluateConfig
 
@@ -50,7 +50,7 @@ class StudyPlan:
         """The methods, in the order of the table."""
         return tuple({cell.method.name: cell.method for cell in self.cells}.values())
 
-    def cells_of(self, method: Method) -> tuple[Cell, ...]:
+    def cells_of(self, method: Method) -> tuple[GridCell, ...]:
         """Returns the cells of a method."""
         return tuple(cell for cell in self.cells if cell.method.name == method.name)
 
@@ -68,7 +68,7 @@ class StudyPlan:
         """Returns what a member costs, in tokens times features; kinds of methods are not told apart."""
         return self.tokens(member) * member.d_sae
 
-    def size_of(self, cell: Cell, rate: Rate) -> float | None:
+    def size_of(self, cell: GridCell, rate: Rate) -> float | None:
         """Returns a learning rate of a cell as a number; None for `auto` of a peer, which only the peer knows."""
         if cell.method.peer is not None and rate == "auto":
             return None
@@ -116,7 +116,7 @@ def planned(config: StudyConfig, from_keys: FromKeys, peers: Mapping[str, Peer] 
     return StudyPlan(config, store, cells, bases, evaluation)
 
 
-def _base(config: StudyConfig, method: Method, cells: list[Cell], from_keys: FromKeys) -> TrainConfig:
+def _base(config: StudyConfig, method: Method, cells: list[GridCell], from_keys: FromKeys) -> TrainConfig:
     """Returns the config that all members of a method share, checked for each of them."""
     out = str(Path(config.out) / "members" / method.folder)
     keys = {"wandb": "off", **method.keys, "store": config.store, "out": out}
@@ -132,7 +132,7 @@ def _base(config: StudyConfig, method: Method, cells: list[Cell], from_keys: Fro
     return base
 
 
-def _checked(base: TrainConfig, cells: list[Cell]) -> TrainConfig:
+def _checked(base: TrainConfig, cells: list[GridCell]) -> TrainConfig:
     """Returns a config with `hook` and `steps`, after checking it and the folder of every member that is planned."""
     for cell in cells:
         members = [cell.trials, *(cell.repeats(rate) for rate in cell.rates)]
@@ -141,7 +141,7 @@ def _checked(base: TrainConfig, cells: list[Cell]) -> TrainConfig:
     return dataclasses.replace(base, hook=resolved.hook, steps=resolved.steps)
 
 
-def _checked_peer(method: Method, base: TrainConfig, cells: list[Cell], peers: Mapping[str, Peer]) -> TrainConfig:
+def _checked_peer(method: Method, base: TrainConfig, cells: list[GridCell], peers: Mapping[str, Peer]) -> TrainConfig:
     """The same for a method that a peer trains."""
     _, found = checked(dataclasses.replace(base, out=f"{base.out}/none"))
     base = dataclasses.replace(next(iter(found.values())), out=base.out)

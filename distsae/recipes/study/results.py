@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distsae.nested_keys import flat_keys
 from distsae.recipes.study.config import Rate
-from distsae.recipes.study.grid import Cell, Member
+from distsae.recipes.study.grid import GridCell, Member
 from distsae.recipes.study.outcomes import Outcomes
 from distsae.recipes.study.plan import StudyPlan
 from distsae.recipes.study.rates import best_rate, edge_of
@@ -45,7 +45,7 @@ def study_result(plan: StudyPlan, outcomes: Outcomes) -> StudyResult:
     return StudyResult(name=name, cells=cells, facts=_facts(plan), members=list(members.values()))
 
 
-def best_of(cell: Cell, outcomes: Outcomes) -> Rate | None:
+def best_of(cell: GridCell, outcomes: Outcomes) -> Rate | None:
     """Returns the best learning rate of a cell; None while a rate is still to be tried, or if all diverged."""
     if len(cell.rates) == 1:
         return cell.rates[0]
@@ -54,7 +54,7 @@ def best_of(cell: Cell, outcomes: Outcomes) -> Rate | None:
     return best_rate({member.lr: outcomes.heldout_fvu(member) for member in cell.trials})
 
 
-def _repeats(cell: Cell, outcomes: Outcomes) -> tuple[Member, ...]:
+def _repeats(cell: GridCell, outcomes: Outcomes) -> tuple[Member, ...]:
     best = best_of(cell, outcomes)
     return () if best is None else cell.repeats(best)
 

@@ -8,14 +8,14 @@ from typing import Any
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from distsae.reporting.study.fronts import front_of
-from distsae.reporting.study.measures import DEAD, L0, Measure
+from distsae.reporting.study.measures import DEAD, L0, StudyMeasure
 from distsae.reporting.study.results import CellResult
 from distsae.reporting.style import INK, MUTED, Figure, drawing, look, to_svg
 
 __all__ = ["front_figure", "methods_figure", "rates_figure"]
 
 
-def front_figure(cells: Sequence[CellResult], methods: Sequence[str], measure: Measure, name: str) -> Figure:
+def front_figure(cells: Sequence[CellResult], methods: Sequence[str], measure: StudyMeasure, name: str) -> Figure:
     """Draws a figure against L0, a line for each method, with the Pareto front behind.
 
     Args:
@@ -75,7 +75,7 @@ def front_figure(cells: Sequence[CellResult], methods: Sequence[str], measure: M
     )
 
 
-def methods_figure(cells: Sequence[CellResult], methods: Sequence[str], measure: Measure, name: str) -> Figure:
+def methods_figure(cells: Sequence[CellResult], methods: Sequence[str], measure: StudyMeasure, name: str) -> Figure:
     """Draws one figure of the cells of one width and k, a row for each method: seeds, mean and deviation."""
     summaries = []
     with drawing(height=0.9 + 0.3 * len(cells)) as (canvas, axes):

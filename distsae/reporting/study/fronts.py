@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distsae.reporting.study.measures import DEAD, FVU, L0, LOSS_RECOVERED, Measure
+from distsae.reporting.study.measures import DEAD, FVU, L0, LOSS_RECOVERED, StudyMeasure
 from distsae.reporting.study.results import CellResult
 
 __all__ = ["FRONTS", "front_of", "on_front"]
@@ -16,7 +16,7 @@ __all__ = ["FRONTS", "front_of", "on_front"]
 _EQUAL_L0 = 0.03
 """Share by which two values of L0 may differ and still count as equal."""
 
-FRONTS: tuple[Measure, ...] = (FVU, LOSS_RECOVERED, DEAD)
+FRONTS: tuple[StudyMeasure, ...] = (FVU, LOSS_RECOVERED, DEAD)
 """Figures that have a front against L0."""
 
 
@@ -37,7 +37,7 @@ def on_front(costs: Sequence[float], losses: Sequence[float], tolerance: float =
     return [not any(beats(other, own) for other in points) for own in points]
 
 
-def front_of(cells: Sequence[CellResult], measure: Measure) -> list[CellResult]:
+def front_of(cells: Sequence[CellResult], measure: StudyMeasure) -> list[CellResult]:
     """Returns the cells on the front of a figure against L0, by ascending L0; those without figures are left out.
 
     Args:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from distsae.reporting.study.results import CellResult, Estimate
+from distsae.reporting.study.results import CellResult, OverSeeds
 from distsae.reporting.wording import fixed, percent
 
-__all__ = ["DEAD", "FVU", "L0", "LOSS_RECOVERED", "MEASURES", "Measure"]
+__all__ = ["DEAD", "FVU", "L0", "LOSS_RECOVERED", "MEASURES", "StudyMeasure"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure:
+class StudyMeasure:
     """One figure.
 
     Args:
@@ -32,11 +32,11 @@ class Measure:
     show: Callable[[object], str] = fixed
     note: str = ""
 
-    def of(self, cell: CellResult) -> Estimate | None:
+    def of(self, cell: CellResult) -> OverSeeds | None:
         """Returns the figure of a cell; None if no member has it."""
         return cell.estimate(*self.keys)
 
-    def text(self, estimate: Estimate | None) -> str:
+    def text(self, estimate: OverSeeds | None) -> str:
         """Returns mean and deviation as text; a dash for a figure that is missing."""
         if estimate is None:
             return "–"
@@ -53,16 +53,16 @@ def _two_digits(value: object) -> str:
     return fixed(value, 2)
 
 
-FVU = Measure(name="fvu", label="FVU", keys=_frozen("fvu"), better="lower", note="frozen rule")
-LOSS_RECOVERED = Measure(
+FVU = StudyMeasure(name="fvu", label="FVU", keys=_frozen("fvu"), better="lower", note="frozen rule")
+LOSS_RECOVERED = StudyMeasure(
     name="loss_recovered_zero",
     label="Loss recovered",
     keys=_frozen("loss_recovered_zero"),
     better="higher",
     note="frozen rule, zero ablation",
 )
-L0 = Measure(name="l0", label="L0", keys=_frozen("l0"), show=_two_digits, note="frozen rule, matches per token")
-DEAD = Measure(
+L0 = StudyMeasure(name="l0", label="L0", keys=_frozen("l0"), show=_two_digits, note="frozen rule, matches per token")
+DEAD = StudyMeasure(
     name="dead_share",
     label="Dead",
     keys=_frozen("dead_share"),
@@ -71,18 +71,18 @@ DEAD = Measure(
     note="features without a match on the evaluated text",
 )
 
-MEASURES: tuple[Measure, ...] = (
+MEASURES: tuple[StudyMeasure, ...] = (
     FVU,
-    Measure(name="fvu_training", label="FVU, training rule", keys=("fvu",), better="lower", note="in batches"),
-    Measure(
+    StudyMeasure(name="fvu_training", label="FVU, training rule", keys=("fvu",), better="lower", note="in batches"),
+    StudyMeasure(
         name="relative_error",
         label="Relative error",
         keys=_frozen("relative_error"),
         better="lower",
         note="mean over rows",
     ),
-    Measure(name="cosine", label="Cosine", keys=_frozen("cosine"), better="higher", note="mean over rows"),
-    Measure(
+    StudyMeasure(name="cosine", label="Cosine", keys=_frozen("cosine"), better="higher", note="mean over rows"),
+    StudyMeasure(
         name="fvu_unit_norm",
         label="FVU, unit norm",
         keys=_frozen("fvu_unit_norm"),
@@ -90,10 +90,10 @@ MEASURES: tuple[Measure, ...] = (
         note="of rows brought to norm 1",
     ),
     LOSS_RECOVERED,
-    Measure(name="kl", label="KL", keys=_frozen("kl"), better="lower", note="nats a token, spliced against clean"),
+    StudyMeasure(name="kl", label="KL", keys=_frozen("kl"), better="lower", note="nats a token, spliced against clean"),
     L0,
     DEAD,
-    Measure(
+    StudyMeasure(
         name="underutilised_share",
         label="Underutilised",
         keys=_frozen("underutilised_share"),
@@ -101,14 +101,14 @@ MEASURES: tuple[Measure, ...] = (
         show=percent,
         note="below a tenth of the Zipf fit, dead ones included",
     ),
-    Measure(
+    StudyMeasure(
         name="features_per_token_std",
         label="Features per token, spread",
         keys=_frozen("features_per_token_std"),
         show=_two_digits,
         note="standard deviation over tokens",
     ),
-    Measure(
+    StudyMeasure(
         name="rows_left_out",
         label="Rows left out",
         keys=_frozen("rows_left_out"),

@@ -14,7 +14,7 @@ from distsae.nested_keys import at_key
 from distsae.reporting.page import Section
 from distsae.reporting.study.figures import front_figure, methods_figure, rates_figure
 from distsae.reporting.study.fronts import FRONTS
-from distsae.reporting.study.measures import Measure
+from distsae.reporting.study.measures import StudyMeasure
 from distsae.reporting.study.results import CellResult, StudyResult
 from distsae.reporting.study.tables import CHOICE, rate_text, shown_measures
 from distsae.reporting.style import look
@@ -68,7 +68,7 @@ def _by_size(cells: Sequence[CellResult]) -> list[list[CellResult]]:
     return [[cell for cell in cells if (cell.d_sae, cell.k) == size] for size in sizes]
 
 
-def _group(cells: Sequence[CellResult], methods: Sequence[str], measures: Sequence[Measure]) -> dict[str, object]:
+def _group(cells: Sequence[CellResult], methods: Sequence[str], measures: Sequence[StudyMeasure]) -> dict[str, object]:
     """Returns the lines of the table that share width and k; the best mean of each figure is marked."""
     best: dict[str, float] = {}
     for measure in measures:
@@ -99,7 +99,7 @@ def _group(cells: Sequence[CellResult], methods: Sequence[str], measures: Sequen
     return {"title": f"{cells[0].d_sae:,} features, k {cells[0].k}", "lines": lines}
 
 
-def _detail(measure: Measure, cell: CellResult) -> str:
+def _detail(measure: StudyMeasure, cell: CellResult) -> str:
     estimate = measure.of(cell)
     if estimate is None:
         return ""

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from distsae.nested_keys import at_key
 
-__all__ = ["CellResult", "Estimate", "MemberResult", "RateResult", "State", "StudyResult"]
+__all__ = ["CellResult", "MemberResult", "OverSeeds", "RateResult", "State", "StudyResult"]
 
 State = Literal["finished", "diverged", "failed", "waiting"]
 """What has become of a member."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class OverSeeds:
     """One figure of a cell.
 
     Args:
@@ -121,12 +121,12 @@ class CellResult:
                 found.append(float(value))
         return found
 
-    def estimate(self, *keys: str) -> Estimate | None:
+    def estimate(self, *keys: str) -> OverSeeds | None:
         """Returns a figure over the seeds; None if no member has it."""
         found = self.values(*keys)
         if not found:
             return None
-        return Estimate(
+        return OverSeeds(
             mean=statistics.fmean(found),
             deviation=statistics.stdev(found) if len(found) > 1 else None,
             seeds=len(found),

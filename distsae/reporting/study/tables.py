@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from distsae.reporting.study.fronts import FRONTS, front_of
-from distsae.reporting.study.measures import MEASURES, Measure
+from distsae.reporting.study.measures import MEASURES, StudyMeasure
 from distsae.reporting.study.results import CellResult, MemberResult, RateResult, StudyResult
 
 __all__ = ["CHOICE", "as_json", "as_markdown", "rate_text", "shown_measures"]
@@ -58,7 +58,7 @@ def as_markdown(result: StudyResult) -> str:
     return "\n".join(lines) + "\n"
 
 
-def shown_measures(cells: Sequence[CellResult]) -> list[Measure]:
+def shown_measures(cells: Sequence[CellResult]) -> list[StudyMeasure]:
     """Returns the figures that at least one cell has."""
     return [measure for measure in MEASURES if any(measure.of(cell) is not None for cell in cells)]
 

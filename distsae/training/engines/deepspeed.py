@@ -132,6 +132,12 @@ class DeepSpeedEngine:
         safe_set_full_fp32_param(shard.W_dec, shard.W_dec.detach().clone())
         return norm
 
+    def take_over_encoder(self) -> None:
+        """Copies the encoder rows into DeepSpeed's partitions, from which it would otherwise restore the old ones."""
+        from deepspeed.utils import safe_set_full_fp32_param
+
+        safe_set_full_fp32_param(self._shard.W_enc, self._shard.W_enc.detach().clone())
+
     def _dense(self, gradients: Gradients) -> dict[str, Tensor]:
         """Returns the gradients from the tokens of this data rank as matrices, by parameter. Collective."""
         shard = self._shard

@@ -11,7 +11,7 @@ from distsae.training.engines.moments import MomentsName
 
 __all__ = ["OptimizerConfig"]
 
-_BASE_RATE, _BASE_WIDTH = 1.6e-3, 1 << 14
+_BASE_RATE, _BASE_WIDTH = 2.2e-3, 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class OptimizerConfig:
     """Adam and its learning rate, which warms up linearly, stays constant, and decays.
 
     Args:
-        lr: learning rate between warm-up and decay; `auto` is `1.6e-3 / sqrt(d_sae / 16384)`, which suits runs of some
+        lr: learning rate between warm-up and decay; `auto` is `2.2e-3 / sqrt(d_sae / 16384)`, which suits runs of some
             hundred to a few thousand steps; longer runs need a smaller one.
         beta1: decay per step of the mean of the gradients.
         beta2: decay per step of the mean of the squared gradients.
@@ -36,7 +36,7 @@ class OptimizerConfig:
 
     lr: Literal["auto"] | float = "auto"
     beta1: float = 0.9
-    beta2: float = 0.999
+    beta2: float = 0.99
     eps: float = 1e-10
     warmup_share: float = 0.05
     decay_share: float = 0.2

@@ -133,6 +133,9 @@ class PlainEngine:
         for name, moment in zip(names, moments, strict=True):
             self._moments[name].write(rows, *moment, numbers.step)
 
+    def take_over_encoder(self) -> None:
+        """Does nothing: updates are made to the rows themselves."""
+
     def restore(self, tensors: Mapping[str, object]) -> None:
         """Does nothing: `tensors` returned the live tensors, which the checkpoint has filled."""
 

@@ -28,6 +28,10 @@ class Engine(Protocol):
         """
         ...
 
+    def take_over_encoder(self) -> None:
+        """Takes over the encoder rows of the shard, which were changed before the first update. Collective."""
+        ...
+
     def tensors(self) -> dict[str, Tensor | Streamed]:
         """Returns Adam's steps and moments by name; those of a sharded parameter have one row per local feature.
 

@@ -39,6 +39,9 @@ _MAY_CHANGE = (
 )
 """Keys that may have another value when a run is resumed; the store is compared by its fingerprint instead."""
 
+_BEFORE_IT_EXISTED = {"max_norm_ratio": "none", "normalise": "scale"}
+"""What runs did before a key was added to distsae, where that is not the key's default."""
+
 _NOT_REPORTED = ("store", "out", "resume")
 """Keys whose changes are not reported to the user: paths, and where to start."""
 
@@ -149,8 +152,9 @@ def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, source
         WrongInput: a key has changed that must not; the text has both values.
     """
     new = flat_keys(config.stored())
-    # A key that was added to distsae after the run began had its default then.
-    old = {key: value for key, value in flat_keys(TrainConfig(store="", out="").stored()).items() if key in new}
+    # A key that was added to distsae after the run began had its default then, or what runs did instead.
+    defaults = flat_keys(TrainConfig(store="", out="").stored()) | _BEFORE_IT_EXISTED
+    old = {key: value for key, value in defaults.items() if key in new}
     old |= flat_keys(before)
     for values, others in ((old, new), (new, old)):
         if values["order_seed"] is None and others["order_seed"] is not None:

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, Scores, select
+from distsae.batches import Batch
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
+from distsae.training.step import left_out_of
 
 __all__ = ["calibrated", "filled_thresholds", "quota_thresholds"]
 
@@ -23,7 +25,7 @@ _LEAST_THRESHOLD = 2.0**-64
 
 
 @torch.no_grad()
-def quota_thresholds(shard: FeatureShard, quota_per_token: Tensor, k: float, x: Tensor, mesh: Mesh) -> Tensor:
+def quota_thresholds(shard: FeatureShard, quota_per_token: Tensor, k: float, batch: Batch, mesh: Mesh) -> Tensor:
     """Returns for each feature the threshold that as many tokens reach as its quota allows. Collective.
 
     The cuts of single batches are no use for a feature with less than one match per batch. Each of its matches is the
@@ -34,7 +36,7 @@ def quota_thresholds(shard: FeatureShard, quota_per_token: Tensor, k: float, x: 
         shard: this rank's features.
         quota_per_token: matches per token of this rank's features, fp64 `[d_sae_local]`.
         k: mean matches per token, over all features.
-        x: this data rank's activations, fp32 `[tokens, d_in]`, equally many on every data rank.
+        batch: this data rank's rows, equally many on every data rank.
         mesh: the mesh, as this rank sees it.
 
     Returns:
@@ -42,9 +44,13 @@ def quota_thresholds(shard: FeatureShard, quota_per_token: Tensor, k: float, x: 
     """
     device = shard.b_dec.device
     selector = FeatureSelector(len(shard.features))
-    selector.grant(QuotaCredit(quota_per_token, k, mesh.feature).pay(x.shape[0] * mesh.data.size).to(device))
-    centred = x.to(device) - shard.b_dec
-    select([selector], lambda: shard.encode_chunks(centred), mesh.placement(shard.d_sae, x.shape[0]), x.shape[0])
+    tokens = batch.x.shape[0]
+    batch = batch.to(device)
+    (left_out,) = left_out_of([batch.left_out], mesh)
+    placement = mesh.placement(shard.d_sae, tokens, left_out.of_all)
+    selector.grant(QuotaCredit(quota_per_token, k, mesh.feature).pay(placement.sharing(tokens)).to(device))
+    centred = left_out.zeroed(batch.x - shard.b_dec)
+    select([selector], lambda: shard.encode_chunks(centred, left_out.rows), placement, tokens)
     return selector.cuts
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distsae import __version__
-from distsae.batches import BatchReader
+from distsae.batches import Batch, BatchReader
 from distsae.model import SAE, SAEConfig, needs_threshold
 from distsae.parallel import Mesh
 from distsae.store import Store
@@ -30,7 +30,8 @@ def frozen_sae(
     """Calibrates the frozen rule on held-out tokens, folds the normalisation and gathers the features. Collective.
 
     Training sees `scale * (x - shift)`. On raw activations the same features have `b_enc / scale`, `b_dec / scale +
-    shift` and thresholds `/ scale`, with both matrices unchanged. A feature that fired too rarely to have a threshold
+    shift` and thresholds `/ scale`, with both matrices unchanged. An SAE with `normalise: token` normalises each row
+    itself, so nothing is folded. A feature that fired too rarely to have a threshold
     of its own gets the median of the others.
 
     Args:
@@ -75,6 +76,8 @@ def frozen_sae(
         tokens_seen=state.steps * config.batch_tokens,
         normalise=config.normalise,
         normalisation_scale=normalisation.scale,
+        max_norm=reader.max_norm,
+        init_scale=state.init_scale,
         distsae_version=__version__,
     )
     sae = SAE(
@@ -103,7 +106,7 @@ def _frozen_rule(state: TrainingState, store: Store, reader: BatchReader) -> tup
         per_feature = quota_thresholds(shard, quotas, config.sae.k, _fresh_rows(reader, state.steps), mesh)
         per_feature = per_feature.double().cpu()  # as the tracked thresholds are
         tracked = torch.where(per_feature.isfinite(), per_feature, tracked)
-    calibration_rows, judging_rows = heldout_rows(store, config.hook)
+    calibration_rows, judging_rows = heldout_rows(store, config.hook, reader.max_norm)
     if needs_threshold(state.phases.allocation(state.steps - 1)):
         tracked = filled_thresholds(tracked, mesh)
         divided = mesh_for_rows(mesh, calibration_rows.shape[0])
@@ -112,8 +115,7 @@ def _frozen_rule(state: TrainingState, store: Store, reader: BatchReader) -> tup
         x = normalisation.apply(x.to(torch.float32, copy=True))
         threshold = calibrated(shard, tracked, x, config.sae.k, divided)
         del x
-    gap = frozen_gap(state, threshold, normalisation.apply(judging_rows.to(torch.float32, copy=True)))
-    return threshold, gap
+    return threshold, frozen_gap(state, threshold, judging_rows, normalisation)
 
 
 def _on_main(local: Tensor, mesh: Mesh, d_sae: int, slice_bytes: int, *, transposed: bool = False) -> Tensor:
@@ -145,7 +147,7 @@ def _on_main(local: Tensor, mesh: Mesh, d_sae: int, slice_bytes: int, *, transpo
     return whole
 
 
-def _fresh_rows(reader: BatchReader, steps: int) -> Tensor:
+def _fresh_rows(reader: BatchReader, steps: int) -> Batch:
     """Returns this data rank's rows of the batches that would come next, about `CALIBRATION_TOKENS` over all ranks.
 
     A bounded store may never have those rows, so there the last batches of the run's last window are read again.
@@ -158,4 +160,4 @@ def _fresh_rows(reader: BatchReader, steps: int) -> Tensor:
     if reader.order.steps is not None:
         first = max(steps - batches, reader.order.window_begin(steps - 1))
         batches = steps - first
-    return torch.cat([reader.batch(first + number) for number in range(batches)])
+    return Batch.joined([reader.batch(first + number) for number in range(batches)])

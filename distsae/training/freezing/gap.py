@@ -8,7 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from distsae.allocation import FeatureSelector, QuotaCredit, Selector, ThresholdSelector, select
+from distsae.allocation import FeatureSelector, Selector, ThresholdSelector, select
+from distsae.batches import Normalisation
 from distsae.training.freezing.heldout_rows import mesh_for_rows
 from distsae.training.state import TrainingState
 
@@ -17,7 +18,7 @@ __all__ = ["FrozenGap", "frozen_gap"]
 
 @dataclass(frozen=True)
 class FrozenGap:
-    """L0 and FVU of both rules on held-out tokens.
+    """L0 and FVU of both rules on held-out tokens; the FVU is that of raw activations.
 
     Args:
         rows: number of tokens.
@@ -47,7 +48,7 @@ class FrozenGap:
 
 
 @torch.no_grad()
-def frozen_gap(state: TrainingState, threshold: Tensor | None, x: Tensor) -> FrozenGap:
+def frozen_gap(state: TrainingState, threshold: Tensor | None, rows: Tensor, normalisation: Normalisation) -> FrozenGap:
     """Measures both rules in one pass over the encoder, without changing the state. Collective.
 
     Results do not depend on the mesh. The training rule is applied to batches as large as those of the run.
@@ -56,23 +57,26 @@ def frozen_gap(state: TrainingState, threshold: Tensor | None, x: Tensor) -> Fro
         state: state of the training; its current rule and quotas are measured.
         threshold: thresholds of this rank's features, fp32 `[d_sae_local]`; None if the frozen rule is the training
             rule, as for Token Choice.
-        x: held-out activations, normalised as in training, fp32 `[rows, d_in]`, equal on all ranks.
+        rows: raw held-out activations, `[rows, d_in]`, equal on all ranks; those that training leaves out are not among
+            them.
+        normalisation: normalisation of the activations in training.
     """
     config = state.config
     shard = state.shard
     device = shard.b_dec.device
-    rows = x.shape[0]
-    if not rows:
+    number = rows.shape[0]
+    if not number:
         return FrozenGap(0)
-    mesh = mesh_for_rows(state.mesh, rows)
+    mesh = mesh_for_rows(state.mesh, number)
     training = state.phases.fresh_selector()
-    quotas = state.phases.credit.quota_per_token if state.phases.credit is not None else None
-    credit = QuotaCredit(quotas, config.sae.k, mesh.feature) if quotas is not None else None
+    credit = state.phases.fresh_credit()
     selectors: list[Selector] = [training, *([ThresholdSelector(threshold)] if threshold is not None else [])]
     totals = torch.zeros(len(selectors), 2, dtype=torch.float64, device=device)  # matches, squared error
-    for batch in torch.split(x, config.batch_tokens):
+    for batch in torch.split(rows, config.batch_tokens):
         tokens = batch.shape[0] // mesh.data.size
-        local = batch[mesh.data.rank * tokens : (mesh.data.rank + 1) * tokens].to(device)
+        raw = batch[mesh.data.rank * tokens : (mesh.data.rank + 1) * tokens].to(device, shard.b_dec.dtype)
+        scales = normalisation.scales(raw)
+        local = normalisation.apply(raw.clone())
         if credit is not None and isinstance(training, FeatureSelector):
             training.grant(credit.pay(tokens * mesh.data.size).to(device))
         chunks = partial(shard.encode_chunks, local - shard.b_dec)
@@ -80,9 +84,10 @@ def frozen_gap(state: TrainingState, threshold: Tensor | None, x: Tensor) -> Fro
         for total, matches in zip(totals, selected, strict=True):
             x_hat = mesh.feature.sum(shard.kernels.decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
             matched = mesh.feature.sum(torch.tensor(float(len(matches)), dtype=torch.float64, device=device))
-            total += mesh.data.sum(torch.stack([matched, (x_hat - local).double().square().sum()]))
-    mean = x.mean(0, dtype=torch.float64)
-    energy = sum(float((batch.double() - mean).square().sum()) for batch in torch.split(x, config.batch_tokens))
-    figures = [(matches / rows, error / energy if energy > 0 else None) for matches, error in totals.tolist()]
+            error = (x_hat - local).double().mul_(scales.double())
+            total += mesh.data.sum(torch.stack([matched, error.square().sum()]))
+    mean = rows.mean(0, dtype=torch.float64)
+    energy = sum(float((batch.double() - mean).square().sum()) for batch in torch.split(rows, config.batch_tokens))
+    figures = [(matches / number, error / energy if energy > 0 else None) for matches, error in totals.tolist()]
     (l0_training, fvu_training), (l0, fvu) = figures[0], figures[-1]
-    return FrozenGap(rows, l0, l0_training, fvu, fvu_training)
+    return FrozenGap(number, l0, l0_training, fvu, fvu_training)

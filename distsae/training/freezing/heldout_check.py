@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from distsae.batches import Normalisation
+from distsae.batches import BatchReader
 from distsae.model import needs_threshold
 from distsae.store import Store
 from distsae.training.freezing.calibration import filled_thresholds
@@ -22,13 +22,13 @@ class HeldoutCheck:
     Args:
         store: store with held-out rows.
         hook: hook to read.
-        normalisation: normalisation of the rows in training.
+        reader: reader of the batches, whose normalisation and limit of the norm hold here as well.
     """
 
-    def __init__(self, store: Store, hook: str, normalisation: Normalisation) -> None:
+    def __init__(self, store: Store, hook: str, reader: BatchReader) -> None:
         self._store = store
         self._hook = hook
-        self._normalisation = normalisation
+        self._reader = reader
         self._rows: Tensor | None = None
 
     def measure(self, state: TrainingState) -> FrozenGap:
@@ -37,13 +37,12 @@ class HeldoutCheck:
         Unlike at the end of a run, the thresholds are not calibrated.
         """
         if self._rows is None:
-            self._rows = heldout_rows(self._store, self._hook)[1].clone()  # frees the other rows
+            self._rows = heldout_rows(self._store, self._hook, self._reader.max_norm)[1].clone()  # frees the other rows
         threshold = None
         if needs_threshold(state.phases.rule):
             tracked = filled_thresholds(state.thresholds.thresholds(), state.mesh)
             threshold = tracked.to(state.shard.b_dec.device, torch.float32)
-        rows = self._normalisation.apply(self._rows.to(torch.float32, copy=True))
-        return frozen_gap(state, threshold, rows)
+        return frozen_gap(state, threshold, self._rows, self._reader.normalisation)
 
 
 def heldout_values(gap: FrozenGap | None) -> dict[str, float | None]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from distsae.batches import STREAMS
+from distsae.batches import STREAMS, rows_over
 from distsae.collective import Solo
 from distsae.parallel import Mesh
 from distsae.store import Store
@@ -18,7 +18,11 @@ CALIBRATION_TOKENS, JUDGING_TOKENS = 1 << 16, 1 << 14
 
 
 def heldout_rows(
-    store: Store, hook: str, calibration_tokens: int = CALIBRATION_TOKENS, judging_tokens: int = JUDGING_TOKENS
+    store: Store,
+    hook: str,
+    max_norm: float | None = None,
+    calibration_tokens: int = CALIBRATION_TOKENS,
+    judging_tokens: int = JUDGING_TOKENS,
 ) -> tuple[Tensor, Tensor]:
     """Reads held-out rows, in the storage dtype, the same on all processes and every mesh.
 
@@ -28,6 +32,7 @@ def heldout_rows(
     Args:
         store: store with held-out rows.
         hook: hook to read.
+        max_norm: norm over which rows are left out; None if all rows are kept.
         calibration_tokens: largest number of rows to calibrate on.
         judging_tokens: largest number of rows to judge by.
 
@@ -39,8 +44,12 @@ def heldout_rows(
     for chunk in store.chunks("heldout"):
         if held >= calibration_tokens + judging_tokens:
             break
-        parts.append(store.read_chunk(hook, chunk))
-        held += chunk.rows
+        part = store.read_chunk(hook, chunk)
+        if max_norm is not None:
+            kept = torch.ones(len(part), dtype=torch.bool).index_fill(0, rows_over(part.float(), max_norm), value=False)
+            part = part[kept]
+        parts.append(part)
+        held += len(part)
     rows = torch.cat(parts) if parts else torch.zeros(0, store.d_in(hook))
     if held >= STREAMS:
         rows = rows[: held // STREAMS * STREAMS]

@@ -17,6 +17,7 @@ from distsae.allocation import Matches
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 from distsae.training.step.gradients import Gradients, Term
+from distsae.training.step.left_out import NONE_LEFT_OUT, LeftOut
 from distsae.training.step.selectors import Selectors
 
 __all__ = ["BatchOutcome", "forward_backward"]
@@ -35,6 +36,7 @@ class BatchOutcome:
         squared_error: `sum ||x - x_hat||^2` over the batch.
         energy: `sum ||x - mean||^2` over the batch, with the store's mean.
         gradients: gradients with respect to this rank's features, from the tokens of this data rank alone.
+        tokens: number of tokens of the global batch, without those that were left out.
         observed: this rank's matches of each observer.
     """
 
@@ -44,6 +46,7 @@ class BatchOutcome:
     squared_error: float
     energy: float
     gradients: Gradients
+    tokens: int
     observed: tuple[Matches, ...] = ()
 
 
@@ -57,6 +60,7 @@ def forward_backward(
     variance: float,
     alpha_aux: float,
     share: float = 1.0,
+    left_out: LeftOut = NONE_LEFT_OUT,
 ) -> BatchOutcome:
     """Computes the losses of a global batch and this rank's gradients, without changing weights. Collective.
 
@@ -69,23 +73,26 @@ def forward_backward(
         variance: total variance of the store, `E ||x - mean||^2`.
         alpha_aux: weight of the auxiliary loss.
         share: weight of this batch in the gradients; for a micro-batch, its share of the global batch.
+        left_out: rows that are left out.
 
     Raises:
         NonFiniteScores: on every rank, if any score of the batch is not finite.
     """
     tokens = x.shape[0]
-    all_tokens = tokens * mesh.data.size
-    centred = x - shard.b_dec
-    selected = selectors.select(lambda: shard.encode_chunks(centred), mesh.placement(shard.d_sae, tokens), tokens)
+    placement = mesh.placement(shard.d_sae, tokens, left_out.of_all)
+    all_tokens = placement.sharing(tokens)
+    centred = left_out.zeroed(x - shard.b_dec)
+    selected = selectors.select(lambda: shard.encode_chunks(centred, left_out.rows), placement, tokens)
     matches, auxiliary = selected.main, selected.auxiliary
 
     kernels, W_dec = shard.kernels, shard.W_dec.detach()
     decoded = [matches] if auxiliary is None else [matches, auxiliary]
     partial = [kernels.decode(found.by_token(), W_dec, tokens) for found in decoded]
     reconstructions = mesh.feature.sum(torch.stack(partial))  # both in one message
-    error = reconstructions[0] + shard.b_dec - x
-    energies = mesh.data.sum(torch.stack([_energy(error), _energy(x - mean)]))
-    terms = [_term(shard, matches, error * (2 * share / (all_tokens * variance)))]
+    error = left_out.zeroed(reconstructions[0] + shard.b_dec - x)
+    energies = mesh.data.sum(torch.stack([_energy(error), _energy(left_out.zeroed(x - mean))]))
+    normaliser = max(all_tokens, 1) * variance
+    terms = [_term(shard, matches, error * (2 * share / normaliser))]
 
     aux_loss = 0.0
     if auxiliary is not None:
@@ -97,8 +104,8 @@ def forward_backward(
 
     gradients = Gradients(tuple(terms), centred, len(shard.features), kernels)
     squared_error, energy = energies.tolist()
-    loss = squared_error / (all_tokens * variance)
-    return BatchOutcome(matches, loss, aux_loss, squared_error, energy, gradients, selected.observed)
+    loss = squared_error / normaliser
+    return BatchOutcome(matches, loss, aux_loss, squared_error, energy, gradients, all_tokens, selected.observed)
 
 
 def _energy(rows: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 
 from distsae.errors import WrongInput
 from distsae.recipes.study import GridConfig
-from distsae.recipes.study.grid import Cell, cells_of
+from distsae.recipes.study.grid import GridCell, cells_of
 from distsae.recipes.study.methods import Method
 
 A, B = Method(name="a"), Method(name="b", lr=(1.0,))
@@ -46,7 +46,7 @@ def test_grids_and_methods_must_know_each_other():
 
 
 def test_folders_of_members():
-    cell = Cell(Method(name="MC then FC"), 64, 8, ("auto", 1e-5), (3,))
+    cell = GridCell(Method(name="MC then FC"), 64, 8, ("auto", 1e-5), (3,))
     assert [member.path for member in cell.trials] == [
         "MC-then-FC/d_sae-64_k-8_lr-auto_seed-3",
         "MC-then-FC/d_sae-64_k-8_lr-1e-05_seed-3",

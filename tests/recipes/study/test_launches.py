@@ -3,7 +3,7 @@
 import pytest
 
 from distsae.cli.parsing import parse
-from distsae.recipes.study.jobs import Job, sweep_over
+from distsae.recipes.study.jobs import StudyJob, sweep_over
 from distsae.recipes.study.launches import launch, launch_words, write_job
 from distsae.training import TrainConfig
 from tests.recipes.study.samples import TC, plan
@@ -12,7 +12,7 @@ from tests.recipes.study.samples import TC, plan
 def test_the_file_of_a_job_is_a_config_of_train(tiny_store, tmp_path):
     found = plan(tiny_store, tmp_path / "o", methods=[TC])
     config = sweep_over(found.bases["TC"], found.cells[0].trials)
-    write_job(Job(config, found.cells[0].trials), tmp_path / "jobs" / "TC.yaml")
+    write_job(StudyJob(config, found.cells[0].trials), tmp_path / "jobs" / "TC.yaml")
     assert parse(TrainConfig, ["--config", str(tmp_path / "jobs" / "TC.yaml")], prog="", examples="", help="") == config
 
 

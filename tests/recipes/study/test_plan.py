@@ -26,7 +26,7 @@ def test_sizes_of_rates(tiny_store, tmp_path):
     found = plan(tiny_store, tmp_path / "o", methods=[TC], grid={**GRID, "lr": ["auto", 1e-3]})
     cell = found.cells[0]
     assert found.size_of(cell, 1e-3) == 1e-3
-    assert found.size_of(cell, "auto") == pytest.approx(1.6e-3 * (2**14 / 64) ** 0.5)
+    assert found.size_of(cell, "auto") == pytest.approx(2.2e-3 * (2**14 / 64) ** 0.5)
     peer = dataclasses.replace(cell, method=dataclasses.replace(cell.method, peer="sparsify_topk"))
     assert found.size_of(peer, "auto") is None
 

@@ -23,8 +23,8 @@ def test_without_warm_up_and_decay():
 
 def test_automatic_rate_falls_with_the_root_of_the_width():
     config = OptimizerConfig()
-    assert config.peak_rate(1 << 14) == pytest.approx(1.6e-3)
-    assert config.peak_rate(1 << 16) == pytest.approx(8e-4)
+    assert config.peak_rate(1 << 14) == pytest.approx(2.2e-3)
+    assert config.peak_rate(1 << 16) == pytest.approx(1.1e-3)
     assert OptimizerConfig(lr=0.1).peak_rate(1 << 16) == 0.1
 
 

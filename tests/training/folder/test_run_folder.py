@@ -135,9 +135,15 @@ def test_the_sae_of_the_end_of_a_run(folder, config):
         assert not folder.holds_sae_of(640)
 
 
-def test_a_key_that_the_run_did_not_have_yet_counts_as_its_default(config):
+def test_a_key_that_the_run_did_not_have_yet_counts_as_its_default_or_as_what_runs_did_before(config):
     before = config.stored()
-    del before["normalise"]
-    refuse_other_mathematics(before, config, "there")
-    with pytest.raises(WrongInput, match=r"`normalise` \(=centre\) must stay .* got scale there"):
-        refuse_other_mathematics(before, dataclasses.replace(config, normalise="centre"), "there")
+    for key in ("ema_decay", "normalise", "max_norm_ratio"):
+        del before[key]
+    as_before = dataclasses.replace(config, normalise="scale", max_norm_ratio="none")
+    refuse_other_mathematics(before, as_before, "there")
+    with pytest.raises(WrongInput, match=r"`ema_decay` \(=0.9\) must stay .* got None there"):
+        refuse_other_mathematics(before, dataclasses.replace(as_before, ema_decay=0.9), "there")
+    with pytest.raises(WrongInput, match=r"`normalise` \(=token\) must stay .* got scale there"):
+        refuse_other_mathematics(before, dataclasses.replace(as_before, normalise="token"), "there")
+    with pytest.raises(WrongInput, match=r"`max_norm_ratio` \(=10.0\) must stay .* got none there"):
+        refuse_other_mathematics(before, dataclasses.replace(as_before, max_norm_ratio=10.0), "there")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from distsae.allocation import QuotaCredit, zipf_quotas
+from distsae.batches import Batch
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training.freezing.calibration import calibrated, filled_thresholds, quota_thresholds
@@ -65,7 +66,7 @@ def test_quotas_below_one_match_per_batch_are_met_over_many_tokens():
     shard = FeatureShard(x.shape[1], D_SAE, range(D_SAE), x.mean(0), seed=0)
     mean = 2 * D_SAE / len(x)
     quota_per_token = zipf_quotas(D_SAE, mean)  # two matches per feature on average, below one for the rarest
-    thresholds = quota_thresholds(shard, quota_per_token, mean, x, MESH)
+    thresholds = quota_thresholds(shard, quota_per_token, mean, Batch(x), MESH)
     with torch.no_grad():
         scores = (x - shard.b_dec) @ shard.W_enc.T + shard.b_enc
     granted = QuotaCredit(quota_per_token, mean).pay(len(x))

@@ -51,6 +51,7 @@ def _finish(mesh, store_path, rule, device="cpu", shifted=False, **options):
         batch_tokens=128,
         allocation=rule,
         steps=STEPS,
+        normalise="scale",
     )
     shard = _moved_shard(mesh, store)
     for name, parameter in shard.named_parameters():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from distsae.allocation import QuotaCredit, feature_choice, mutual_choice, token_choice
+from distsae.batches import Normalisation
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import SizeConfig, TrainConfig, initial_state
 from distsae.training.freezing.gap import FrozenGap, frozen_gap
@@ -16,6 +17,7 @@ from tests.distributed.processes import run_on_mesh
 from tests.training.samples import D_SAE, RULES, K, activations, mean_and_variance, moved_shard_on
 
 BATCH = 128
+AS_IT_IS = Normalisation(1.0, None)
 ROWS = torch.cat([activations(step) for step in range(4)])[:320]  # two batches and a half
 
 
@@ -24,7 +26,7 @@ def _measure(mesh, rule):
     state = _state(mesh, rule)
     state.phases.prepare(1, state.statistics)
     before = {name: tensor.clone() for name, tensor in state.phases.tensors().items()}
-    gap = frozen_gap(state, _thresholds_on(mesh, rule), ROWS)
+    gap = frozen_gap(state, _thresholds_on(mesh, rule), ROWS, AS_IT_IS)
     for name, tensor in state.phases.tensors().items():
         assert torch.equal(tensor, before[name])  # the credit of the run is not spent
     return gap, state.phases.credit.quota_per_token if state.phases.credit is not None else None
@@ -79,7 +81,7 @@ def test_equals_the_plain_functions_on_every_mesh(rule):
 
 
 def _measure_few(mesh, rule, rows):
-    return frozen_gap(_state(mesh, rule), _thresholds_on(mesh, rule), ROWS[:rows])
+    return frozen_gap(_state(mesh, rule), _thresholds_on(mesh, rule), ROWS[:rows], AS_IT_IS)
 
 
 @pytest.mark.parametrize("rule", RULES)

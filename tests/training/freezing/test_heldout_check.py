@@ -60,9 +60,9 @@ def test_the_last_measurement_is_the_gap_at_the_end(tiny_store, tmp_path):
 def test_judging_rows_are_read_once_and_no_others_are_used(tiny_store, tmp_path, monkeypatch):
     reads = []
 
-    def recorded(store, hook):
+    def recorded(store, hook, max_norm):
         reads.append(hook)
-        _, judging_rows = heldout_rows(store, hook)
+        _, judging_rows = heldout_rows(store, hook, max_norm)
         return torch.zeros(0, 32), judging_rows
 
     heldout_rows = heldout_check.heldout_rows

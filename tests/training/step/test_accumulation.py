@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from distsae.allocation import MutualSelector
+from distsae.batches import Batch
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import Selectors, forward_backward, train
@@ -29,13 +30,19 @@ STREAMS = 8
 
 def test_micro_batches_hold_the_same_rows_for_any_number_of_data_ranks():
     x = torch.arange(96.0)[:, None].expand(96, 2)
-    whole = micro_batches(x, 8, 3)
-    assert [part.shape[0] for part in whole] == [32, 32, 32]
-    assert torch.equal(torch.cat(whole).sort(0).values, x)
-    halves = [micro_batches(part, 4, 3) for part in x.chunk(2)]
+    left_out = torch.tensor([0, 5, 47, 48, 90])
+    batch = Batch(x, left_out)
+    whole = micro_batches(batch, 8, 3)
+    assert [part.x.shape[0] for part in whole] == [32, 32, 32]
+    assert torch.equal(torch.cat([part.x for part in whole]).sort(0).values, x)
+    assert torch.equal(torch.cat([part.x[part.left_out, 0] for part in whole]).sort().values, left_out.float())
+    halves = [micro_batches(half, 4, 3) for half in (Batch(x[:48], left_out[:3]), Batch(x[48:], left_out[3:] - 48))]
     for number in range(3):
-        assert torch.equal(torch.cat([half[number] for half in halves]), whole[number])
-    assert micro_batches(x, 8, 1)[0] is x
+        joined = Batch.joined([half[number] for half in halves])
+        assert torch.equal(joined.x, whole[number].x)
+        assert torch.equal(joined.left_out, whole[number].left_out)
+    assert micro_batches(batch, 8, 1)[0] is batch
+    assert all(part.left_out is None for part in micro_batches(Batch(x), 8, 3))
 
 
 def _outcome(shard, x, share=1.0):
@@ -46,7 +53,7 @@ def _outcome(shard, x, share=1.0):
 
 def test_a_step_of_micro_batches_is_their_average():
     shard, x = moved_shard_on(MESH), activations(0)
-    parts = micro_batches(x, STREAMS, 3)
+    parts = [part.x for part in micro_batches(Batch(x), STREAMS, 3)]
     alone = [_outcome(shard, part) for part in parts]
     together = joined_outcome([_outcome(shard, part, 1 / 3) for part in parts])
     assert together.loss == pytest.approx(sum(outcome.loss for outcome in alone) / 3)

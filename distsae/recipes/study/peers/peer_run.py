@@ -149,7 +149,7 @@ def _steps(
     assert base.steps is not None
     metrics = MetricsFile(folder / "metrics.jsonl")
     metrics.keep_until(0)
-    seconds, errors, variances = 0.0, 0.0, 0.0
+    seconds = errors = variances = 0.0
     with Progress(base.steps, label, "steps") as progress:
         for step, rows in enumerate(_batches(base, store), start=1):
             x = normalisation.apply(rows)

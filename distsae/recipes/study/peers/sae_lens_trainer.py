@@ -34,7 +34,8 @@ class _SAELensTrainer:
     def __init__(self, job: dict[str, Any]) -> None:
         matryoshka = job["variant"] == "matryoshka"
         config_class = MatryoshkaBatchTopKTrainingSAEConfig if matryoshka else BatchTopKTrainingSAEConfig
-        steps, tokens, options = job["steps"], job["batch_tokens"], dict(job["options"])
+        steps, tokens = job["steps"], job["batch_tokens"]
+        options = dict(job["options"])
         of_sae = {field.name for field in dataclasses.fields(config_class)}
         sae_keys: dict[str, Any] = {"d_in": job["d_in"], "d_sae": job["d_sae"], "k": job["k"], "device": job["device"]}
         if matryoshka:
