@@ -81,7 +81,7 @@ def _ablations(common: Mapping[str, Any]) -> list[dict[str, Any]]:
     methods += [{"name": f"{ratio:g} k for the aux", **zipf, "auxiliary.k_per_k": ratio} for ratio in (1.0, 8.0)]
     methods.append({"name": "MC then FC", **then_fc})
     methods += [{"name": f"FC from {share:g}", **then_fc, "finetune_fc_from": share} for share in (0.5, 0.9)]
-    methods.append({"name": "FC with uniform quotas", **then_fc, "quotas": "uniform"})
+    methods += [{"name": f"FC with {quotas} quotas", **then_fc, "quotas": quotas} for quotas in ("measured", "uniform")]
     methods.append({"name": "FC ranked anew", **then_fc, "quota_refresh": 50})
     return methods
 

@@ -122,6 +122,8 @@ def _base(config: StudyConfig, method: Method, cells: list[GridCell], from_keys:
     keys = {"wandb": "off", **method.keys, "store": config.store, "out": out}
     if not any(key.startswith("mesh.") for key in keys):
         keys["mesh.feature"] = config.processes or 1
+    if method.peer is not None:  # its rows are normalised elsewhere; the store must have what that needs
+        keys["normalise"] = "token" if method.normalise == "token" else "none"
     sizes = {"sae.d_sae": max(cell.d_sae for cell in cells), "sae.k": min(cell.k for cell in cells)}
     base = from_keys(TrainConfig, {**keys, **sizes})
     if config.processes is not None and config.processes != base.mesh.data * base.mesh.feature:

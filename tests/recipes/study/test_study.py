@@ -136,7 +136,7 @@ def test_checkpoints_of_finished_members_are_removed_unless_they_are_kept(tiny_s
 
 def test_the_record_is_a_config_of_the_same_study(tiny_store, tmp_path):
     out = tmp_path / "study"
-    _run(tiny_store, out, Trainings(), methods=["paper"], evaluate={"max_tokens": 64})
+    _run(tiny_store, out, Trainings(), methods=["paper"], evaluate={"max_tokens": 64}, grid={**GRID, "seed": [0]})
     found = parse(StudyConfig, ["--config", str(out / "study.yaml")], prog="", examples="", help="")
     again = Trainings()
     assert run_study(found, from_keys, again.actions) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -15,8 +16,7 @@ import yaml
 from torch import Tensor
 
 from distsae import __version__
-from distsae.batches import STREAMS, Normalisation, StreamOrder
-from distsae.batches.rows import RowReader
+from distsae.batches import BatchReader, Normalisation
 from distsae.durable import replace
 from distsae.errors import Diverged, WrongInput
 from distsae.model import SAEConfig
@@ -32,7 +32,7 @@ from distsae.training import TrainConfig
 from distsae.training.folder.metrics_file import MetricsFile
 from distsae.training.freezing.heldout_rows import heldout_rows
 
-__all__ = ["check_peer_folder", "normalisation_of", "peer_config", "train_peer"]
+__all__ = ["check_peer_folder", "max_norm_of", "normalisation_of", "peer_config", "train_peer"]
 
 
 def train_peer(
@@ -62,7 +62,8 @@ def train_peer(
     assert base.steps is not None
     peer = peers[member.method.peer]
     name = member.method.normalise or peer.normalise
-    normalisation = normalisation_of(store, base.hook, name)
+    max_norm = max_norm_of(base, store)
+    normalisation = normalisation_of(store, base.hook, name, max_norm)
     folder.mkdir(parents=True, exist_ok=True)
     config = peer_config(member, base, peer)
     replace(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
@@ -79,12 +80,17 @@ def train_peer(
         "options": dict(member.method.options),
     }
     with PeerProcess(python, job, folder) as process:
-        _steps(process, base, folder, store, normalisation, member.method.name)
+        _steps(process, base, folder, store, max_norm, normalisation, member.method.name)
         weights, facts = process.finish()
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise Diverged("its weights are not finite after the last step")
-    cfg = _sae_config(member, base, store, peer, name, normalisation)
-    calibration, judging = heldout_rows(store, base.hook)
+    cfg = dataclasses.replace(
+        _sae_config(member, base, store, peer),
+        normalise=name,
+        normalisation_scale=normalisation.scale,
+        max_norm=max_norm,
+    )
+    calibration, judging = heldout_rows(store, base.hook, max_norm)
     found = converted(weights, cfg, normalisation, calibration.float())
     gap = judged(found.sae, judging, base.batch_tokens)
     replace(folder / "frozen_rule.json", _json(gap))
@@ -93,9 +99,23 @@ def train_peer(
     found.sae.save(folder / IN_RUN)  # last: it marks the member as finished
 
 
-def normalisation_of(store: Store, hook: str, name: str) -> Normalisation:
-    """Returns a normalisation of the rows that a peer is given, one of `NORMALISATIONS`."""
-    statistics = store.statistics(hook)
+def max_norm_of(base: TrainConfig, store: Store) -> float | None:
+    """Returns the norm over which rows are left out, as in our own trainings; None if all rows are kept."""
+    assert base.hook is not None
+    norms = store.norms(base.hook)
+    return None if base.max_norm_ratio == "none" or norms is None else norms.limit(base.max_norm_ratio)
+
+
+def normalisation_of(store: Store, hook: str, name: str, max_norm: float | None = None) -> Normalisation:
+    """Returns a normalisation of the rows that a peer is given.
+
+    Args:
+        store: the store.
+        hook: hook of the rows.
+        name: one of `NORMALISATIONS`.
+        max_norm: norm over which rows are left out; None if all rows are kept.
+    """
+    statistics = store.statistics(hook, max_norm)
     if name == "unit":
         mean_square = statistics.variance + float(statistics.mean.double().square().sum())
         return Normalisation(1 / math.sqrt(mean_square), None)
@@ -111,6 +131,7 @@ def peer_config(member: Member, base: TrainConfig, peer: Peer) -> dict[str, Any]
         "order_seed": base.seed_of_order,
         "steps": base.steps,
         "batch_tokens": base.batch_tokens,
+        "max_norm_ratio": base.max_norm_ratio,
         "normalise": member.method.normalise or peer.normalise,
         "sae": {"d_sae": member.d_sae, "k": member.k},
         "allocation": peer.allocation,
@@ -143,7 +164,13 @@ def check_peer_folder(member: Member, base: TrainConfig, folder: Path, peers: Ma
 
 
 def _steps(
-    process: PeerProcess, base: TrainConfig, folder: Path, store: Store, normalisation: Normalisation, label: str
+    process: PeerProcess,
+    base: TrainConfig,
+    folder: Path,
+    store: Store,
+    max_norm: float | None,
+    normalisation: Normalisation,
+    label: str,
 ) -> None:
     """Hands over all batches, and logs a line every `log_every` steps."""
     assert base.steps is not None
@@ -151,7 +178,7 @@ def _steps(
     metrics.keep_until(0)
     seconds = errors = variances = 0.0
     with Progress(base.steps, label, "steps") as progress:
-        for step, rows in enumerate(_batches(base, store), start=1):
+        for step, rows in enumerate(_batches(base, store, max_norm), start=1):
             x = normalisation.apply(rows)
             started = time.monotonic()
             error = process.step(x)
@@ -173,22 +200,24 @@ def _steps(
             progress.advance(1, **shown)
 
 
-def _batches(base: TrainConfig, store: Store) -> Iterator[Tensor]:
-    """Yields the raw rows of each batch, fp32, those of all data ranks in the order of training."""
+def _batches(base: TrainConfig, store: Store, max_norm: float | None) -> Iterator[Tensor]:
+    """Yields the raw rows of each batch, fp32, without those over `max_norm`, in the order of training."""
     assert base.hook is not None
     assert base.steps is not None
-    reader = RowReader(store, base.hook, StreamOrder.of(store, base.batch_tokens, base.seed_of_order), range(STREAMS))
+    reader = BatchReader(store, base.hook, base.batch_tokens, base.seed_of_order, 0, 1, "none", max_norm)
     try:
         for step in range(base.steps):
-            yield reader.read(step).to(torch.float32, copy=True)
+            batch = reader.batch(step)
+            kept = torch.ones(len(batch.x), dtype=torch.bool)
+            if batch.left_out is not None:
+                kept[batch.left_out] = False
+            yield batch.x[kept]  # a copy
     finally:
-        reader.stop_waiting()
         reader.close()
 
 
-def _sae_config(
-    member: Member, base: TrainConfig, store: Store, peer: Peer, name: str, normalisation: Normalisation
-) -> SAEConfig:
+def _sae_config(member: Member, base: TrainConfig, store: Store, peer: Peer) -> SAEConfig:
+    """Returns the config of a member's SAE, without what its rows were normalised by."""
     assert base.hook is not None
     assert base.steps is not None
     layer = re.search(r"\.(\d+)(?:\.|$)", base.hook)
@@ -204,8 +233,6 @@ def _sae_config(
         prepend_bos=store.attributes.prepend_bos,
         store_fingerprint=store.fingerprint,
         tokens_seen=base.steps * base.batch_tokens,
-        normalise=name,
-        normalisation_scale=normalisation.scale,
         distsae_version=__version__,
     )
 

@@ -1,5 +1,6 @@
 """A member that a peer trains: the rows of our batches, and the files of a run."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -8,17 +9,17 @@ import pytest
 import torch
 import yaml
 
-from distsae.batches import STREAMS, StreamOrder
-from distsae.batches.rows import RowReader
+from distsae.batches import BatchReader
 from distsae.errors import CannotContinue, Diverged, WrongInput
 from distsae.model import SAE
 from distsae.recipes.study.grid import Member
 from distsae.recipes.study.methods import Method
 from distsae.recipes.study.peers import Peer, check_peer_folder, train_peer
-from distsae.recipes.study.peers.peer_run import normalisation_of
+from distsae.recipes.study.peers.peer_run import max_norm_of, normalisation_of
 from distsae.reporting.runs import load_runs
 from distsae.store import Store
 from distsae.training import TrainConfig
+from distsae.training.freezing.heldout_rows import heldout_rows
 
 HOOK = "blocks.0.resid_post"
 PEERS = {"fake": Peer(Path(__file__).with_name("fake_trainer.py"), "torch", "mutual_choice", "unit", "fast")}
@@ -43,9 +44,8 @@ def test_a_peer_is_trained_on_our_batches_and_leaves_the_files_of_a_run(tiny_sto
     folder = _train(tiny_store, tmp_path, _member(threshold=0.01))
     store = Store.open(str(tiny_store))
     record = json.loads((folder / "peer.json").read_text())
-    order = StreamOrder.of(store, 128, 6)
-    reader = RowReader(store, HOOK, order, range(STREAMS))
-    total = sum(float(reader.read(step).double().sum()) for step in range(12))
+    reader = BatchReader(store, HOOK, 128, 6, 0, 1, "none")
+    total = sum(float(reader.batch(step).x.double().sum()) for step in range(12))
     reader.close()
     scale = normalisation_of(store, HOOK, "unit").scale
     assert record["trainer"]["rows"] == 12 * 128
@@ -73,6 +73,37 @@ def test_unit_rows_have_a_mean_square_of_one(tiny_store):
     assert float(normalised.square().sum(1).mean()) == pytest.approx(1, rel=1e-3)
     scaled = normalisation_of(store, HOOK, "scale").apply(rows.clone())
     assert float(scaled.norm(dim=1).mean()) == pytest.approx(32**0.5, rel=1e-3)
+
+
+def test_rows_over_the_limit_are_left_out_of_everything(tiny_store, tmp_path):
+    store = Store.open(str(tiny_store))
+    norms = store.norms(HOOK)
+    ratio = max(norms.quantile(0.9) / norms.median, 3.0)
+    member = _member()
+    base = dataclasses.replace(_base(tiny_store, tmp_path), max_norm_ratio=ratio)
+    assert max_norm_of(base, store) == norms.limit(ratio)
+    assert max_norm_of(dataclasses.replace(base, max_norm_ratio="none"), store) is None
+    train_peer(member, base, tmp_path / "member", store, sys.executable, PEERS)
+    reader = BatchReader(store, HOOK, 128, 6, 0, 1, "none", norms.limit(ratio))
+    left_out = sum(len(reader.batch(step).left_out) for step in range(12))
+    reader.close()
+    record = json.loads((tmp_path / "member" / "peer.json").read_text())
+    assert record["trainer"]["rows"] == 12 * 128 - left_out
+    assert SAE.load(tmp_path / "member").cfg.max_norm == norms.limit(ratio)
+
+
+def test_rows_may_be_normalised_one_by_one(tiny_store, tmp_path):
+    method = Method(name="fake", peer="fake", normalise="token")
+    member = dataclasses.replace(_member(), method=method)
+    folder = _train(tiny_store, tmp_path, member)
+    sae, gap = SAE.load(folder), json.loads((folder / "frozen_rule.json").read_text())
+    assert sae.normalises_rows
+    store = Store.open(str(tiny_store))
+    rows = heldout_rows(store, HOOK)[1].float()
+    error = (sae(rows).detach() - rows).double().square().sum()
+    energy = (rows.double() - rows.double().mean(0)).square().sum()
+    assert gap["fvu"] == pytest.approx(float(error / energy), rel=1e-4)
+    assert gap["l0"] == pytest.approx(4, rel=0.3)
 
 
 def test_an_error_that_is_not_finite_diverges_and_leaves_no_sae(tiny_store, tmp_path):
