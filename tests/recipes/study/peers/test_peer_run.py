@@ -20,6 +20,8 @@ from distsae.reporting.runs import load_runs
 from distsae.store import Store
 from distsae.training import TrainConfig
 from distsae.training.freezing.heldout_rows import heldout_rows
+from tests.store.outlier_store import HOOK as OUTLIER_HOOK
+from tests.store.outlier_store import outlier_store
 
 HOOK = "blocks.0.resid_post"
 PEERS = {"fake": Peer(Path(__file__).with_name("fake_trainer.py"), "torch", "mutual_choice", "unit", "fast")}
@@ -75,21 +77,24 @@ def test_unit_rows_have_a_mean_square_of_one(tiny_store):
     assert float(scaled.norm(dim=1).mean()) == pytest.approx(32**0.5, rel=1e-3)
 
 
-def test_rows_over_the_limit_are_left_out_of_everything(tiny_store, tmp_path):
-    store = Store.open(str(tiny_store))
-    norms = store.norms(HOOK)
-    ratio = max(norms.quantile(0.9) / norms.median, 3.0)
-    member = _member()
-    base = dataclasses.replace(_base(tiny_store, tmp_path), max_norm_ratio=ratio)
-    assert max_norm_of(base, store) == norms.limit(ratio)
+def test_rows_over_the_limit_are_left_out_of_everything(tmp_path):
+    store = outlier_store(tmp_path / "store")
+    base = dataclasses.replace(_base(tmp_path / "store", tmp_path), hook=OUTLIER_HOOK)
+    limit = max_norm_of(base, store)
+    assert limit == store.norms(OUTLIER_HOOK).limit(10.0)
     assert max_norm_of(dataclasses.replace(base, max_norm_ratio="none"), store) is None
-    train_peer(member, base, tmp_path / "member", store, sys.executable, PEERS)
-    reader = BatchReader(store, HOOK, 128, 6, 0, 1, "none", norms.limit(ratio))
-    left_out = sum(len(reader.batch(step).left_out) for step in range(12))
+    train_peer(_member(), base, tmp_path / "member", store, sys.executable, PEERS)
+    reader = BatchReader(store, OUTLIER_HOOK, 128, 6, 0, 1, "none")
+    rows = torch.cat([reader.batch(step).x.clone() for step in range(12)])
     reader.close()
+    kept = int((rows.norm(dim=1) <= limit).sum())
+    assert kept < 12 * 128
     record = json.loads((tmp_path / "member" / "peer.json").read_text())
-    assert record["trainer"]["rows"] == 12 * 128 - left_out
-    assert SAE.load(tmp_path / "member").cfg.max_norm == norms.limit(ratio)
+    assert record["trainer"]["rows"] == kept
+    gap = json.loads((tmp_path / "member" / "frozen_rule.json").read_text())
+    assert gap["rows"] % 64 == 0
+    assert gap["fvu"] > 0.1  # outliers would own the variance, and make it tiny
+    assert SAE.load(tmp_path / "member").cfg.max_norm == limit
 
 
 def test_rows_may_be_normalised_one_by_one(tiny_store, tmp_path):
