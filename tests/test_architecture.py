@@ -17,10 +17,6 @@ LINES = 300
 BANNED = ("util", "common", "misc", "helper")
 TESTED_ELSEWHERE = {
     "distsae/__main__.py": "tests/cli/test_main.py runs it as a process",
-    **{
-        f"distsae/recipes/study/peers/{name}_trainer.py": "test_trainers.py there, with the peers' interpreter"
-        for name in ("dictionary_learning", "sae_lens", "sparsify")
-    },
     "distsae/reporting/page.py": "the templates; tests/reporting/test_report.py parses what they render",
     "distsae/reporting/table.py": "two records, one comparison: tests/reporting/test_setup_table.py tries both answers",
     "distsae/training/engines/deepspeed_checks.py": "tests/distributed/test_deepspeed.py, with planted faults",
