@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -52,15 +53,20 @@ def test_methods_and_a_peer_are_trained_evaluated_and_set_side_by_side(tiny_stor
     assert "<svg" in page
 
 
-def _start(file: Path, out: Path):
-    return start_distsae(["study", "--config", str(file), "--out", str(out)])
+@contextmanager
+def _study(file: Path, out: Path):
+    """Starts a study; it does not outlive the block."""
+    process = start_distsae(["study", "--config", str(file), "--out", str(out)])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
-def _wait(process, condition, seconds=400):
-    deadline = time.monotonic() + seconds
+def _wait(process, condition):
     while not condition():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, process.kill()
         time.sleep(0.05)
 
 
@@ -70,6 +76,7 @@ def _logged(out: Path, member: str) -> int:
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(2400)
 def test_a_study_that_is_killed_and_stopped_ends_as_one_that_is_left_alone(tiny_store, tmp_path):
     file = tmp_path / "study.yaml"
     file.write_text(
@@ -79,7 +86,7 @@ def test_a_study_that_is_killed_and_stopped_ends_as_one_that_is_left_alone(tiny_
                 "methods": [TC, MC],
                 "grid": {"k": [4], "d_sae": [64], "lr": [1e-3, 1e-2], "seed": [0, 1]},
                 "common": {
-                    **{"steps": 400, "batch_tokens": 256, "hook": "blocks.0.resid_post", "log_every": 1},
+                    **{"steps": 240, "batch_tokens": 256, "hook": "blocks.0.resid_post", "log_every": 1},
                     "checkpoint": {"every": 20},
                 },
                 "evaluate": {"max_tokens": 200, "device": "cpu"},
@@ -87,30 +94,29 @@ def test_a_study_that_is_killed_and_stopped_ends_as_one_that_is_left_alone(tiny_
         )
     )
     alone, out = tmp_path / "alone", tmp_path / "killed"
-    process = _start(file, alone)
-    _, said = process.communicate(timeout=900)
-    assert process.returncode == 0, said
+    with _study(file, alone) as process:
+        _, said = process.communicate()
+        assert process.returncode == 0, said
 
-    process = _start(file, out)
-    _wait(process, lambda: _logged(out, "TC/d_sae-64_k-4_lr-0.001_seed-0") > 50)
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert any("train" in child.cmdline() for child in family)
-    process.kill()
-    process.communicate()
-    _, left = psutil.wait_procs(family, timeout=30)
+    with _study(file, out) as process:
+        _wait(process, lambda: _logged(out, "TC/d_sae-64_k-4_lr-0.001_seed-0") > 50)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert any("train" in child.cmdline() for child in family)
+        process.kill()
+    _, left = psutil.wait_procs(family, timeout=60)
     assert left == []
 
-    process = _start(file, out)
-    _wait(process, lambda: _logged(out, "MC+aux_zipf/d_sae-64_k-4_lr-0.01_seed-0") > 50)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 75, said
-    assert "resumed from" in said
-    assert "the same command goes on" in said
+    with _study(file, out) as process:
+        _wait(process, lambda: _logged(out, "MC+aux_zipf/d_sae-64_k-4_lr-0.01_seed-0") > 50)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate()
+        assert process.returncode == 75, said
+        assert "resumed from" in said
+        assert "the same command goes on" in said
 
-    process = _start(file, out)
-    _, said = process.communicate(timeout=900)
-    assert process.returncode == 0, said
+    with _study(file, out) as process:
+        _, said = process.communicate()
+        assert process.returncode == 0, said
     tables = [json.loads((folder / "table.json").read_text()) for folder in (alone, out)]
     assert tables[0]["cells"] == tables[1]["cells"]
     assert [cell["figures"]["fvu"]["seeds"] for cell in tables[1]["cells"]] == [2, 2]
