@@ -61,7 +61,7 @@ def test_the_trainings_differ_in_allocation_alone(commands):
         ("mutual_choice", "aux_zipf", None),
         ("mutual_choice", "aux_zipf", 0.7),
     ]
-    assert runs["feature_choice"].quotas == "zipf"
+    assert runs["feature_choice"].quotas == "measured"
     assert len({run.out for run in runs.values()}) == 3
 
 

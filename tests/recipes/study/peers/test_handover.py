@@ -14,6 +14,11 @@ from distsae.recipes.study.peers.handover import PeerProcess
 FAKE = Path(__file__).with_name("fake_trainer.py")
 
 
+def _started(before):
+    """Returns the children of this process that were not there before; other tests may keep servers running."""
+    return [child for child in psutil.Process().children() if child not in before]
+
+
 def _job(**options):
     sizes = {"d_in": 6, "d_sae": 12, "k": 2, "lr": 1e-2, "seed": 0, "steps": 3, "batch_tokens": 8}
     return {"trainer": str(FAKE), "variant": "v", "options": options, **sizes}
@@ -41,21 +46,23 @@ def test_batches_arrive_and_weights_come_back(tmp_path):
 
 
 def test_a_failure_is_the_last_line_of_its_log_and_the_process_is_gone(tmp_path):
+    before = psutil.Process().children()
     with PeerProcess(sys.executable, _job(fail_at=2), tmp_path) as process:
         process.step(torch.randn(8, 6))
         with pytest.raises(CannotContinue, match=r"ValueError: out of luck; see .*peer\.log"):
             process.step(torch.randn(8, 6))
     with pytest.raises(CannotContinue, match="status"):
         PeerProcess(sys.executable, {**_job(), "trainer": str(tmp_path / "none.py")}, tmp_path)
-    assert psutil.Process().children() == []
+    assert _started(before) == []
 
 
 def test_it_is_ended_when_the_study_stops(tmp_path):
     def interrupted():
         with PeerProcess(sys.executable, _job(slow=600), tmp_path):
-            found.extend(psutil.Process().children())
+            found.extend(_started(before))
             raise KeyboardInterrupt
 
+    before = psutil.Process().children()
     found = []
     with pytest.raises(KeyboardInterrupt):
         interrupted()
@@ -63,8 +70,9 @@ def test_it_is_ended_when_the_study_stops(tmp_path):
 
 
 def test_it_ends_by_itself_when_the_study_is_killed(tmp_path):
+    before = psutil.Process().children()
     process = PeerProcess(sys.executable, _job(), tmp_path)
-    (child,) = psutil.Process().children()
+    (child,) = _started(before)
     process._process.stdin.close()  # as the system does for a process that is killed
     for _ in range(600):
         if not child.is_running() or child.status() == psutil.STATUS_ZOMBIE:
