@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
-__all__ = ["INK", "MUTED", "Figure", "Look", "drawing", "look", "panels", "to_svg"]
+__all__ = ["COLOURS", "INK", "MUTED", "Figure", "Look", "drawing", "look", "panels", "to_svg"]
 
 INK = "#1f2933"
 MUTED = "#616e7c"
@@ -26,6 +26,9 @@ _GRID = "#e4e7eb"
 # The palette of Okabe and Ito without its yellow, which is too light for lines on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 1.5), (1.5, 1.2), (6.0, 1.5, 1.5, 1.5))
+
+COLOURS = len(_COLOURS)
+"""Number of colours; runs beyond it have the same colours again, with other dashes."""
 
 _SETTINGS = {
     "svg.fonttype": "none",

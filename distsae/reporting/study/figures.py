@@ -10,9 +10,11 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 from distsae.reporting.study.fronts import front_of
 from distsae.reporting.study.measures import DEAD, L0, StudyMeasure
 from distsae.reporting.study.results import CellResult
-from distsae.reporting.style import INK, MUTED, Figure, drawing, look, to_svg
+from distsae.reporting.style import COLOURS, INK, MUTED, Figure, drawing, look, to_svg
 
 __all__ = ["front_figure", "methods_figure", "rates_figure"]
+
+_MARKERS = ("o", "s", "^", "D")
 
 
 def front_figure(cells: Sequence[CellResult], methods: Sequence[str], measure: StudyMeasure, name: str) -> Figure:
@@ -48,7 +50,7 @@ def front_figure(cells: Sequence[CellResult], methods: Sequence[str], measure: S
                     x.mean,
                     y.mean,
                     yerr=y.deviation,
-                    fmt="o",
+                    fmt=_marker(index),
                     markersize=5.5,
                     color=style.colour,
                     markerfacecolor=style.colour if cell in front else "white",
@@ -80,7 +82,8 @@ def methods_figure(cells: Sequence[CellResult], methods: Sequence[str], measure:
     summaries = []
     with drawing(height=0.9 + 0.3 * len(cells)) as (canvas, axes):
         for line, cell in enumerate(cells):
-            estimate, colour = measure.of(cell), look(methods.index(cell.method)).colour
+            index = methods.index(cell.method)
+            estimate, colour = measure.of(cell), look(index).colour
             if estimate is None:
                 continue
             spread = estimate.interval
@@ -91,7 +94,7 @@ def methods_figure(cells: Sequence[CellResult], methods: Sequence[str], measure:
             values = cell.values(*measure.keys)
             if len(values) > 1:
                 axes.plot(values, [line] * len(values), linestyle="none", marker="|", markersize=9, color=colour)
-            axes.plot([estimate.mean], [line], marker="o", markersize=6.5, color=colour)
+            axes.plot([estimate.mean], [line], marker=_marker(index), markersize=6.5, color=colour)
             summaries.append(f"{cell.method} {measure.text(estimate)}")
         axes.set_yticks(range(len(cells)), [_short(cell.method) for cell in cells])
         axes.set_ylim(len(cells) - 0.5, -0.5)
@@ -118,7 +121,8 @@ def rates_figure(cells: Sequence[CellResult], methods: Sequence[str], name: str)
     with drawing() as (canvas, axes):
         sizes = []
         for cell in cells:
-            style = look(methods.index(cell.method))
+            index = methods.index(cell.method)
+            style = look(index)
             measured = [(rate.size, rate.member.heldout_fvu, rate is cell.best) for rate in cell.rates]
             tried = sorted((size, error, best) for size, error, best in measured if size and error)
             if len(cell.rates) < 2 or not tried:
@@ -127,7 +131,7 @@ def rates_figure(cells: Sequence[CellResult], methods: Sequence[str], name: str)
             axes.plot([size for size, _, _ in tried], [error for _, error, _ in tried], **style.line)
             for size, error, best in tried:
                 inside = style.colour if best else "white"
-                axes.plot(size, error, "o", markersize=5.5, color=style.colour, markerfacecolor=inside)
+                axes.plot(size, error, _marker(index), markersize=5.5, color=style.colour, markerfacecolor=inside)
             if cell.best is not None and cell.best.size is not None:
                 summaries.append(f"{cell.method} best at {cell.best.size:.2g}")
         axes.set_xscale("log")
@@ -145,6 +149,11 @@ def rates_figure(cells: Sequence[CellResult], methods: Sequence[str], name: str)
         ),
         svg=svg,
     )
+
+
+def _marker(index: int) -> str:
+    """Returns the shape of a method's points: methods that share a colour, and differ in their dashes, differ in it."""
+    return _MARKERS[index // COLOURS % len(_MARKERS)]
 
 
 def _plain_ticks(axes: Any, values: Sequence[float]) -> None:  # noqa: ANN401  (matplotlib is untyped here)

@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ElementTree
 
 from distsae.reporting.study.figures import front_figure, methods_figure, rates_figure
 from distsae.reporting.study.measures import DEAD, FVU
-from distsae.reporting.style import look
-from tests.reporting.study.samples import study
+from distsae.reporting.style import COLOURS, look
+from tests.reporting.study.samples import cell, figures, study
 
 
 def _label(figure):
@@ -39,3 +39,12 @@ def test_errors_against_rates():
     result = study()
     figure = rates_figure([result.cells[0], result.cells[2]], result.methods, "four")
     assert _label(figure) == "Held-out FVU against learning rate. a <b> best at 0.001."
+
+
+def test_methods_that_share_a_colour_have_points_of_another_shape():
+    cells = [cell(f"m{number}", 8, [figures(0.1, 8.0)]) for number in (0, COLOURS)]
+    methods = [f"m{number}" for number in range(COLOURS + 1)]
+    assert look(0).colour == look(COLOURS).colour
+    drawings = [front_figure([one], methods, FVU, "five").svg for one in cells]
+    shapes = [sorted(re.findall(r' d="([^"]+)"', svg)) for svg in drawings]
+    assert shapes[0] != shapes[1]
