@@ -23,9 +23,9 @@ class BatchReader:
     """Reads global batches of normalised activations in the order of `StreamOrder`.
 
     Activations are normalised with the statistics that were sealed with the store, of the rows that are not left out.
-    Rows are read ahead into reused
-    memory (`RowReader` documents how much), a chunk's crc32c is checked the first time that the chunk is opened, and
-    the next batch is prepared while the current one is in use. All of this happens in threads; no process is forked.
+    Rows are read ahead into reused memory (`RowReader` documents how much), a chunk's crc32c is checked the first time
+    that the chunk is opened, and the next batch is prepared while the current one is in use. All of this happens in
+    threads; no process is forked.
 
     Args:
         store: a sealed store.

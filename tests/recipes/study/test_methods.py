@@ -4,6 +4,7 @@ import pytest
 
 from distsae.cli.parsing import from_keys
 from distsae.errors import WrongInput
+from distsae.nested_keys import flat_keys
 from distsae.recipes.study.methods import METHOD_SETS, Method, methods_of
 from distsae.training import TrainConfig
 
@@ -20,7 +21,9 @@ def test_the_papers_methods():
 @pytest.mark.parametrize("name", ["paper", "ablations"])
 def test_every_method_with_a_name_is_a_valid_training(name):
     for method in methods_of(name, {}):
-        from_keys(TrainConfig, {**method.keys, "store": "s", "out": "o"})
+        config = from_keys(TrainConfig, {**method.keys, "store": "s", "out": "o"})
+        assert isinstance(config, TrainConfig)
+        assert flat_keys(config.stored()).items() >= method.keys.items()
 
 
 def test_ablations_differ_in_something_and_windows_follow_the_shared_one():
