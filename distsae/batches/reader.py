@@ -5,10 +5,10 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from distsae.batches.batch import Batch
+from distsae.batches.left_out_rows import left_out_rows
 from distsae.batches.normalisation import Normalisation, NormalisationName
 from distsae.batches.reused_memory import ReusedMemory
 from distsae.batches.rows import RowReader
-from distsae.batches.rows_over import rows_over
 from distsae.batches.stream_order import STREAMS, StreamOrder
 from distsae.errors import WrongInput
 from distsae.store import Store
@@ -61,6 +61,7 @@ class BatchReader:
             )
         store.require_hook(hook)
         self.batch_tokens = batch_tokens
+        self._store = store
         self._d_in = store.d_in(hook)
         self.order = StreamOrder.of(store, batch_tokens, seed)
         share = STREAMS // data_ranks
@@ -114,5 +115,5 @@ class BatchReader:
 
     def _read(self, step: int) -> Batch:
         raw = self._memory.tensor().copy_(self._rows.read(step))
-        left_out = None if self.max_norm is None else rows_over(raw, self.max_norm)
+        left_out = left_out_rows(raw, self._store, self.max_norm)
         return Batch(self.normalisation.apply(raw), left_out)

@@ -151,6 +151,7 @@ def _summary(store: Store) -> dict[str, Any]:
         "context_length": attributes.context_length,
         "prepend_bos": attributes.prepend_bos,
         "excluded_positions": attributes.excluded_positions,
+        **({"excluded_tokens": list(attributes.excluded_tokens)} if attributes.excluded_tokens else {}),
         "contexts": attributes.contexts,
         "heldout_contexts": attributes.heldout_contexts,
         "chunk_rows": attributes.chunk_rows,

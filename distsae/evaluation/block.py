@@ -8,7 +8,7 @@ ablations run again: with the rows over `max_norm` spliced and counted too, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,9 +27,15 @@ __all__ = ["Block", "passes"]
 _LOSSES = ("predictions", "ce_clean", "ce_spliced", "ce_zero", "ce_mean")
 
 
-def passes(sae: SAE, excluded: int) -> int:
-    """Returns the number of passes of the model over each context, without those for rows over `max_norm`."""
-    return 1 + len(_rules(sae)) + 2 + (3 if excluded else 0)
+def passes(sae: SAE, excluded: int, excluded_tokens: Sequence[int] = ()) -> int:
+    """Returns the number of passes of the model over each context, without those for rows over `max_norm`.
+
+    Args:
+        sae: the SAE.
+        excluded: number of first positions of a context that give no rows.
+        excluded_tokens: ids of tokens that give no rows.
+    """
+    return 1 + len(_rules(sae)) + 2 + (3 if excluded or excluded_tokens else 0)
 
 
 class Block:
@@ -41,6 +47,7 @@ class Block:
         token_ids: token ids, `[contexts, length]` int64, on the device.
         mean: activation that mean ablation puts in, `[d_in]` float32, on the device.
         excluded: number of first positions of a context that give no rows.
+        excluded_tokens: ids of tokens that give no rows.
         batch_contexts: contexts in one forward pass.
         advance: function that is told the tokens of passes that are done.
     """
@@ -53,6 +60,7 @@ class Block:
         *,
         mean: Tensor,
         excluded: int,
+        excluded_tokens: Sequence[int] = (),
         batch_contexts: int,
         advance: Callable[[int], None],
     ) -> None:
@@ -60,13 +68,13 @@ class Block:
         self._interventions = Interventions(model, mean)
         self._model = model
         self._advance = advance
-        self._passes = passes(sae, excluded)
+        self._passes = passes(sae, excluded, excluded_tokens)
         starts = range(0, len(token_ids), batch_contexts)
         self._batches = [slice(start, min(start + batch_contexts, len(token_ids))) for start in starts]
         self._clean = CleanPass.joined([self._clean_pass(token_ids[batch]) for batch in self._batches])
         activations = self._clean.activations
         self._norm = torch.cat([activations[batch].double().square().sum(-1).sqrt() for batch in self._batches])
-        self._every_row = Positions.from_position(excluded, token_ids)
+        self._every_row = Positions.from_position(excluded, token_ids, excluded_tokens)
         self._kept = self._every_row
         if sae.cfg.max_norm is not None:
             self._kept = Positions(self._every_row.chosen & (self._norm <= sae.cfg.max_norm), excluded)
@@ -152,8 +160,8 @@ class Block:
         return {name: values.index_copy(0, index.cpu(), again[name]) for name, values in sums.items()}
 
     def _everywhere(self, clean: CleanPass, of_all_rows: Sums, x_hat: Tensor) -> Sums:
-        """Returns the sums of `Measured.everywhere`; without excluded positions, the rows are all positions."""
-        if self._every_row.first == 0:
+        """Returns the sums of `Measured.everywhere`; with nothing excluded, the rows are all positions."""
+        if self._every_row.first == 0 and bool(self._every_row.chosen.all()):
             return {name: of_all_rows[name] for name in _LOSSES}
         everywhere = Positions.from_position(0, clean.token_ids)
         ablations = self._interventions.ablations(clean, everywhere)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from distsae import __version__
 from distsae.durable import replace, replacing
@@ -19,6 +20,7 @@ from distsae.evaluation.measured import Measured
 from distsae.evaluation.rank_correlation import RESAMPLES
 from distsae.evaluation.summary import Json, arrays, headline
 from distsae.model import needs_threshold
+from distsae.store import Store
 
 __all__ = ["evaluate"]
 
@@ -41,8 +43,9 @@ def evaluate(config: EvaluateConfig) -> tuple[Path, Json]:
         inputs.model.model,
         inputs.hook,
         inputs.token_ids,
-        mean=inputs.store.statistics(inputs.hook).mean,
+        mean=_mean_of_kept_rows(inputs.store, inputs.hook, inputs.sae.cfg.max_norm),
         excluded_positions=attributes.excluded_positions,
+        excluded_tokens=attributes.excluded_tokens,
         batch_contexts=config.batch_contexts,
         block_rows=config.block_rows,
     )
@@ -56,6 +59,17 @@ def evaluate(config: EvaluateConfig) -> tuple[Path, Json]:
         np.savez_compressed(file, **kept)  # type: ignore[arg-type]  # numpy's stub takes a keyword for a flag
     replace(out, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
     return out, result
+
+
+def _mean_of_kept_rows(store: Store, hook: str, max_norm: float | None) -> Tensor:
+    """Returns the mean of the store's rows up to `max_norm`; of all rows if the store cannot leave out so many.
+
+    That is the case for a store without histograms of norms, and for one of a model with far larger norms.
+    """
+    norms = store.norms(hook)
+    if max_norm is None or norms is None or max_norm < norms.least_limit:
+        return store.statistics(hook).mean
+    return store.statistics(hook, max_norm).mean
 
 
 def _provenance(config: EvaluateConfig, inputs: Inputs, measured: Measured, seconds: float) -> Json:
@@ -88,6 +102,7 @@ def _provenance(config: EvaluateConfig, inputs: Inputs, measured: Measured, seco
         "rows": rows,
         "predictions": int(measured.sums["predictions"].sum()),
         "excluded_positions": attributes.excluded_positions,
+        "excluded_tokens": list(attributes.excluded_tokens),
         "block_rows": block,
         "rules": {
             "headline": f"training rule: {training}",
@@ -95,7 +110,7 @@ def _provenance(config: EvaluateConfig, inputs: Inputs, measured: Measured, seco
             "left_out": "rows over max_norm: neither spliced nor counted, but in with_left_out_rows and all_positions",
             "with_left_out_rows": "frozen rule",
             "all_positions": "frozen rule, every position spliced and predicted from, the excluded first ones too",
-            "mean_ablation": "mean activation of the store's training rows",
+            "mean_ablation": "mean activation of the store's training rows, without those over max_norm",
             "underutilised": f"density below {UNDERUTILISED_BELOW} of the Zipf fit at the feature's rank",
             "ci95": f"bootstrap over contexts, 1000 resamples; {RESAMPLES}, each ranked anew, for rank correlations",
         },

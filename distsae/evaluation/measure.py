@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ def measure(
     *,
     mean: Tensor,
     excluded_positions: int,
+    excluded_tokens: Sequence[int] = (),
     batch_contexts: int,
     block_rows: int,
     resume: bool = True,
@@ -50,6 +52,7 @@ def measure(
         token_ids: token ids, `[contexts, length]` int64; at least two positions of a context are not excluded.
         mean: activation that mean ablation splices in, `[d_in]`.
         excluded_positions: number of first positions of a context that are neither replaced nor predicted from.
+        excluded_tokens: ids of tokens that are neither replaced nor predicted from.
         batch_contexts: contexts in one forward pass.
         block_rows: most rows of a block over which the training rule shares its budget.
         resume: whether the model starts from hidden states of its first pass where it can; it is as exact, and faster.
@@ -61,7 +64,7 @@ def measure(
     mean = mean.to(sae.device).float()
     frequency = torch.bincount(token_ids.flatten().cpu())
     blocks = []
-    total = token_ids.numel() * passes(sae, excluded_positions)
+    total = token_ids.numel() * passes(sae, excluded_positions, excluded_tokens)
     with Progress(total, "evaluate", "tokens") as progress:
         for first, last in block_bounds(len(token_ids), token_ids.shape[1] - excluded_positions, block_rows):
             blocks.append(
@@ -71,6 +74,7 @@ def measure(
                     token_ids[first:last].to(sae.device),
                     mean=mean,
                     excluded=excluded_positions,
+                    excluded_tokens=excluded_tokens,
                     batch_contexts=batch_contexts,
                     advance=progress.advance,
                 ).measure(frequency, first)

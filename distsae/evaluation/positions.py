@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,10 +24,16 @@ class Positions:
     first: int
 
     @staticmethod
-    def from_position(first: int, token_ids: Tensor) -> Positions:
-        """Returns the choice of every position from `first` on, for contexts of these tokens, `[contexts, length]`."""
-        chosen = torch.zeros_like(token_ids, dtype=torch.bool)
-        chosen[:, first:] = True
+    def from_position(first: int, token_ids: Tensor, excluded_tokens: Sequence[int] = ()) -> Positions:
+        """Returns the choice of every position from `first` on, except those of some tokens.
+
+        Args:
+            first: first position that is chosen.
+            token_ids: token ids of the contexts, `[contexts, length]`.
+            excluded_tokens: ids of tokens that are not chosen.
+        """
+        chosen = ~torch.isin(token_ids, token_ids.new_tensor(excluded_tokens))
+        chosen[:, :first] = False
         return Positions(chosen, first)
 
     def of(self, contexts: slice | Tensor) -> Positions:

@@ -37,6 +37,8 @@ class ProduceConfig:
         prepend_bos: whether every context starts with BOS.
         excluded_positions: number of first positions in a context that give no row (1 leaves out BOS, whose activation
             is unlike all others).
+        excluded_tokens: ids of tokens whose rows are left out wherever they occur, such as the end-of-text token
+            between documents. Their rows are stored as zeros, and count in no statistics, training or measurement.
         text_field: field or column that holds the text.
         split: split of a Hugging Face data set, or of one that `save_to_disk` wrote.
         subset: configuration of a Hugging Face data set; its only or default one if not given.
@@ -64,6 +66,7 @@ class ProduceConfig:
     batch_contexts: int = 32
     prepend_bos: bool = True
     excluded_positions: int = 1
+    excluded_tokens: tuple[int, ...] = ()
     text_field: str = "text"
     split: str = "train"
     subset: str | None = None
@@ -102,6 +105,10 @@ def check(config: ProduceConfig) -> None:
         raise WrongInput(
             f"`excluded_positions` (={config.excluded_positions}) must be below `context_length` "
             f"(={config.context_length}); got contexts without a position that gives a row; exclude fewer positions"
+        )
+    if len(set(config.excluded_tokens)) < len(config.excluded_tokens) or any(i < 0 for i in config.excluded_tokens):
+        raise WrongInput(
+            f"`excluded_tokens` (={list(config.excluded_tokens)}) must be different ids, 0 or more; give each id once"
         )
     if not 0 <= config.heldout_share <= 0.5:
         raise WrongInput(f"`heldout_share` (={config.heldout_share}) must be from 0 to 0.5; use a share in that range")

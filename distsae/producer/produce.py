@@ -129,7 +129,13 @@ def _checked_widths(config: ProduceConfig, language_model: LanguageModel) -> dic
         raise WrongInput(
             f"`context_length` (={config.context_length}) must not exceed the model's {longest} positions; use less"
         )
-    if len(language_model.tokenizer) > language_model.model.get_input_embeddings().num_embeddings:
+    vocabulary = language_model.model.get_input_embeddings().num_embeddings
+    if beyond := [token for token in config.excluded_tokens if token >= vocabulary]:
+        raise WrongInput(
+            f"`excluded_tokens` (={list(config.excluded_tokens)}) must be ids of the model's {vocabulary} tokens; got "
+            f"{beyond[0]}; use ids below {vocabulary}"
+        )
+    if len(language_model.tokenizer) > vocabulary:
         raise WrongInput(
             f"`model` (={config.model}) must have an embedding for every token; got a tokenizer of "
             f"{len(language_model.tokenizer)} tokens; save the model's own tokenizer in its folder"
@@ -154,6 +160,7 @@ def _attributes(
         context_length=config.context_length,
         prepend_bos=config.prepend_bos,
         excluded_positions=config.excluded_positions,
+        excluded_tokens=tuple(sorted(config.excluded_tokens)),
         unit_rows=config.unit_rows,
         contexts=contexts,
         heldout_contexts=min(max(round(config.heldout_share * contexts), 1), max_heldout),

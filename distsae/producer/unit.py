@@ -36,7 +36,7 @@ def compute_unit(
         on_rows: function that is called after each forward pass with the number of rows computed in it.
 
     Raises:
-        CannotContinue: an activation is not finite, or does not fit the storage dtype.
+        CannotContinue: an activation is not finite, or does not fit the storage dtype; or all rows are excluded.
     """
     device = next(language_model.model.parameters()).device
     storage = DTYPES[attributes.dtype].torch
@@ -48,6 +48,12 @@ def compute_unit(
 
     context_id = torch.from_numpy(context_ids)
     token_ids = contexts.token_ids[context_id]
+    excluded = torch.isin(token_ids[:, skip:], torch.tensor(attributes.excluded_tokens, dtype=token_ids.dtype))
+    if bool(excluded.all()):
+        raise CannotContinue(
+            f"`excluded_tokens` (={list(attributes.excluded_tokens)}) must leave rows in every unit; got none in unit "
+            f"{unit}; exclude fewer tokens, or use another corpus"
+        )
     acts = {hook: torch.empty(rows, attributes.d_in[hook], dtype=storage) for hook in attributes.hooks}
     points = [resolve_hook(language_model.model, hook) for hook in attributes.hooks]
     done = 0
@@ -60,6 +66,8 @@ def compute_unit(
             acts[hook][stored_index[done : done + count]] = _stored(natural, storage, hook).cpu()
         done += count
         on_rows(count)
+    for rows_at_hook in acts.values():
+        rows_at_hook[stored_index[excluded.flatten()]] = 0
 
     shape = (len(context_ids), attributes.context_length)
     per_row = {

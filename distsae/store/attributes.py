@@ -20,6 +20,10 @@ RECORDED_ONLY = ("model", "model_revision", "corpus", "library_versions")
 """Fields that are not part of the fingerprint."""
 
 
+_LATER = ("keep_units", "excluded_tokens")
+"""Fields that the first stores did not have."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoreAttributes:
     """The identity of a store.
@@ -38,6 +42,7 @@ class StoreAttributes:
         context_length: tokens in a context, BOS included.
         prepend_bos: whether every context starts with BOS.
         excluded_positions: number of positions at the start of a context that give no row.
+        excluded_tokens: ids of the tokens whose rows are zeros and left out, ascending.
         unit_rows: rows that a unit should have; the actual number is a multiple of `rows_per_context`.
         contexts: number of contexts, held-out ones included.
         heldout_contexts: number of held-out contexts.
@@ -70,6 +75,7 @@ class StoreAttributes:
     batch_contexts: int = 32
     model_dtype: str = "fp32"
     keep_units: int | None = None
+    excluded_tokens: tuple[int, ...] = ()
     library_versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -85,17 +91,18 @@ class StoreAttributes:
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as JSON values.
 
-        `keep_units` is included only in a bounded store, so that other stores keep the fingerprint that they had
-        before this field existed.
+        `keep_units` is included only in a bounded store, and `excluded_tokens` only if there are some, so that other
+        stores keep the fingerprint that they had before these fields existed.
         """
-        values = {**asdict(self), "hooks": list(self.hooks)}
-        return {name: value for name, value in values.items() if name != "keep_units" or value is not None}
+        values = {**asdict(self), "hooks": list(self.hooks), "excluded_tokens": list(self.excluded_tokens)}
+        return {name: value for name, value in values.items() if name not in _LATER or value not in (None, [])}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> StoreAttributes:
         """Returns the attributes that `to_json` wrote; unknown fields are ignored."""
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        return cls(**{**known, "hooks": tuple(values["hooks"])})
+        known |= {"hooks": tuple(values["hooks"]), "excluded_tokens": tuple(values.get("excluded_tokens", ()))}
+        return cls(**known)
 
 
 def differences(first: StoreAttributes, second: StoreAttributes) -> dict[str, tuple[Any, Any]]:

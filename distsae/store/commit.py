@@ -164,7 +164,7 @@ def seal_store(
 
 
 def _statistics(train: list[UnitRecord], hook: str) -> dict[str, object]:
-    rows = sum(record.rows for record in train)
+    rows = sum(record.rows - record.excluded_rows for record in train)
     mean = np.sum([record.sums[hook].x for record in train], axis=0) / rows
     mean_square = sum(record.sums[hook].norm_squared for record in train) / rows
     return {

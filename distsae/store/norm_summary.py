@@ -108,6 +108,12 @@ class NormSummary:
         median = self.median
         return lower_edge(first_bin_over(ratio * median)) if median else math.inf
 
+    @property
+    def least_limit(self) -> float:
+        """Smallest limit that `statistics` takes: from there on, every unit keeps sums of rows."""
+        ordinary = self.histogram.ordinary_bins
+        return upper_edge(ordinary[-1]) if ordinary else 0.0
+
     def rows_over(self, limit: float) -> int:
         """Returns the number of rows over a limit."""
         return int(self._rows[self._over(limit)].sum())
@@ -137,10 +143,9 @@ class NormSummary:
         histogram = self.histogram
         over = self._over(limit)
         if over[: len(histogram.ordinary_bins)].any():
-            least = upper_edge(histogram.ordinary_bins[-1])
             raise WrongInput(
-                f"`max_norm` (={limit:g}) must be at least {least:g}, from where on every unit keeps sums of rows; got "
-                f"a median norm of {self.median:g}; use a larger max_norm_ratio, or none"
+                f"`max_norm` (={limit:g}) must be at least {self.least_limit:g}, from where on every unit keeps sums "
+                f"of rows; got a median norm of {self.median:g}; use a larger max_norm_ratio, or none"
             )
         rows = int(self._rows[~over].sum())
         kept = [outlier for outlier in histogram.outliers if outlier.number < _first_over(limit)]

@@ -66,7 +66,8 @@ class UnitRecord:
         rows: number of token rows.
         fingerprint: fingerprint of the store's attributes.
         digest: sha256 of ids and activations, in order.
-        sums: sums of the activations at each hook.
+        sums: sums of the activations at each hook, without excluded rows.
+        excluded_rows: number of rows of excluded tokens, which are zeros.
         files: size and crc32c of every file, by its path inside the attempt.
     """
 
@@ -79,19 +80,23 @@ class UnitRecord:
     digest: str
     sums: dict[str, HookSums]
     files: dict[str, FileChecksum]
+    excluded_rows: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON values."""
         sums = {hook: sums.to_json() for hook, sums in self.sums.items()}
         files = {name: list(record) for name, record in self.files.items()}
-        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "sums": sums, "files": files}
+        values = {**{f.name: getattr(self, f.name) for f in fields(self)}, "sums": sums, "files": files}
+        if not self.excluded_rows:  # as before this field existed
+            del values["excluded_rows"]
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> UnitRecord:
         """Returns the record that `to_json` wrote; unknown fields are ignored."""
         sums = {hook: HookSums.from_json(value) for hook, value in values["sums"].items()}
         files = {name: FileChecksum(*record) for name, record in values["files"].items()}
-        known = {f.name: values[f.name] for f in fields(cls)}
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values or f.name != "excluded_rows"}
         return cls(**{**known, "sums": sums, "files": files})
 
 

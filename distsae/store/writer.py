@@ -73,6 +73,8 @@ def write_attempt(root: Location, attributes: StoreAttributes, unit: int, split:
     arrays = {name: data.rows[name].numpy().astype(dtype) for name, dtype in ROW_ARRAYS.items()}
     acts = {hook: _as_numpy(data.acts[hook], DTYPES[attributes.dtype].numpy) for hook in attributes.hooks}
 
+    excluded = torch.isin(data.rows["token_id"], torch.tensor(attributes.excluded_tokens, dtype=torch.int64))
+    kept = _without(data, excluded) if bool(excluded.any()) else data
     contexts = data.context_token_ids.numpy().astype(CONTEXT_DTYPE)
     with delivered(folder, root) as local:
         files = _write_group(local, attributes, {"unit": unit, "split": split}, {**arrays, _CONTEXTS: contexts}, acts)
@@ -84,9 +86,16 @@ def write_attempt(root: Location, attributes: StoreAttributes, unit: int, split:
         rows=len(data),
         fingerprint=attributes.fingerprint(),
         digest=_digest([*arrays.values(), contexts, *acts.values()]),
-        sums={hook: _sums(data.acts[hook], data.rows) for hook in attributes.hooks},
+        sums={hook: _sums(kept.acts[hook], kept.rows) for hook in attributes.hooks},
         files=files,
+        excluded_rows=len(data) - len(kept),
     )
+
+
+def _without(data: UnitData, excluded: Tensor) -> UnitData:
+    """Returns the rows that are not excluded; `excluded` is bool `[rows]`."""
+    acts = {hook: rows[~excluded] for hook, rows in data.acts.items()}
+    return UnitData(acts, {name: ids[~excluded] for name, ids in data.rows.items()}, data.context_token_ids)
 
 
 def _write_group(

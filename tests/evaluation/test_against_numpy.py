@@ -12,6 +12,10 @@ K, EXCLUDED = 6, 1
 RULES = ["token_choice", "mutual_choice", "feature_choice"]
 
 
+def excluded_token(token_ids):
+    return int(token_ids[0, 5])
+
+
 def with_activations(model, token_ids, change):
     """Logits of the model, in float64, with `change` applied to what leaves its first block."""
 
@@ -48,6 +52,7 @@ class Plain:
         self.norm = np.linalg.norm(self.x, axis=-1)
         self.rows = np.ones(token_ids.shape, bool)
         self.rows[:, :EXCLUDED] = False
+        self.rows &= token_ids.numpy() != excluded_token(token_ids)
         self.kept = self.rows & (self.norm <= sae.cfg.max_norm)
         self.clean = log_softmax(with_activations(model, token_ids, lambda hidden: hidden))
 
@@ -158,6 +163,7 @@ def evaluated(plain, token_ids):
         token_ids,
         mean=torch.tensor(plain.mean, dtype=torch.float32),
         excluded_positions=EXCLUDED,
+        excluded_tokens=(excluded_token(token_ids),),
         batch_contexts=3,
         block_rows=10_000,
     )
@@ -174,6 +180,7 @@ def check(result, expected):
 @pytest.mark.parametrize("allocation", RULES)
 def test_figures_without_rows_over_the_limit(plain_of, token_ids, allocation):
     plain = plain_of(allocation)
+    assert (~plain.rows).sum() > EXCLUDED * len(plain.rows)
     result = evaluated(plain, token_ids)
     assert result["rows_left_out"] == int((plain.rows & ~plain.kept).sum()) > 5
     assert result["left_out_share"] == pytest.approx(result["rows_left_out"] / plain.rows.sum())

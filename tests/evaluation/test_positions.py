@@ -10,6 +10,11 @@ def test_from_a_position_on():
     assert Positions.from_position(0, TOKENS).rows.all()
 
 
+def test_some_tokens_are_not_chosen():
+    tokens = torch.tensor([[5, 1, 2, 5], [3, 5, 3, 4]])
+    assert Positions.from_position(1, tokens, (5, 2)).chosen.int().tolist() == [[0, 1, 0, 0], [0, 0, 1, 1]]
+
+
 def test_only_chosen_positions_are_replaced():
     chosen = torch.tensor([[False, True, False, True], [False, False, False, True]])
     activations = torch.arange(24.0).reshape(2, 4, 3)

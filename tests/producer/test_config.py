@@ -20,6 +20,8 @@ def test_max_rows_rounds_down_to_whole_contexts():
         ({"hooks": ("a", "a")}, "hooks"),
         ({"context_length": 1}, "context_length"),
         ({"excluded_positions": 128}, "excluded_positions"),
+        ({"excluded_tokens": (4, 4)}, "excluded_tokens"),
+        ({"excluded_tokens": (-1,)}, "excluded_tokens"),
         ({"heldout_share": 0.9}, "heldout_share"),
         ({"max_rows": 128}, "max_rows"),
         ({"unit_rows": 0}, "unit_rows"),

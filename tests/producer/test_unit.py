@@ -54,6 +54,22 @@ def test_rows_are_permuted_and_keep_their_ids(language_model, contexts, dtype):
     assert len(data) == 27
 
 
+def test_rows_of_excluded_tokens_are_zeros(language_model, contexts):
+    ids = np.array([7, 2, 5])
+    usual = compute_unit(language_model, _attributes(), contexts, 4, ids, lambda rows: None)
+    some = usual.rows["token_id"][[0, 5]]
+    excluding = _attributes(excluded_tokens=tuple(sorted(some.tolist())))
+    data = compute_unit(language_model, excluding, contexts, 4, ids, lambda rows: None)
+    excluded = torch.isin(usual.rows["token_id"], some)
+    assert 2 <= excluded.sum() < 10
+    assert torch.equal(data.acts[HOOK], usual.acts[HOOK].masked_fill(excluded[:, None], 0))
+    for name, values in usual.rows.items():
+        assert torch.equal(data.rows[name], values)
+    everything = _attributes(excluded_tokens=tuple(range(280)))
+    with pytest.raises(CannotContinue, match="must leave rows in every unit; got none in unit 4"):
+        compute_unit(language_model, everything, contexts, 4, ids, lambda rows: None)
+
+
 def test_activations_that_do_not_fit_the_dtype_are_refused(tiny_model_dir, contexts):
     loud = load_language_model(str(tiny_model_dir))
     loud.model.transformer.h[1].mlp.c_proj.bias.data[:4] = 1e5

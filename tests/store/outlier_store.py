@@ -1,4 +1,4 @@
-"""A store like that of a real language model: a few rows, at one position, have a hundred times the usual norm."""
+"""A store like that of a real language model: a few rows have a hundred times the usual norm, one token is left out."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from distsae.store import (
 )
 from tests.store import synthetic
 
-__all__ = ["D_IN", "HOOK", "outlier_store"]
+__all__ = ["D_IN", "EXCLUDED_TOKEN", "HOOK", "outlier_store"]
 
 HOOK = "a.b"
 D_IN = 16
+EXCLUDED_TOKEN = 13
+"""One row in fifty is of this token, and zeros."""
 _CONTEXTS = 400
 _OUTLIER_EVERY = 9
 """One context in nine has an outlier, at position 1."""
 
 
 def outlier_store(root: Path) -> Store:
-    """Writes and seals a store of 3,200 rows of sparse mixtures, one in 72 of them with 200 times its usual norm."""
+    """Writes and seals a store of 3,200 sparse mixtures: one in 72 has 200 times the usual norm, one in 50 is zeros."""
     attrs = synthetic.attributes(
         hooks=(HOOK,),
         d_in={HOOK: D_IN},
@@ -36,6 +38,7 @@ def outlier_store(root: Path) -> Store:
         heldout_contexts=64,
         unit_rows=800,
         chunk_rows=64,
+        excluded_tokens=(EXCLUDED_TOKEN,),
     )
     begin_store(root, attrs)
     rows = _rows(_CONTEXTS * attrs.context_length)
@@ -45,6 +48,7 @@ def outlier_store(root: Path) -> Store:
         x = rows[context * attrs.context_length + position]
         outlier = (context % _OUTLIER_EVERY == 0) & (position == 1)
         x = torch.where(outlier[:, None], 200 * x, x)
+        x[plain.rows["token_id"] == EXCLUDED_TOKEN] = 0
         data = UnitData({HOOK: x}, plain.rows, plain.context_token_ids)
         split = unit_split(attrs, unit, len(unit_contexts(attrs)))
         commit_unit(root, write_attempt(root, attrs, unit, split, data))

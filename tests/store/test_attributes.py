@@ -9,7 +9,7 @@ from tests.store.synthetic import attributes
 
 
 def test_survives_json():
-    attrs = attributes(library_versions={"torch": "2"})
+    attrs = attributes(library_versions={"torch": "2"}, excluded_tokens=(2, 3))
     again = StoreAttributes.from_json(json.loads(json.dumps(attrs.to_json())))
     assert again == attrs
     assert again.fingerprint() == attrs.fingerprint()
@@ -26,6 +26,7 @@ def test_survives_json():
         ("context_length", 10),
         ("prepend_bos", False),
         ("excluded_positions", 0),
+        ("excluded_tokens", (0, 7)),
         ("unit_rows", 99),
         ("seed", 1),
         ("chunk_rows", 31),
@@ -37,6 +38,10 @@ def test_what_matters_changes_the_fingerprint(name, value):
     other = replace(attrs, **{name: value})
     assert other.fingerprint() != attrs.fingerprint()
     assert name in differences(attrs, other)
+
+
+def test_stores_without_later_fields_keep_their_fingerprint():
+    assert {"keep_units", "excluded_tokens"}.isdisjoint(attributes().to_json())
 
 
 def test_names_and_versions_are_only_recorded():

@@ -1,9 +1,12 @@
+import math
+
 import pytest
 import torch
 
 from distsae.errors import TornData, WrongInput
 from distsae.store import Chunk, Store, begin_store, row_norms
 from distsae.store.buffers import page_aligned
+from distsae.store.verify import verify_store
 from tests.store.synthetic import activations, as_older, attributes, plant_outliers, write_store, write_unit
 
 
@@ -58,6 +61,27 @@ def test_statistics_are_of_the_train_rows(store):
         torch.testing.assert_close(statistics.mean, x.mean(0).float())
         assert statistics.mean_norm == pytest.approx(x.norm(dim=1).mean().item(), rel=1e-9)
         assert statistics.variance == pytest.approx((x - x.mean(0)).square().sum(1).mean().item(), rel=1e-9)
+
+
+def test_statistics_without_rows_of_excluded_tokens(tmp_path):
+    attrs = attributes(excluded_tokens=(3, 11))
+
+    def as_zeros(data):
+        excluded = torch.isin(data.rows["token_id"], torch.tensor(attrs.excluded_tokens))
+        for acts in data.acts.values():
+            acts[excluded] = 0
+
+    store = write_store(tmp_path / "s", attrs, as_zeros)
+    assert verify_store(store) == []
+    for hook in attrs.hooks:
+        x = torch.cat([store.read_chunk(hook, chunk) for chunk in store.chunks()]).double()
+        kept = x[(x != 0).any(1)]
+        assert len(kept) < len(x) == store.rows
+        for statistics in (store.statistics(hook), store.norms(hook).statistics(math.inf)):
+            assert statistics.rows == len(kept)
+            torch.testing.assert_close(statistics.mean, kept.mean(0).float())
+            assert statistics.mean_norm == pytest.approx(kept.norm(dim=1).mean().item(), rel=1e-9)
+            assert statistics.variance == pytest.approx((kept - kept.mean(0)).square().sum(1).mean().item(), rel=1e-9)
 
 
 def test_statistics_without_the_largest_rows(tmp_path):

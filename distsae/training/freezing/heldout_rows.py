@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from distsae.batches import STREAMS, rows_over
+from distsae.batches import STREAMS, left_out_rows
 from distsae.collective import Solo
 from distsae.parallel import Mesh
 from distsae.store import Store
@@ -32,7 +32,7 @@ def heldout_rows(
     Args:
         store: store with held-out rows.
         hook: hook to read.
-        max_norm: norm over which rows are left out; None if all rows are kept.
+        max_norm: norm over which rows are left out, beside those of excluded tokens; None without a limit.
         calibration_tokens: largest number of rows to calibrate on.
         judging_tokens: largest number of rows to judge by.
 
@@ -45,9 +45,9 @@ def heldout_rows(
         if held >= calibration_tokens + judging_tokens:
             break
         part = store.read_chunk(hook, chunk)
-        if max_norm is not None:
-            kept = torch.ones(len(part), dtype=torch.bool).index_fill(0, rows_over(part.float(), max_norm), value=False)
-            part = part[kept]
+        left_out = left_out_rows(part.float(), store, max_norm)
+        if left_out is not None:
+            part = part[torch.ones(len(part), dtype=torch.bool).index_fill(0, left_out, value=False)]
         parts.append(part)
         held += len(part)
     rows = torch.cat(parts) if parts else torch.zeros(0, store.d_in(hook))
