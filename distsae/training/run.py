@@ -111,6 +111,8 @@ class Run:
             f"steps {self.done} to {self.steps} of {config.batch_tokens} tokens, lr {rate:.2g}"
         )
         self._say(self._rows_left_out())
+        if excluded := self.job.store.attributes.excluded_tokens:
+            self._say(f"rows of the excluded tokens {[*excluded]} are left out")
 
     def _rows_left_out(self) -> str:
         """Returns a line on the rows that are left out."""
