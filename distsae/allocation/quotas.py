@@ -1,8 +1,8 @@
 """Quotas: how many matches each feature is entitled to.
 
 Feature Choice (arXiv 2411.02124) gives feature `j` the share `m_j` of the budget: the same for all features (uniform),
-or falling with the feature's rank by density as a Zipf-Mandelbrot law. Or each feature keeps its measured density,
-smoothed with that law so that no feature is left without a quota. Wide dictionaries have `m_j < 1` per batch, so
+or falling with the feature's rank by density as a Zipf-Mandelbrot law. Or each feature keeps its measured density, with a
+lower limit so that no feature is left without a quota. Wide dictionaries have `m_j < 1` per batch, so
 each feature keeps a credit that grows by its share and is spent in whole matches (`distsae.allocation.quota_credit`).
 """
 
@@ -61,8 +61,8 @@ def zipf_quotas_of(ranks: DensityRanks, k: float, s: float, q: float) -> Tensor:
     return ranks.of_features(_shares(ranks.rank_of_bin, ranks.counts, k, s, q))
 
 
-def measured_quotas_of(ranks: DensityRanks, k: float, s: float, q: float, curve_share: float) -> Tensor:
-    """Returns quotas in proportion to the measured densities, mixed with Zipf quotas; the same bits on every mesh.
+def measured_quotas_of(ranks: DensityRanks, k: float, least_share: float) -> Tensor:
+    """Returns quotas in proportion to the measured densities, none too small; the same bits on every mesh.
 
     A curve of two parameters misses the densities of the densest features, and of the rarest, by far. Densities alone
     would give a feature that never fired no quota, and so no chance to fire again.
@@ -70,17 +70,14 @@ def measured_quotas_of(ranks: DensityRanks, k: float, s: float, q: float, curve_
     Args:
         ranks: features of all ranks, ordered by density; at least one has a density above zero.
         k: mean matches per token, the sum over all ranks.
-        s: exponent of the Zipf quotas, >= 0.
-        q: offset of the Zipf quotas, > -1.
-        curve_share: share of the matches that is given out by the Zipf quotas, from 0 to 1.
+        least_share: smallest quota as a share of the mean quota, before all quotas are scaled to the sum `k`.
 
     Returns:
         fp64 `[d_sae_local]`.
     """
     _check(ranks.features, k)
     count, density = ranks.counts, ranks.density_of_bin
-    curve = _shares(ranks.rank_of_bin, count, k, s, q)
-    weight = (1 - curve_share) * density * (k / (count * density).sum()) + curve_share * curve
+    weight = (density * (k / (count * density).sum())).clamp(min=least_share * k / ranks.features)
     return ranks.of_features(_capped(torch.where(count > 0, weight, 0.0), count, k))
 
 

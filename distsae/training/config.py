@@ -116,8 +116,8 @@ class TrainConfig:
         allocation: rule that spends the budget of matches: each token has the same share (token_choice), the largest
             scores of the batch get it (mutual_choice), or each feature has a quota (feature_choice).
         aux: auxiliary loss: none, on dead features (aux_k), or on dead and underutilised features (aux_zipf).
-        quotas: quotas of Feature Choice: the densities measured before, mixed with a tenth of a Zipf curve (measured);
-            falling along that curve with the feature's rank by density (zipf); or equal for all features (uniform). A
+        quotas: quotas of Feature Choice: the densities measured before, but at least a fifth of the mean (measured);
+            falling along a Zipf curve with the feature's rank by density (zipf); or equal for all features (uniform). A
             run that starts with Feature Choice has no densities yet, and begins with the curve.
         zipf_s: exponent of the Zipf quotas; by default fitted to the densities when Feature Choice starts, or 1 if the
             run starts with it.

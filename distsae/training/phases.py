@@ -31,8 +31,8 @@ __all__ = ["Phases"]
 
 _DEFAULT_S = 1.0
 _DEFAULT_Q_SHARE = 1 / 64
-_CURVE_SHARE = 0.1
-"""Share of the matches that measured quotas give out along the Zipf curve."""
+_LEAST_SHARE = 0.2
+"""Smallest measured quota, as a share of the mean quota."""
 
 
 class Phases:
@@ -192,6 +192,10 @@ class Phases:
             self.credit.quota_per_token.fill_(k / d_sae)
             return f"uniform quotas, {k / d_sae:.3g} matches per token each"
         ranks = DensityRanks.measure(statistics.density(), self._mesh.feature)
+        fired = ranks.alive > 0
+        if self._config.quotas == "measured" and fired:
+            self.credit.quota_per_token.copy_(measured_quotas_of(ranks, k, _LEAST_SHARE))
+            return f"measured quotas, at least {_LEAST_SHARE:g} of the mean quota each"
         s, q = self._config.zipf_s, self._config.zipf_q
         s_source = q_source = "given"
         if s is None or q is None:
@@ -204,12 +208,8 @@ class Phases:
         s_and_q = f"s {s:.3g} ({s_source}), q {q:.3g} ({q_source})"
         if s_source == q_source:
             s_and_q = f"s {s:.3g}, q {q:.3g} ({s_source})"
-        fired = ranks.alive > 0
         if not fired:  # no feature has fired yet, so features are ranked by index
             position = torch.arange(1 + self._features.start, 1 + self._features.stop, device=self._device)
             ranks = DensityRanks.measure(1 / position.double(), self._mesh.feature)
-        if self._config.quotas == "measured" and fired:
-            self.credit.quota_per_token.copy_(measured_quotas_of(ranks, k, s, q, _CURVE_SHARE))
-            return f"measured quotas, {_CURVE_SHARE:.0%} of them along a Zipf curve, {s_and_q}"
         self.credit.quota_per_token.copy_(zipf_quotas_of(ranks, k, s, q))
         return f"Zipf quotas, {s_and_q}"

@@ -107,8 +107,8 @@ def test_quotas_fitted_to_evenly_falling_densities_are_near_those_densities():
     assert float((quotas / density).log().abs().median()) < 0.1
 
 
-def _measured(density, k, s=1.2, q=3.0, curve_share=0.1):
-    return measured_quotas_of(DensityRanks.measure(density), k, s, q, curve_share)
+def _measured(density, k, least_share=0.1):
+    return measured_quotas_of(DensityRanks.measure(density), k, least_share)
 
 
 def _densities(features=200):
@@ -118,17 +118,16 @@ def _densities(features=200):
     return density
 
 
-def test_measured_quotas_are_the_densities_mixed_with_the_curve():
+def test_measured_quotas_are_the_densities_with_a_lower_limit():
     density = _densities()
     k = float(density.sum())
     quotas = _measured(density, k)
-    ranks = DensityRanks.measure(density)
-    expected = 0.9 * density + 0.1 * zipf_quotas_of(ranks, k, 1.2, 3.0)
+    raised = density.clamp(min=0.1 * k / len(density))
     assert quotas.sum().item() == pytest.approx(k, rel=1e-12)
-    torch.testing.assert_close(quotas, expected, rtol=0.01, atol=0)  # densities are known to within 0.4%
+    torch.testing.assert_close(quotas, raised * (k / raised.sum()), rtol=0.01, atol=0)  # densities are known to 0.4%
     assert (quotas[150:] > 0).all()
-    assert (_measured(density, k, curve_share=0.0)[150:] == 0).all()
-    torch.testing.assert_close(_measured(density, k, curve_share=1.0), zipf_quotas_of(ranks, k, 1.2, 3.0))
+    assert (_measured(density, k, least_share=0.0)[150:] == 0).all()
+    torch.testing.assert_close(_measured(density, 2.0, least_share=1e6), uniform_quotas(len(density), 2.0))
 
 
 def test_measured_quotas_stop_at_one_match_per_token():
@@ -142,7 +141,7 @@ def _measured_on(mesh):
     density = _densities()
     part = mesh.features(len(density))
     ranks = DensityRanks.measure(density[part.start : part.stop], mesh.feature)
-    return measured_quotas_of(ranks, float(density.sum()), 1.2, 3.0, 0.1)
+    return measured_quotas_of(ranks, float(density.sum()), 0.1)
 
 
 def test_measured_quotas_are_the_same_bits_on_every_mesh():

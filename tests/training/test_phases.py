@@ -83,7 +83,7 @@ def test_measured_quotas_are_the_densities_or_the_curve_if_there_are_none():
     phases = _phases(finetune_fc_from=0.5, quotas="measured")
     statistics = _statistics()
     line = phases.prepare(10, statistics)
-    assert "Feature Choice begins with measured quotas, 10% of them along a Zipf curve, s " in line
+    assert "Feature Choice begins with measured quotas, at least 0.2 of the mean quota each" in line
     quotas = phases.credit.quota_per_token
     assert quotas.sum().item() == pytest.approx(K)
     density = statistics.density()
