@@ -1,9 +1,9 @@
 """Quotas: how many matches each feature is entitled to.
 
 Feature Choice (arXiv 2411.02124) gives feature `j` the share `m_j` of the budget: the same for all features (uniform),
-or falling with the feature's rank by density as a Zipf-Mandelbrot law. Or each feature keeps its measured density, with a
-lower limit so that no feature is left without a quota. Wide dictionaries have `m_j < 1` per batch, so
-each feature keeps a credit that grows by its share and is spent in whole matches (`distsae.allocation.quota_credit`).
+or falling with the feature's rank by density as a Zipf-Mandelbrot law. Or each feature keeps its measured density, with
+a lower limit so that no feature is left without a quota. Wide dictionaries have `m_j < 1` per batch, so each feature
+keeps a credit that grows by its share and is spent in whole matches (`distsae.allocation.quota_credit`).
 """
 
 from __future__ import annotations

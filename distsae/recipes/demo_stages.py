@@ -142,8 +142,6 @@ def _produce(config: DemoConfig, corpus: Path, store: Path) -> tuple[str, ...]:
 
 
 def _train(config: DemoConfig, store: Path, run: Path, difference: tuple[str, ...]) -> tuple[str, ...]:
-    # In a run of a million tokens a feature must count as dead sooner than in a run of billions.
-    window = str(config.batch_tokens * max(config.steps // 6, 1))
     return _launched(
         "train",
         *("--store", str(store)),
@@ -155,8 +153,6 @@ def _train(config: DemoConfig, store: Path, run: Path, difference: tuple[str, ..
         *("--steps", str(config.steps)),
         *("--batch_tokens", str(config.batch_tokens)),
         *("--mesh.feature", str(PROCESSES)),
-        *("--auxiliary.dead_after_tokens", window),
-        *("--auxiliary.window_tokens", window),
         *("--checkpoint.every", str(max(config.steps // 3, 1))),
         *("--wandb", "off"),
         *("--seed", str(config.seed)),

@@ -71,6 +71,7 @@ def initial_state(
     assert config.steps is not None
     features = len(shard.features)
     auxiliary = config.auxiliary
+    tokens = config.steps * config.batch_tokens
     device = shard.b_dec.device
     return TrainingState(
         config=config,
@@ -80,7 +81,7 @@ def initial_state(
         shard=shard,
         engine=_engine(config, shard, mesh),
         phases=Phases(config, config.steps, mesh, device),
-        statistics=FiringStatistics(features, auxiliary.window_tokens, auxiliary.dead_after_tokens, device),
+        statistics=FiringStatistics(features, auxiliary.window(tokens), auxiliary.dead_after(tokens), device),
         thresholds=ThresholdTracker(features),
         underused=Underused.none(features),
         auxiliary=MutualSelector(config.sae.k * auxiliary.k_per_k),

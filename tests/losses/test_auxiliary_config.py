@@ -24,3 +24,11 @@ def test_rho_is_a_share(rho):
 def test_the_smallest_and_largest_values_that_are_allowed():
     least = AuxiliaryConfig(alpha=1e-9, k_per_k=0.01, rho=1e-9, dead_after_tokens=1, window_tokens=1, refresh_steps=1)
     assert (least.rho, AuxiliaryConfig(rho=1.0).rho) == (1e-9, 1.0)
+
+
+def test_windows_fit_short_runs_and_are_a_million_tokens_in_long_ones():
+    auto = AuxiliaryConfig()
+    assert [auto.window(tokens) for tokens in (1, 600, 6_000_000, 10**12)] == [1, 100, 1_000_000, 1_000_000]
+    assert auto.dead_after(600) == 100
+    given = AuxiliaryConfig(window_tokens=7, dead_after_tokens=9)
+    assert (given.window(600), given.dead_after(600)) == (7, 9)

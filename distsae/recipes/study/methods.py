@@ -10,11 +10,15 @@ from typing import Any
 from distsae.errors import WrongInput, nearest
 from distsae.nested_keys import flat_keys
 from distsae.recipes.study.config import Rate
+from distsae.training import AuxiliaryConfig, TrainConfig
 
 __all__ = ["METHOD_SETS", "Method", "methods_of"]
 
 _OWN = ("name", "peer", "options", "lr")
 """Keys of a method that are none of `distsae train`."""
+
+_LONG_RUN = 10**9
+"""Tokens of a training whose number of steps is not known here, since it follows from the store."""
 
 _IN_THE_GRID = {"sae.k": "k", "sae.d_sae": "d_sae", "optimizer.lr": "lr", "seed": "seed"}
 """Keys of `distsae train` that the grid gives, by their names there."""
@@ -24,9 +28,6 @@ _OF_THE_STUDY = ("store", "out", "resume", "sweep")
 
 _OF_A_PEER = ("normalise",)
 """Keys of `distsae train` that a peer's method may have of its own; it shares all others."""
-
-_WINDOW = 1_000_000
-"""Default of `auxiliary.window_tokens`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ def _paper(_: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _ablations(common: Mapping[str, Any]) -> list[dict[str, Any]]:
     zipf: dict[str, Any] = {"allocation": "mutual_choice", "aux": "aux_zipf"}
     then_fc: dict[str, Any] = {**zipf, "quotas": "zipf", "finetune_fc_from": 0.7}
-    window = int(common.get("auxiliary.window_tokens", _WINDOW))
+    window = _window(common)
     methods: list[dict[str, Any]] = [{"name": "MC", **zipf, "aux": "none"}, {"name": "MC+aux_zipf", **zipf}]
     methods += [{"name": f"rho {rho:g}", **zipf, "auxiliary.rho": rho} for rho in (0.03, 0.3, 1.0)]
     for title, tokens in (("a quarter of the window", max(window // 4, 1)), ("four times the window", 4 * window)):
@@ -84,6 +85,14 @@ def _ablations(common: Mapping[str, Any]) -> list[dict[str, Any]]:
     methods += [{"name": f"FC with {quotas} quotas", **then_fc, "quotas": quotas} for quotas in ("measured", "uniform")]
     methods.append({"name": "FC ranked anew", **then_fc, "quota_refresh": 50})
     return methods
+
+
+def _window(common: Mapping[str, Any]) -> int:
+    """Returns the density window of the trainings, which the ablations make shorter and longer."""
+    auxiliary = AuxiliaryConfig(window_tokens=common.get("auxiliary.window_tokens", "auto"))
+    steps = common.get("steps")
+    batch_tokens = common.get("batch_tokens", TrainConfig.batch_tokens)
+    return auxiliary.window(steps * batch_tokens if steps else _LONG_RUN)
 
 
 def _peers(_: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -18,6 +18,9 @@ from tests.benchmarks.peers.problem import Size
 
 __all__ = ["build"]
 
+_TOKENS = 10_000_000
+"""Tokens of a whole run, of which these steps are some."""
+
 _UNDERUSED = 0.1
 """Share of the features that `aux_zipf` trains: given, since no statistics are known after so few steps."""
 
@@ -58,7 +61,7 @@ class _Distsae:
             auxiliary = MutualSelector(size.k * self._auxiliary.k_per_k, allowed)
         self._selectors = Selectors(self._selector, auxiliary)
         config = self._auxiliary
-        self._statistics = FiringStatistics(size.d_sae, config.window_tokens, config.dead_after_tokens)
+        self._statistics = FiringStatistics(size.d_sae, config.window(_TOKENS), config.dead_after(_TOKENS))
         self._thresholds = ThresholdTracker(size.d_sae)
 
     def step(self, x: Tensor) -> float:

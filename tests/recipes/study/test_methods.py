@@ -30,6 +30,9 @@ def test_ablations_differ_in_something_and_windows_follow_the_shared_one():
     methods = methods_of("ablations", {"auxiliary": {"window_tokens": 800}})
     assert len({tuple(sorted(method.keys.items(), key=str)) for method in methods}) == len(methods)
     assert {method.keys["auxiliary.window_tokens"] for method in methods} == {200, 800, 3200}
+    for common, expected in (({"steps": 6, "batch_tokens": 4096}, {1024, 16_384}), ({}, {250_000, 4_000_000})):
+        windows = {method.keys.get("auxiliary.window_tokens") for method in methods_of("ablations", common)}
+        assert windows == {None, *expected}
 
 
 def test_a_method_of_ones_own_overrides_what_all_share():
