@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distsae.evaluation.fidelity import activation_sums, error_sums
-from distsae.evaluation.interventions import Interventions
+from distsae.evaluation.interventions import Ablated, Interventions
 from distsae.evaluation.measured import Measured, RuleMeasured, Sums, TokenRows, joined_sums
 from distsae.evaluation.position_matches import PositionMatches, Rule
 from distsae.evaluation.positions import Positions
@@ -49,6 +49,7 @@ class Block:
         excluded: number of first positions of a context that give no rows.
         excluded_tokens: ids of tokens that give no rows.
         batch_contexts: contexts in one forward pass.
+        ablated: ablations that are known; see `Interventions`.
         advance: function that is told the tokens of passes that are done.
     """
 
@@ -62,10 +63,11 @@ class Block:
         excluded: int,
         excluded_tokens: Sequence[int] = (),
         batch_contexts: int,
+        ablated: Ablated | None = None,
         advance: Callable[[int], None],
     ) -> None:
         self._mean = mean
-        self._interventions = Interventions(model, mean)
+        self._interventions = Interventions(model, mean, ablated)
         self._model = model
         self._advance = advance
         self._passes = passes(sae, excluded, excluded_tokens)

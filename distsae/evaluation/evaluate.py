@@ -15,6 +15,7 @@ from distsae.durable import replace, replacing
 from distsae.evaluation.config import EvaluateConfig
 from distsae.evaluation.density import UNDERUTILISED_BELOW
 from distsae.evaluation.inputs import Inputs, default_out, open_inputs
+from distsae.evaluation.interventions import Ablated
 from distsae.evaluation.measure import measure
 from distsae.evaluation.measured import Measured
 from distsae.evaluation.rank_correlation import RESAMPLES
@@ -25,8 +26,13 @@ from distsae.store import Store
 __all__ = ["evaluate"]
 
 
-def evaluate(config: EvaluateConfig) -> tuple[Path, Json]:
+def evaluate(config: EvaluateConfig, shared: dict[str, Ablated] | None = None) -> tuple[Path, Json]:
     """Evaluates an SAE and writes `evaluation.json` and `evaluation.npz`, or `out` and its arrays.
+
+    Args:
+        config: what to evaluate, and how.
+        shared: ablations of earlier evaluations, which are not repeated, and to which new ones are added. Start with an
+            empty dict, and pass the same one to each evaluation.
 
     Returns:
         The path of the JSON file and its content.
@@ -38,6 +44,7 @@ def evaluate(config: EvaluateConfig) -> tuple[Path, Json]:
     inputs = open_inputs(config)
     out = Path(config.out) if config.out is not None else default_out(Path(config.run))
     attributes = inputs.store.attributes
+    model = f"{inputs.model.digest} {inputs.hook} {inputs.device}"
     measured = measure(
         inputs.sae,
         inputs.model.model,
@@ -48,6 +55,7 @@ def evaluate(config: EvaluateConfig) -> tuple[Path, Json]:
         excluded_tokens=attributes.excluded_tokens,
         batch_contexts=config.batch_contexts,
         block_rows=config.block_rows,
+        ablated=None if shared is None else shared.setdefault(model, {}),
     )
     result = headline(measured, config.seed)
     result |= _provenance(config, inputs, measured, time.monotonic() - started)

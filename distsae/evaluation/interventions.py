@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,10 @@ from distsae.evaluation.next_token import divergences, token_losses
 from distsae.evaluation.positions import Positions
 from distsae.evaluation.spliced_model import CleanPass, SplicedModel
 
-__all__ = ["Interventions"]
+__all__ = ["Ablated", "Interventions"]
+
+Ablated = dict[str, dict[str, Tensor]]
+"""Sums of ablations that have been measured, by a digest of contexts, positions and mean; one model and hook."""
 
 
 class Interventions:
@@ -18,20 +23,27 @@ class Interventions:
     Args:
         model: the language model.
         mean: activation that mean ablation puts in, `[d_in]` float32, on the model's device.
+        ablated: ablations that are known, to which others are added. No SAE has a part in them, so evaluations of
+            several SAEs may share them; with None each is measured.
     """
 
-    def __init__(self, model: SplicedModel, mean: Tensor) -> None:
+    def __init__(self, model: SplicedModel, mean: Tensor, ablated: Ablated | None = None) -> None:
         self._model = model
         self._mean = mean
+        self._ablated: Ablated = {} if ablated is None else ablated
 
     def ablations(self, clean: CleanPass, positions: Positions) -> dict[str, Tensor]:
         """Returns `predictions`, `ce_clean`, `ce_zero` and `ce_mean` of each context, `[contexts]` float64."""
-        return {
-            "predictions": positions.total(torch.ones_like(clean.losses)),
-            "ce_clean": positions.total(clean.losses),
-            "ce_zero": positions.total(self._losses(clean, positions, torch.zeros_like(self._mean))),
-            "ce_mean": positions.total(self._losses(clean, positions, self._mean)),
-        }
+        parts = (clean.token_ids, positions.chosen, self._mean)
+        digest = hashlib.sha256(b"".join(part.cpu().numpy().tobytes() for part in parts)).hexdigest()
+        if digest not in self._ablated:
+            self._ablated[digest] = {
+                "predictions": positions.total(torch.ones_like(clean.losses)),
+                "ce_clean": positions.total(clean.losses),
+                "ce_zero": positions.total(self._losses(clean, positions, torch.zeros_like(self._mean))),
+                "ce_mean": positions.total(self._losses(clean, positions, self._mean)),
+            }
+        return dict(self._ablated[digest])
 
     def reconstruction(self, clean: CleanPass, positions: Positions, x_hat: Tensor) -> dict[str, Tensor]:
         """Returns `ce_spliced` of each context, `[contexts]` float64.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distsae.errors import WrongInput
 from distsae.evaluation.block import Block, passes
+from distsae.evaluation.interventions import Ablated
 from distsae.evaluation.measured import Measured
 from distsae.evaluation.spliced_model import SplicedModel
 from distsae.model import SAE
@@ -42,6 +43,7 @@ def measure(
     batch_contexts: int,
     block_rows: int,
     resume: bool = True,
+    ablated: Ablated | None = None,
 ) -> Measured:
     """Runs the model and the SAE over all contexts.
 
@@ -56,6 +58,7 @@ def measure(
         batch_contexts: contexts in one forward pass.
         block_rows: most rows of a block over which the training rule shares its budget.
         resume: whether the model starts from hidden states of its first pass where it can; it is as exact, and faster.
+        ablated: ablations of this model at this hook that are known, to which others are added.
 
     Raises:
         WrongInput: every row is over `max_norm`.
@@ -76,6 +79,7 @@ def measure(
                     excluded=excluded_positions,
                     excluded_tokens=excluded_tokens,
                     batch_contexts=batch_contexts,
+                    ablated=ablated,
                     advance=progress.advance,
                 ).measure(frequency, first)
             )

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from distsae.evaluation import EvaluateConfig, evaluate
+from distsae.evaluation.evaluate import _mean_of_kept_rows
+from distsae.evaluation.spliced_model import SplicedModel
 from distsae.store import Store
+from tests.store import synthetic
 
 PROMISED = [
     "fvu",
@@ -106,3 +109,41 @@ def test_rows_over_the_limit_of_the_sae_are_left_out_of_the_figures(evaluated, b
     kept = stored[np.linalg.norm(stored, axis=1) <= limit]
     assert result["variance"] == pytest.approx(np.square(kept - kept.mean(0)).sum(1).mean(), rel=1e-3)
     assert result["with_left_out_rows"]["fvu"] != result["frozen_rule"]["fvu"]
+
+
+def test_shared_ablations_are_not_repeated_and_change_no_figure(tmp_path, tiny_store, by_hand, monkeypatch):
+    passes = []
+    spliced_logits = SplicedModel.spliced_logits
+    monkeypatch.setattr(
+        SplicedModel, "spliced_logits", lambda *arguments: (passes.append(1), spliced_logits(*arguments))[1]
+    )
+
+    def run(rule, **shared):
+        by_hand.random(rule).save(tmp_path / rule / "sae")
+        passes.clear()
+        config = EvaluateConfig(run=str(tmp_path / rule), store=str(tiny_store), device="cpu", batch_contexts=100)
+        _, result = evaluate(config, **shared)
+        return len(passes), {name: value for name, value in result.items() if name != "seconds"}
+
+    shared = {}
+    first, _ = run("token_choice", shared=shared)
+    after, with_shared = run("mutual_choice", shared=shared)
+    alone, without = run("mutual_choice")
+    assert with_shared == without
+    # Two ablations of the rows and two of all positions; the trial of the model is part of each.
+    assert alone - after == 4
+    assert first == alone - 1  # Token Choice has one rule
+
+
+def test_mean_ablation_is_without_the_rows_that_the_sae_leaves_out(tmp_path):
+    store = synthetic.write_store(tmp_path / "s", change=synthetic.plant_outliers)
+    for hook in store.attributes.hooks:
+        limit = store.norms(hook).limit(10)
+        everything = store.statistics(hook).mean
+        kept = _mean_of_kept_rows(store, hook, limit)
+        assert kept.equal(store.statistics(hook, limit).mean)
+        assert not kept.allclose(everything)
+        for other in (None, limit / 1000):  # a limit of another model's norms
+            assert _mean_of_kept_rows(store, hook, other).equal(everything)
+    older = synthetic.as_older(store)
+    assert _mean_of_kept_rows(older, hook, limit).equal(everything)

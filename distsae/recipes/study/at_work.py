@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from distsae.durable import replace
@@ -53,7 +54,7 @@ class StudyActions:
     """
 
     launch: Callable[[Path, int, str | None], int] = launch
-    evaluate: Callable[[EvaluateConfig], object] = evaluate
+    evaluate: Callable[[EvaluateConfig], object] = field(default_factory=lambda: partial(evaluate, shared={}))
     check: Callable[[StudyPlan], None] = check_evaluation
     page: Callable[[StudyResult, Path], Path] = _page
     peers: Mapping[str, Peer] = field(default_factory=lambda: PEERS)
