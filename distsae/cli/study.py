@@ -17,7 +17,7 @@ EXAMPLES = """
   # study.yaml
   store: stores/gpt2
   out: studies/first
-  common: {steps: 2000, batch_tokens: 4096, auxiliary: {dead_after_tokens: 1000000}}
+  common: {steps: 2000, batch_tokens: 4096}
   methods:
     - paper
     - {name: MC then FC late, allocation: mutual_choice, aux: aux_zipf, finetune_fc_from: 0.9}
