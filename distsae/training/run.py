@@ -183,6 +183,8 @@ class Run:
             self.folder.write_frozen_rule({**vars(gap)})
             sae.save(self.folder.sae)  # last: it marks the run as finished
             self._say(gap.sentence())
+            if (warning := gap.warning()) is not None:
+                self._say(warning)
             self._say(f"wrote {self.folder.sae}")
         self.checkpoints.require_saved()  # if this raises, the run still needs the rows that `end` releases
         self.end()

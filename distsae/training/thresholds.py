@@ -33,9 +33,12 @@ class ThresholdTracker:
         self.weight = torch.zeros(features, dtype=torch.float64)
 
     def update(self, selector: object) -> None:
-        """Adds the cuts of the batch that `selector` has just resolved; a rule without cuts changes nothing."""
-        if isinstance(selector, MutualSelector) and selector.cut is not None:
-            self.total.mul_(_DECAY).add_((1 - _DECAY) * selector.cut)
+        """Adds the cuts of the batch that `selector` has just resolved; a rule without cuts changes nothing.
+
+        The cut of a batch that fell short of its budget is 0, for all its positive scores were selected.
+        """
+        if isinstance(selector, MutualSelector) and (selector.cut is not None or selector.shortfall):
+            self.total.mul_(_DECAY).add_((1 - _DECAY) * (selector.cut or 0.0))
             self.weight.mul_(_DECAY).add_(1 - _DECAY)
         elif isinstance(selector, FeatureSelector):
             cuts = selector.cuts.cpu().double()

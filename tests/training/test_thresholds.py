@@ -38,9 +38,20 @@ def test_the_average_follows_and_weighs_recent_steps_more():
     weights = [0.99**2, 0.99, 1.0]
     expected = sum(w * c for w, c in zip(weights, cuts, strict=True)) / sum(weights)
     assert tracker.thresholds().item() == pytest.approx(expected, rel=1e-12)
-    selector.cut = None  # a batch with too few positive scores has no cut
+    selector.cut = None  # a batch of rows that are all left out has no budget, and no cut
     tracker.update(selector)
     assert tracker.thresholds().item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_batch_with_too_few_positive_scores_has_the_cut_zero():
+    tracker, selector = ThresholdTracker(1), MutualSelector(1)
+    selector.cut, selector.shortfall = None, 3
+    for _ in range(4):
+        tracker.update(selector)
+    assert tracker.thresholds().item() == 0.0
+    selector.cut, selector.shortfall = 2.0, 0
+    tracker.update(selector)
+    assert 0.3 < tracker.thresholds().item() < 0.5
 
 
 def test_feature_choice_has_an_average_for_each_feature():

@@ -40,7 +40,8 @@ def quota_thresholds(shard: FeatureShard, quota_per_token: Tensor, k: float, bat
         mesh: the mesh, as this rank sees it.
 
     Returns:
-        Thresholds, fp32 `[d_sae_local]`; NaN for a feature that was granted no match or has no positive score.
+        Thresholds, fp32 `[d_sae_local]`; 0 for a feature with fewer positive scores than its quota, NaN for one that
+        was granted no match.
     """
     device = shard.b_dec.device
     selector = FeatureSelector(len(shard.features))
@@ -48,10 +49,12 @@ def quota_thresholds(shard: FeatureShard, quota_per_token: Tensor, k: float, bat
     batch = batch.to(device)
     (left_out,) = left_out_of([batch.left_out], mesh)
     placement = mesh.placement(shard.d_sae, tokens, left_out.of_all)
-    selector.grant(QuotaCredit(quota_per_token, k, mesh.feature).pay(placement.sharing(tokens)).to(device))
+    granted = QuotaCredit(quota_per_token, k, mesh.feature).pay(placement.sharing(tokens)).to(device)
+    selector.grant(granted)
     centred = left_out.zeroed(batch.x - shard.b_dec)
-    select([selector], lambda: shard.encode_chunks(centred, left_out.rows), placement, tokens)
-    return selector.cuts
+    (matches,) = select([selector], lambda: shard.encode_chunks(centred, left_out.rows), placement, tokens)
+    found = mesh.data.sum(torch.bincount(matches.feature, minlength=len(granted)))
+    return torch.where(found < granted, 0.0, selector.cuts)
 
 
 @torch.no_grad()
@@ -67,7 +70,8 @@ def calibrated(shard: FeatureShard, thresholds: Tensor, x: Tensor, k: int, mesh:
         mesh: the mesh, as this rank sees it.
 
     Returns:
-        Thresholds, fp32 `[d_sae_local]`; not scaled if there are fewer positive scores than matches.
+        Thresholds, fp32 `[d_sae_local]`. If there are fewer positive scores than `k` a token, all of them are matches:
+        the finite thresholds are 0. Without tokens, thresholds are not scaled.
     """
     thresholds = thresholds.to(x.device, torch.float32).clamp(min=_LEAST_THRESHOLD)
 
@@ -77,6 +81,8 @@ def calibrated(shard: FeatureShard, thresholds: Tensor, x: Tensor, k: int, mesh:
 
     selector = MutualSelector(k)
     select([selector], ratios, mesh.placement(shard.d_sae, x.shape[0]), x.shape[0])
+    if selector.shortfall:
+        return torch.where(thresholds.isinf(), thresholds, 0.0)
     return thresholds if selector.cut is None else thresholds * selector.cut
 
 

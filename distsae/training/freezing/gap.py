@@ -16,6 +16,10 @@ from distsae.training.state import TrainingState
 __all__ = ["FrozenGap", "frozen_gap"]
 
 
+_LARGE_GAP = 0.2
+"""Share by which L0 or FVU of the frozen rule may be off before the user is warned."""
+
+
 @dataclass(frozen=True)
 class FrozenGap:
     """L0 and FVU of both rules on held-out tokens; the FVU is that of raw activations.
@@ -45,6 +49,19 @@ class FrozenGap:
             fvu = f"FVU {self.fvu:.4f} ({self.fvu_training:.4f})"
         l0 = f"L0 {self.l0:.2f} (training rule {self.l0_training:.2f})"
         return f"frozen rule on {self.rows:,} held-out rows: {l0}, {fvu}"
+
+    def warning(self) -> str | None:
+        """Returns a line for the user if the rules differ so much that the SAE is not the one that was trained."""
+        if self.l0 is None or self.l0_training is None or self.fvu is None or self.fvu_training is None:
+            return None
+        other_l0 = abs(self.l0 - self.l0_training) > _LARGE_GAP * self.l0_training
+        if not other_l0 and self.fvu <= (1 + _LARGE_GAP) * self.fvu_training:
+            return None
+        return (
+            f"warning: the SAE selects by fixed thresholds, and these do not do what the training rule does: L0 "
+            f"{self.l0:.4g} instead of {self.l0_training:.4g}, FVU {self.fvu:.4g} instead of {self.fvu_training:.4g}; "
+            "train for more steps, or use a smaller `sae.k`"
+        )
 
 
 @torch.no_grad()

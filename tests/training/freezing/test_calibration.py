@@ -44,11 +44,27 @@ def test_calibration_gives_k_matches_per_token_on_every_mesh(spread):
             assert K * TOKENS - 2 <= count <= K * TOKENS
 
 
-def test_too_few_positive_scores_leave_thresholds_unscaled():
+def test_with_too_few_positive_scores_all_of_them_are_matches():
     shard = shard_on(MESH, torch.float32)
-    shard.b_enc.data.fill_(-100.0)
     thresholds = torch.full((D_SAE,), 0.5)
-    assert torch.equal(calibrated(shard, thresholds, activations(0, torch.float32), K, MESH), thresholds)
+    thresholds[3] = torch.inf
+    found = calibrated(shard, thresholds, activations(0, torch.float32), D_SAE, MESH)
+    assert found.tolist() == [0.0] * 3 + [torch.inf] + [0.0] * (D_SAE - 4)
+
+
+def test_without_tokens_thresholds_are_not_scaled():
+    shard = shard_on(MESH, torch.float32)
+    thresholds = torch.full((D_SAE,), 0.5)
+    assert torch.equal(calibrated(shard, thresholds, activations(0, torch.float32)[:0], K, MESH), thresholds)
+
+
+def test_a_feature_with_too_few_positive_scores_for_its_quota_has_the_threshold_zero():
+    x = activations(0, torch.float32)
+    shard = FeatureShard(x.shape[1], D_SAE, range(D_SAE), x.mean(0), seed=0)
+    shard.b_enc.data[0] = -100.0
+    thresholds = quota_thresholds(shard, torch.full((D_SAE,), 0.1, dtype=torch.float64), 0.1 * D_SAE, Batch(x), MESH)
+    assert thresholds[0] == 0
+    assert (thresholds[1:] > 0).all()
 
 
 def test_tiny_thresholds_are_calibrated():

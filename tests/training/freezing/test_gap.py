@@ -106,3 +106,22 @@ def test_the_sentence():
     assert gap.sentence() == (
         "frozen rule on 16,384 held-out rows: L0 31.99 (training rule 32.00), FVU 0.0602 (0.0600)"
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "warned"),
+    [
+        ({}, False),
+        ({"fvu": 0.23}, False),
+        ({"fvu": 0.25}, True),
+        ({"l0": 5.0}, True),
+        ({"l0": 40.0}, True),
+        ({"fvu": None}, False),
+        ({"fvu": 0.1}, False),
+    ],
+)
+def test_a_large_gap_is_a_warning(found, warned):
+    gap = FrozenGap(**{"rows": 9, "l0": 32.5, "l0_training": 32.0, "fvu": 0.21, "fvu_training": 0.2, **found})
+    assert (gap.warning() is not None) == warned
+    if warned:
+        assert f"L0 {gap.l0:.4g} instead of 32, FVU {gap.fvu:.4g} instead of 0.2" in gap.warning()
