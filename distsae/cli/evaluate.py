@@ -35,11 +35,14 @@ def run(argv: list[str]) -> int:
     config = parse(EvaluateConfig, argv, prog="distsae evaluate", examples=EXAMPLES, help=HELP, positionals=("run",))
     from distsae.evaluation.evaluate import evaluate
 
-    out, result = evaluate(config)
-    frozen: Any = result["frozen_rule"]
+    out, measured = evaluate(config)
+    result: dict[str, Any] = measured
+    frozen = result["frozen_rule"]
     print(f"{'':<34} {'training rule':<34} frozen rule")
     for label, name in _SHOWN:
         print(f"{label:<34} {_value(result, name):<34} {_value(frozen, name)}".rstrip())
+    for where, why in {**result.get("undefined", {}), **frozen.get("undefined", {})}.items():
+        print(f"{where} is not defined: {why}")
     if result["rows_left_out"]:
         print(
             f"rows left out: {result['rows_left_out']:,} ({result['left_out_share']:.3%}) with a norm over "

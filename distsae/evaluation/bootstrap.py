@@ -64,13 +64,15 @@ class Bootstrap:
         self._counts = draws.astype(np.uint16 if contexts < 2**16 else np.uint32)
 
     def estimate(self, statistic: Statistic, sums: Mapping[str, Array]) -> Estimate:
-        """Returns a statistic with its interval.
+        """Returns a statistic with its interval; one context alone gives none.
 
         Args:
             statistic: function to estimate.
             sums: sums of each context by name, `[contexts, ...]` float64.
         """
         value = float(statistic({name: part.sum(0, keepdims=True) for name, part in sums.items()})[0])
+        if self._counts.shape[1] < 2:
+            return Estimate.of(value, np.zeros(0))
         values = []
         for first in range(0, len(self._counts), _RESAMPLES_AT_ONCE):
             counts = self._counts[first : first + _RESAMPLES_AT_ONCE].astype(np.float64)

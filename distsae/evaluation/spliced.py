@@ -13,7 +13,7 @@ import numpy as np
 
 from distsae.evaluation.bootstrap import Array, Statistic
 
-__all__ = ["loss_recovered", "mean_prediction"]
+__all__ = ["ablation_cost", "loss_recovered", "mean_prediction"]
 
 
 def mean_prediction(name: str) -> Statistic:
@@ -21,6 +21,20 @@ def mean_prediction(name: str) -> Statistic:
 
     def statistic(sums: Mapping[str, Array]) -> Array:
         return sums[name] / sums["predictions"]
+
+    return statistic
+
+
+def ablation_cost(ablated: str, clean: str = "ce_clean") -> Statistic:
+    """Returns the statistic by how much an ablation raises the mean loss of a prediction, in nats.
+
+    Args:
+        ablated: name of the summed losses with the ablation.
+        clean: name of the summed losses of the unchanged model.
+    """
+
+    def statistic(sums: Mapping[str, Array]) -> Array:
+        return (sums[ablated] - sums[clean]) / sums["predictions"]
 
     return statistic
 

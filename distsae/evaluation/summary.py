@@ -17,7 +17,7 @@ from distsae.evaluation.bootstrap import Array, Bootstrap, Estimate, Statistic
 from distsae.evaluation.density import Densities, summarise
 from distsae.evaluation.measured import Measured
 from distsae.evaluation.rank_correlation import rank_correlations
-from distsae.evaluation.spliced import loss_recovered, mean_prediction
+from distsae.evaluation.spliced import ablation_cost, loss_recovered, mean_prediction
 
 __all__ = ["Json", "arrays", "headline"]
 
@@ -148,7 +148,21 @@ def _totals(sums: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _estimates(bootstrap: Bootstrap, statistics: Mapping[str, Statistic], sums: Mapping[str, Array]) -> Json:
-    return _written({name: bootstrap.estimate(statistic, sums) for name, statistic in statistics.items()})
+    """Returns the estimates; a loss recovered is None if the ablation may cost nothing, and `undefined` says why."""
+    result = _written({name: bootstrap.estimate(statistic, sums) for name, statistic in statistics.items()})
+    undefined: dict[str, str] = {}
+    for ablation in ("zero", "mean"):
+        name = f"loss_recovered_{ablation}"
+        if name not in statistics:
+            continue
+        cost = bootstrap.estimate(ablation_cost(f"ce_{ablation}"), sums)
+        if cost.value <= 0 or cost.low <= 0:
+            result |= {name: None, f"{name}_ci95": [None, None]}
+            undefined[name] = (
+                f"{ablation} ablation raises the loss by {cost.value:.3g} nats, 95% interval {cost.low:.3g} to "
+                f"{cost.high:.3g}: there is no loss to recover"
+            )
+    return result | ({"undefined": undefined} if undefined else {})
 
 
 def _written(estimates: Mapping[str, Estimate]) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -79,6 +80,33 @@ def by_hand() -> SimpleNamespace:
 
 
 @pytest.fixture(scope="session")
+def tiny_model_dir(tiny_model_dir, tiny_corpus, tmp_path_factory):
+    """The tiny model after some training: otherwise no ablation would raise its loss."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = tmp_path_factory.mktemp("trained") / "tiny-gpt2"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    contexts = _contexts(tokenizer, tiny_corpus)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for step in range(120):
+        batch = contexts[(torch.arange(32) + 32 * step) % len(contexts)]
+        model(input_ids=batch, labels=batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval().save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def _contexts(tokenizer, corpus) -> Tensor:
+    """The text in contexts of 16 tokens, the first of them BOS."""
+    ids = [token for line in corpus.read_text().splitlines() for token in tokenizer(json.loads(line)["text"]).input_ids]
+    rows = torch.tensor(ids[: len(ids) // 15 * 15]).view(-1, 15)
+    return torch.nn.functional.pad(rows, (1, 0), value=tokenizer.bos_token_id)
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tiny_model_dir):
     from distsae.language_model import load_language_model
 
@@ -86,10 +114,10 @@ def tiny_model(tiny_model_dir):
 
 
 @pytest.fixture(scope="session")
-def token_ids(tiny_model) -> Tensor:
-    ids = torch.randint(1, tiny_model.config.vocab_size, (7, 16), generator=torch.Generator().manual_seed(0))
-    ids[:, 0] = tiny_model.config.bos_token_id
-    return ids
+def token_ids(tiny_model_dir, tiny_corpus) -> Tensor:
+    from transformers import AutoTokenizer
+
+    return _contexts(AutoTokenizer.from_pretrained(tiny_model_dir), tiny_corpus)[:70:10]
 
 
 @pytest.fixture(scope="session")

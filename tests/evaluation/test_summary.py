@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -117,3 +118,47 @@ def test_arrays_have_the_rows_that_are_not_left_out(by_hand, conclude, tiny_mode
     np.testing.assert_allclose(kept["norm"], norms[norms <= limit], rtol=1e-6)
     assert kept["density"].sum() == pytest.approx(result["l0"])
     assert kept["features_per_token"].mean() == pytest.approx(result["l0"])
+
+
+def test_loss_recovered_is_not_defined_where_an_ablation_costs_nothing(by_hand, tiny_model, token_ids, mean):
+    def concluded(model, contexts):
+        found = measure(
+            by_hand.random(),
+            model,
+            HOOK,
+            contexts,
+            mean=mean,
+            excluded_positions=1,
+            batch_contexts=4,
+            block_rows=10_000,
+        )
+        result = headline(found, seed=0)
+        json.dumps(result, allow_nan=False)
+        return result
+
+    assert "undefined" not in concluded(tiny_model, token_ids)
+    deaf = copy.deepcopy(tiny_model)
+    deaf.lm_head.weight = torch.nn.Parameter(torch.zeros_like(deaf.lm_head.weight))  # a head tied in name only
+    result = concluded(deaf, token_ids)
+    for numbers in (result, result["frozen_rule"], result["all_positions"], result["with_left_out_rows"]):
+        assert numbers["loss_recovered_zero"] is None
+        assert numbers["loss_recovered_mean_ci95"] == [None, None]
+        assert "zero ablation raises the loss by 0 nats" in numbers["undefined"]["loss_recovered_zero"]
+    noise = torch.randint(1, 270, token_ids.shape, generator=torch.Generator().manual_seed(0))
+    assert concluded(tiny_model, noise)["loss_recovered_zero"] is None  # no ablation makes such text less likely
+
+
+def test_one_context_alone_gives_no_interval(by_hand, tiny_model, token_ids, mean):
+    found = measure(
+        by_hand.random(),
+        tiny_model,
+        HOOK,
+        token_ids[:1],
+        mean=mean,
+        excluded_positions=1,
+        batch_contexts=4,
+        block_rows=10_000,
+    )
+    result = headline(found, seed=0)
+    assert result["fvu"] > 0
+    assert result["fvu_ci95"] == [None, None]
