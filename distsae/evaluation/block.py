@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distsae.evaluation.fidelity import activation_sums, error_sums
+from distsae.evaluation.fidelity import activation_sums, error_sums, relative_errors
 from distsae.evaluation.interventions import Ablated, Interventions
 from distsae.evaluation.measured import Measured, RuleMeasured, Sums, TokenRows, joined_sums
 from distsae.evaluation.position_matches import PositionMatches, Rule
@@ -81,6 +81,8 @@ class Block:
         if sae.cfg.max_norm is not None:
             self._kept = Positions(self._every_row.chosen & (self._norm <= sae.cfg.max_norm), excluded)
         self._selected = {rule: PositionMatches(sae, activations, self._kept.chosen, rule) for rule in _rules(sae)}
+        # How hard a row is to reconstruct shows with as many features for every row.
+        self._per_token = PositionMatches(sae, activations, self._kept.chosen, "per_token")
         # The last rule is the frozen or only one, which is deployed, and which selects at all other positions.
         self._deployed = _rules(sae)[-1]
         self._others = PositionMatches(sae, activations, ~self._kept.chosen, "frozen")
@@ -107,7 +109,7 @@ class Block:
             rules={"training": rules["training"], "frozen": rules.get("frozen", rules["training"])},
             with_left_out=joined_sums([part.with_left_out for part in parts]),
             everywhere=joined_sums([part.everywhere for part in parts]),
-            rows=self._rows(frequency, first_context),
+            rows=self._rows(frequency, first_context, torch.cat([part.difficulty for part in parts])),
             rows_left_out=int((self._every_row.chosen & ~self._kept.chosen).sum()),
             blocks=1,
         )
@@ -131,6 +133,7 @@ class Block:
             rules[rule] = errors | self._interventions.compared(clean, clean_logits, kept, x_hat)
             squared_error[rule] = by_row[kept.rows].float().cpu()
         del clean_logits
+        per_token = self._per_token.reconstructed(clean.activations, batch)
         # The last reconstruction is that of the deployed rule; now it gets all other positions too.
         x_hat = self._others.reconstructed(x_hat, batch)
         of_all_rows = sums | {name: part for name, part in rules[self._deployed].items() if name != "kl"}
@@ -141,6 +144,7 @@ class Block:
             sums=sums,
             rules=rules,
             squared_error=squared_error,
+            difficulty=relative_errors(clean.activations, per_token)[kept.chosen].float().cpu(),
             with_left_out=of_all_rows,
             everywhere=everywhere,
         )
@@ -169,7 +173,7 @@ class Block:
         ablations = self._interventions.ablations(clean, everywhere)
         return ablations | self._interventions.reconstruction(clean, everywhere, x_hat)
 
-    def _rows(self, frequency: Tensor, first_context: int) -> TokenRows:
+    def _rows(self, frequency: Tensor, first_context: int, difficulty: Tensor) -> TokenRows:
         token_ids, kept = self._clean.token_ids, self._kept.chosen
         contexts, length = token_ids.shape
         loss = torch.full((contexts, length), float("nan"), device=token_ids.device)
@@ -178,6 +182,7 @@ class Block:
         return TokenRows(
             token_loss=loss[kept].cpu(),
             norm=self._norm[kept].float().cpu(),
+            difficulty=difficulty,
             token_id=token_ids[kept].int().cpu(),
             frequency=frequency[token_ids[kept].cpu()],
             position=position.int().cpu(),
@@ -192,6 +197,7 @@ class _Part:
     sums: Sums
     rules: dict[Rule, Sums]
     squared_error: dict[Rule, Tensor]
+    difficulty: Tensor
     with_left_out: Sums
     everywhere: Sums
 

@@ -19,7 +19,17 @@ from torch import Tensor
 
 from distsae.evaluation.bootstrap import Array
 
-__all__ = ["activation_sums", "cosine", "error_sums", "fvu", "fvu_unit_norm", "nmse", "relative_error", "variance"]
+__all__ = [
+    "activation_sums",
+    "cosine",
+    "error_sums",
+    "fvu",
+    "fvu_unit_norm",
+    "nmse",
+    "relative_error",
+    "relative_errors",
+    "variance",
+]
 
 
 def activation_sums(x: Tensor, reference: Tensor, counted: Tensor) -> dict[str, Tensor]:
@@ -73,6 +83,12 @@ def error_sums(x: Tensor, x_hat: Tensor, counted: Tensor) -> tuple[dict[str, Ten
         "unit_error": _divided(error, square).sum(1).cpu(),
     }
     return sums, error
+
+
+def relative_errors(x: Tensor, x_hat: Tensor) -> Tensor:
+    """Returns `||x - x_hat|| / ||x||` of each row `[d_in]`, `[...]` float64; 0 for a row of norm zero."""
+    x, x_hat = x.double(), x_hat.double()
+    return _divided((x - x_hat).square().sum(-1).sqrt(), x.square().sum(-1).sqrt())
 
 
 def fvu(sums: Mapping[str, Array]) -> Array:

@@ -23,6 +23,8 @@ class TokenRows:
     Args:
         token_loss: loss on the next token in nats, `[rows]` float32; NaN at the last position of a context.
         norm: norm of the raw activation, `[rows]` float32.
+        difficulty: `||x - x_hat|| / ||x||` of the reconstruction from the `k` largest scores of the row, `[rows]`
+            float32.
         token_id: token at the row's position, `[rows]` int32.
         frequency: how often that token is in the evaluated text, `[rows]` int64.
         position: position in the context, `[rows]` int32.
@@ -31,6 +33,7 @@ class TokenRows:
 
     token_loss: Tensor
     norm: Tensor
+    difficulty: Tensor
     token_id: Tensor
     frequency: Tensor
     position: Tensor

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distsae.allocation import Matches
 from distsae.evaluation.adaptivity import features_per_token
-from distsae.model import SAE
+from distsae.model import SAE, MatchRule
 
 __all__ = ["PositionMatches", "Rule"]
 
@@ -26,7 +26,7 @@ class PositionMatches:
         rule: rule to select with; the training rule takes the chosen positions as its batch.
     """
 
-    def __init__(self, sae: SAE, activations: Tensor, chosen: Tensor, rule: Rule) -> None:
+    def __init__(self, sae: SAE, activations: Tensor, chosen: Tensor, rule: MatchRule) -> None:
         self._sae = sae
         self._chosen = chosen
         x = activations[chosen]

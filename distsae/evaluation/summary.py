@@ -110,6 +110,7 @@ def arrays(measured: Measured) -> dict[str, Array]:
         "squared_error_frozen": frozen.squared_error,
         "token_loss": rows.token_loss,
         "norm": rows.norm,
+        "difficulty": rows.difficulty,
         "token_id": rows.token_id,
         "token_frequency": rows.frequency,
         "position": rows.position,
@@ -129,6 +130,7 @@ def _correlations(measured: Measured, bootstrap: Bootstrap) -> Json:
             frequency=rows.frequency.double().numpy(),
             position=rows.position.double().numpy(),
             norm=rows.norm.double().numpy(),
+            difficulty=rows.difficulty.double().numpy(),
             context=rows.context.numpy(),
             bootstrap=bootstrap,
         )

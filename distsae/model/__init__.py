@@ -1,7 +1,7 @@
 """The feature shard that is trained, and the frozen SAE that training produces."""
 
 from distsae.model.feature_shard import FeatureShard, project_out, score_chunks
-from distsae.model.sae import SAE, SAEConfig
+from distsae.model.sae import SAE, MatchRule, SAEConfig
 from distsae.model.selection_memory import (
     ALL_CANDIDATES_BYTES,
     FIRST_STEP_BYTES,
@@ -19,6 +19,7 @@ __all__ = [
     "SELECTION_MB",
     "AllocationName",
     "FeatureShard",
+    "MatchRule",
     "SAEConfig",
     "chunk_size",
     "least_selection_mb",

@@ -22,7 +22,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from distsae.allocation import FeatureSelector, Matches, Placement, QuotaCredit, Selector, ThresholdSelector, select
+from distsae.allocation import (
+    FeatureSelector,
+    Matches,
+    Placement,
+    QuotaCredit,
+    Selector,
+    ThresholdSelector,
+    TokenSelector,
+    select,
+)
 from distsae.durable import replace, replacing
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
@@ -32,7 +41,10 @@ from distsae.model.selection_memory import SELECTION_MB
 from distsae.model.training_rule import AllocationName, needs_threshold, training_selector
 from distsae.row_scales import row_scales
 
-__all__ = ["SAE", "SAEConfig"]
+__all__ = ["SAE", "MatchRule", "SAEConfig"]
+
+MatchRule = Literal["frozen", "training", "per_token"]
+"""How `SAE.matches` selects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,15 +212,14 @@ class SAE(nn.Module):
         return self.decode(self.encode(x), x)
 
     @torch.no_grad()
-    def matches(
-        self, x: Tensor, rule: Literal["frozen", "training"] = "frozen", selection_mb: float = SELECTION_MB
-    ) -> Matches:
+    def matches(self, x: Tensor, rule: MatchRule = "frozen", selection_mb: float = SELECTION_MB) -> Matches:
         """Selects the matches of a batch without ever holding the scores `[tokens, d_sae]`.
 
         Args:
             x: activations, `[tokens, d_in]`.
             rule: `"frozen"` for the frozen rule, `"training"` for the batch rule with these tokens as the global batch.
-                For Token Choice the two are the same.
+                For Token Choice the two are the same. `"per_token"` keeps the `k` largest scores of each token,
+                whatever the SAE's own rule.
             selection_mb: MiB that one chunk of scores and the work of selecting from it may take. It does not change
                 the matches.
 
@@ -223,6 +234,8 @@ class SAE(nn.Module):
         centred = ((x if scales is None else x / scales) - self.b_dec).float()
         if rule == "frozen" and self.threshold is not None:
             selector: Selector = ThresholdSelector(self.threshold)
+        elif rule == "per_token":
+            selector = TokenSelector(self.cfg.k)
         else:
             selector = self._training_selector(tokens)
         (found,) = select(

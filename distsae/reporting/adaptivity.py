@@ -1,4 +1,4 @@
-"""Which tokens get more features: hard ones, rare ones, late ones, or only those of large activations."""
+"""Which tokens get more features: difficult ones, rare ones, late ones, or only those of large activations."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class _Panel:
 
 
 _PANELS = (
+    _Panel(array="difficulty", key="difficulty", axis="relative error with k features"),
     _Panel(array="token_loss", key="loss", axis="loss on the next token"),
     _Panel(array="token_frequency", key="frequency", axis="frequency of the token"),
     _Panel(array="position", key="position", axis="position in the context"),
@@ -40,7 +41,7 @@ _PANELS = (
 
 
 def adaptivity_figure(runs: Sequence[ReportedRun]) -> Figure:
-    """Draws mean and middle half of features per token by deciles of the loss, frequency, position and norm.
+    """Draws mean and middle half of features per token by deciles of difficulty, loss, frequency, position, norm.
 
     A panel is drawn for what the runs have; runs evaluated by an older version have only some of it.
     """
@@ -53,8 +54,9 @@ def adaptivity_figure(runs: Sequence[ReportedRun]) -> Figure:
         title="Which tokens get more features",
         reading=(
             "Each dot is the mean over a tenth of the tokens, lowest first; the band spans the middle half of them. A "
-            "line that rises with the loss means that tokens which are hard to continue get more features, unless the "
-            f"norm explains it.{_partial(runs)}"
+            "line that rises with the relative error means that tokens which are hard to reconstruct get more "
+            "features; one that rises with the loss, that tokens which are hard to continue do, unless the norm explains "
+            f"it.{_partial(runs)}"
         ),
         svg=svg,
     )

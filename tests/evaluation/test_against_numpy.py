@@ -126,6 +126,13 @@ class Plain:
             **self.losses_at(x_hat, chosen),
         }
 
+    def difficulty(self):
+        """Relative error of every position with its K largest scores."""
+        scores = self.scores(self.x)
+        kept = np.where(scores >= np.sort(scores, axis=-1)[..., -K, None], scores, 0)
+        error = kept @ self.weights["W_dec"] + self.weights["b_dec"] - self.x
+        return np.linalg.norm(error, axis=-1) / self.norm
+
     def correlations(self, feature_acts):
         has_loss = self.kept.copy()
         has_loss[:, -1] = False
@@ -135,7 +142,10 @@ class Plain:
         norm = self.norm[has_loss].astype(np.float32)  # as it is kept
         frequency = np.array([(tokens == token).sum() for token in tokens[has_loss]])
         position = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)[has_loss]
-        order = {"loss": loss, "frequency": frequency, "position": position, "norm": norm}
+        difficulty = self.difficulty()[has_loss].astype(np.float32)
+        order = {
+            "loss": loss, "frequency": frequency, "position": position, "norm": norm, "difficulty": difficulty
+        }  # fmt: skip
         result = {name: spearmanr(found, values).statistic for name, values in order.items()}
         # The partial correlation is that of what a line through the ranks of the norm leaves of the other two.
         f, l, n = (rankdata(values) for values in (found, loss, norm))  # noqa: E741

@@ -60,7 +60,16 @@ def test_files_hold_every_promised_key(evaluated, by_hand, tiny_store, allocatio
     assert result["trained_on_this_store"] is False
     with np.load(out.with_suffix(".npz")) as kept:
         assert kept["density"].shape == (64,)
-        for name in ("token_loss", "features_per_token", "norm", "token_id", "token_frequency", "position", "context"):
+        for name in (
+            "token_loss",
+            "features_per_token",
+            "norm",
+            "difficulty",
+            "token_id",
+            "token_frequency",
+            "position",
+            "context",
+        ):
             assert kept[name].shape == (store.heldout_rows,)
     assert sorted(path.name for path in out.parent.iterdir()) == ["evaluation.json", "evaluation.npz", "sae"]
 

@@ -5,7 +5,7 @@ from scipy.stats import pearsonr, rankdata, spearmanr
 from distsae.evaluation.bootstrap import Bootstrap
 from distsae.evaluation.rank_correlation import RESAMPLES, rank_correlations
 
-NAMES = ("loss", "frequency", "position", "norm", "loss_given_norm")
+NAMES = ("loss", "frequency", "position", "norm", "difficulty", "loss_given_norm")
 
 
 def rows(contexts=12, length=20, seed=0):
@@ -21,6 +21,7 @@ def rows(contexts=12, length=20, seed=0):
         "frequency": rng.zipf(1.5, count).astype(float),
         "position": np.tile(np.arange(length), contexts).astype(float),
         "norm": norm,
+        "difficulty": rng.uniform(0, 1, count) + 0.1 * np.log1p(norm),
         "context": np.repeat(np.arange(contexts), length),
     }
 
@@ -36,7 +37,7 @@ def test_values_are_those_of_scipy():
     has_loss = np.isfinite(numbers["loss"])
     features = numbers["features"][has_loss]
     result = found(numbers)
-    for name in NAMES[:4]:
+    for name in NAMES[:5]:
         expected = spearmanr(features, numbers[name][has_loss]).statistic
         assert result[name].value == pytest.approx(expected, abs=1e-12)
     f, loss, norm = (rankdata(values[has_loss]) for values in (numbers["features"], numbers["loss"], numbers["norm"]))

@@ -70,6 +70,17 @@ def test_frozen_matches_are_the_dense_acts(rule, x, selection_mb):
         assert torch.equal(dense > 0, dense > sae.threshold)
 
 
+def test_per_token_keeps_the_k_largest_scores_under_any_rule(x):
+    for rule in RULES:
+        sae = _sae(rule)
+        found = sae.matches(x, rule="per_token")
+        scores = ((x - sae.b_dec) @ sae.W_enc + sae.b_enc).relu()
+        top = scores.topk(sae.cfg.k, dim=1)
+        assert torch.equal(torch.bincount(found.token, minlength=len(x)), (top.values > 0).sum(1))
+        kept = torch.zeros_like(scores).scatter(1, top.indices, top.values)
+        torch.testing.assert_close(kept[found.token, found.feature], found.score)
+
+
 @chunked
 @pytest.mark.parametrize("rule", RULES)
 def test_training_rule_takes_these_tokens_as_the_batch(rule, x, selection_mb):

@@ -142,6 +142,7 @@ def _evaluate(folder: Path, rng: np.random.Generator, allocation: str, seed: int
             "frequency": -0.3,
             "position": 0.02,
             "norm": 0.55,
+            "difficulty": 0.8,
             "loss_given_norm": 0.12 + 0.01 * seed,
         },
         "max_norm": 1350.0,
@@ -168,5 +169,6 @@ def _evaluate(folder: Path, rng: np.random.Generator, allocation: str, seed: int
         token_frequency=rng.zipf(1.5, rows),
         position=np.tile(np.arange(1, 128, dtype=np.int32), rows // 127 + 1)[:rows],
         norm=rng.lognormal(5, 0.3, rows).astype(np.float32),
+        difficulty=rng.beta(2, 5, rows).astype(np.float32),
         squared_error=(250.0 * rng.gamma(4.0, 0.25 * numbers["fvu"], rows)).astype(np.float32),
     )
