@@ -54,8 +54,8 @@ def adaptivity_figure(runs: Sequence[ReportedRun]) -> Figure:
         title="Which tokens get more features",
         reading=(
             "Each dot is the mean over a tenth of the tokens, lowest first; the band spans the middle half of them. A "
-            "line that rises with the relative error means that tokens which are hard to reconstruct get more features. "
-            "If it rises with the loss, tokens which are hard to continue do, unless the norm explains it."
+            "line that rises with the relative error means that tokens hard to reconstruct get more features. "
+            "If it rises with the loss, tokens hard to continue do, unless the norm explains it."
             f"{_partial(runs)}"
         ),
         svg=svg,
