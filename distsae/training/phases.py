@@ -21,18 +21,50 @@ from distsae.allocation import (
     measured_quotas_of,
     zipf_quotas_of,
 )
+from distsae.errors import WrongInput
 from distsae.losses import FiringStatistics
 from distsae.model import AllocationName, training_selector
 from distsae.parallel import Mesh
 from distsae.training.config import TrainConfig
 from distsae.training.rehearsal import Rehearsal
 
-__all__ = ["Phases"]
+__all__ = ["Phases", "require_every_phase"]
 
 _DEFAULT_S = 1.0
 _DEFAULT_Q_SHARE = 1 / 64
 _LEAST_SHARE = 0.2
 """Smallest measured quota, as a share of the mean quota."""
+
+
+def require_every_phase(config: TrainConfig, steps: int) -> None:
+    """Refuses settings of which nothing would be seen, because the run is too short for them.
+
+    Args:
+        config: configuration of the run.
+        steps: number of optimizer steps of the run.
+
+    Raises:
+        WrongInput: Feature Choice would not begin, or begin with the first step; or quotas would never be set anew, or
+            held-out rows never be measured.
+    """
+    first = 0 if config.allocation == "feature_choice" else steps
+    if config.finetune_fc_from is not None:
+        first = round(config.finetune_fc_from * steps)
+        if not 0 < first < steps:
+            raise WrongInput(
+                f"`finetune_fc_from` (={config.finetune_fc_from}) must leave steps to both rules; got a switch after "
+                f"step {first} of {steps}; use another share, or more `steps`"
+            )
+    if config.quota_refresh is not None and config.quota_refresh >= steps - first:
+        raise WrongInput(
+            f"`quota_refresh` (={config.quota_refresh}) must be below the number of steps with Feature Choice; got "
+            f"{steps - first} of them; use a smaller one, or leave it out"
+        )
+    if config.evaluate_every is not None and config.evaluate_every > steps:
+        raise WrongInput(
+            f"`evaluate_every` (={config.evaluate_every}) must be at most the number of steps; got {steps}; use a "
+            "smaller one, or leave it out"
+        )
 
 
 class Phases:

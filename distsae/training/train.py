@@ -31,6 +31,7 @@ from distsae.training.initial_state import sae_to_begin_from
 from distsae.training.job import Job
 from distsae.training.loop import train_runs
 from distsae.training.metrics import TrainingClock, all_stopped
+from distsae.training.phases import require_every_phase
 from distsae.training.run import Run
 from distsae.training.sweep import members, naming
 
@@ -136,6 +137,7 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
         )
     config = dataclasses.replace(config, hook=hook, steps=config.steps or order.steps_per_epoch)
     assert config.steps is not None
+    require_every_phase(config, config.steps)
     # Refuses steps that a bounded store cannot serve.
     UnitRelease(store, order, config.steps, RunFolder(config.out).name)
     return config

@@ -7,10 +7,11 @@ import torch
 
 from distsae.allocation import FeatureSelector, Matches, MutualSelector, TokenSelector
 from distsae.collective import Solo
+from distsae.errors import WrongInput
 from distsae.losses import FiringStatistics
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import SizeConfig, TrainConfig
-from distsae.training.phases import Phases
+from distsae.training.phases import Phases, require_every_phase
 from tests.distributed.processes import run_on_mesh
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
@@ -258,3 +259,24 @@ def test_another_number_of_steps_moves_a_switch_in_the_future_only():
     overdue = _phases(finetune_fc_from=0.5)
     overdue.restore(14, 30, _statistics())
     assert overdue.switch_step == 14
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"finetune_fc_from": 0.96}, "`finetune_fc_from` .* after step 10 of 10"),
+        ({"finetune_fc_from": 0.04}, "`finetune_fc_from` .* after step 0 of 10"),
+        ({"finetune_fc_from": 0.5, "quota_refresh": 5}, "`quota_refresh` .* got 5 of them"),
+        ({"allocation": "feature_choice", "quota_refresh": 10}, "`quota_refresh` .* got 10 of them"),
+        ({"log_every": 1, "evaluate_every": 11}, "`evaluate_every` .* got 10"),
+    ],
+)
+def test_phases_that_would_never_begin_are_refused(changes, named):
+    def config(changes):
+        values = {"store": "s", "out": "o", "allocation": "mutual_choice", "sae": SizeConfig(d_sae=D_SAE, k=K)}
+        return TrainConfig(**values | changes)
+
+    with pytest.raises(WrongInput, match=named):
+        require_every_phase(config(changes), 10)
+    require_every_phase(config(changes), 200)
+    require_every_phase(config({}), 1)
