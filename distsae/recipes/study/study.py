@@ -17,6 +17,7 @@ from distsae.recipes.study.plan import StudyPlan, planned
 from distsae.recipes.study.record import StudyRecord
 from distsae.reporting.report import require_libraries
 from distsae.signals import listening
+from distsae.standard_streams import show
 from distsae.training.folder.lock import FolderLock
 
 __all__ = ["run_study"]
@@ -48,7 +49,7 @@ def run_study(config: StudyConfig, from_keys: FromKeys, actions: StudyActions | 
     record, outcomes = StudyRecord(plan), Outcomes(plan)
     fits = Fitting(plan.store, config.memory_gb)
     if config.dry_run:
-        print(listing(plan, outcomes, fits))
+        show(listing(plan, outcomes, fits))
         return DONE
     actions.check(plan)
     out = Path(config.out).expanduser()
