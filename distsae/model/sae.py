@@ -30,6 +30,7 @@ from distsae.model.feature_shard import score_chunks
 from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
 from distsae.model.selection_memory import SELECTION_MB
 from distsae.model.training_rule import AllocationName, needs_threshold, training_selector
+from distsae.mounted_path import mounted_path
 from distsae.row_scales import row_scales
 
 __all__ = ["SAE", "SAEConfig"]
@@ -245,9 +246,10 @@ class SAE(nn.Module):
         """Writes `sae.safetensors` and then `config.json` into `folder`; a crash leaves no half-written file.
 
         Raises:
+            WrongInput: `folder` is a URL.
             CannotContinue: the files cannot be written, on a full disk for example.
         """
-        folder = Path(folder)
+        folder = mounted_path(folder)
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)

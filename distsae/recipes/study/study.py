@@ -52,7 +52,7 @@ def run_study(config: StudyConfig, from_keys: FromKeys, actions: StudyActions | 
         show(listing(plan, outcomes, fits))
         return DONE
     actions.check(plan)
-    out = Path(config.out).expanduser()
+    out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(out / ".lock")
     lock.acquire()
