@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from distsae.allocation import FeatureSelector, Matches, Placement, QuotaCredit, Selector, ThresholdSelector, select
-from distsae.durable import replace, replacing
+from distsae.durable import as_new_files_are, replace, replacing
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
 from distsae.model.feature_shard import score_chunks
@@ -256,6 +256,7 @@ class SAE(nn.Module):
             # Always the same temporary name, so that weights left by a killed process are overwritten.
             with replacing(folder / WEIGHTS, temporary=folder / f".{WEIGHTS}.tmp") as temporary:
                 save_file(tensors, temporary)
+                as_new_files_are(temporary)
             replace(folder / CONFIG, f"{json.dumps(self.cfg.to_dict(), indent=2)}\n".encode())
         except (OSError, SafetensorError) as error:
             raise CannotContinue(f"the SAE could not be written into {folder} ({error}); free some space") from error
