@@ -10,7 +10,7 @@ from distsae.checkpoint.inspecting import look
 from distsae.checkpoint.manifest import MANIFEST_NAME
 from distsae.checkpoint.names import checkpoints, step_of
 from distsae.errors import TornData, WrongInput
-from distsae.mounted_path import mounted_path
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["CheckpointPath", "choose_step", "choose_whole", "resolve_path"]
 

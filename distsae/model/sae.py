@@ -30,8 +30,8 @@ from distsae.model.feature_shard import score_chunks
 from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
 from distsae.model.selection_memory import SELECTION_MB
 from distsae.model.training_rule import AllocationName, needs_threshold, training_selector
-from distsae.mounted_path import mounted_path
 from distsae.row_scales import row_scales
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["SAE", "SAEConfig"]
 

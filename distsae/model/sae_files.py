@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distsae.errors import WrongInput
-from distsae.mounted_path import mounted_path
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["CONFIG", "IN_RUN", "WEIGHTS", "is_complete", "sae_folder"]
 

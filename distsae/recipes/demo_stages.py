@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distsae.errors import WrongInput
-from distsae.mounted_path import mounted_path
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["HOOK", "PROCESSES", "RUNS", "DemoConfig", "Stage", "demo_stages", "embedded_model", "launch_config"]
 

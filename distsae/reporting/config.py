@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distsae.mounted_path import mounted_path
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["ReportConfig"]
 

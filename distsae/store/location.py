@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distsae.errors import WrongInput
-from distsae.mounted_path import file_of_url, scheme_of
+from distsae.store.mounted_path import file_of_url, scheme_of
 from distsae.store.object_path import ObjectPath
 
 __all__ = [

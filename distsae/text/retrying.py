@@ -7,6 +7,7 @@ is next, so that nothing is read twice and nothing is left out.
 from __future__ import annotations
 
 import errno
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -79,7 +80,7 @@ def retrying(
                 given, tries = given + 1, 0
                 yield item
             return
-        except Exception as error:  # whatever a network's library raises
+        except _errors_of_sources() as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300].rstrip(": ")
             if not passes(error) or (tries == len(pauses) and isinstance(error, DistsaeError)):
                 if _of_a_network(error):
@@ -93,6 +94,13 @@ def retrying(
             say(f"{name} could not be read at item {given:,} ({reason}); trying again in {pauses[tries]:g} s")
             wait(pauses[tries])
             tries += 1
+
+
+def _errors_of_sources() -> tuple[type[Exception], ...]:
+    """Returns what reading may raise; errors of libraries that are not loaded cannot have been raised."""
+    bases = {"httpx": "HTTPError", "aiohttp": "ClientError", "datasets.exceptions": "DatasetsError"}
+    loaded = [getattr(sys.modules[module], name) for module, name in bases.items() if module in sys.modules]
+    return (OSError, RuntimeError, ValueError, EOFError, DistsaeError, *loaded)
 
 
 def _of_a_network(error: BaseException) -> bool:

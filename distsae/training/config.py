@@ -12,8 +12,8 @@ from distsae.errors import WrongInput
 from distsae.kernels import KernelsName, PrefilterName
 from distsae.losses import AlarmConfig, AuxiliaryConfig, AuxName
 from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
-from distsae.mounted_path import mounted_path
 from distsae.parallel import MeshConfig
+from distsae.store.mounted_path import mounted_path
 from distsae.store.norm_summary import LEAST_RATIO
 from distsae.training.engines import DeepSpeedConfig, OptimizerConfig
 

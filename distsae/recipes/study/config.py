@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from distsae.errors import WrongInput
-from distsae.mounted_path import mounted_path
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["FromKeys", "GridConfig", "Rate", "StudyConfig"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from distsae.checkpoint import JSON, Ranks, facts_of, newest, verify
 from distsae.errors import TornData, WrongInput
-from distsae.mounted_path import mounted_path
 from distsae.progress import Progress, say
 from distsae.store import Store
+from distsae.store.mounted_path import mounted_path
 from distsae.training.config import TrainConfig
 from distsae.training.folder.run_folder import RunFolder, refuse_other_mathematics
 

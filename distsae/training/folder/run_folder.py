@@ -12,8 +12,8 @@ import yaml
 from distsae.durable import replace
 from distsae.errors import WrongInput
 from distsae.model.sae_files import CONFIG, IN_RUN, is_complete
-from distsae.mounted_path import mounted_path
 from distsae.nested_keys import flat_keys
+from distsae.store.mounted_path import mounted_path
 from distsae.training.config import TrainConfig
 from distsae.training.folder.lock import FolderLock
 from distsae.training.folder.metrics_file import MetricsFile

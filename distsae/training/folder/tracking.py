@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from distsae.errors import WrongInput
@@ -50,10 +51,9 @@ def start_tracking(accelerator: Accelerator, config: TrainConfig, member: str = 
     opened: _WandbRun | None = None
     reason = ""
     if accelerator.is_main_process:
-        try:
+        with _Contained() as contained:
             opened = _WandbRun(config, member)
-        except Exception as error:  # any library that wandb uses may raise, for any state of its server
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+        reason = contained.reason
     (reason,) = broadcast_object_list([reason])
     if opened is not None:
         accelerator.trackers.append(opened)
@@ -66,6 +66,26 @@ def start_tracking(accelerator: Accelerator, config: TrainConfig, member: str = 
             f"{reason}; repair that, or use off"
         )
     return _ignore
+
+
+class _Contained:
+    """A block of calls of wandb, whose errors end with it: they are of dozens of classes without a common base.
+
+    Attributes:
+        reason: the error in one line; empty if there was none.
+    """
+
+    reason = ""
+
+    def __enter__(self) -> _Contained:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Exception):
+            self.reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+        return isinstance(error, Exception)
 
 
 class _WandbRun:
@@ -112,19 +132,19 @@ class _WandbRun:
         """Sends the values of a step, unless wandb has that step."""
         if not self._working or step <= self._sent:
             return
-        try:
+        with _Contained() as contained:
             self.tracker.log(values, step=step)
-        except Exception as error:
-            self._working = False
-            say(f"warning: wandb has failed ({' '.join(str(error).split())[:300]}); the run goes on without it")
         self._sent = step
+        if contained.reason:
+            self._working = False
+            say(f"warning: wandb has failed ({contained.reason}); the run goes on without it")
 
     def finish(self) -> None:
         """Closes the wandb run."""
-        try:
+        with _Contained() as contained:
             self.tracker.finish()
-        except Exception as error:
-            say(f"warning: the wandb run could not be closed ({' '.join(str(error).split())[:300]})")
+        if contained.reason:
+            say(f"warning: the wandb run could not be closed ({contained.reason})")
 
 
 def _ignore(values: dict[str, Any], step: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 from distsae import SAE
 from distsae.cli.main import main
 from distsae.errors import WrongInput
-from distsae.mounted_path import mounted_path
+from distsae.store.mounted_path import mounted_path
 from distsae.training import TrainConfig
 from tests.model.test_sae import _sae
 
