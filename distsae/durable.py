@@ -7,13 +7,15 @@ A reader never sees a half-written file, because content is written under a temp
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["beside", "publish", "replace", "replacing", "sync", "write_new"]
+__all__ = ["as_new_files_are", "beside", "publish", "replace", "replacing", "sync", "write_new"]
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -74,6 +76,19 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def as_new_files_are(path: Path) -> None:
+    """Gives a file the mode that the umask and its folder give to new files.
+
+    Libraries that write by way of a temporary file leave the mode of one, with which colleagues cannot read it.
+    """
+    example = beside(path)
+    example.touch()
+    mode = example.stat().st_mode
+    example.unlink()
+    with contextlib.suppress(PermissionError):  # a file system without modes
+        path.chmod(stat.S_IMODE(mode))
 
 
 def beside(path: Path) -> Path:

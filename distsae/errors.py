@@ -9,6 +9,7 @@ keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "NonFiniteScores",
     "TornData",
     "WrongInput",
+    "is_lasting",
     "nearest",
 ]
 
@@ -28,9 +30,11 @@ class DistsaeError(Exception):
 
     Attributes:
         of_all_ranks: True if every rank of a job raises the same error, so that one rank reports it for all.
+        lasting: True if trying again is of no use until somebody has repaired something: see `is_lasting`.
     """
 
     of_all_ranks = False
+    lasting = False
 
 
 class WrongInput(DistsaeError):
@@ -67,6 +71,30 @@ class Diverged(DistsaeError):
 
 class NonFiniteScores(Diverged):
     """The encoder produced infinities or NaNs; the text says how many and where."""
+
+
+_LASTING = {
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ESTALE,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ENOTCONN,
+}
+
+
+def is_lasting(error: BaseException) -> bool:
+    """Returns whether a write fails until somebody repairs something: a folder that is gone or has become read-only.
+
+    A full disk does not count: it often has room again by itself.
+    """
+    if isinstance(error, DistsaeError):
+        return error.lasting
+    return isinstance(error, OSError) and error.errno in _LASTING
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,7 +1,11 @@
-"""Progress of long work: a bar on a terminal, otherwise a plain line from time to time; only rank 0 prints."""
+"""Progress of long work: a bar on a terminal, otherwise a plain line from time to time; only rank 0 prints.
+
+What cannot be printed is dropped: a reader that has gone must not end the work.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -9,7 +13,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-__all__ = ["Progress", "is_main_process", "say"]
+__all__ = ["Progress", "is_main_process", "say", "speak"]
 
 
 def is_main_process() -> bool:
@@ -20,7 +24,16 @@ def is_main_process() -> bool:
 def say(message: str) -> None:
     """Prints one line for the user on stderr, from the main process only, without breaking a progress bar."""
     if is_main_process():
+        speak(message)
+
+
+def speak(message: str) -> None:
+    """Prints one line on stderr at once, from any process, if that is possible."""
+    if sys.stderr is None:  # it was closed when the process started; tqdm would print to stdout
+        return
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the stream has been closed, or lacks a character
         tqdm.write(message, file=sys.stderr)
+        sys.stderr.flush()
 
 
 class Progress:
@@ -42,7 +55,7 @@ class Progress:
         self._done = self._first = done
         self._values: dict[str, float | str] = {}
         self._prints = is_main_process()
-        self._bar = sys.stderr.isatty() and self._prints
+        self._bar = self._prints and sys.stderr is not None and sys.stderr.isatty()
         self._tqdm = tqdm(
             total=total,
             initial=done,
@@ -63,7 +76,7 @@ class Progress:
             self._tqdm.update(amount)
         elif self._prints and (time.monotonic() - self._last >= self.every or self._is_complete()):
             self._last = time.monotonic()
-            print(f"{self._plain_line()} {_formatted(self._values)}".rstrip(), file=sys.stderr, flush=True)
+            speak(f"{self._plain_line()} {_formatted(self._values)}".rstrip())
 
     def close(self) -> None:
         """Ends the bar and leaves its last state on the screen."""

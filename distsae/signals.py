@@ -42,10 +42,11 @@ def listening(
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Returns the signals that ask a training to stop: SIGTERM, SIGUSR1 and SIGINT.
+    """Returns the signals that ask a training to stop: SIGTERM, SIGUSR1, SIGHUP (a closed terminal) and SIGINT.
 
-    SIGINT is left out where it is ignored, as in a job that a shell runs in the background. SIGUSR1 is included even
-    where it is ignored: a launcher ignores it in order to survive, but it is meant for the training.
+    SIGINT and SIGHUP are left out where they are ignored, as in a job that a shell runs in the background or under
+    nohup. SIGUSR1 is included even where it is ignored: a launcher ignores it in order to survive, but it is meant for
+    the training.
     """
-    signals = [signal.SIGTERM, signal.SIGUSR1]
-    return signals if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else [*signals, signal.SIGINT]
+    heard = [number for number in (signal.SIGHUP, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    return [signal.SIGTERM, signal.SIGUSR1, *heard]

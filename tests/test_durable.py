@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distsae.durable import beside, publish, replace, replacing, sync, write_new
+from distsae.durable import as_new_files_are, beside, publish, replace, replacing, sync, write_new
 
 
 def _fail(*_: object) -> None:
@@ -139,3 +139,17 @@ def test_hidden_names_are_fresh(tmp_path: Path) -> None:
     assert first != second
     assert first.name.startswith(".file-")
     assert first.parent == tmp_path
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_a_file_of_a_library_gets_the_mode_of_new_files(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        private, ordinary = tmp_path / "private", tmp_path / "ordinary"
+        private.touch(mode=0o600)
+        ordinary.touch()
+        as_new_files_are(private)
+    finally:
+        os.umask(before)
+    assert private.stat().st_mode == ordinary.stat().st_mode
+    assert sorted(tmp_path.iterdir()) == [ordinary, private]

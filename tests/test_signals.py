@@ -49,12 +49,12 @@ def test_nothing_is_handled_in_another_thread():
 
 
 def test_an_ignored_ctrl_c_stays_ignored_and_an_ignored_usr1_does_not():
-    before = [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGUSR1)]
+    before = [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)]
     try:
-        assert stop_signals() == [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
-        for number in (signal.SIGINT, signal.SIGUSR1):
+        assert stop_signals() == [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT]
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN)
         assert stop_signals() == [signal.SIGTERM, signal.SIGUSR1]
     finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGUSR1), before, strict=True):
+        for number, handler in zip((signal.SIGINT, signal.SIGHUP, signal.SIGUSR1), before, strict=True):
             signal.signal(number, handler)

@@ -7,7 +7,7 @@ import time
 
 from distsae.errors import CannotContinue, TornData
 from distsae.progress import say
-from distsae.store import Store, reading
+from distsae.store import Store, StorePaths, reading
 from distsae.store.location import poll_seconds
 
 __all__ = ["UnitWaiter"]
@@ -44,6 +44,8 @@ class UnitWaiter:
                 return
             except FileNotFoundError:
                 pass
+            if not StorePaths(self._store.path).dataset.exists():
+                raise TornData(f"{self._store.path} is gone, with unit {unit}, which was waited for")
             if unit < reading(self._store.path).released:
                 raise TornData(f"unit {unit} of {self._store.path} has been released, but is read again")
             if time.monotonic() >= started + self._first_after:

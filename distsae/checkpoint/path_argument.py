@@ -10,6 +10,7 @@ from distsae.checkpoint.inspecting import look
 from distsae.checkpoint.manifest import MANIFEST_NAME
 from distsae.checkpoint.names import checkpoints, step_of
 from distsae.errors import TornData, WrongInput
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["CheckpointPath", "choose_step", "choose_whole", "resolve_path"]
 
@@ -35,7 +36,7 @@ def resolve_path(text: str) -> CheckpointPath:
     Raises:
         WrongInput: the path means none of these, or a run that has saved nothing yet.
     """
-    path = Path(text).expanduser()
+    path = mounted_path(text, "run")
     path = path if path.name else path.absolute()  # `.` has no name and no parent
     if not path.is_dir():
         raise WrongInput(

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
-from distsae.errors import CannotContinue, CheckpointFailed, DistsaeError, TornData, WrongInput
+from distsae.errors import CannotContinue, CheckpointFailed, DistsaeError, TornData, WrongInput, is_lasting
 
 __all__ = ["Ranks"]
 
@@ -85,18 +85,21 @@ class Ranks:
         """
         results: list[T] = []
         error_class = error_text = ""
+        lasting = False
         try:
             results.append(work())
         except (OSError, DistsaeError) as error:
             error_class, error_text = type(error).__name__, str(error)
-        outcomes = self.exchange((error_class, error_text, results))
-        for rank, (raised, text, _) in enumerate(outcomes):
+            lasting = is_lasting(error)
+        outcomes = self.exchange((error_class, error_text, lasting, results))
+        for rank, (raised, text, lasts, _) in enumerate(outcomes):
             if raised:
                 error_type = _KEPT_CLASSES.get(raised, CheckpointFailed)
                 failure = error_type(text if self.size == 1 else f"rank {rank}: {text}")
                 failure.of_all_ranks = True
+                failure.lasting = lasts
                 raise failure
-        return [result for _, _, rank_results in outcomes for result in rank_results]
+        return [result for _, _, _, rank_results in outcomes for result in rank_results]
 
     def only_first(self, work: Callable[[], T]) -> T | None:
         """Runs `work` on rank 0 and returns its result, or raises its failure, on every rank. Collective."""

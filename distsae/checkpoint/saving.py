@@ -86,10 +86,13 @@ def save_snapshot(folder: Path, step: int, snapshot: Snapshot, facts: Mapping[st
         ranks.only_first(lambda: _publish(temporary, folder / step_name(step)))
     except DistsaeError as error:
         free = ranks.only_first(lambda: _remove_temporary(temporary))
-        raise CheckpointFailed(
+        remedy = "make the folder writable again" if error.lasting else "free some space or repair the disk"
+        failed = CheckpointFailed(
             f"the checkpoint of step {step} could not be completed ({error}); it needs {needed:,} bytes in {folder}, "
-            f"where {free:,} are free; earlier checkpoints are untouched; free some space or repair the disk"
-        ) from error
+            f"where {free:,} are free; earlier checkpoints are untouched; {remedy}"
+        )
+        failed.lasting = error.lasting
+        raise failed from error
     return folder / step_name(step)
 
 

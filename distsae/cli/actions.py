@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from distsae.errors import WrongInput, nearest
+from distsae.standard_streams import show
 
 __all__ = ["Action", "act"]
 
@@ -58,7 +59,7 @@ def act(
     """
     if not argv or argv[0] in ("-h", "--help"):
         names = "|".join(actions)
-        print(f"usage: distsae {command} {names} {subject} ...\n\n{help}\n\nexamples:\n{examples.strip(chr(10))}")
+        show(f"usage: distsae {command} {names} {subject} ...\n\n{help}\n\nexamples:\n{examples.strip(chr(10))}")
         return 0 if argv else 2
     name, *arguments = argv
     if name not in actions:

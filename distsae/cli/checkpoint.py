@@ -12,9 +12,10 @@ from distsae.cli.actions import Action, act
 from distsae.cli.checkpoint_facts import summary_of, when
 from distsae.cli.checkpoint_tables import contents_lines, listing_lines, verdict_lines
 from distsae.errors import WrongInput
+from distsae.standard_streams import show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from distsae.checkpoint.inspecting import Entry, Leftover
     from distsae.checkpoint.threaded_verifying import Verdict
@@ -123,9 +124,9 @@ def _list(config: ListConfig) -> int:
             "newest_whole": None if listing.newest is None else listing.newest.path.name,
             "bytes": listing.bytes,
         }
-        print(json.dumps(summary, indent=2))
+        show(json.dumps(summary, indent=2))
     else:
-        _print(listing_lines(listing))
+        show(*listing_lines(listing))
     return 0
 
 
@@ -146,11 +147,11 @@ def _info(config: CheckpointInfoConfig) -> int:
             "config": found.facts.get("config"),
             "tensors": [asdict(tensor) for tensor in found.tensors],
         }
-        print(json.dumps(summary_of(found) | details, indent=2))
+        show(json.dumps(summary_of(found) | details, indent=2))
     else:
         for line in passed_over:
-            print(f"passed over: {line}")
-        _print(contents_lines(found))
+            show(f"passed over: {line}")
+        show(*contents_lines(found))
     return 0
 
 
@@ -173,7 +174,7 @@ def _verify(config: VerifyConfig) -> int:
         )
     disappeared = listing.disappeared if path is None else None
     if disappeared is not None:
-        print(f"{folder / disappeared} is not there, though {folder / 'latest'} names it")
+        show(f"{folder / disappeared} is not there, though {folder / 'latest'} names it")
     if path is not None:
         rounds = [[path]]
     elif config.all:
@@ -186,11 +187,11 @@ def _verify(config: VerifyConfig) -> int:
             found = verify_in_threads(paths, progress.advance)
         for verdict in found:
             verdicts[verdict.path] = verdict
-            _print(verdict_lines(verdict))
+            show(*verdict_lines(verdict))
         if any(verdict.sound for verdict in found):
             break
     if folder.resolve().name == "checkpoints":
-        print(f"`--resume auto` {_resumed_from(list(reversed(every)), verdicts)}")
+        show(f"`--resume auto` {_resumed_from(list(reversed(every)), verdicts)}")
     faulty = disappeared is not None or any(verdict.faults for verdict in verdicts.values())
     return 1 if faulty or not any(verdict.sound for verdict in verdicts.values()) else 0
 
@@ -224,8 +225,3 @@ def _entry_summary(entry: Entry) -> dict[str, Any]:
 
 def _leftover_summary(leftover: Leftover) -> dict[str, Any]:
     return {**asdict(leftover), "path": str(leftover.path), "changed": when(leftover.changed)}
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)

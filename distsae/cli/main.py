@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 
 from distsae.errors import DistsaeError, Diverged, WrongInput, nearest
 from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, WRONG_INPUT
+from distsae.progress import speak
+from distsae.standard_streams import OutputLost, guard_standard_streams, show
 
 __all__ = ["COMMANDS", "main"]
 
@@ -31,18 +33,24 @@ _MACHINE_ERRORS = {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EPIPE,
+    errno.ECONNRESET,
+    errno.ECONNREFUSED,
+    errno.ETIMEDOUT,
 }
-"""Errors that are not bugs: a missing file, a folder without write permission, a full disk."""
+"""Errors that are not bugs: a missing file, a folder without write permission, a full disk, a lost connection."""
 
 
 def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
-        print(_overview())
+        show(_overview())
         return DONE if argv else WRONG_INPUT
     if argv[0] == "--version":
         from distsae import __version__
 
-        print(f"distsae {__version__}")
+        show(f"distsae {__version__}")
         return DONE
     name, *rest = argv
     if name not in COMMANDS:
@@ -65,6 +73,7 @@ def main(
         run: function that runs the command that `argv` names; its errors become exit codes.
         wait: function that waits for a number of seconds.
     """
+    guard_standard_streams()
     try:
         return _exit_code(list(sys.argv[1:] if argv is None else argv), run, wait)
     finally:
@@ -82,9 +91,11 @@ def _exit_code(argv: list[str], run: Callable[[list[str]], int], wait: Callable[
         if isinstance(error, WrongInput):
             return WRONG_INPUT
         return DIVERGED if isinstance(error, Diverged) else FAILED
-    except BrokenPipeError:  # the program that reads our output, such as `head`, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except OutputLost as lost:
+        if lost.reader_has_gone:
+            return 128 + signal.SIGPIPE  # as any program that is piped into `head`
+        _print_error(str(lost), wait, on_every_rank=True)
+        return FAILED
     except OSError as error:
         if error.errno not in _MACHINE_ERRORS:
             raise
@@ -105,7 +116,7 @@ def _print_error(message: str, wait: Callable[[float], None], *, on_every_rank: 
     if not on_every_rank and os.environ.get("LOCAL_RANK", "0") != "0":
         wait(_SECONDS_FOR_THE_FIRST)
     origin = "" if os.environ.get("RANK", "0") == "0" else f" (rank {os.environ['RANK']} on {platform.node()})"
-    print(f"distsae: error{origin}: {' '.join(message.split())}", file=sys.stderr)
+    speak(f"distsae: error{origin}: {' '.join(message.split())}")
 
 
 def _overview() -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from distsae.cli.actions import Action, act
+from distsae.standard_streams import show
 
 if TYPE_CHECKING:
     from distsae.store import Store
@@ -116,19 +117,19 @@ def _info(config: StoreInfoConfig) -> int:
     summary = _summary(store)
     norms = {hook: store.norms(hook) for hook in store.attributes.hooks}
     if config.json:
-        print(json.dumps({**summary, "norms": {hook: norm_facts(known) for hook, known in norms.items()}}, indent=2))
+        show(json.dumps({**summary, "norms": {hook: norm_facts(known) for hook, known in norms.items()}}, indent=2))
         return 0
     for number, source in enumerate(summary.pop("sources")):
-        print(f"merged from {number:<13} {source['path']}: {source['rows']:,} rows of {source['corpus']}")
+        show(f"merged from {number:<13} {source['path']}: {source['rows']:,} rows of {source['corpus']}")
     for name, value in summary.items():
         if isinstance(value, dict):
             for inner, shown in value.items():
-                print(f"{name}.{inner:<{max(24 - len(name), 1)}} {shown}")
+                show(f"{name}.{inner:<{max(24 - len(name), 1)}} {shown}")
         else:
             text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
-            print(f"{name:<25} {', '.join(text) if isinstance(text, list) else text}")
+            show(f"{name:<25} {', '.join(text) if isinstance(text, list) else text}")
     for hook, known in norms.items():
-        print(*norm_lines(hook, known, config.store), sep="\n")
+        show(*norm_lines(hook, known, config.store))
     return 0
 
 
@@ -173,7 +174,7 @@ def _status(config: StoreInfoConfig) -> int:
 
     status = store_status(location(config.store))
     if config.json:
-        print(json.dumps(asdict(status), indent=2))
+        show(json.dumps(asdict(status), indent=2))
         return 0
     rate, left = status.rows_per_second, status.seconds_left
     for name, shown in {
@@ -186,7 +187,7 @@ def _status(config: StoreInfoConfig) -> int:
         "seconds left": "unknown" if left is None else f"{left:,.0f}",
         "bytes": f"{status.bytes:,}",
     }.items():
-        print(f"{name:<25} {shown}")
+        show(f"{name:<25} {shown}")
     return 0
 
 
@@ -203,11 +204,11 @@ def _verify(config: PathConfig) -> int:
     with Progress(sum(sizes), "verify", "bytes") as progress:
         faults = verify_store(store, progress.advance)
     for fault in faults:
-        print(fault)
+        show(fault)
     if faults:
-        print(f"{store.path}: {len(faults)} faults in {len(sizes):,} files")
+        show(f"{store.path}: {len(faults)} faults in {len(sizes):,} files")
         return 1
-    print(f"{store.path}: {len(sizes):,} files, {sum(sizes):,} bytes, {store.rows + store.heldout_rows:,} rows: whole")
+    show(f"{store.path}: {len(sizes):,} files, {sum(sizes):,} bytes, {store.rows + store.heldout_rows:,} rows: whole")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distsae.errors import WrongInput
 from distsae.progress import is_main_process
+from distsae.standard_streams import show
 
 __all__ = ["EXAMPLES", "HELP", "run"]
 
@@ -30,7 +31,7 @@ def run(argv: list[str]) -> int:
 
         plan = dry_run(arguments.config(), arguments.memory_gb)
         if is_main_process():
-            print(plan)
+            show(plan)
         return 0
     if arguments.memory_gb is not None:
         raise WrongInput(f"`memory_gb` (={arguments.memory_gb}) must be given with `dry_run`; add --dry_run")

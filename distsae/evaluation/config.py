@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distsae.errors import WrongInput
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["EvaluateConfig"]
 
@@ -39,11 +40,15 @@ class EvaluateConfig:
     block_rows: int = 65_536
 
     def __post_init__(self) -> None:
-        """Refuses counts below one and an `out` of another kind.
+        """Expands `~`, and refuses counts below one, URLs and an `out` of another kind.
 
         Raises:
-            WrongInput: a count below one, or an `out` that is not a .json file.
+            WrongInput: a count below one, a `run` or `out` that is the URL of a bucket, or an `out` that is not a
+                .json file.
         """
+        for name in ("run", "out"):
+            if value := getattr(self, name):
+                object.__setattr__(self, name, str(mounted_path(value, name)))
         for name in ("max_tokens", "batch_contexts", "block_rows"):
             value = getattr(self, name)
             if value < 1:

@@ -14,10 +14,11 @@ from distsae import __version__
 from distsae.durable import replace, replacing
 from distsae.evaluation.config import EvaluateConfig
 from distsae.evaluation.density import UNDERUTILISED_BELOW
-from distsae.evaluation.inputs import Inputs, default_out, open_inputs
+from distsae.evaluation.inputs import Inputs, open_inputs
 from distsae.evaluation.interventions import Ablated
 from distsae.evaluation.measure import measure
 from distsae.evaluation.measured import Measured
+from distsae.evaluation.out_file import out_file
 from distsae.evaluation.rank_correlation import RESAMPLES
 from distsae.evaluation.summary import Json, arrays, headline
 from distsae.model import needs_threshold
@@ -38,11 +39,13 @@ def evaluate(config: EvaluateConfig, shared: dict[str, Ablated] | None = None) -
         The path of the JSON file and its content.
 
     Raises:
-        WrongInput: the SAE, store, model or text is missing, or they do not belong together.
+        WrongInput: the SAE, store, model or text is missing, or they do not belong together; or `out` is a file that
+            is no evaluation.
     """
     started = time.monotonic()
+    out = out_file(config)
     inputs = open_inputs(config)
-    out = Path(config.out) if config.out is not None else default_out(Path(config.run))
+    out.parent.mkdir(parents=True, exist_ok=True)
     attributes = inputs.store.attributes
     model = f"{inputs.model.digest} {inputs.hook} {inputs.device}"
     measured = measure(
@@ -59,7 +62,6 @@ def evaluate(config: EvaluateConfig, shared: dict[str, Ablated] | None = None) -
     )
     result = headline(measured, config.seed)
     result |= _provenance(config, inputs, measured, time.monotonic() - started)
-    out.parent.mkdir(parents=True, exist_ok=True)
     kept = arrays(measured)
     # Always the same temporary name, so that what a killed process left is overwritten.
     unfinished = out.with_suffix(".npz.partial")

@@ -12,13 +12,13 @@ from distsae.errors import WrongInput
 from distsae.evaluation.config import EvaluateConfig
 from distsae.language_model import LanguageModel, device_named, load_language_model, resolve_hook
 from distsae.model import SAE
-from distsae.model.sae_files import IN_RUN, sae_folder
+from distsae.model.sae_files import sae_folder
 from distsae.seeds import numpy_generator
 from distsae.store import Store
 from distsae.store.layout import DTYPES
 from distsae.text import documents, pack
 
-__all__ = ["Inputs", "default_out", "open_inputs"]
+__all__ = ["Inputs", "open_inputs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,6 @@ class Inputs:
     hook: str
     token_ids: Tensor
     device: torch.device
-
-
-def default_out(path: Path) -> Path:
-    """Returns the file for an evaluation of `path`: in the run folder, or in the folder of an SAE without a run."""
-    folder = sae_folder(path, "run").resolve()
-    run = folder.parent if folder.name == IN_RUN and (folder.parent / "config.yaml").is_file() else path
-    return run / "evaluation.json"
 
 
 def open_inputs(config: EvaluateConfig) -> Inputs:

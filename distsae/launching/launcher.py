@@ -26,6 +26,7 @@ import psutil
 from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, STOPPED, WRONG_INPUT, as_code
 from distsae.launching.process_tree import ProcessTree
 from distsae.progress import say
+from distsae.standard_streams import guard_standard_streams
 
 __all__ = ["first_code", "main"]
 
@@ -95,6 +96,7 @@ def main(argv: Sequence[str]) -> int:
     Args:
         argv: file descriptor of a pipe whose other end only the supervisor has; then arguments of `accelerate launch`.
     """
+    guard_standard_streams()
     lifeline, *arguments = argv
     os.set_inheritable(int(lifeline), False)
     requests = _Requests(int(lifeline))

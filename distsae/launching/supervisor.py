@@ -6,6 +6,7 @@ child process (`distsae.launching.launcher`), waits for it, and decides by its e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -54,8 +55,9 @@ class SuperviseConfig:
 def supervise(config: SuperviseConfig, arguments: Sequence[str]) -> int:
     """Runs `accelerate launch` until its work is done, it is asked to stop, or no restart is left.
 
-    SIGTERM, SIGUSR1 and SIGINT (Ctrl-C) ask the training to save a checkpoint and stop; a second Ctrl-C kills it. No
-    process of the launch is left when this function returns, and all of them end when this process is killed.
+    SIGTERM, SIGUSR1, SIGHUP (a closed terminal) and SIGINT (Ctrl-C) ask the training to save a checkpoint and stop; a
+    second Ctrl-C kills it. No process of the launch is left when this function returns, and all of them end when this
+    process is killed.
 
     Args:
         config: number of restarts and the pause before them.
@@ -134,7 +136,8 @@ class _Supervisor:
         if self._asked is None:
             hint = "; press Ctrl-C again to kill it" if number is signal.SIGINT else ""
             # Not `say`: the signal may have interrupted a call of it.
-            os.write(2, f"supervise: {number.name}: asking the training to stop{hint}\n".encode())
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                os.write(2, f"supervise: {number.name}: asking the training to stop{hint}\n".encode())
             os.write(self._wake_writer, b".")
         if self._asked is None or (number is signal.SIGINT and self._asked is not number):
             self._asked, self._asked_at = number, now

@@ -32,7 +32,7 @@ from distsae.allocation import (
     TokenSelector,
     select,
 )
-from distsae.durable import replace, replacing
+from distsae.durable import as_new_files_are, replace, replacing
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
 from distsae.model.feature_shard import score_chunks
@@ -40,6 +40,7 @@ from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
 from distsae.model.selection_memory import SELECTION_MB
 from distsae.model.training_rule import AllocationName, needs_threshold, training_selector
 from distsae.row_scales import row_scales
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["SAE", "MatchRule", "SAEConfig"]
 
@@ -258,15 +259,17 @@ class SAE(nn.Module):
         """Writes `sae.safetensors` and then `config.json` into `folder`; a crash leaves no half-written file.
 
         Raises:
+            WrongInput: `folder` is a URL.
             CannotContinue: the files cannot be written, on a full disk for example.
         """
-        folder = Path(folder)
+        folder = mounted_path(folder)
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # Always the same temporary name, so that weights left by a killed process are overwritten.
             with replacing(folder / WEIGHTS, temporary=folder / f".{WEIGHTS}.tmp") as temporary:
                 save_file(tensors, temporary)
+                as_new_files_are(temporary)
             replace(folder / CONFIG, f"{json.dumps(self.cfg.to_dict(), indent=2)}\n".encode())
         except (OSError, SafetensorError) as error:
             raise CannotContinue(f"the SAE could not be written into {folder} ({error}); free some space") from error

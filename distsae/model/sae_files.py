@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distsae.errors import WrongInput
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["CONFIG", "IN_RUN", "WEIGHTS", "is_complete", "sae_folder"]
 
@@ -34,9 +35,9 @@ def sae_folder(path: str | Path, option: str | None = None) -> Path:
         option: name of the option that the user gave the path with, for the error; None for a path without an option.
 
     Raises:
-        WrongInput: neither folder holds a complete SAE.
+        WrongInput: neither folder holds a complete SAE, or the path is a URL.
     """
-    path = Path(path)
+    path = mounted_path(path, option)
     for folder in (path, path / IN_RUN):
         if is_complete(folder):
             return folder

@@ -60,7 +60,7 @@ def produce(config: ProduceConfig) -> None:
     Raises:
         WrongInput: a setting is wrong, or the store was created with other settings.
         CannotContinue: activations cannot be stored, the disk is full, or an object store cannot be reached.
-        SystemExit: SIGTERM was received; the code is 143.
+        SystemExit: SIGTERM or SIGHUP was received; the code is 143.
         KeyboardInterrupt: SIGINT was received.
     """
     check(config)

@@ -1,4 +1,4 @@
-"""Stops a producer on a scheduler's SIGTERM or the user's Ctrl-C.
+"""Stops a producer on a scheduler's SIGTERM, the user's Ctrl-C or the SIGHUP of a closed terminal.
 
 A signal may arrive at any time. Where a stop leaves nothing behind, it raises at once. Inside `deferred` it is only
 recorded, and the work ends at its next `check`, after a write that is in progress. A second signal ends the process
@@ -18,14 +18,14 @@ from distsae.signals import listening
 
 __all__ = ["Stop"]
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 class Stop:
-    """Handles SIGTERM and SIGINT until the `with` block ends; in the main thread only, which receives all signals.
+    """Handles SIGTERM, SIGHUP and SIGINT until the `with` block ends, in the main thread, which receives them.
 
-    A signal that is ignored, as in a background job, stays ignored. The block ends with `SystemExit(143)` after SIGTERM
-    and with `KeyboardInterrupt` after SIGINT, and one line is printed.
+    A signal that is ignored, as in a background job, stays ignored. The block ends with `SystemExit(143)` after
+    SIGTERM and SIGHUP and with `KeyboardInterrupt` after SIGINT, and one line is printed.
 
     Args:
         progress: function that returns a phrase on the progress of the work for that line; the line is printed without
@@ -67,13 +67,13 @@ class Stop:
         """Ends the work here if a signal was received.
 
         Raises:
-            SystemExit: SIGTERM was received; the code is 143.
+            SystemExit: SIGTERM or SIGHUP was received; the code is 143.
             KeyboardInterrupt: SIGINT was received.
         """
         if self._received is signal.SIGINT:
             raise KeyboardInterrupt
         if self._received is not None:
-            raise SystemExit(128 + self._received)
+            raise SystemExit(128 + signal.SIGTERM)
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._received = number

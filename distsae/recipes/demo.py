@@ -18,13 +18,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
 from distsae import __version__
 from distsae.durable import replacing
 from distsae.errors import WrongInput
 from distsae.exit_codes import as_code
 from distsae.recipes.demo_stages import RUNS, DemoConfig, Stage, demo_stages
+from distsae.signals import listening, stop_signals
 
 __all__ = ["run_demo", "summary"]
 
@@ -175,15 +175,15 @@ def _shown(command: tuple[str, ...]) -> str:
 
 
 def _run(command: tuple[str, ...]) -> int:
-    """Runs `command` and returns its exit code; on SIGTERM or Ctrl-C, ends the command before this process."""
+    """Runs `command` and returns its exit code; on SIGTERM, SIGHUP or Ctrl-C, ends the command before this process."""
     process = subprocess.Popen(command, env=os.environ | _environment())
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def stop(_: signal.Signals) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, stop)
     try:
-        code = process.wait()
+        with listening([number for number in stop_signals() if number in (signal.SIGTERM, signal.SIGHUP)], stop):
+            code = process.wait()
     except KeyboardInterrupt:
         process.terminate()
         try:
@@ -191,8 +191,6 @@ def _run(command: tuple[str, ...]) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
         raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     return as_code(code)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distsae.errors import WrongInput
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["HOOK", "PROCESSES", "RUNS", "DemoConfig", "Stage", "demo_stages", "embedded_model", "launch_config"]
 
@@ -51,6 +52,7 @@ class DemoConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "out", str(mounted_path(self.out, "out")))
         for name, least in {"max_rows": 20_000, "d_sae": 16, "k": 1, "steps": 10, "batch_tokens": 64}.items():
             if getattr(self, name) < least:
                 raise WrongInput(f"`{name}` (={getattr(self, name)}) must be at least {least}; use a larger number")
@@ -84,7 +86,7 @@ def launch_config() -> Path:
 
 
 def demo_stages(config: DemoConfig) -> list[Stage]:
-    """Returns the stages in order; their paths begin with `config.out` as the user wrote it."""
+    """Returns the stages in order; their paths begin with `config.out` which is as the user wrote it but for `~`."""
     out = Path(config.out)
     corpus = out / "corpus.jsonl"
     store = out / "store"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distsae.store.mounted_path import mounted_path
+
 __all__ = ["ReportConfig"]
 
 
@@ -18,3 +20,8 @@ class ReportConfig:
 
     runs: tuple[str, ...]
     out: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runs", tuple(str(mounted_path(run, "runs")) for run in self.runs))
+        if self.out is not None:
+            object.__setattr__(self, "out", str(mounted_path(self.out, "out")))

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distsae.errors import WrongInput
+from distsae.store.mounted_path import file_of_url, scheme_of
 from distsae.store.object_path import ObjectPath
 
 __all__ = [
@@ -34,7 +35,6 @@ Location = Path | ObjectPath
 _POLL_FOLDER = 0.3
 _POLL_OBJECTS = 3.0
 
-_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):(/.*)$")
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
 
 
@@ -47,15 +47,15 @@ def location(path: str | Location) -> Location:
     if isinstance(path, ObjectPath):
         return path
     text = str(path)
-    url = _URL.match(text) if isinstance(path, str) else None
-    if url is None:
+    scheme = scheme_of(text) if isinstance(path, str) else None
+    if scheme is None:
         try:
             return Path(text).expanduser()
         except RuntimeError as error:
             raise WrongInput(f"`{text}` must be a folder; got {error}; write it out") from None
-    scheme, rest = url[1].lower(), url[2]
-    if scheme == "file" and (file := re.fullmatch(r"(?://(?:localhost)?)?(/[^/].*)", rest)):
-        return Path(file[1])
+    if (file := file_of_url(text)) is not None:
+        return file
+    rest = text[len(scheme) + 1 :]
     if scheme not in _SCHEMES or not re.match(r"//[^/]", rest):
         raise WrongInput(
             f"`{text}` must be a folder or the URL of one in an object store; got neither; write it like "

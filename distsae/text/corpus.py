@@ -6,15 +6,18 @@ process that reads a corpus finds the same document under the same number.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distsae.errors import WrongInput, nearest
 from distsae.text.hub_corpus import open_hub_corpus
 from distsae.text.local_path import local_path
+from distsae.text.retrying import retrying
 from distsae.text.tables import table_documents
 from distsae.text.text_files import COMPRESSIONS, json_documents, text_document
 
@@ -23,6 +26,8 @@ __all__ = ["SUFFIXES", "Corpus", "corpus_files", "documents", "open_corpus"]
 _JSON = tuple(f".jsonl{compression}" for compression in COMPRESSIONS)
 _TEXT = tuple(f".txt{compression}" for compression in COMPRESSIONS)
 _TABLES = (".parquet", ".arrow")
+_PAUSES = (1.0, 5.0, 30.0)
+"""Seconds before each new try to read a file, on a network file system perhaps."""
 SUFFIXES = (*_JSON, *_TEXT, *_TABLES)
 """Kinds of local files that `documents` reads."""
 
@@ -149,9 +154,15 @@ def _listed(file: Path, key: str) -> list[Any]:
 
 def _local_documents(files: tuple[Path, ...], text_field: str) -> Iterator[str]:
     for file in files:
-        if file.name.endswith(_TABLES):
-            yield from table_documents(file, text_field)
-        elif file.name.endswith(_JSON):
-            yield from json_documents(file, text_field)
-        else:
-            yield text_document(file)
+        yield from retrying(partial(_documents_of, file, text_field), str(file), _PAUSES)
+
+
+def _documents_of(file: Path, text_field: str, first: int) -> Iterator[str]:
+    """Yields the documents of a file from number `first` on."""
+    if file.name.endswith(_TABLES):
+        found = table_documents(file, text_field)
+    elif file.name.endswith(_JSON):
+        found = json_documents(file, text_field)
+    else:
+        found = (text_document(path) for path in (file,))
+    return itertools.islice(found, first, None)

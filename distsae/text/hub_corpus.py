@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from distsae.errors import WrongInput
 from distsae.progress import is_main_process
+from distsae.text.retrying import retrying
 from distsae.text.text_field import text_of
 
 if TYPE_CHECKING:
@@ -51,14 +52,14 @@ def open_hub_corpus(
         stream = builder.as_streaming_dataset(split=split) if streaming else None
     _check_revision(builder, name, revision)
 
-    def texts() -> Iterator[str]:
+    def texts(first: int) -> Iterator[str]:
         records: Dataset | IterableDataset = _downloaded(builder, name, split) if stream is None else stream
         if records.features is not None and text_field in records.features:
             records = records.select_columns([text_field])  # images and sounds in other fields are not decoded
-        for number, record in enumerate(records):
+        for number, record in enumerate(records.skip(first) if first else records, start=first):
             yield text_of(record, text_field, f"{name}, record {number}")
 
-    return texts(), commit
+    return retrying(texts, name), commit
 
 
 def _downloaded(builder: DatasetBuilder, name: str, split: str) -> Dataset:

@@ -13,6 +13,7 @@ from distsae.kernels import KernelsName, PrefilterName
 from distsae.losses import AlarmConfig, AuxiliaryConfig, AuxName
 from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
 from distsae.parallel import MeshConfig
+from distsae.store.mounted_path import mounted_path
 from distsae.store.norm_summary import LEAST_RATIO
 from distsae.training.engines import DeepSpeedConfig, OptimizerConfig
 
@@ -207,6 +208,12 @@ class TrainConfig:
         return values
 
     def __post_init__(self) -> None:
+        if self.out:
+            object.__setattr__(self, "out", str(mounted_path(self.out, "out")))
+        if self.init is not None:
+            object.__setattr__(self, "init", str(mounted_path(self.init, "init")))
+        if self.resume not in ("auto", "none"):
+            mounted_path(self.resume, "resume")  # kept as it is: a later start compares it with that of the checkpoint
         if self.steps is not None and self.steps < 1:
             raise WrongInput(f"`steps` (={self.steps}) must be at least 1")
         if self.max_norm_ratio != "none" and not self.max_norm_ratio >= LEAST_RATIO:

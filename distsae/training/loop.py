@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from distsae.batches import BatchReader
 from distsae.checkpoint import CheckpointFailed
-from distsae.errors import Diverged
+from distsae.errors import CannotContinue, DistsaeError, Diverged
 from distsae.exit_codes import STOPPED
 from distsae.progress import Progress, say
 from distsae.training.folder import start_tracking
-from distsae.training.guards import StopVote, Watchdog
+from distsae.training.guards import StopVote, Trouble, Watchdog
 from distsae.training.metrics import all_stopped
 from distsae.training.run import Run
 
@@ -44,8 +44,10 @@ def train_runs(
         Diverged: a number of the only run was not finite; in a sweep, a number of some members, which the message
             names, after the others have been trained to their end.
         CheckpointFailed: a checkpoint that had to be on the disk (the last one, one at the end of a window, or one
-            before a stop) could not be saved, and no run diverged.
-        SystemExit: SIGTERM or SIGUSR1 stopped the job after a checkpoint.
+            before a stop) could not be saved, and no run diverged; or the folder of the run is gone or has become
+            read-only.
+        DistsaeError: rows cannot be read; a checkpoint was saved first.
+        SystemExit: SIGTERM, SIGUSR1 or SIGHUP stopped the job after a checkpoint.
         KeyboardInterrupt: Ctrl-C stopped the job after a checkpoint.
     """
     members = _Members(runs)
@@ -61,13 +63,24 @@ def train_runs(
         for step in range(done, steps):
             if not members.active:
                 break
-            stop.open_vote()
             due = [run for run in members.active if run.done == step]
             others = [run.clock for run in members.active if run not in due]
             watchdog.working_on(f"step {step + 1}: reading its batch", unlimited=bounded)
             may_end = all(run.may_end for run in members.active)
-            with all_stopped(others), stop.interruptible("waiting for rows", safe=may_end):
-                batch = reader.batch(step).to(accelerator.device)
+            lost: Exception | None = None
+            try:
+                with all_stopped(others), stop.interruptible("waiting for rows", safe=may_end):
+                    batch = reader.batch(step).to(accelerator.device)
+            except (DistsaeError, OSError) as error:
+                lost = error
+            trouble = Trouble.FOLDER if any(run.in_trouble for run in members.active) else Trouble.NONE
+            stop.open_vote(Trouble.ROWS if lost is not None else trouble)
+            if (found := stop.trouble()) is Trouble.ROWS:
+                _end_without_rows(members.active, lost, step)
+            if found is Trouble.FOLDER:
+                for run in [*members.active]:
+                    members.attempt(run, run.rescue)
+                due = [run for run in due if run in members.active]
             shown = {run.name: members.attempt(run, run.step, batch) for run in due}
             progress.advance(0, **_summary(shown))
             progress.advance(1)
@@ -106,6 +119,28 @@ def _pause(runs: list[Run], asked: signal.Signals, done: int) -> NoReturn:
     if asked is signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(STOPPED)
+
+
+def _end_without_rows(runs: list[Run], lost: Exception | None, done: int) -> NoReturn:
+    """Saves a checkpoint of each run, since the rows of the next step cannot be read, and raises the reason.
+
+    Args:
+        runs: runs to save.
+        lost: why this rank cannot read its rows; None if it can.
+        done: optimizer steps done.
+    """
+    saved = bool(done)
+    for run in runs:
+        try:
+            run.pause()
+        except CheckpointFailed as failure:  # all ranks raise it
+            saved = False
+            say(f"warning: {failure}")
+    kept = f"a checkpoint of step {done:,} is saved, and the same command continues" if saved else "nothing was saved"
+    if lost is None:
+        raise CannotContinue(f"another rank could not read the rows of step {done + 1:,}; {kept}")
+    kind = type(lost) if isinstance(lost, DistsaeError) else CannotContinue
+    raise kind(f"the rows of step {done + 1:,} could not be read: {lost}; {kept}") from lost
 
 
 class _Members:

@@ -169,6 +169,21 @@ class Run:
             self._save()
         self.checkpoints.require_saved()
 
+    @property
+    def in_trouble(self) -> bool:
+        """Whether this process has found that the run's folder is gone or has become read-only."""
+        return self.checkpoints.hopeless or self.folder.metrics.hopeless
+
+    def rescue(self) -> None:
+        """Saves what can be saved, if any rank has found trouble; if all can be, the run goes on. Collective.
+
+        Raises:
+            CheckpointFailed: the checkpoint or the lines of metrics could not be written.
+        """
+        if any(self._ranks.exchange(self.in_trouble)):
+            self.pause()
+            self._ranks.only_first(self.folder.metrics.require_written)
+
     def finish(self) -> None:
         """Freezes the rule and writes the SAE; the run cannot be stepped afterwards.
 

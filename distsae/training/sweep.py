@@ -35,7 +35,7 @@ def members(config: TrainConfig) -> dict[str, TrainConfig]:
             f"`resume` (={config.resume}) must be auto or none in a sweep, whose members each have their own "
             "checkpoints; use auto"
         )
-    if (Path(config.out).expanduser() / "config.yaml").exists():
+    if (Path(config.out) / "config.yaml").exists():
         raise WrongInput(
             f"`out` (={config.out}) must be a folder for the runs of a sweep; got the folder of a single run; choose "
             "another"

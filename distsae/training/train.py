@@ -61,7 +61,7 @@ def train(config: TrainConfig, loop: Loop = train_runs) -> None:
         CannotContinue: another process was lost.
         CheckpointFailed: a checkpoint that had to be on the disk could not be saved: the last one (the SAE was
             written), one at the end of a window, or one before a stop.
-        SystemExit: SIGTERM or SIGUSR1 stopped the job after a checkpoint; the code is `STOPPED`.
+        SystemExit: SIGTERM, SIGUSR1 or SIGHUP stopped the job after a checkpoint; the code is `STOPPED`.
         KeyboardInterrupt: Ctrl-C stopped the job after a checkpoint.
     """
     check_processes(config.mesh)

@@ -5,7 +5,8 @@ import torch
 
 from distsae.errors import WrongInput
 from distsae.evaluation import EvaluateConfig
-from distsae.evaluation.inputs import default_out, open_inputs
+from distsae.evaluation.inputs import open_inputs
+from distsae.evaluation.out_file import default_out
 from distsae.store import Store
 
 

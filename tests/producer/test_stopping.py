@@ -9,7 +9,7 @@ import pytest
 from distsae.errors import CannotContinue
 from distsae.producer.stopping import Stop
 
-SIGNALS = ((signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt))
+SIGNALS = ((signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit), (signal.SIGINT, KeyboardInterrupt))
 
 
 def _handlers():

@@ -77,7 +77,7 @@ class StudyAtWork:
         self._outcomes = outcomes
         self._fits = fits
         self._actions = actions
-        self._out = Path(plan.config.out).expanduser()
+        self._out = Path(plan.config.out)
         self._tried: set[str] = set()  # members that failed since the start are not tried a second time
         self._failed = False
         self._total = sum(plan.work(member) for member in members_to_come(plan))

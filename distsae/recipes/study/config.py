@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from distsae.errors import WrongInput
+from distsae.store.mounted_path import mounted_path
 
 __all__ = ["FromKeys", "GridConfig", "Rate", "StudyConfig"]
 
@@ -111,8 +112,11 @@ class StudyConfig:
             raise WrongInput(f"`memory_gb` (={self.memory_gb}) must be positive; give the GiB that each process has")
         for name in ("launch", "peers_python"):
             value = getattr(self, name)
-            if value is not None and not Path(value).expanduser().is_file():
-                raise WrongInput(f"`{name}` (={value}) must be a file; got no such file; check the path")
-        out = Path(self.out).expanduser()
+            if value is not None:
+                object.__setattr__(self, name, str(mounted_path(value, name)))
+                if not Path(getattr(self, name)).is_file():
+                    raise WrongInput(f"`{name}` (={value}) must be a file; got no such file; check the path")
+        object.__setattr__(self, "out", str(mounted_path(self.out, "out")))
+        out = Path(self.out)
         if out.exists() and not out.is_dir():
             raise WrongInput(f"`out` (={self.out}) must be a folder; got a file; choose another `out`")

@@ -44,7 +44,7 @@ class Outcomes:
 
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan
-        self._path = Path(plan.config.out).expanduser() / "failures.json"
+        self._path = Path(plan.config.out) / "failures.json"
         found: dict[str, dict[str, Any]] = json.loads(self._path.read_text()) if self._path.is_file() else {}
         self._failures = {path: Failure(**values) for path, values in found.items()}
 

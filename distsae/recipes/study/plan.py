@@ -56,7 +56,7 @@ class StudyPlan:
 
     def folder(self, member: Member) -> Path:
         """Returns the folder of a member."""
-        return Path(self.bases[member.method.name].out).expanduser() / member.name
+        return Path(self.bases[member.method.name].out) / member.name
 
     def tokens(self, member: Member) -> int:
         """Returns the number of tokens that a member is trained on."""
@@ -149,7 +149,7 @@ def _checked_peer(method: Method, base: TrainConfig, cells: list[GridCell], peer
     base = dataclasses.replace(next(iter(found.values())), out=base.out)
     for cell in cells:
         for member in (member for rate in cell.rates for member in cell.repeats(rate)):
-            check_peer_folder(member, base, Path(base.out).expanduser() / member.name, peers)
+            check_peer_folder(member, base, Path(base.out) / member.name, peers)
     return base
 
 

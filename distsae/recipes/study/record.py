@@ -30,7 +30,7 @@ class StudyRecord:
 
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan
-        self._out = Path(plan.config.out).expanduser()
+        self._out = Path(plan.config.out)
         self._path = self._out / "study.yaml"
         self._earlier: dict[str, Any] = {}
         if self._path.is_file():

@@ -41,7 +41,7 @@ def study_result(plan: StudyPlan, outcomes: Outcomes) -> StudyResult:
                 members=[] if best is None else [found[member.path] for member in cell.repeats(best)],
             )
         )
-    name = Path(plan.config.out).expanduser().resolve().name
+    name = Path(plan.config.out).resolve().name
     return StudyResult(name=name, cells=cells, facts=_facts(plan), members=list(members.values()))
 
 

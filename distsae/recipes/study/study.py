@@ -16,7 +16,8 @@ from distsae.recipes.study.outcomes import Outcomes
 from distsae.recipes.study.plan import StudyPlan, planned
 from distsae.recipes.study.record import StudyRecord
 from distsae.reporting.report import require_libraries
-from distsae.signals import listening
+from distsae.signals import listening, stop_signals
+from distsae.standard_streams import show
 from distsae.training.folder.lock import FolderLock
 
 __all__ = ["run_study"]
@@ -39,7 +40,7 @@ def run_study(config: StudyConfig, from_keys: FromKeys, actions: StudyActions | 
     Raises:
         WrongInput: the study cannot be carried out as given; nothing was trained.
         CannotContinue: another study is at work in the folder.
-        SystemExit: SIGTERM or SIGUSR1 stopped the study; the code is `STOPPED`.
+        SystemExit: SIGTERM, SIGUSR1 or SIGHUP stopped the study; the code is `STOPPED`.
         KeyboardInterrupt: Ctrl-C stopped the study.
     """
     require_libraries("distsae study")
@@ -48,10 +49,10 @@ def run_study(config: StudyConfig, from_keys: FromKeys, actions: StudyActions | 
     record, outcomes = StudyRecord(plan), Outcomes(plan)
     fits = Fitting(plan.store, config.memory_gb)
     if config.dry_run:
-        print(listing(plan, outcomes, fits))
+        show(listing(plan, outcomes, fits))
         return DONE
     actions.check(plan)
-    out = Path(config.out).expanduser()
+    out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(out / ".lock")
     lock.acquire()
@@ -61,7 +62,7 @@ def run_study(config: StudyConfig, from_keys: FromKeys, actions: StudyActions | 
             for member in _members_of(plan):
                 outcomes.forget_evaluation(member)
         record.write()
-        with listening([signal.SIGTERM, signal.SIGUSR1], _stop):
+        with listening([number for number in stop_signals() if number is not signal.SIGINT], _stop):
             return StudyAtWork(plan, outcomes, fits, actions).run()
     except (KeyboardInterrupt, SystemExit):
         say("study: stopped; the same command goes on")

@@ -71,6 +71,11 @@ class RunCheckpoints:
         """Returns whether the latest checkpoint on the disk is of `done` steps; a save under way does not count."""
         return self._step_on_disk == done
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether the latest save failed and others will: the folder is gone, or has become read-only."""
+        return self._failure is not None and self._failure.lasting
+
     def wait_and_free(self) -> None:
         """Waits until no save is under way, and frees the memory of its copy."""
         self._saver.wait_and_free()
@@ -98,6 +103,8 @@ class RunCheckpoints:
             self._step_on_disk = done
         if not self._is_main:
             return
+        if failure is not None and failure.lasting:
+            return  # the loop ends the run with it
         if failure is not None:
             self._say(f"warning: {failure}; training goes on, and tries again at its next checkpoint")
             return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distsae.durable import replace, sync
+from distsae.errors import is_lasting
 
 __all__ = ["MetricsFile"]
 
@@ -17,9 +18,13 @@ class MetricsFile:
 
     Args:
         path: path of the file.
+
+    Attributes:
+        hopeless: whether the latest line could not be written and others will not be either.
     """
 
     def __init__(self, path: Path) -> None:
+        self.hopeless = False
         self._path = path
         self._unwritten: list[str] = []
         self._warned = False
@@ -32,6 +37,12 @@ class MetricsFile:
         kept = [line for line in self._path.read_text().splitlines() if 0 <= _step_of(line) <= step]
         replace(self._path, "".join(f"{line}\n" for line in kept).encode())
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Returns all whole lines on the disk."""
+        if not self._path.is_file():
+            return []
+        return [json.loads(line) for line in self._path.read_text().splitlines() if _step_of(line) >= 0]
+
     def append(self, values: dict[str, Any]) -> str:
         """Appends one line.
 
@@ -43,6 +54,18 @@ class MetricsFile:
         with self._lock:
             self._unwritten.append(json.dumps(values) + "\n")
             return self._flush()
+
+    def require_written(self) -> None:
+        """Tries once more to write all lines.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        with self._lock:
+            if self._unwritten:
+                self._write("".join(self._unwritten).encode())
+            self._unwritten.clear()
+            self._warned = self.hopeless = False
 
     def sync(self) -> str:
         """Waits until all lines are on the disk.
@@ -65,12 +88,13 @@ class MetricsFile:
         try:
             self._write("".join(self._unwritten).encode())
         except OSError as error:
+            self.hopeless = is_lasting(error)
             if self._warned:
                 return ""
             self._warned = True
             return f"warning: {self._path} could not be written ({error}); its lines are kept and written later"
         self._unwritten.clear()
-        self._warned = False
+        self._warned = self.hopeless = False
         return ""
 
     def _write(self, content: bytes) -> None:

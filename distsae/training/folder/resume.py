@@ -10,6 +10,7 @@ from distsae.checkpoint import JSON, Ranks, facts_of, newest, verify
 from distsae.errors import TornData, WrongInput
 from distsae.progress import Progress, say
 from distsae.store import Store
+from distsae.store.mounted_path import mounted_path
 from distsae.training.config import TrainConfig
 from distsae.training.folder.run_folder import RunFolder, refuse_other_mathematics
 
@@ -110,7 +111,7 @@ def _given(name: str, folder: RunFolder, ranks: Ranks, progress: Progress) -> Pa
     if since is not None and _resume_of(since, ranks) == name:
         say(f"{since} was saved by a run from `resume` (={name}): resuming from it")
         return since
-    path = Path(name).expanduser()
+    path = mounted_path(name, "resume")
     if not path.is_dir():
         raise WrongInput(
             f"`resume` (={path}) must be auto, none or a checkpoint folder; got no such folder; check the path"

@@ -13,6 +13,7 @@ from distsae.durable import replace
 from distsae.errors import WrongInput
 from distsae.model.sae_files import CONFIG, IN_RUN, is_complete
 from distsae.nested_keys import flat_keys
+from distsae.store.mounted_path import mounted_path
 from distsae.training.config import TrainConfig
 from distsae.training.folder.lock import FolderLock
 from distsae.training.folder.metrics_file import MetricsFile
@@ -62,7 +63,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, patience: float = 30.0) -> None:
-        self.path = Path(path).expanduser()
+        self.path = mounted_path(path, "out")
         self.checkpoints = self.path / "checkpoints"
         self.sae = self.path / IN_RUN
         self.name = str(self.path.resolve())

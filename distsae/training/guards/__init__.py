@@ -4,12 +4,13 @@ from distsae.training.guards.accelerator import check_processes, longest_wait, s
 from distsae.training.guards.agreement import require_agreement
 from distsae.training.guards.diagnosis import Diagnosis
 from distsae.training.guards.lost_rank import lost_ranks_named
-from distsae.training.guards.stopping import StopVote
+from distsae.training.guards.stopping import StopVote, Trouble
 from distsae.training.guards.watchdog import Watchdog
 
 __all__ = [
     "Diagnosis",
     "StopVote",
+    "Trouble",
     "Watchdog",
     "check_processes",
     "longest_wait",

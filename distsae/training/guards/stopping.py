@@ -1,12 +1,13 @@
 """Stops all ranks after the same step when any of them receives a signal.
 
 A scheduler's signal may reach one process of the job or all of them, at any time, once or several times. The handler
-only records it. Each step carries a vote: an all-reduce of one number, which runs while the step computes, tells every
-rank whether any rank had received a signal before the step began.
+only records it. Each step carries a vote: an all-reduce of two numbers tells every rank whether any rank had received a
+signal before the step began, or cannot do the step because the store or the folder of the run is gone.
 """
 
 from __future__ import annotations
 
+import enum
 import math
 import signal
 import time
@@ -21,11 +22,21 @@ from distsae.exit_codes import STOPPED
 from distsae.progress import say
 from distsae.signals import listening, stop_signals
 
-__all__ = ["StopVote"]
+__all__ = ["StopVote", "Trouble"]
+
+
+class Trouble(enum.IntEnum):
+    """What a rank may have found before a step; of several kinds the largest counts."""
+
+    NONE = 0
+    FOLDER = 1
+    """The folder of a run is gone or has become read-only."""
+    ROWS = 2
+    """The rows of the step cannot be read, so there is nothing to step on."""
 
 
 class StopVote:
-    """Handles SIGTERM, SIGUSR1 and SIGINT (Ctrl-C) until the `with` block ends, in the main thread.
+    """Handles SIGTERM, SIGUSR1, SIGHUP and SIGINT (Ctrl-C) until the `with` block ends, in the main thread.
 
     Before the first `open_vote`, and inside `interruptible` if that is safe, a signal ends the process at once.
     Anywhere else it waits for the next vote. A second Ctrl-C always ends the process at once; the other signals may be
@@ -47,7 +58,7 @@ class StopVote:
         self._announced = False
         self._interruptible: str | None = "starting"  # activity that a signal may end; nothing is lost before step 1
         self._ended_activity = ""
-        self._ballot = torch.zeros((), dtype=torch.int64)
+        self._ballot = torch.zeros(2, dtype=torch.int64)  # a signal, and a trouble
         self._voting: dist.Work | None = None
         self._handlers = ExitStack()
 
@@ -62,23 +73,36 @@ class StopVote:
         if self._ended_activity and self._received is not None and isinstance(error, SystemExit | KeyboardInterrupt):
             say(f"stopped by {self._received.name} while {self._ended_activity}; the same command continues")
 
-    def open_vote(self) -> None:
-        """Starts the vote of a step. Every rank calls it once a step, and `outcome` afterwards."""
+    def open_vote(self, trouble: Trouble = Trouble.NONE) -> None:
+        """Starts the vote of a step. Every rank calls it once a step, and `outcome` afterwards.
+
+        Args:
+            trouble: what this rank has found.
+        """
         self._interruptible = None
         if self._received is not None and not self._announced:
             self._announced = True
             hint = "; again to end at once, without a checkpoint" if self._received is signal.SIGINT else ""
             say(f"{self._received.name}: stopping after this step, with a checkpoint{hint}")
-        self._ballot.fill_(self._received or 0)
+        self._ballot[0], self._ballot[1] = self._received or 0, trouble
         if self.group is not None:
             self._voting = dist.all_reduce(self._ballot, dist.ReduceOp.MAX, self.group, async_op=True)
 
     def outcome(self) -> signal.Signals | None:
         """Returns the signal that any rank had received when the vote was opened; None if no rank had."""
+        self._end_vote()
+        received = int(self._ballot[0])
+        return signal.Signals(received) if received else None
+
+    def trouble(self) -> Trouble:
+        """Returns the largest trouble that any rank has found."""
+        self._end_vote()
+        return Trouble(int(self._ballot[1]))
+
+    def _end_vote(self) -> None:
         if self._voting is not None:
             self._voting.wait()
             self._voting = None
-        return signal.Signals(int(self._ballot)) if self._ballot else None
 
     @contextmanager
     def interruptible(self, activity: str, safe: bool = True) -> Iterator[None]:
@@ -90,7 +114,7 @@ class StopVote:
                 vote as usual.
 
         Raises:
-            SystemExit: with the code `STOPPED`, after SIGTERM or SIGUSR1.
+            SystemExit: with the code `STOPPED`, after SIGTERM, SIGUSR1 or SIGHUP.
             KeyboardInterrupt: after SIGINT.
         """
         self._interruptible = activity if safe else None

@@ -7,6 +7,7 @@ and ends the process, whatever the other threads are stuck in.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import platform
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import NamedTuple, NoReturn
 
 from distsae.exit_codes import FAILED
+from distsae.progress import speak
 from distsae.training.guards.heartbeats import Beat, Heartbeats
 
 __all__ = ["Watchdog", "report"]
@@ -185,7 +187,8 @@ def _line(rank: int, beat: Beat | None, silent: bool, clock: float) -> str:
 
 def _end_process(message: str) -> NoReturn:
     """Prints the message and the stacks of all threads, and ends this process without waiting for any thread."""
-    print(message, file=sys.stderr, flush=True)
-    print("distsae: stacks of all threads of this process:", file=sys.stderr, flush=True)
-    faulthandler.dump_traceback(sys.stderr, all_threads=True)
+    speak(message)
+    speak("distsae: stacks of all threads of this process:")
+    with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # no stderr, or one without descriptor
+        faulthandler.dump_traceback(sys.stderr, all_threads=True)
     os._exit(FAILED)

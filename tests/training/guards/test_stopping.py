@@ -9,7 +9,7 @@ import pytest
 
 from distsae.exit_codes import STOPPED
 from distsae.parallel import Mesh
-from distsae.training.guards.stopping import StopVote
+from distsae.training.guards.stopping import StopVote, Trouble
 from tests.distributed.processes import run_on_mesh
 
 
@@ -17,7 +17,7 @@ def _send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_before_a_step_stops_after_that_step(number, capsys):
     before = signal.getsignal(number)
     with StopVote(patience=600.0) as stop:
@@ -118,3 +118,22 @@ def _outcomes(mesh: Mesh, signalled: int, at_step: int) -> list[int]:
 def test_all_ranks_stop_after_the_same_step(signalled):
     for outcomes in run_on_mesh(_outcomes, (2, 1), signalled, 3):
         assert outcomes == [0] * 4 + [signal.SIGTERM] * 4
+
+
+def _troubles(mesh: Mesh, folder: int, rows: int) -> list[Trouble]:
+    """Votes three times: nothing, a folder lost on one rank, and rows lost on another as well."""
+    with StopVote() as stop:
+        stop.group = mesh.aside()
+        found = []
+        for step in range(3):
+            trouble = Trouble.FOLDER if step and mesh.data.rank == folder else Trouble.NONE
+            stop.open_vote(Trouble.ROWS if step == 2 and mesh.data.rank == rows else trouble)
+            found.append(stop.trouble())
+            assert stop.outcome() is None
+    return found
+
+
+@pytest.mark.parametrize(("folder", "rows"), [(0, 1), (1, 0)])
+def test_all_ranks_hear_of_the_trouble_of_one(folder, rows):
+    for found in run_on_mesh(_troubles, (2, 1), folder, rows):
+        assert found == [Trouble.NONE, Trouble.FOLDER, Trouble.ROWS]
