@@ -24,6 +24,7 @@ class EvaluateConfig:
         out: JSON file to write, with arrays beside it as .npz; by default evaluation.json in the run folder.
         seed: seed of the order of contexts and of the bootstrap's resamples.
         device: device to work on: auto, cpu, cuda or cuda:N.
+        trust_remote_code: whether code that came with the model may run; it must be the code that made the store.
         batch_contexts: contexts in one forward pass of the model; affects speed and memory, not results.
         block_rows: token rows over which the training rule shares its budget, in whole contexts, shuffled.
     """
@@ -36,6 +37,7 @@ class EvaluateConfig:
     out: str | None = None
     seed: int = 0
     device: str = "auto"
+    trust_remote_code: bool = False
     batch_contexts: int = 16
     block_rows: int = 65_536
 

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from distsae.errors import WrongInput
 from distsae.evaluation.config import EvaluateConfig
-from distsae.language_model import LanguageModel, device_named, load_language_model, resolve_hook
+from distsae.language_model import (
+    LanguageModel,
+    device_named,
+    hook_widths,
+    load_language_model,
+    refuse_another_model,
+)
 from distsae.model import SAE
 from distsae.model.sae_files import sae_folder
 from distsae.seeds import numpy_generator
@@ -68,7 +74,7 @@ def open_inputs(config: EvaluateConfig) -> Inputs:
             "store with longer contexts"
         )
     model = _language_model(config, store, device)
-    resolve_hook(model.model, hook)
+    _refuse_another_model(model, store, hook)
     token_ids = _token_ids(config, store, model)
     return Inputs(sae_path=folder, sae=sae, store=store, model=model, hook=hook, token_ids=token_ids, device=device)
 
@@ -80,7 +86,9 @@ def _language_model(config: EvaluateConfig, store: Store, device: torch.device) 
     revision = attributes.model_revision if is_stores_repository else None
     dtype = DTYPES[attributes.model_dtype].torch  # the dtype in which the activations of the store were computed
     try:
-        model = load_language_model(name, revision=revision, device=device, dtype=dtype)
+        model = load_language_model(
+            name, revision=revision, device=device, dtype=dtype, trust_remote_code=config.trust_remote_code
+        )
     except WrongInput as error:
         if config.model is None:
             raise WrongInput(f"{error} (the model of the store; give `--model` if it has moved)") from error
@@ -90,12 +98,30 @@ def _language_model(config: EvaluateConfig, store: Store, device: torch.device) 
             f"`model` (={name}) must be the model that produced the store, whose weights have digest "
             f"{attributes.model_digest}; got {model.digest}; give `--model` with the same weights"
         )
+    if model.code_digest != attributes.code_digest:
+        raise WrongInput(
+            f"`model` (={name}) must run the code that produced the store, with digest {attributes.code_digest}; got "
+            f"{model.code_digest}; set --trust_remote_code if the store was made with it, and give `--model` with it"
+        )
     if config.corpus is not None and model.tokenizer_digest != attributes.tokenizer_digest:
         raise WrongInput(
             f"`model` (={name}) must have the store's tokenizer (digest {attributes.tokenizer_digest}) to pack "
             f"`corpus`; got digest {model.tokenizer_digest}; use the tokenizer of the store"
         )
     return model
+
+
+def _refuse_another_model(model: LanguageModel, store: Store, hook: str) -> None:
+    """Checks in two small passes that the hook can be spliced, and that the model gives what the store holds."""
+    width = hook_widths(model.model, [hook])[hook]
+    if width != store.d_in(hook):
+        raise WrongInput(
+            f"`model` (={model.name}) must have activations as wide as the store's {store.d_in(hook)} at {hook}; got "
+            f"{width}; give `--model` that produced the store"
+        )
+    records = sorted(store.committed(), key=lambda record: record.split == "heldout")
+    if records:
+        refuse_another_model(model.model, model.name, store.path, store.attributes, records[-1], [hook])
 
 
 def _token_ids(config: EvaluateConfig, store: Store, model: LanguageModel) -> Tensor:
@@ -112,6 +138,7 @@ def _token_ids(config: EvaluateConfig, store: Store, model: LanguageModel) -> Te
             length,
             max_contexts=wanted,
             prepend_bos=attributes.prepend_bos,
+            vocabulary=model.vocabulary,
         )
         token_ids = torch.as_tensor(packed.token_ids).long()
     if len(token_ids) == 0:

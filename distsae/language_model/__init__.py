@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from distsae.language_model.device import device_named
 from distsae.language_model.hook_points import HookPoint
-from distsae.language_model.hooks import capture, hook_names, hook_widths, resolve_hook, splice
+from distsae.language_model.hooks import capture, hook_names, resolve_hook, splice
 from distsae.language_model.loading import LanguageModel, ModelFiles, find_model, load_language_model
+from distsae.language_model.probe import hook_widths
 from distsae.language_model.resuming import LowerBlocks, block_count, blocks_below
+from distsae.language_model.stored_activations import refuse_another_model
 
 __all__ = [
     "HookPoint",
@@ -21,6 +23,7 @@ __all__ = [
     "hook_names",
     "hook_widths",
     "load_language_model",
+    "refuse_another_model",
     "resolve_hook",
     "splice",
 ]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from distsae.errors import WrongInput, nearest
 from distsae.language_model.hook_points import HookPoint, hook_points
 
-__all__ = ["capture", "hook_names", "hook_widths", "resolve_hook", "splice"]
+__all__ = ["activations_at", "capture", "hook_names", "observed", "resolve_hook", "splice"]
 
 
 def hook_names(model: nn.Module) -> list[str]:
@@ -62,29 +62,26 @@ def capture(model: nn.Module, hooks: Sequence[str | HookPoint], input_ids: Tenso
     wanted = {point.name for point in points}
     seen: dict[str, Tensor] = {}
 
-    def keep(point: HookPoint, value: Tensor) -> None:
+    def keep(point: HookPoint, value: object) -> None:
         if point.name not in seen:
+            tensor = activations_at(point, value, input_ids)
             # After any hook but the last the forward pass continues, and may write into the tensor.
             last = len(seen) + 1 == len(wanted)
-            seen[point.name] = value if last else value.clone()
+            seen[point.name] = tensor if last else tensor.clone()
         if len(seen) == len(wanted):
             raise _AllSeen
 
     with contextlib.ExitStack() as stack:
         for point in points:
-            stack.enter_context(_observed(model, point, keep))
+            stack.enter_context(observed(model, point, keep))
         with contextlib.suppress(_AllSeen):
             model(input_ids=input_ids, use_cache=False)
     for point in points:
-        _check_shape(point, seen, input_ids)
+        if point.name not in seen:
+            raise WrongInput(
+                f"`hook` (={point.name}) must be reached by a forward pass; got a module that never runs; use another"
+            )
     return seen
-
-
-def hook_widths(model: nn.Module, hooks: Sequence[str]) -> dict[str, int]:
-    """Returns `d` of each hook, from a forward pass over two tokens."""
-    device = next(model.parameters()).device
-    tensors = capture(model, hooks, torch.zeros(1, 2, dtype=torch.int64, device=device))
-    return {hook: int(tensors[hook].shape[-1]) for hook in hooks}
 
 
 @contextlib.contextmanager
@@ -132,22 +129,17 @@ def splice(model: nn.Module, hook: str | HookPoint, replace: Callable[[Tensor], 
         handle.remove()
 
 
-class _AllSeen(Exception):
-    """Ends a forward pass that has reached every hook."""
-
-
 @contextlib.contextmanager
-def _observed(model: nn.Module, point: HookPoint, keep: Callable[[HookPoint, Tensor], None]) -> Iterator[None]:
-    """Within this context, every forward pass calls `keep` with the activations at `point`."""
+def observed(model: nn.Module, point: HookPoint, keep: Callable[[HookPoint, object], None]) -> Iterator[None]:
+    """Within this context, every forward pass calls `keep` with what is at `point`, each time that its module runs."""
     module = model.get_submodule(point.module)
     if point.side == "input":
         handle = module.register_forward_pre_hook(
-            lambda _, args, kwargs: keep(point, args[0] if args else next(iter(kwargs.values()))),
-            with_kwargs=True,
+            lambda _, args, kwargs: keep(point, next(iter((*args, *kwargs.values())), None)), with_kwargs=True
         )
     else:
         handle = module.register_forward_hook(
-            lambda _, __, output: keep(point, output[0] if isinstance(output, tuple) else output)
+            lambda _, __, output: keep(point, output[0] if isinstance(output, tuple) and output else output)
         )
     try:
         yield
@@ -155,17 +147,25 @@ def _observed(model: nn.Module, point: HookPoint, keep: Callable[[HookPoint, Ten
         handle.remove()
 
 
-def _check_shape(point: HookPoint, seen: dict[str, Tensor], input_ids: Tensor) -> None:
-    if point.name not in seen:
-        raise WrongInput(
-            f"`hook` (={point.name}) must be reached by a forward pass; got a module that never runs; use another"
-        )
-    shape = tuple(seen[point.name].shape)
-    if len(shape) != 3 or shape[:2] != tuple(input_ids.shape):
-        raise WrongInput(
-            f"`hook` (={point.name}) must be a tensor [batch, length, d]; got the shape {list(shape)} for "
-            f"{list(input_ids.shape)} tokens; use another"
-        )
+def activations_at(point: HookPoint, value: object, input_ids: Tensor) -> Tensor:
+    """Returns what a forward pass over `input_ids` gave at `point`, which must be activations of each token.
+
+    Raises:
+        WrongInput: it is no tensor of floating-point numbers `[batch, length, d]`.
+    """
+    got = f"a {type(value).__name__}"
+    if isinstance(value, Tensor):
+        if value.ndim == 3 and value.shape[:2] == input_ids.shape and value.is_floating_point():
+            return value
+        got = f"the shape {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    raise WrongInput(
+        f"`hook` (={point.name}) must be a tensor [batch, length, d] of floating-point numbers; got {got} for "
+        f"{list(input_ids.shape)} tokens; use another"
+    )
+
+
+class _AllSeen(Exception):
+    """Ends a forward pass that has reached every hook."""
 
 
 def _choices(points: dict[str, HookPoint]) -> str:

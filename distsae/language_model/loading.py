@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from distsae.errors import WrongInput
+from distsae.language_model.foreign_errors import WrongModel, one_line
+from distsae.language_model.loading_report import quiet_transformers, refuse_missing_weights
+from distsae.language_model.model_folder import code_digest, read_config, refuse_unusable, weights_digest
 from distsae.text.local_path import local_path
 
 if TYPE_CHECKING:
@@ -22,8 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LanguageModel", "ModelFiles", "find_model", "load_language_model"]
 
-_WEIGHTS = ("*.safetensors", "*.bin", "*.pt")  # in transformers' order of preference
-_VOLATILE = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "use_cache")  # no effect on activations
+_PADDING = 128  # embeddings without a token that even a small vocabulary may have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class ModelFiles:
         folder: folder of the files.
         digest: SHA-256 of weights and configuration, hexadecimal.
         tokenizer_digest: SHA-256 of the tokenizer's whole definition, hexadecimal.
+        code_digest: SHA-256 of the model's own code, hexadecimal; None if none of it may run.
         tokenizer: the tokenizer.
     """
 
@@ -44,6 +47,7 @@ class ModelFiles:
     folder: Path
     digest: str
     tokenizer_digest: str
+    code_digest: str | None
     tokenizer: PreTrainedTokenizerBase
 
 
@@ -54,35 +58,40 @@ class LanguageModel:
     Args:
         model: the transformers model.
         tokenizer: the model's tokenizer.
+        vocabulary: number of token ids that the model has an embedding for.
         name: name or folder that the user gave.
         revision: commit of the hub repository; `"local"` for a folder.
         digest: SHA-256 of weights and configuration, hexadecimal.
         tokenizer_digest: SHA-256 of the tokenizer's whole definition, hexadecimal.
+        code_digest: SHA-256 of the model's own code, hexadecimal; None if none of it may run.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    vocabulary: int
     name: str
     revision: str
     digest: str
     tokenizer_digest: str
+    code_digest: str | None
 
 
-def find_model(name_or_dir: str, *, revision: str | None = None) -> ModelFiles:
+def find_model(name_or_dir: str, *, revision: str | None = None, trust_remote_code: bool = False) -> ModelFiles:
     """Finds or downloads a model's files and computes their digests, without loading the weights.
 
     Args:
         name_or_dir: folder written by `save_pretrained`, or name of a Hugging Face repository.
         revision: branch, tag or commit of the repository; None for its default branch.
+        trust_remote_code: whether code that came with the model may run. Nobody is ever asked.
 
     Raises:
-        WrongInput: there is no such model, or its tokenizer is missing.
+        WrongInput: there is no such model, its tokenizer is missing, or it is of a kind that `refuse_unusable` refuses.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     path = local_path(name_or_dir, "model")
     if path is None:
-        folder = _hub_folder(name_or_dir, revision)
+        folder = _hub_folder(name_or_dir, revision, trust_remote_code)
     elif (path / "config.json").is_file():
         folder = path
     else:
@@ -90,18 +99,19 @@ def find_model(name_or_dir: str, *, revision: str | None = None) -> ModelFiles:
             f"`model` (={name_or_dir}) must be a folder that save_pretrained wrote; got one without config.json; "
             "save model and tokenizer there"
         )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise WrongInput(
-            f"`model` (={name_or_dir}) must hold a tokenizer; got {_first_line(error)}; save the tokenizer there"
-        ) from error
+    config = read_config(folder, name_or_dir)
+    refuse_unusable(folder, name_or_dir, config)
+    with quiet_transformers(), WrongModel(name_or_dir, "be of a kind that transformers knows", "use another model"):
+        AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    with quiet_transformers(), WrongModel(name_or_dir, "hold a tokenizer", "save the tokenizer there"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     return ModelFiles(
         name=name_or_dir,
         revision="local" if path is not None else folder.name,
         folder=folder,
-        digest=_weights_digest(folder),
+        digest=weights_digest(folder, name_or_dir, config),
         tokenizer_digest=_tokenizer_digest(tokenizer),
+        code_digest=code_digest(folder, name_or_dir, config) if trust_remote_code else None,
         tokenizer=tokenizer,
     )
 
@@ -112,6 +122,7 @@ def load_language_model(
     revision: str | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
 ) -> LanguageModel:
     """Loads a causal language model and its tokenizer.
 
@@ -120,63 +131,69 @@ def load_language_model(
         revision: branch, tag or commit of the repository; None for its default branch.
         device: device on which the model runs.
         dtype: dtype in which the model computes.
+        trust_remote_code: whether code that came with the model may run.
 
     Raises:
-        WrongInput: there is no such model, or it is not a causal language model.
+        WrongInput: there is no such model, it is not a causal language model, its files lack some of its weights,
+            or its tokenizer is not its own.
+        CannotContinue: there is too little memory for it.
     """
     from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # distsae shows its own
-    files = find_model(name_or_dir, revision=revision)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(files.folder, dtype=dtype)
-    except (OSError, ValueError, KeyError) as error:
-        raise WrongInput(
-            f"`model` (={name_or_dir}) must be a causal language model; got {_first_line(error)}; use another model"
-        ) from error
-    model.requires_grad_(False)
+    files = find_model(name_or_dir, revision=revision, trust_remote_code=trust_remote_code)
+    with quiet_transformers(), WrongModel(name_or_dir, "be a causal language model that loads", "use another model"):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            files.folder,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,  # they are in the report then, and refused by name
+            output_loading_info=True,
+        )
+        refuse_missing_weights(name_or_dir, report)
+        model.requires_grad_(False)
+        model = model.eval().to(device)
+        vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    _refuse_small_tokenizer(name_or_dir, len(files.tokenizer), vocabulary)
     return LanguageModel(
-        model=model.eval().to(device),
+        model=model,
         tokenizer=files.tokenizer,
+        vocabulary=vocabulary,
         name=files.name,
         revision=files.revision,
         digest=files.digest,
         tokenizer_digest=files.tokenizer_digest,
+        code_digest=files.code_digest,
     )
 
 
-def _hub_folder(name: str, revision: str | None) -> Path:
+def _hub_folder(name: str, revision: str | None, trust_remote_code: bool) -> Path:
     """Downloads a snapshot and returns its folder, whose name is the commit."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", *(["*.py"] if trust_remote_code else [])]
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, "*.bin"]))
     except (OSError, ValueError, HFValidationError) as error:
         raise WrongInput(
-            f"`model` (={name}) must be an existing folder or a Hugging Face repository; got {_first_line(error)}; "
+            f"`model` (={name}) must be an existing folder or a Hugging Face repository; got {one_line(error)}; "
             "check the name and the network"
         ) from error
     return folder
 
 
-def _weights_digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    digest.update(json.dumps({k: config[k] for k in sorted(config) if k not in _VOLATILE}).encode())
-    weights = next((files for pattern in _WEIGHTS if (files := sorted(folder.glob(pattern)))), [])
-    if not weights:
+def _refuse_small_tokenizer(name: str, tokens: int, vocabulary: int) -> None:
+    """Refuses a tokenizer without its vocabulary, which transformers makes where a folder has none.
+
+    More tokens than embeddings are no fault as long as no text has them.
+    """
+    if 2 * tokens < vocabulary and vocabulary - tokens > _PADDING:
         raise WrongInput(
-            f"`model` (={folder}) must hold weights; got no file {' or '.join(_WEIGHTS)}; save the model there"
+            f"`model` (={name}) must hold its own tokenizer; got one of {tokens} tokens for {vocabulary} embeddings; "
+            "save the model's tokenizer in its folder"
         )
-    for file in weights:
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -184,8 +201,3 @@ def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     text = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
     special = (tokenizer.bos_token_id, tokenizer.eos_token_id)
     return hashlib.sha256(f"{text}\n{special}".encode()).hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"

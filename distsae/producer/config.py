@@ -47,6 +47,7 @@ class ProduceConfig:
         streaming: whether a Hugging Face data set is read over the network while it is tokenised; if not, it is
             downloaded first and kept in the cache of the `datasets` library.
         revision: branch, tag or commit of a Hugging Face model; its default branch if not given.
+        trust_remote_code: whether code that came with the model may run; the store records a digest of it.
         device: device on which the model runs; auto is this process's GPU if there is one, else the CPU.
         model_dtype: dtype in which the model computes.
     """
@@ -73,6 +74,7 @@ class ProduceConfig:
     corpus_revision: str | None = None
     streaming: bool = True
     revision: str | None = None
+    trust_remote_code: bool = False
     device: str = "auto"
     model_dtype: Literal["fp16", "bf16", "fp32"] = "fp32"
 

@@ -8,6 +8,7 @@ continues an unfinished store, also after SIGTERM or Ctrl-C, which `stopping.py`
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -22,6 +23,7 @@ from distsae.language_model import (
     find_model,
     hook_widths,
     load_language_model,
+    refuse_another_model,
 )
 from distsae.producer.config import ProduceConfig, check
 from distsae.producer.full_disk import one_line_if_disk_full
@@ -39,6 +41,7 @@ from distsae.store import (
     StoreAttributes,
     StorePaths,
     begin_store,
+    committed_units,
     contexts_per_unit,
     location,
     outliers_in_words,
@@ -47,6 +50,7 @@ from distsae.store import (
     unit_sizes,
     units_done,
 )
+from distsae.store.commit import read_records
 from distsae.store.layout import DTYPES
 
 __all__ = ["produce"]
@@ -75,30 +79,32 @@ def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
     existing = read_attributes(root)
     if existing is None:  # a missing corpus is found before a model is loaded
         open_configured_corpus(config)
-    files = find_model(config.model, revision=config.revision)
-    language_model: LanguageModel | None = None
-    if existing is None:
-        language_model = _load(config, device)
-        widths = _checked_widths(config, language_model)
-    else:
+    files = find_model(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    if existing is not None:  # settings that can be compared without model or tokenised corpus are compared at once
         widths = existing.d_in if existing.hooks == config.hooks else dict.fromkeys(config.hooks, 0)
-        # Settings that can be compared without the tokenised corpus are compared before tokenising.
         contexts = min(existing.contexts, config.max_contexts or existing.contexts)
         begin_store(root, _attributes(config, files, contexts, existing.corpus_fingerprint, widths))
+    language_model: LanguageModel | None = None
+    if existing is None or not _is_finished(root, existing):
+        language_model = _load(config, device)
+        widths = _checked_widths(config, language_model)
+        if existing is not None:
+            _refuse_another_model(root, existing, language_model)
 
     with Claims(StorePaths(root).claims) as claims:
-        tokenised = tokenised_corpus(config, files, root, claims)
+        vocabulary = None if language_model is None else language_model.vocabulary
+        tokenised = tokenised_corpus(config, files, root, claims, vocabulary)
         attributes = _attributes(config, files, len(tokenised.contexts), tokenised.fingerprint, widths)
         if tokenised.commit is not None:
             attributes = replace(attributes, corpus=f"{config.corpus}@{tokenised.commit}")
         if language_model is not None:
             check_fits(language_model, attributes, tokenised.contexts.token_ids[: config.batch_contexts])
         attributes = begin_store(root, attributes)
-        if StorePaths(root).dataset.exists() and len(units_done(root, attributes)) == len(unit_sizes(attributes)):
+        if _is_finished(root, attributes):
             say(f"{root} is finished: nothing to do")
             return
         tokenised.verify()
-        if language_model is None:
+        if language_model is None:  # the store was finished, and a unit of it has been lost since
             language_model = _load(config, device)
         produce_units(root, attributes, tokenised.contexts, language_model, claims, producer, stop)
     with stop.deferred():
@@ -113,15 +119,33 @@ def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
 
 
 def _load(config: ProduceConfig, device: torch.device) -> LanguageModel:
-    dtype = DTYPES[config.model_dtype].torch
-    return load_language_model(config.model, revision=config.revision, device=device, dtype=dtype)
+    return load_language_model(
+        config.model,
+        revision=config.revision,
+        device=device,
+        dtype=DTYPES[config.model_dtype].torch,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def _is_finished(root: Location, attributes: StoreAttributes) -> bool:
+    return StorePaths(root).dataset.exists() and len(units_done(root, attributes)) == len(unit_sizes(attributes))
+
+
+def _refuse_another_model(root: Location, attributes: StoreAttributes, language_model: LanguageModel) -> None:
+    """Compares the model with a unit that is there, if there is one; of a bounded store each may go at any time."""
+    for unit in sorted(committed_units(root, len(unit_sizes(attributes))), reverse=True):
+        with contextlib.suppress(FileNotFoundError):
+            (record,) = read_records(root, [unit])
+            refuse_another_model(language_model.model, language_model.name, root, attributes, record, attributes.hooks)
+            return
 
 
 def _checked_widths(config: ProduceConfig, language_model: LanguageModel) -> dict[str, int]:
     """Returns the width of each hook.
 
     Raises:
-        WrongInput: the model lacks a hook, enough positions for a context, or embeddings for all tokens.
+        WrongInput: the model lacks a hook, enough positions for a context, or an embedding for an excluded token.
     """
     model_config = language_model.model.config.get_text_config()
     longest = getattr(model_config, "max_position_embeddings", None)
@@ -129,16 +153,11 @@ def _checked_widths(config: ProduceConfig, language_model: LanguageModel) -> dic
         raise WrongInput(
             f"`context_length` (={config.context_length}) must not exceed the model's {longest} positions; use less"
         )
-    vocabulary = language_model.model.get_input_embeddings().num_embeddings
+    vocabulary = language_model.vocabulary
     if beyond := [token for token in config.excluded_tokens if token >= vocabulary]:
         raise WrongInput(
             f"`excluded_tokens` (={list(config.excluded_tokens)}) must be ids of the model's {vocabulary} tokens; got "
             f"{beyond[0]}; use ids below {vocabulary}"
-        )
-    if len(language_model.tokenizer) > vocabulary:
-        raise WrongInput(
-            f"`model` (={config.model}) must have an embedding for every token; got a tokenizer of "
-            f"{len(language_model.tokenizer)} tokens; save the model's own tokenizer in its folder"
         )
     return hook_widths(language_model.model, config.hooks)
 
@@ -169,5 +188,6 @@ def _attributes(
         batch_contexts=config.batch_contexts,
         model_dtype=config.model_dtype,
         keep_units=config.keep_units,
+        code_digest=files.code_digest,
         library_versions={name: version(name) for name in _LIBRARIES},
     )

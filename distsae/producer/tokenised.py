@@ -67,7 +67,9 @@ class Tokenised:
             raise TornData("the store's copy of the tokenised corpus is damaged; remove the folder contexts/ in it")
 
 
-def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Location, claims: Claims) -> Tokenised:
+def tokenised_corpus(
+    config: ProduceConfig, files: ModelFiles, root: Location, claims: Claims, vocabulary: int | None = None
+) -> Tokenised:
     """Returns the packed corpus from the store's copy, after making the copy if there is none.
 
     It needs as much memory as `cut_contexts`, whatever the size of the corpus.
@@ -77,9 +79,10 @@ def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Location, c
         files: files of the model, for its tokenizer.
         root: the store.
         claims: claims of this process.
+        vocabulary: number of token ids that the model has an embedding for; None leaves ids unchecked.
 
     Raises:
-        WrongInput: the corpus is missing, unreadable or too short.
+        WrongInput: the corpus is missing, unreadable or too short, or the tokenizer is not the model's own.
         CannotContinue: the disk is full.
     """
     folder = StorePaths(root).contexts / _key(config, files.tokenizer_digest)
@@ -89,7 +92,7 @@ def tokenised_corpus(config: ProduceConfig, files: ModelFiles, root: Location, c
             try:
                 if not _is_published(folder):
                     with one_line_if_disk_full(root):
-                        _pack(folder, config, files)
+                        _pack(folder, config, files, vocabulary)
             finally:
                 claims.release(_CLAIM)
         else:
@@ -138,12 +141,14 @@ def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
-def _pack(folder: Location, config: ProduceConfig, files: ModelFiles) -> None:
+def _pack(folder: Location, config: ProduceConfig, files: ModelFiles, vocabulary: int | None) -> None:
     """Packs the corpus into a temporary folder, and publishes that folder when it is complete."""
     say(f"tokenising {config.corpus}")
     corpus = open_configured_corpus(config)
     length = config.context_length
-    pieces = cut_contexts(corpus.documents, files.tokenizer, length, config.max_contexts, config.prepend_bos)
+    pieces = cut_contexts(
+        corpus.documents, files.tokenizer, length, config.max_contexts, config.prepend_bos, vocabulary
+    )
     parent = folder.parent if isinstance(folder, Path) else Path(tempfile.gettempdir())
     temporary = parent / f".{folder.name}.{uuid.uuid4().hex}"
     try:

@@ -20,7 +20,7 @@ RECORDED_ONLY = ("model", "model_revision", "corpus", "library_versions")
 """Fields that are not part of the fingerprint."""
 
 
-_LATER = ("keep_units", "excluded_tokens")
+_LATER = ("keep_units", "excluded_tokens", "code_digest")
 """Fields that the first stores did not have."""
 
 
@@ -51,6 +51,7 @@ class StoreAttributes:
         batch_contexts: contexts in a forward pass; the last bit of an activation can depend on it.
         model_dtype: dtype in which the language model computed.
         keep_units: most train units that a bounded store holds at a time; None for a store that keeps all units.
+        code_digest: sha256 of the code that came with the model and was allowed to run; None if none was.
         library_versions: versions of the libraries that the first producer used (recorded only).
     """
 
@@ -76,6 +77,7 @@ class StoreAttributes:
     model_dtype: str = "fp32"
     keep_units: int | None = None
     excluded_tokens: tuple[int, ...] = ()
+    code_digest: str | None = None
     library_versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -91,8 +93,8 @@ class StoreAttributes:
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as JSON values.
 
-        `keep_units` is included only in a bounded store, and `excluded_tokens` only if there are some, so that other
-        stores keep the fingerprint that they had before these fields existed.
+        `keep_units` is included only in a bounded store, and `excluded_tokens` and `code_digest` only if there are
+        some, so that other stores keep the fingerprint that they had before these fields existed.
         """
         values = {**asdict(self), "hooks": list(self.hooks), "excluded_tokens": list(self.excluded_tokens)}
         return {name: value for name, value in values.items() if name not in _LATER or value not in (None, [])}
@@ -110,11 +112,16 @@ def differences(first: StoreAttributes, second: StoreAttributes) -> dict[str, tu
 
     A digest is shown with the name of the model or corpus that it belongs to.
     """
-    named = {"model_digest": "model", "tokenizer_digest": "model", "corpus_fingerprint": "corpus"}
+    named = {
+        "model_digest": "model",
+        "tokenizer_digest": "model",
+        "code_digest": "model",
+        "corpus_fingerprint": "corpus",
+    }
 
     def shown(attributes: StoreAttributes, name: str) -> Any:  # noqa: ANN401 (any field's value)
         value = getattr(attributes, name)
-        return f"{value[:12]} of {getattr(attributes, named[name])}" if name in named else value
+        return f"{value[:12]} of {getattr(attributes, named[name])}" if name in named and value else value
 
     differing = {
         f.name: (shown(first, f.name), shown(second, f.name))

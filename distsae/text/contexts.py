@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from distsae.errors import WrongInput
+from distsae.text.encoding import DocumentEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,6 +51,7 @@ def pack(
     context_length: int,
     max_contexts: int | None = None,
     prepend_bos: bool = True,
+    vocabulary: int | None = None,
 ) -> Contexts:
     """Packs `documents` into contexts of `context_length` tokens and returns all of them in memory.
 
@@ -59,15 +61,16 @@ def pack(
         context_length: tokens in a context, BOS included.
         max_contexts: number of contexts after which reading stops; None reads all documents.
         prepend_bos: whether each context starts with BOS.
+        vocabulary: number of token ids that the model has an embedding for; None leaves ids unchecked.
 
     Returns:
         At most `max_contexts` contexts; none if the text is shorter than one context.
 
     Raises:
-        WrongInput: the tokenizer lacks a required token, `context_length` leaves no room for text, or there are more
-            documents than `MAX_DOCUMENTS`.
+        WrongInput: the tokenizer lacks a required token or does not know the text, a token has no embedding,
+            `context_length` leaves no room for text, or there are more documents than `MAX_DOCUMENTS`.
     """
-    pieces = list(cut_contexts(documents, tokenizer, context_length, max_contexts, prepend_bos))
+    pieces = list(cut_contexts(documents, tokenizer, context_length, max_contexts, prepend_bos, vocabulary))
     none = torch.empty((0, context_length), dtype=torch.int32)
     return Contexts(
         token_ids=torch.cat([none, *(piece.token_ids for piece in pieces)]),
@@ -81,6 +84,7 @@ def cut_contexts(
     context_length: int,
     max_contexts: int | None = None,
     prepend_bos: bool = True,
+    vocabulary: int | None = None,
     *,
     documents_at_once: int = 512,
     characters_at_once: int = 4_000_000,
@@ -95,14 +99,21 @@ def cut_contexts(
     that needs more memory: it is tokenised as a whole.
     """
     bos, eos = _special_tokens(tokenizer, prepend_bos)
+    encoder = DocumentEncoder(tokenizer, vocabulary)
+    encoder.check_ids(max(bos, eos))
     if context_length <= int(prepend_bos):
         raise WrongInput(f"`context_length` (={context_length}) must leave room for text after BOS; use 2 or more")
     batches = _batches(documents, documents_at_once, characters_at_once, min(max_documents, MAX_DOCUMENTS))
-    return _cut(_token_stream(batches, tokenizer, eos), context_length, max_contexts, bos if prepend_bos else None)
+    stream = _token_stream(batches, encoder, eos)
+    return _cut(stream, encoder, context_length, max_contexts, bos if prepend_bos else None)
 
 
 def _cut(
-    stream: Iterator[tuple[np.ndarray, np.ndarray]], context_length: int, max_contexts: int | None, bos: int | None
+    stream: Iterator[tuple[np.ndarray, np.ndarray]],
+    encoder: DocumentEncoder,
+    context_length: int,
+    max_contexts: int | None,
+    bos: int | None,
 ) -> Iterator[Contexts]:
     """Yields a piece of contexts whenever the batches of `stream` fill at least one."""
     first = 0 if bos is None else 1  # position of the first token of text
@@ -131,6 +142,7 @@ def _cut(
         contexts += count
         pending = [(tokens[used:].copy(), numbers[used:].copy())]  # a view would keep the whole batch in memory
         pending_tokens -= used
+    encoder.check()
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase, prepend_bos: bool) -> tuple[int, int]:
@@ -143,18 +155,11 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase, prepend_bos: bool) -> tu
 
 
 def _token_stream(
-    batches: Iterable[list[tuple[int, str]]], tokenizer: PreTrainedTokenizerBase, eos: int
+    batches: Iterable[list[tuple[int, str]]], encoder: DocumentEncoder, eos: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields `(token ids int32 [t], document numbers int32 [t])` for each batch of numbered documents."""
     for batch in batches:
-        # No special tokens: EOS is added here and BOS by `_cut`. verbose=False: long documents need no warning.
-        encoded = tokenizer(
-            [text for _, text in batch],
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )["input_ids"]
+        encoded = encoder.encode([text for _, text in batch])
         lengths = [len(ids) + 1 for ids in encoded]
         ids = np.fromiter(
             itertools.chain.from_iterable(itertools.chain(ids, (eos,)) for ids in encoded), np.int32, count=sum(lengths)

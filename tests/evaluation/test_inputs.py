@@ -7,7 +7,9 @@ from distsae.errors import WrongInput
 from distsae.evaluation import EvaluateConfig
 from distsae.evaluation.inputs import open_inputs
 from distsae.evaluation.out_file import default_out
+from distsae.producer import ProduceConfig, produce
 from distsae.store import Store
+from tests.language_model.changed_models import copied, with_code
 
 
 @pytest.fixture
@@ -82,6 +84,31 @@ def test_model_that_does_not_fit(run, tiny_store, tiny_model_dir, tmp_path):
     other.tokenizer.save_pretrained(tmp_path / "changed")
     with pytest.raises(WrongInput, match="must be the model that produced the store"):
         opened(run, tiny_store, model=str(tmp_path / "changed"))
+
+
+def test_a_model_that_gives_other_activations_is_refused_although_its_files_are_the_same(
+    run, tiny_model_dir, tiny_corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    produce(
+        ProduceConfig(
+            model=str(with_code(copied(tiny_model_dir, tmp_path / "model"))),
+            corpus=str(tiny_corpus),
+            hooks=("blocks.0.resid_post",),
+            out=str(tmp_path / "store"),
+            context_length=16,
+            max_rows=600,
+            device="cpu",
+            trust_remote_code=True,
+        )
+    )
+    with pytest.raises(WrongInput, match="must be the one that made the store"):
+        opened(run, tmp_path / "store", trust_remote_code=True)
+    with pytest.raises(WrongInput, match="set --trust_remote_code"):
+        opened(run, tmp_path / "store")
+    (tmp_path / "model" / "more.py").touch()
+    with pytest.raises(WrongInput, match="must run the code that produced the store"):
+        opened(run, tmp_path / "store", trust_remote_code=True)
 
 
 def test_corpus_that_does_not_fit(run, tiny_store, tmp_path):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from distsae.errors import WrongInput
-from distsae.language_model import capture, hook_names, hook_widths, load_language_model, resolve_hook, splice
+from distsae.language_model import capture, hook_names, load_language_model, resolve_hook, splice
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +50,6 @@ def test_resolved_hooks_are_captured_as_well(language_model, input_ids):
     resolved = capture(language_model.model, [resolve_hook(language_model.model, name) for name in names], input_ids)
     for name in names:
         torch.testing.assert_close(resolved[name], by_name[name], rtol=0, atol=0)
-
-
-def test_widths(language_model):
-    widths = hook_widths(language_model.model, ["blocks.1.mlp_hidden", "blocks.0.resid_post"])
-    assert widths == {"blocks.1.mlp_hidden": 128, "blocks.0.resid_post": 32}
 
 
 def test_forward_stops_after_the_last_hook(language_model, input_ids):

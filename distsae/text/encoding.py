@@ -1,0 +1,116 @@
+"""Turns documents into token ids of their text, and refuses a tokenizer that does not know it.
+
+A document is text alone: one that spells a control token, such as `<|endoftext|>`, gets the tokens of these characters
+and not the control token. A tokenizer without its vocabulary gives no tokens, or unknown ones, without an error; that
+shows in the totals.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from distsae.errors import WrongInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["DocumentEncoder"]
+
+_CHARACTERS = 1_000_000  # after so many, a tokenizer is judged without waiting for the end of the text
+_LONGEST_TOKENS = 100  # characters of a token, in the mean over a corpus; real tokenizers are below 10
+
+
+class DocumentEncoder:
+    """Encodes documents, and keeps the totals by which the tokenizer is judged.
+
+    Args:
+        tokenizer: tokenizer of the transformers library.
+        vocabulary: number of ids that the model has an embedding for; None leaves ids unchecked.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int | None = None) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
+        self._unknown = tokenizer.unk_token_id
+        self._control = frozenset(tokenizer.all_special_ids) - {self._unknown}
+        spelled = [token for token in tokenizer.all_special_tokens if len(token) > 1]
+        after_first = [f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in spelled]
+        self._inside_control = re.compile("|".join(after_first)) if after_first else None
+        self._characters = 0
+        self._tokens = 0
+        self._unknown_tokens = 0
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns the token ids of each text, without BOS or EOS.
+
+        Raises:
+            WrongInput: the tokenizer does not know the text, or a token has no embedding.
+        """
+        encoded = self._encode(texts)
+        for index, ids in enumerate(encoded):
+            if not self._control.isdisjoint(ids):
+                encoded[index] = self._spelled_out(texts[index])
+        self._characters += sum(map(len, texts))
+        self._tokens += sum(map(len, encoded))
+        if self._unknown is not None:
+            self._unknown_tokens += sum(ids.count(self._unknown) for ids in encoded)
+        if self._characters >= _CHARACTERS:
+            self.check()
+        self.check_ids(max((max(ids) for ids in encoded if ids), default=0))
+        return encoded
+
+    def check(self) -> None:
+        """Judges the tokenizer by all texts that were encoded so far.
+
+        Raises:
+            WrongInput: most tokens are unknown ones, or the text gives next to no tokens.
+        """
+        if 2 * self._unknown_tokens > self._tokens:
+            got = f"{self._unknown_tokens / self._tokens:.0%} unknown tokens ({self._tokenizer.unk_token})"
+        elif self._characters > _LONGEST_TOKENS * max(self._tokens, 1):
+            got = f"{self._tokens:,} tokens of {self._characters:,} characters"
+        else:
+            return
+        raise WrongInput(
+            f"`corpus` must be text that the model's tokenizer knows; got {got}; save the model's own tokenizer in its "
+            "folder, or use another corpus"
+        )
+
+    def check_ids(self, largest: int) -> None:
+        """Checks that the model has an embedding for tokens up to id `largest`.
+
+        Raises:
+            WrongInput: it has none.
+        """
+        if self._vocabulary is not None and largest >= self._vocabulary:
+            raise WrongInput(
+                f"`model` must have an embedding for every token of the text; got the token {largest} "
+                f"({self._tokenizer.convert_ids_to_tokens(largest)}) and {self._vocabulary} embeddings; save the "
+                "model's own tokenizer in its folder"
+            )
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        # No special tokens: EOS and BOS are added to contexts. verbose=False: long documents need no warning.
+        return list(
+            self._tokenizer(
+                list(texts),
+                add_special_tokens=False,
+                split_special_tokens=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+            )["input_ids"]
+        )
+
+    def _spelled_out(self, text: str) -> list[int]:
+        """Returns the tokens of a text whose vocabulary itself holds what control tokens are spelled like.
+
+        Each spelling is cut after its first character, and the pieces are encoded alone.
+        """
+        if self._inside_control is None:
+            return self._encode([text])[0]
+        pieces = [piece for piece in self._inside_control.split(text) if piece]
+        return list(itertools.chain.from_iterable(self._encode(pieces)))
