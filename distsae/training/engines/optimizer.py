@@ -35,8 +35,8 @@ class OptimizerConfig:
     """
 
     lr: Literal["auto"] | float = "auto"
-    beta1: float = 0.9
-    beta2: float = 0.99
+    beta1: float = 0.8
+    beta2: float = 0.95
     eps: float = 1e-10
     warmup_share: float = 0.05
     decay_share: float = 0.2
