@@ -103,7 +103,7 @@ class Run:
     def introduce(self) -> None:
         """Prints what is about to be trained."""
         config = self.config
-        rate = config.optimizer.peak_rate(config.sae.d_sae)
+        rate = config.optimizer.peak_rate(config.sae.d_sae, self.steps)
         self._say(
             f"training d_sae {config.sae.d_sae}, k {config.sae.k}, {config.allocation}, aux {config.aux} on "
             f"{self.job.store.rows:,} rows of {config.hook}; mesh {config.mesh.data} x {config.mesh.feature} "

@@ -61,7 +61,7 @@ def measure_steps(mesh: Mesh, job: Job, path: str, hook: str, steps: int, warm_u
     features = mesh.features(job.d_sae)
     shard = FeatureShard(job.d_in, job.d_sae, features, mean, 0, prefilter=True)
     optimizer = OptimizerConfig()
-    engine, rate = PlainEngine(shard, mesh, optimizer), optimizer.peak_rate(job.d_sae)
+    engine, rate = PlainEngine(shard, mesh, optimizer), optimizer.peak_rate(job.d_sae, 1)
     statistics, thresholds = FiringStatistics(len(features), 10**6, 10**6), ThresholdTracker(len(features))
     selectors = [MutualSelector(k) for k in (job.k, job.k_aux) if k]
     costs = []

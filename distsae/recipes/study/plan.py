@@ -72,8 +72,9 @@ class StudyPlan:
         """Returns a learning rate of a cell as a number; None for `auto` of a peer, which only the peer knows."""
         if cell.method.peer is not None and rate == "auto":
             return None
-        optimizer = self.bases[cell.method.name].optimizer
-        return dataclasses.replace(optimizer, lr=rate).peak_rate(cell.d_sae)
+        base = self.bases[cell.method.name]
+        assert base.steps is not None
+        return dataclasses.replace(base.optimizer, lr=rate).peak_rate(cell.d_sae, base.steps)
 
 
 def planned(config: StudyConfig, from_keys: FromKeys, peers: Mapping[str, Peer] = PEERS) -> StudyPlan:

@@ -11,7 +11,7 @@ from distsae.training.engines.moments import MomentsName
 
 __all__ = ["OptimizerConfig"]
 
-_BASE_RATE, _BASE_WIDTH = 2.2e-3, 1 << 14
+_BASE_RATE, _BASE_WIDTH, _BASE_STEPS = 2.2e-3, 1 << 14, 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class OptimizerConfig:
     """Adam and its learning rate, which warms up linearly, stays constant, and decays.
 
     Args:
-        lr: learning rate between warm-up and decay; `auto` is `2.2e-3 / sqrt(d_sae / 16384)`, which suits runs of some
-            hundred to a few thousand steps; longer runs need a smaller one.
+        lr: learning rate between warm-up and decay; `auto` is `2.2e-3 / sqrt(d_sae / 16384)` for up to 300 steps, and
+            falls with the root of the number of steps in longer runs.
         beta1: decay per step of the mean of the gradients.
         beta2: decay per step of the mean of the squared gradients.
         eps: number added to the root of the second moment. It is small because the loss is a mean over the tokens of a
@@ -65,13 +65,15 @@ class OptimizerConfig:
         if self.state not in get_args(MomentsName):
             raise WrongInput(f"`optimizer.state` (={self.state}) must be fp32, bf16 or int8")
 
-    def peak_rate(self, d_sae: int) -> float:
-        """Returns the learning rate between warm-up and decay for an SAE of `d_sae` features."""
-        return _BASE_RATE * (_BASE_WIDTH / d_sae) ** 0.5 if self.lr == "auto" else self.lr
+    def peak_rate(self, d_sae: int, steps: int) -> float:
+        """Returns the learning rate between warm-up and decay for `d_sae` features and a run of `steps` steps."""
+        if self.lr != "auto":
+            return self.lr
+        return _BASE_RATE * math.sqrt(_BASE_WIDTH / d_sae * _BASE_STEPS / max(steps, _BASE_STEPS))
 
     def rate(self, step: int, steps: int, d_sae: int) -> float:
         """Returns the learning rate of step `step` (counted from 0) of `steps`."""
         warm = (step + 1) / max(round(self.warmup_share * steps), 1)
         left = min((steps - step) / max(round(self.decay_share * steps), 1), 1.0)
         shape = left if self.decay == "linear" else (1 - math.cos(math.pi * left)) / 2
-        return self.peak_rate(d_sae) * min(1.0, warm, self.final_share + (1 - self.final_share) * shape)
+        return self.peak_rate(d_sae, steps) * min(1.0, warm, self.final_share + (1 - self.final_share) * shape)

@@ -21,11 +21,13 @@ def test_without_warm_up_and_decay():
     assert OptimizerConfig(lr=1.0).rate(0, 1, d_sae=1) == 1.0
 
 
-def test_automatic_rate_falls_with_the_root_of_the_width():
+def test_automatic_rate_falls_with_the_roots_of_width_and_length():
     config = OptimizerConfig()
-    assert config.peak_rate(1 << 14) == pytest.approx(2.2e-3)
-    assert config.peak_rate(1 << 16) == pytest.approx(1.1e-3)
-    assert OptimizerConfig(lr=0.1).peak_rate(1 << 16) == 0.1
+    assert config.peak_rate(1 << 14, 300) == pytest.approx(2.2e-3)
+    assert config.peak_rate(1 << 14, 10) == pytest.approx(2.2e-3)  # no higher in shorter runs
+    assert config.peak_rate(1 << 16, 300) == pytest.approx(1.1e-3)
+    assert config.peak_rate(1 << 16, 30_000) == pytest.approx(1.1e-4)
+    assert OptimizerConfig(lr=0.1).peak_rate(1 << 16, 30_000) == 0.1
 
 
 def test_cosine_decay_and_a_final_rate():
