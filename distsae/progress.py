@@ -9,7 +9,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-__all__ = ["Progress", "is_main_process", "say"]
+__all__ = ["Progress", "is_main_process", "printable", "say", "show"]
 
 
 def is_main_process() -> bool:
@@ -20,7 +20,25 @@ def is_main_process() -> bool:
 def say(message: str) -> None:
     """Prints one line for the user on stderr, from the main process only, without breaking a progress bar."""
     if is_main_process():
-        tqdm.write(message, file=sys.stderr)
+        tqdm.write(printable(message), file=sys.stderr)
+
+
+def show(text: str) -> None:
+    """Prints a result of a command on stdout."""
+    print(printable(text))
+
+
+def printable(text: str) -> str:
+    """Returns text as a terminal may get it: a control character from a stranger's file is written out, in hex digits.
+
+    Only line ends and tabs stay. Bytes of a path that are no text are written out as well.
+    """
+    return "".join(
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
+    )
 
 
 class Progress:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from distsae.progress import Progress, is_main_process, say
+from distsae.progress import Progress, is_main_process, printable, say, show
 
 
 @pytest.fixture
@@ -84,3 +84,20 @@ def test_unknown_total_is_a_count_and_a_rate(capsys, clock, monkeypatch):
         progress.advance(3)
     assert "tokenise: 3.00 tokens" in terminal.getvalue()
     assert "%" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("gpt2 × 3 – ü\n\tx̂", "gpt2 × 3 – ü\n\tx̂"),
+        ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
+        ("a\rb\x00\x7f\x9b", r"a\rb\x00\x7f\x9b"),
+        ("bytes \udcff, \u202e right to left", r"bytes \udcff, \u202e right to left"),
+    ],
+)
+def test_control_characters_are_written_out(capsys, text, shown):
+    assert printable(text) == shown
+    show(text)
+    say(text)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == (f"{shown}\n", f"{shown}\n")

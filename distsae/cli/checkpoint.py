@@ -12,6 +12,7 @@ from distsae.cli.actions import Action, act
 from distsae.cli.checkpoint_facts import summary_of, when
 from distsae.cli.checkpoint_tables import contents_lines, listing_lines, verdict_lines
 from distsae.errors import WrongInput
+from distsae.progress import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -149,7 +150,7 @@ def _info(config: CheckpointInfoConfig) -> int:
         print(json.dumps(summary_of(found) | details, indent=2))
     else:
         for line in passed_over:
-            print(f"passed over: {line}")
+            show(f"passed over: {line}")
         _print(contents_lines(found))
     return 0
 
@@ -173,7 +174,7 @@ def _verify(config: VerifyConfig) -> int:
         )
     disappeared = listing.disappeared if path is None else None
     if disappeared is not None:
-        print(f"{folder / disappeared} is not there, though {folder / 'latest'} names it")
+        show(f"{folder / disappeared} is not there, though {folder / 'latest'} names it")
     if path is not None:
         rounds = [[path]]
     elif config.all:
@@ -190,7 +191,7 @@ def _verify(config: VerifyConfig) -> int:
         if any(verdict.sound for verdict in found):
             break
     if folder.resolve().name == "checkpoints":
-        print(f"`--resume auto` {_resumed_from(list(reversed(every)), verdicts)}")
+        show(f"`--resume auto` {_resumed_from(list(reversed(every)), verdicts)}")
     faulty = disappeared is not None or any(verdict.faults for verdict in verdicts.values())
     return 1 if faulty or not any(verdict.sound for verdict in verdicts.values()) else 0
 
@@ -228,4 +229,4 @@ def _leftover_summary(leftover: Leftover) -> dict[str, Any]:
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        print(line)
+        show(line)

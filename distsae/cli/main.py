@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from distsae.errors import DistsaeError, Diverged, WrongInput, nearest
 from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, WRONG_INPUT
+from distsae.progress import printable
 
 __all__ = ["COMMANDS", "main"]
 
@@ -31,8 +32,11 @@ _MACHINE_ERRORS = {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EROFS,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
 }
-"""Errors that are not bugs: a missing file, a folder without write permission, a full disk."""
+"""Errors that are not bugs: a missing file, a folder without write permission, a full disk, a name too long."""
 
 
 def _run(argv: list[str]) -> int:
@@ -105,7 +109,7 @@ def _print_error(message: str, wait: Callable[[float], None], *, on_every_rank: 
     if not on_every_rank and os.environ.get("LOCAL_RANK", "0") != "0":
         wait(_SECONDS_FOR_THE_FIRST)
     origin = "" if os.environ.get("RANK", "0") == "0" else f" (rank {os.environ['RANK']} on {platform.node()})"
-    print(f"distsae: error{origin}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"distsae: error{origin}: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 def _overview() -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from distsae.cli.actions import Action, act
+from distsae.progress import show
 
 if TYPE_CHECKING:
     from distsae.store import Store
@@ -119,16 +120,16 @@ def _info(config: StoreInfoConfig) -> int:
         print(json.dumps({**summary, "norms": {hook: norm_facts(known) for hook, known in norms.items()}}, indent=2))
         return 0
     for number, source in enumerate(summary.pop("sources")):
-        print(f"merged from {number:<13} {source['path']}: {source['rows']:,} rows of {source['corpus']}")
+        show(f"merged from {number:<13} {source['path']}: {source['rows']:,} rows of {source['corpus']}")
     for name, value in summary.items():
         if isinstance(value, dict):
             for inner, shown in value.items():
-                print(f"{name}.{inner:<{max(24 - len(name), 1)}} {shown}")
+                show(f"{name}.{inner:<{max(24 - len(name), 1)}} {shown}")
         else:
             text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
-            print(f"{name:<25} {', '.join(text) if isinstance(text, list) else text}")
+            show(f"{name:<25} {', '.join(text) if isinstance(text, list) else text}")
     for hook, known in norms.items():
-        print(*norm_lines(hook, known, config.store), sep="\n")
+        show("\n".join(norm_lines(hook, known, config.store)))
     return 0
 
 
@@ -186,7 +187,7 @@ def _status(config: StoreInfoConfig) -> int:
         "seconds left": "unknown" if left is None else f"{left:,.0f}",
         "bytes": f"{status.bytes:,}",
     }.items():
-        print(f"{name:<25} {shown}")
+        show(f"{name:<25} {shown}")
     return 0
 
 
@@ -203,11 +204,11 @@ def _verify(config: PathConfig) -> int:
     with Progress(sum(sizes), "verify", "bytes") as progress:
         faults = verify_store(store, progress.advance)
     for fault in faults:
-        print(fault)
+        show(fault)
     if faults:
-        print(f"{store.path}: {len(faults)} faults in {len(sizes):,} files")
+        show(f"{store.path}: {len(faults)} faults in {len(sizes):,} files")
         return 1
-    print(f"{store.path}: {len(sizes):,} files, {sum(sizes):,} bytes, {store.rows + store.heldout_rows:,} rows: whole")
+    show(f"{store.path}: {len(sizes):,} files, {sum(sizes):,} bytes, {store.rows + store.heldout_rows:,} rows: whole")
     return 0
 
 
@@ -220,11 +221,11 @@ def _measure(config: PathConfig) -> int:
     with Progress(sum(record.rows for record in missing), "measure", "rows") as progress:
         store = measure_store(store, progress.advance)
     rest = "; the others had histograms of norms" if len(missing) < store.unit_count else ""
-    print(f"{store.path}: measured {len(missing)} of {store.unit_count} units{rest}")
+    show(f"{store.path}: measured {len(missing)} of {store.unit_count} units{rest}")
     for hook in store.attributes.hooks:
         norms = store.norms(hook)
         if norms is not None and (line := outliers_in_words(hook, norms)) is not None:
-            print(line)
+            show(line)
     return 0
 
 
@@ -233,7 +234,7 @@ def _collect(config: PathConfig) -> int:
 
     collected = collect_orphans(location(config.store))
     left = f"; {collected.in_progress} in progress left alone" if collected.in_progress else ""
-    print(f"{config.store}: removed {collected.attempts} orphans, {collected.size:,} bytes{left}")
+    show(f"{config.store}: removed {collected.attempts} orphans, {collected.size:,} bytes{left}")
     return 0
 
 
@@ -244,5 +245,5 @@ def _merge(config: MergeConfig) -> int:
     rows = sum(store.rows + store.heldout_rows for store in map(Store.open, config.stores))
     with Progress(rows, "merge", "rows") as progress:
         merged = merge_stores(config.stores, config.out, progress.advance)
-    print(f"{merged.path}: {merged.rows:,} rows and {merged.heldout_rows:,} held-out ones in {len(merged.units)} units")
+    show(f"{merged.path}: {merged.rows:,} rows and {merged.heldout_rows:,} held-out ones in {len(merged.units)} units")
     return 0

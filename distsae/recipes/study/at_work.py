@@ -14,7 +14,7 @@ from distsae.errors import DistsaeError, Diverged
 from distsae.evaluation.config import EvaluateConfig
 from distsae.evaluation.evaluate import evaluate
 from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, STOPPED
-from distsae.progress import say
+from distsae.progress import say, show
 from distsae.recipes.study.dry_run import members_to_come
 from distsae.recipes.study.grid import GridCell, Member
 from distsae.recipes.study.jobs import StudyJob, jobs_of
@@ -103,7 +103,7 @@ class StudyAtWork:
             self._evaluate(chosen)
             self._write()
         say(f"study: {self._progress()}")
-        print((self._out / "table.md").read_text())
+        show((self._out / "table.md").read_text())
         print(f"report: {self._write()}")
         return FAILED if self._failed else DONE
 
