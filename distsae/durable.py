@@ -44,7 +44,7 @@ def publish(path: Path, content: bytes) -> bool:
         write_new(temporary, content)
         os.link(temporary, path)
     except FileExistsError:
-        return path.read_bytes() == content
+        return path.is_file() and path.read_bytes() == content
     finally:
         temporary.unlink(missing_ok=True)
         sync(path.parent)

@@ -13,6 +13,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from distsae.printable import printable
+
 __all__ = ["Progress", "is_main_process", "say", "speak"]
 
 
@@ -32,7 +34,7 @@ def speak(message: str) -> None:
     if sys.stderr is None:  # it was closed when the process started; tqdm would print to stdout
         return
     with contextlib.suppress(OSError, ValueError):  # ValueError: the stream has been closed, or lacks a character
-        tqdm.write(message, file=sys.stderr)
+        tqdm.write(printable(message), file=sys.stderr)
         sys.stderr.flush()
 
 

@@ -15,6 +15,8 @@ import select
 import sys
 from typing import Any, TextIO
 
+from distsae.printable import printable
+
 __all__ = ["OutputLost", "guard_standard_streams", "show"]
 
 
@@ -103,7 +105,7 @@ def show(*lines: str) -> None:
         OutputLost: a line cannot be written: its reader, such as `head`, has ended, or the disk is full.
     """
     try:
-        print(*lines, sep="\n", flush=True)
+        print(*map(printable, lines), sep="\n", flush=True)
     except OSError as error:  # of a stream that is not guarded
         raise OutputLost(error) from error
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)

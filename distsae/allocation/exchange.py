@@ -16,6 +16,9 @@ _SLACK = 1.25
 _SPARE = 64
 _SHRINK = 0.9
 
+_MOST_EXPECTED = 1 << 24
+"""Longest message that a checkpoint can make this expect; what does not fit costs one more collective, once."""
+
 
 class CandidateExchange:
     """Gathers the candidates of all ranks.
@@ -37,7 +40,7 @@ class CandidateExchange:
 
     def restore_forecast(self, forecast: Mapping[str, float | None]) -> None:
         """Takes over what `forecast` returned, on any mesh; an empty mapping expects nothing."""
-        self.capacity = int(forecast.get("room") or 0)
+        self.capacity = min(int(forecast.get("room") or 0), _MOST_EXPECTED)
 
     def gather(self, group: Collective, body: Tensor) -> list[Tensor]:
         """Returns the bodies of all ranks in rank order; collective.

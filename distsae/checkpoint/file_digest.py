@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from distsae.checked_files import Between, open_regular
+from distsae.errors import TornData
 
 __all__ = ["FileDigest", "compare", "compare_size", "digest_of"]
 
@@ -16,7 +21,7 @@ _BLOCK_BYTES = 1 << 20
 class FileDigest:
     """The size of a file in bytes and its SHA-256 in hex."""
 
-    bytes: int
+    bytes: Annotated[int, Between(0)]
     sha256: str
 
 
@@ -30,7 +35,7 @@ def digest_of(path: Path, on_read: Callable[[int], None] = lambda size: None) ->
     digest = hashlib.sha256()
     size = 0
     block = memoryview(bytearray(_BLOCK_BYTES))
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(open_regular(path, path.parent), "rb", buffering=0) as file:
         while count := file.readinto(block):
             digest.update(block[:count])
             size += count
@@ -40,9 +45,15 @@ def digest_of(path: Path, on_read: Callable[[int], None] = lambda size: None) ->
 
 def compare_size(path: Path, expected: FileDigest) -> str:
     """Returns a line that names the file if it is missing or has another size, and an empty string otherwise."""
-    if not path.is_file():
+    try:
+        descriptor = open_regular(path, path.parent)
+    except FileNotFoundError:
         return f"{path} is missing"
-    if (size := path.stat().st_size) != expected.bytes:
+    except TornData as error:
+        return str(error)
+    size = os.fstat(descriptor).st_size
+    os.close(descriptor)
+    if size != expected.bytes:
         return f"{path} has {size} bytes, its manifest says {expected.bytes}"
     return ""
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from distsae.checked_files import read_regular
 from distsae.checkpoint.file_digest import compare_size
 from distsae.checkpoint.manifest import MANIFEST_NAME, OWN_FILES, read_manifest
 from distsae.checkpoint.names import LATEST, checkpoints, step_of
@@ -18,6 +19,8 @@ from distsae.checkpoint.state import DTYPES, JSON
 from distsae.errors import DistsaeError, TornData
 
 __all__ = ["Contents", "Entry", "Leftover", "Listing", "TensorSummary", "contents", "look", "look_at"]
+
+_LONGEST_LATEST = 4096
 
 _LEFTOVER = re.compile(r"\.(?:(?P<word>[a-z]+)-)?(?:\.replaced-)?step-\d{8,}(?:-[0-9a-f]{32})+")
 
@@ -210,6 +213,6 @@ def _measure(path: Path) -> tuple[list[str], int, float]:
 
 def _read_latest(file: Path) -> str | None:
     try:
-        return file.read_bytes().decode(errors="replace").strip()
-    except OSError:
+        return read_regular(file, _LONGEST_LATEST).decode(errors="replace").strip()
+    except (OSError, TornData):
         return None

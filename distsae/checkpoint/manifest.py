@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from distsae.checked_files import Between, WrongField, is_plain, parse_json, read_regular, shown, typed
 from distsae.checkpoint.file_digest import FileDigest
-from distsae.checkpoint.state import JSON
+from distsae.checkpoint.state import DTYPES, JSON
 from distsae.durable import write_new
 from distsae.errors import TornData, WrongInput
 
@@ -38,14 +40,19 @@ _DIGEST_NAME = f"{MANIFEST_NAME}.sha256"
 OWN_FILES = (MANIFEST_NAME, _DIGEST_NAME)
 """Files of a checkpoint that the manifest does not list."""
 
+_MOST_BYTES = 128 << 20
+_MOST_DIMENSIONS = 16
+
+_Count = Annotated[int, Between(0)]
+
 
 @dataclass(frozen=True)
 class Piece:
     """Rows `[start, stop)` of a global tensor; `file` holds exactly these rows under the tensor's name."""
 
     file: str
-    start: int
-    stop: int
+    start: _Count
+    stop: _Count
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class TensorRecord:
     """A global tensor: safetensors dtype, shape, and the pieces that cover its rows, in row order."""
 
     dtype: str
-    shape: tuple[int, ...]
+    shape: Annotated[tuple[_Count, ...], Between(0, _MOST_DIMENSIONS)]
     pieces: tuple[Piece, ...]
 
 
@@ -68,10 +75,10 @@ class Manifest:
         facts: plain values that the caller saved with the tensors.
     """
 
-    step: int
+    step: _Count
     files: dict[str, FileDigest]
     tensors: dict[str, TensorRecord]
-    facts: dict[str, JSON]
+    facts: dict[str, Any]
 
 
 def facts_of(path: Path) -> tuple[int, dict[str, JSON]]:
@@ -104,42 +111,54 @@ def read_manifest(folder: Path) -> Manifest:
             f"`checkpoint` (={folder}) must be a checkpoint's folder; got a path that is not a folder; "
             f"give a folder such as RUN/checkpoints/step-00001000"
         )
-    for name in OWN_FILES:
-        if not (folder / name).is_file():
-            raise TornData(f"{folder / name} is missing")
-    content = (folder / MANIFEST_NAME).read_bytes()
-    if (folder / _DIGEST_NAME).read_bytes() != _digest_line(content):
+    content, digest = (_read(folder / name) for name in OWN_FILES)
+    if digest != _digest_line(content):
         raise TornData(f"{folder / MANIFEST_NAME} is damaged, or {_DIGEST_NAME} is: they do not agree")
+    # From here on the digest fits, so nothing is an accident: something else was put here and given a digest.
+    fields = parse_json(content, f"{folder / MANIFEST_NAME} is not the manifest of a checkpoint: it")
+    version = fields.get("format_version") if isinstance(fields, dict) else None
+    if version is not None and version != FORMAT_VERSION:
+        raise WrongInput(
+            f"`checkpoint` (={folder}) must have format version {FORMAT_VERSION}; got {shown(version)}; "
+            f"load it with the version of distsae that wrote it"
+        )
     try:
-        fields = json.loads(content)
-        if (version := fields.pop("format_version")) != FORMAT_VERSION:
-            raise WrongInput(
-                f"`checkpoint` (={folder}) must have format version {FORMAT_VERSION}; got {version}; "
-                f"load it with the version of distsae that wrote it"
-            )
-        return _parse(fields)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        # The digest fits, so this is no accident: something else was put here and given a digest.
-        raise TornData(
-            f"{folder / MANIFEST_NAME} is not the manifest of a checkpoint ({type(error).__name__})"
-        ) from error
+        manifest = typed(Manifest, fields)
+        _check(manifest)
+    except WrongField as error:
+        raise TornData(f"{folder / MANIFEST_NAME} is not the manifest of a checkpoint: {error}") from None
+    return manifest
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular(path, _MOST_BYTES, path.parent)
+    except FileNotFoundError:
+        raise TornData(f"{path} is missing") from None
 
 
 def _digest_line(content: bytes) -> bytes:
     return f"{hashlib.sha256(content).hexdigest()}  {MANIFEST_NAME}\n".encode()
 
 
-def _parse(fields: dict[str, Any]) -> Manifest:
-    return Manifest(
-        step=fields["step"],
-        files={name: FileDigest(**record) for name, record in fields["files"].items()},
-        tensors={
-            name: TensorRecord(
-                dtype=record["dtype"],
-                shape=tuple(record["shape"]),
-                pieces=tuple(Piece(**piece) for piece in record["pieces"]),
-            )
-            for name, record in fields["tensors"].items()
-        },
-        facts=fields["facts"],
-    )
+def _check(manifest: Manifest) -> None:
+    """Compares the tensors that a manifest declares with its files, before anybody allocates memory for them."""
+    for name in manifest.files:
+        if not is_plain(name) or name in OWN_FILES:
+            raise WrongField(f"`files` must have plain names of data files; got {shown(name)}")
+    for name, tensor in manifest.tensors.items():
+        rows = tensor.shape[0] if tensor.shape else 1
+        at = f"tensors.{name}"
+        width = DTYPES[tensor.dtype].itemsize if tensor.dtype in DTYPES else 1
+        row_bytes = math.prod(tensor.shape[1:]) * width
+        end = 0
+        for piece in tensor.pieces:
+            if piece.file not in manifest.files:
+                raise WrongField(f"`{at}.pieces` must be in files of the manifest; got {shown(piece.file)}")
+            if piece.start != end or piece.stop < piece.start:
+                raise WrongField(f"`{at}.pieces` must cover its rows in order; got rows from {piece.start} after {end}")
+            if (piece.stop - piece.start) * row_bytes > manifest.files[piece.file].bytes:
+                raise WrongField(f"`{at}.pieces` must fit into their files; got {shown(piece.stop - piece.start)} rows")
+            end = piece.stop
+        if end != rows:
+            raise WrongField(f"`{at}.pieces` must cover all {shown(rows)} rows; got {shown(end)}")

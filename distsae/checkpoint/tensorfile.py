@@ -99,7 +99,10 @@ def read_rows(path: Path, name: str, start: int, into: Tensor, block_bytes: int 
     try:
         with torch.no_grad(), safe_open(str(path), framework="pt") as file:
             if into.dim() == 0:
-                into.copy_(file.get_tensor(name))
+                found = file.get_tensor(name)
+                if found.dim():
+                    raise TornData(f"{path} has {tuple(found.shape)} where `{name}` needs one number")
+                into.copy_(found)
                 return
             rows, step = file.get_slice(name), _rows_per_block(into, block_bytes)
             for first in range(0, len(into), step):
@@ -108,5 +111,5 @@ def read_rows(path: Path, name: str, start: int, into: Tensor, block_bytes: int 
                 if block.shape != into[first:last].shape:
                     raise TornData(f"{path} has {tuple(block.shape)} where `{name}` needs {tuple(into.shape)}")
                 into[first:last].copy_(block)
-    except SafetensorError as error:
+    except (SafetensorError, IndexError, TypeError) as error:
         raise TornData(f"{path} cannot be read: {error}") from error

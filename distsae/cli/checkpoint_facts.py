@@ -39,7 +39,7 @@ def summary_of(found: Contents) -> dict[str, Any]:
     return {
         "checkpoint": str(entry.path),
         "step": found.step,
-        "tokens": None if tokens is None else found.step * tokens,
+        "tokens": found.step * tokens if isinstance(tokens, int) else None,
         "phase": _phase(values.get("allocation"), facts.get("switch_step"), found.step),
         "training_seconds": round(seconds, 3) if isinstance(seconds, float) else seconds,
         "written": when(entry.written),

@@ -39,8 +39,11 @@ _MACHINE_ERRORS = {
     errno.ECONNRESET,
     errno.ECONNREFUSED,
     errno.ETIMEDOUT,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
 }
-"""Errors that are not bugs: a missing file, a folder without write permission, a full disk, a lost connection."""
+"""Errors that are not bugs: a missing file, no right to write, a full disk, a lost connection, a name too long."""
 
 
 def _run(argv: list[str]) -> int:

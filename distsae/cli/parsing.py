@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, set_loader
 
+from distsae.checked_files import parse_yaml, read_yaml_mapping
 from distsae.errors import WrongInput, nearest
 from distsae.nested_keys import flat_keys
 
@@ -26,29 +27,7 @@ _NO_KEYS = ("config", "help", "print_config")
 """Options that every parser has beside the fields of the config class."""
 
 
-class _Yaml12Loader(yaml.SafeLoader):
-    """Reads `on`, `off`, `yes` and `no` as words and `1e-3` as a number, as YAML 1.2 does."""
-
-
-_Yaml12Loader.yaml_implicit_resolvers = {
-    letter: [
-        (tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[1] not in ("bool", "float", "timestamp")
-    ]
-    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
-_Yaml12Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.inf$|^\.nan$"),
-    list("-+0123456789."),
-)
-
-
-def _load_yaml(text: str) -> Any:  # noqa: ANN401  (any YAML value)
-    return yaml.load(text, Loader=_Yaml12Loader)
-
-
-set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
+set_loader("yaml", parse_yaml, exceptions=(yaml.YAMLError,))
 
 
 class _Formatter(DefaultHelpFormatter):
@@ -195,12 +174,7 @@ def _refuse_unknown_yaml_keys(argv: Sequence[str], known: Sequence[str]) -> None
             continue
         if not Path(path).is_file():
             raise WrongInput(f"`config` (={path}) must be a YAML file that exists; give the path of one")
-        try:
-            content = _load_yaml(Path(path).read_text())
-        except yaml.YAMLError as error:
-            raise WrongInput(f"`config` (={path}) must be valid YAML; got: {' '.join(str(error).split())}") from error
-        if not isinstance(content, dict):
-            raise WrongInput(f"`config` (={path}) must map keys to values; got {type(content).__name__}")
+        content = read_yaml_mapping(Path(path), f"`config` (={path})", WrongInput)
         for key in _given_keys(content, known):
             if key not in known:
                 raise WrongInput(f"unknown key `{key}` in {path}{nearest(key, known)}")

@@ -221,11 +221,11 @@ def _measure(config: PathConfig) -> int:
     with Progress(sum(record.rows for record in missing), "measure", "rows") as progress:
         store = measure_store(store, progress.advance)
     rest = "; the others had histograms of norms" if len(missing) < store.unit_count else ""
-    print(f"{store.path}: measured {len(missing)} of {store.unit_count} units{rest}")
+    show(f"{store.path}: measured {len(missing)} of {store.unit_count} units{rest}")
     for hook in store.attributes.hooks:
         norms = store.norms(hook)
         if norms is not None and (line := outliers_in_words(hook, norms)) is not None:
-            print(line)
+            show(line)
     return 0
 
 
@@ -234,7 +234,7 @@ def _collect(config: PathConfig) -> int:
 
     collected = collect_orphans(location(config.store))
     left = f"; {collected.in_progress} in progress left alone" if collected.in_progress else ""
-    print(f"{config.store}: removed {collected.attempts} orphans, {collected.size:,} bytes{left}")
+    show(f"{config.store}: removed {collected.attempts} orphans, {collected.size:,} bytes{left}")
     return 0
 
 
@@ -245,5 +245,5 @@ def _merge(config: MergeConfig) -> int:
     rows = sum(store.rows + store.heldout_rows for store in map(Store.open, config.stores))
     with Progress(rows, "merge", "rows") as progress:
         merged = merge_stores(config.stores, config.out, progress.advance)
-    print(f"{merged.path}: {merged.rows:,} rows and {merged.heldout_rows:,} held-out ones in {len(merged.units)} units")
+    show(f"{merged.path}: {merged.rows:,} rows and {merged.heldout_rows:,} held-out ones in {len(merged.units)} units")
     return 0

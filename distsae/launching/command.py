@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from distsae.checked_files import read_yaml_mapping
 from distsae.errors import WrongInput
 
 __all__ = ["checked_arguments"]
@@ -86,11 +85,7 @@ def _default_config() -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise WrongInput(f"{path} must be valid YAML; got: {error}; correct the file") from error
-    return content if isinstance(content, dict) else {}
+    return read_yaml_mapping(path, str(path), WrongInput)
 
 
 def _check_resume(training: Sequence[str]) -> None:

@@ -15,11 +15,11 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from distsae.allocation import (
@@ -32,10 +32,12 @@ from distsae.allocation import (
     TokenSelector,
     select,
 )
+from distsae.checked_files import Between, WrongField, read_json_object, typed
 from distsae.durable import as_new_files_are, replace, replacing
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
 from distsae.model.feature_shard import score_chunks
+from distsae.model.sae_digest import SAEDigest, digest_of, read_weights
 from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
 from distsae.model.selection_memory import SELECTION_MB
 from distsae.model.training_rule import AllocationName, needs_threshold, training_selector
@@ -75,18 +77,18 @@ class SAEConfig:
         distsae_version: version of distsae that wrote the SAE.
     """
 
-    d_in: int
-    d_sae: int
-    k: int
+    d_in: Annotated[int, Between(1)]
+    d_sae: Annotated[int, Between(1)]
+    k: Annotated[int, Between(1)]
     allocation: AllocationName
     hook_name: str
     hook_layer: int | None
     model_name: str
-    context_size: int
+    context_size: Annotated[int, Between(1)]
     prepend_bos: bool
     dtype: str = "float32"
     store_fingerprint: str = ""
-    tokens_seen: int = 0
+    tokens_seen: Annotated[int, Between(0)] = 0
     normalise: str = "none"
     normalisation_scale: float = 1.0
     max_norm: float | None = None
@@ -264,13 +266,14 @@ class SAE(nn.Module):
         """
         folder = mounted_path(folder)
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        content = {**self.cfg.to_dict(), "weights_sha256": digest_of(tensors)}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # Always the same temporary name, so that weights left by a killed process are overwritten.
             with replacing(folder / WEIGHTS, temporary=folder / f".{WEIGHTS}.tmp") as temporary:
                 save_file(tensors, temporary)
                 as_new_files_are(temporary)
-            replace(folder / CONFIG, f"{json.dumps(self.cfg.to_dict(), indent=2)}\n".encode())
+            replace(folder / CONFIG, f"{json.dumps(content, indent=2)}\n".encode())
         except (OSError, SafetensorError) as error:
             raise CannotContinue(f"the SAE could not be written into {folder} ({error}); free some space") from error
 
@@ -284,20 +287,20 @@ class SAE(nn.Module):
 
         Raises:
             WrongInput: there is no SAE at `path`.
-            TornData: a file is damaged.
+            TornData: a file is damaged, or is not what an SAE has; the text names the file.
         """
         folder = sae_folder(path)
-        names = {field.name for field in dataclasses.fields(SAEConfig)}
         try:
-            content = json.loads((folder / CONFIG).read_text())
-            cfg = SAEConfig(**{name: value for name, value in content.items() if name in names})
-        except (ValueError, TypeError, AttributeError) as error:
-            raise TornData(f"{folder / CONFIG} is damaged: {error}") from error
+            content = read_json_object(folder / CONFIG)
+            cfg = typed(SAEConfig, content)
+            digest = typed(SAEDigest, content).weights_sha256
+        except WrongField as error:
+            raise TornData(f"{folder / CONFIG} is not the config of an SAE: {error}") from None
+        tensors = read_weights(folder / WEIGHTS, digest)
         try:
-            tensors = load_file(folder / WEIGHTS, device=str(device))
-        except SafetensorError as error:
-            raise TornData(f"{folder / WEIGHTS} is damaged: {error}") from error
-        return cls(cfg, **tensors)
+            return cls(cfg, **{name: tensor.to(device) for name, tensor in tensors.items()})
+        except WrongInput as error:
+            raise TornData(f"{folder / WEIGHTS} does not go with {CONFIG}: {error}") from None
 
     def _training_selector(self, tokens: int) -> Selector:
         selector = training_selector(self.cfg.allocation, self.cfg.k, self.cfg.d_sae)

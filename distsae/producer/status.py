@@ -6,14 +6,23 @@ No producer is involved, so the progress can be read at any time, whether or not
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 from typing import Literal
 
 from distsae.errors import WrongInput
-from distsae.store import StoreAttributes, StorePaths, UnitRecord, read_attributes, reading, unit_sizes, units_done
-from distsae.store.claims import claimed
-from distsae.store.json_files import read_json
+from distsae.store import (
+    StoreAttributes,
+    StorePaths,
+    UnitRecord,
+    contexts_before,
+    read_attributes,
+    reading,
+    unit_count,
+    units_done,
+    units_of_merge,
+)
+from distsae.store.claims import claim_owner, claimed
+from distsae.store.json_files import read_record
 from distsae.store.location import Location
 
 __all__ = ["StoreStatus", "store_status", "units_in_words"]
@@ -79,7 +88,7 @@ def store_status(root: Location) -> StoreStatus:
         raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; check the path")
     rows = sum(record.rows for _, record in commits)
     if attributes is not None:
-        rows += sum(unit_sizes(attributes)[:released]) * attributes.rows_per_context
+        rows += contexts_before(attributes, released) * attributes.rows_per_context
     rows_total = None if attributes is None else attributes.contexts * attributes.rows_per_context
     rate = None
     if attributes is not None:
@@ -116,7 +125,7 @@ def units_in_words(root: Location) -> str:
 
 
 def _unit_count(paths: StorePaths, attributes: StoreAttributes) -> int:
-    return int(read_json(paths.merge)["units"]) if paths.merge.exists() else len(unit_sizes(attributes))
+    return units_of_merge(paths) if paths.merge.exists() else unit_count(attributes)
 
 
 def _commit_files(paths: StorePaths) -> list[Location]:
@@ -129,7 +138,7 @@ def _commits(paths: StorePaths) -> list[tuple[float, UnitRecord]]:
     found = []
     for path in _commit_files(paths):
         with contextlib.suppress(FileNotFoundError):  # released just now
-            found.append((path.stat().st_mtime, UnitRecord.from_json(read_json(path))))
+            found.append((path.stat().st_mtime, read_record(path, UnitRecord.from_json)))
     return sorted(found, key=lambda commit: commit[0])
 
 
@@ -142,10 +151,12 @@ def _claims(paths: StorePaths) -> dict[tuple[str, int], float]:
             continue
         path = paths.claims / name
         try:
-            owner, time = json.loads(path.read_bytes()), path.stat().st_mtime
-        except (FileNotFoundError, ValueError):  # just released, or just being created
+            owner, time = claim_owner(path), path.stat().st_mtime
+        except FileNotFoundError:  # just released
             continue
-        process = (str(owner["host"]), int(owner["pid"]))
+        if owner is None:  # just being created
+            continue
+        process = (owner.host, owner.pid)
         latest[process] = max(time, latest.get(process, 0.0))
     return latest
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -20,7 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from distsae.checked_files import open_regular, read_regular, require_npy
 from distsae.errors import TornData, WrongInput
 from distsae.language_model import ModelFiles
 from distsae.producer.config import ProduceConfig
@@ -38,6 +41,7 @@ __all__ = ["Tokenised", "open_configured_corpus", "tokenised_corpus"]
 _CLAIM = "contexts"
 _FINGERPRINT = "fingerprint"
 _BYTES_AT_ONCE = 1 << 26
+_LONGEST_LINE = 4096
 
 
 class Tokenised:
@@ -204,17 +208,31 @@ def _load(folder: Location) -> Tokenised | None:
         return None
     with local_copy(folder) as copy:  # a copy of objects is unlinked after this block, but stays mapped
         commit = copy / "commit"
-        return Tokenised(
-            _mapped(copy), (copy / _FINGERPRINT).read_text(), commit.read_text() if commit.exists() else None
-        )
+        return Tokenised(_mapped(copy), _line(copy / _FINGERPRINT), _line(commit) if commit.exists() else None)
+
+
+def _line(file: Path) -> str:
+    return read_regular(file, _LONGEST_LINE, file.parent).decode(errors="replace")
 
 
 def _mapped(folder: Path) -> Contexts:
     # Copy-on-write maps, because torch requires writable memory; the file does not change.
-    token_ids, document_id = (
-        torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ("token_ids", "document_id")
-    )
+    token_ids, document_id = (_mapped_array(folder / f"{name}.npy") for name in ("token_ids", "document_id"))
+    if token_ids.shape != document_id.shape:
+        raise TornData(f"{folder} must have a document for every token; got {token_ids.shape} and {document_id.shape}")
     return Contexts(token_ids=token_ids, document_id=document_id)
+
+
+def _mapped_array(file: Path) -> Tensor:
+    try:
+        with os.fdopen(open_regular(file, file.parent), "rb") as opened:
+            require_npy(opened, os.fstat(opened.fileno()).st_size)
+        array = np.load(file, mmap_mode="c", allow_pickle=False)
+    except (ValueError, EOFError, FileNotFoundError) as error:
+        raise TornData(f"{file} is not what a producer wrote: {error}; remove {file.parent}") from None
+    if array.ndim != 2 or array.dtype.kind != "i":
+        raise TornData(f"{file} must have whole numbers, [contexts, length]; got {array.dtype} of {array.shape}")
+    return torch.from_numpy(array)
 
 
 def _fingerprint(contexts: Contexts, bytes_at_once: int = _BYTES_AT_ONCE) -> str:

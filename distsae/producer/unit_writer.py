@@ -9,6 +9,7 @@ from distsae.errors import TornData
 from distsae.producer.full_disk import one_line_if_disk_full
 from distsae.store import (
     Claims,
+    Split,
     StoreAttributes,
     StorePaths,
     UnitData,
@@ -78,7 +79,7 @@ class UnitWriter:
             self._claims.release(StorePaths(self._root).unit_name(unit))
 
 
-def commit_data(root: Location, attributes: StoreAttributes, unit: int, split: str, data: UnitData) -> None:
+def commit_data(root: Location, attributes: StoreAttributes, unit: int, split: Split, data: UnitData) -> None:
     """Writes an attempt and commits it; returns when the unit is committed, by this process or another one.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from distsae.progress import say
-from distsae.store import StoreAttributes, committed_units, reading, unit_sizes, unit_split
+from distsae.store import StoreAttributes, committed_units, reading, unit_count, unit_split
 from distsae.store.location import Location
 
 __all__ = ["WaitingReport"]
@@ -42,7 +42,7 @@ class WaitingReport:
         if now < self._report_at:
             return
         self._report_at = now + self._repeat_after
-        units = len(unit_sizes(self._attributes))
+        units = unit_count(self._attributes)
         reader_state = reading(self._root)
         unread = sum(
             unit >= reader_state.released and unit_split(self._attributes, unit, units) == "train"

@@ -18,12 +18,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from distsae import __version__
+from distsae.checked_files import WrongField, read_json_object, typed
 from distsae.durable import replacing
-from distsae.errors import WrongInput
+from distsae.errors import TornData, WrongInput
 from distsae.exit_codes import as_code
+from distsae.nested_keys import at_key
 from distsae.recipes.demo_stages import RUNS, DemoConfig, Stage, demo_stages
+from distsae.reporting.run_files import read_evaluation
 from distsae.signals import listening, stop_signals
 
 __all__ = ["run_demo", "summary"]
@@ -83,9 +87,9 @@ def summary(out: Path) -> str:
     """Returns a table of the runs' results, read from their `evaluation.json` files in the demo's folder `out`."""
     rows = [["run", *_COLUMNS, *(f"frozen {name}" for name in _FROZEN_COLUMNS)]]
     for name in RUNS:
-        evaluation = json.loads((out / "runs" / name / "evaluation.json").read_text())
-        values = [evaluation[key] for key in _COLUMNS.values()]
-        values += [evaluation["frozen_rule"][key] for key in _FROZEN_COLUMNS.values()]
+        evaluation = read_evaluation(out / "runs" / name / "evaluation.json")
+        values = [at_key(evaluation, key) for key in _COLUMNS.values()]
+        values += [at_key(evaluation, f"frozen_rule.{key}") for key in _FROZEN_COLUMNS.values()]
         rows.append([name.replace("_", " "), *("-" if value is None else f"{value:.4g}" for value in values)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
@@ -94,6 +98,14 @@ def summary(out: Path) -> str:
         cells += [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
         lines.append("  ".join(cells))
     return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoRecord:
+    """The content of `demo.json`: the settings of the demo, and the seconds that each finished stage took."""
+
+    settings: dict[str, Any]
+    seconds: dict[str, float]
 
 
 class _Record:
@@ -105,14 +117,17 @@ class _Record:
         self._settings = {key: value for key, value in settings.items() if key not in ("out", "fresh")}
         self.seconds: dict[str, float] = {}
         if self._path.is_file():
-            earlier = json.loads(self._path.read_text())
+            try:
+                earlier = typed(DemoRecord, read_json_object(self._path))
+            except WrongField as error:
+                raise TornData(f"{self._path} is not the record of a demo: {error}; give --fresh") from None
             for key, value in self._settings.items():
-                if earlier["settings"].get(key) != value:
+                if earlier.settings.get(key) != value:
                     raise WrongInput(
                         f"`{key}` (={value}) must be as in the demo that was started in {out}; got "
-                        f"{earlier['settings'].get(key)} there; give --fresh to start again, or another --out"
+                        f"{earlier.settings.get(key)} there; give --fresh to start again, or another --out"
                     )
-            self.seconds = earlier["seconds"]
+            self.seconds = earlier.seconds
         elif out.is_dir() and any(out.iterdir()):
             raise WrongInput(
                 f"`out` (={out}) must be a new or empty folder, or the folder of a demo; got a folder of other files; "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
+from distsae.checked_files import read_json_object, read_regular
 from distsae.errors import DistsaeError, TornData, WrongInput
 from distsae.nested_keys import at_key
+from distsae.reporting.run_files import read_arrays, read_config, read_evaluation
 from distsae.store import Store
 
 __all__ = ["Array", "ReportedRun", "load_runs", "same_rows", "same_text"]
+
+_MOST_LOG_BYTES = 1 << 30
 
 Array = npt.NDArray[np.float64]
 
@@ -101,12 +103,13 @@ def _load(folder: Path, name: str, column: int) -> ReportedRun:
     if not folder.is_dir():
         raise WrongInput(f"`runs` (={folder}) must be a run folder; got no such folder; check the path")
     config_file, log = folder / "config.yaml", folder / "metrics.jsonl"
+    sae_config = folder / "sae" / "config.json"
     if not config_file.is_file() and not log.is_file():
         raise WrongInput(
             f"`runs` (={folder}) must be a run folder; got neither config.yaml nor metrics.jsonl there; give the "
             "folder that `distsae train --out` wrote"
         )
-    config, lines = _yaml(config_file), _lines(log)
+    config, lines = read_config(config_file), _lines(log)
     return ReportedRun(
         path=folder,
         name=name,
@@ -114,48 +117,24 @@ def _load(folder: Path, name: str, column: int) -> ReportedRun:
         config=config,
         metrics=_columns(lines),
         feature_choice_from=_feature_choice_from(lines),
-        sae=_json(folder / "sae" / "config.json") or {},
+        sae=read_json_object(sae_config) if sae_config.exists() else {},
         store=_store(config.get("store")),
-        evaluation=_json(folder / "evaluation.json"),
-        arrays=_arrays(folder / "evaluation.npz"),
+        evaluation=read_evaluation(folder / "evaluation.json"),
+        arrays=read_arrays(folder / "evaluation.npz"),
     )
-
-
-def _yaml(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TornData(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise TornData(f"{file} must map keys to values; got {type(content).__name__}")
-    return content
-
-
-def _json(file: Path) -> dict[str, Any] | None:
-    if not file.is_file():
-        return None
-    try:
-        content = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise TornData(f"{file} is not valid JSON: {error}; run `distsae evaluate` again") from error
-    if not isinstance(content, dict):
-        raise TornData(f"{file} must be a JSON object; got {type(content).__name__}")
-    return content
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:
     """Returns the lines of a log in the order of steps, one for each step."""
-    if not log.is_file():
+    if not log.exists():
         return []
-    lines = log.read_text().splitlines()
+    lines = read_regular(log, _MOST_LOG_BYTES).decode(errors="replace").splitlines()
     by_step: dict[int, dict[str, Any]] = {}
     for number, line in enumerate(lines, start=1):
         try:
             values = json.loads(line)
             step = int(values["step"])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             if number == len(lines):
                 break  # the process was killed while it wrote this line
             raise TornData(f"{log}, line {number}, is not a JSON object with a `step`") from error
@@ -178,24 +157,17 @@ def _feature_choice_from(lines: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _float(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
-
-
-def _arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
-    if not file.is_file():
-        return {}
     try:
-        with np.load(file, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise TornData(f"{file} cannot be read: {error}; run `distsae evaluate` again") from error
+        return float(value) if isinstance(value, int | float) else float("nan")
+    except OverflowError:
+        return float("nan")
 
 
 def _store(path: object) -> dict[str, Any]:
     """Returns facts of the store at `path`; none if it cannot be opened."""
     try:
         store = Store.open(str(path)) if path else None
-    except DistsaeError:
+    except (DistsaeError, OSError):
         return {}  # moved or deleted since; a report can do without its facts
     if store is None:
         return {}

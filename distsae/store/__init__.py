@@ -24,14 +24,17 @@ from distsae.store.measure import measure_store, unmeasured
 from distsae.store.merge import merge_stores
 from distsae.store.norm_histogram import NormHistogram
 from distsae.store.norm_summary import NormSummary
+from distsae.store.opening import units_of_merge
 from distsae.store.outliers_in_words import outliers_in_words
-from distsae.store.records import FileChecksum, HookSums, UnitRecord
+from distsae.store.records import FileChecksum, HookSums, Split, UnitRecord
 from distsae.store.row_norms import row_norms
 from distsae.store.store import Store
 from distsae.store.unit_plan import (
+    contexts_before,
     contexts_per_unit,
     row_order,
     unit_contexts,
+    unit_count,
     unit_sizes,
     unit_split,
     units_to_seal,
@@ -51,6 +54,7 @@ __all__ = [
     "NormSummary",
     "Reading",
     "RowIds",
+    "Split",
     "Statistics",
     "Store",
     "StoreAttributes",
@@ -62,6 +66,7 @@ __all__ = [
     "collect_orphans",
     "commit_unit",
     "committed_units",
+    "contexts_before",
     "contexts_per_unit",
     "location",
     "measure_store",
@@ -77,9 +82,11 @@ __all__ = [
     "seal_early",
     "seal_store",
     "unit_contexts",
+    "unit_count",
     "unit_sizes",
     "unit_split",
     "units_done",
+    "units_of_merge",
     "units_to_seal",
     "units_wanted",
     "unmeasured",

@@ -8,13 +8,13 @@ keeps the crc32c of the whole file.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from distsae.checked_files import open_regular, parse_json, refuse_links, shown
 from distsae.errors import CannotContinue, TornData
 from distsae.store.buffers import page_aligned
 from distsae.store.crc32c import TRAILER, crc32c, trailer_of
@@ -33,7 +33,12 @@ __all__ = [
     "read_metadata",
     "read_part",
     "record_files",
+    "refuse_links_to",
 ]
+
+
+_MOST_METADATA = 16 << 20
+"""Largest size of a `zarr.json` in bytes."""
 
 
 def is_metadata(relative: str) -> bool:
@@ -43,8 +48,9 @@ def is_metadata(relative: str) -> bool:
 
 def array_has_crc(metadata: dict[str, Any]) -> bool:
     """Returns whether the chunks of the array with this `zarr.json` end with the crc32c of what comes before it."""
-    codecs = metadata.get("codecs") or [{}]
-    return bool(codecs[-1].get("name") == "crc32c")
+    codecs = metadata.get("codecs")
+    last = codecs[-1] if isinstance(codecs, list) and codecs else None
+    return isinstance(last, dict) and last.get("name") == "crc32c"
 
 
 def record_files(folder: Path) -> dict[str, FileChecksum]:
@@ -54,7 +60,9 @@ def record_files(folder: Path) -> dict[str, FileChecksum]:
         TornData: a chunk does not have the crc32c that it ends with.
     """
     names = sorted(os.path.relpath(file, folder) for file in folder.rglob("*") if file.is_file())
-    arrays = arrays_with_crc({name: json.loads((folder / name).read_bytes()) for name in names if is_metadata(name)})
+    arrays = arrays_with_crc(
+        {name: parse_json((folder / name).read_bytes(), folder / name) for name in names if is_metadata(name)}
+    )
     return {name: _record(folder / name, ends_with_crc(name, arrays)) for name in names}
 
 
@@ -98,8 +106,30 @@ def read_metadata(folder: Location, relative: str, files: dict[str, FileChecksum
     """
     if relative not in files:
         raise TornData(f"{folder / relative} is not in the commit record of its unit")
-    metadata: dict[str, Any] = json.loads(check_file(folder / relative, files[relative], trailing=False).tobytes())
+    refuse_links_to(folder, relative)
+    if files[relative].size > _MOST_METADATA:
+        raise TornData(
+            f"{folder / relative} has {files[relative].size} bytes in its unit's commit record; metadata are short"
+        )
+    content = check_file(folder / relative, files[relative], trailing=False).tobytes()
+    metadata = parse_json(content, folder / relative)
+    if not isinstance(metadata, dict):
+        raise TornData(f"{folder / relative} must be a JSON object; got {shown(metadata)}")
     return metadata
+
+
+def refuse_links_to(folder: Location, relative: str) -> None:
+    """Checks that no folder on the way to a file of an attempt is a symbolic link, which may lead out of the store.
+
+    Args:
+        folder: folder of the attempt, two levels below the folder of all data.
+        relative: path of the file inside the attempt.
+
+    Raises:
+        TornData: one is.
+    """
+    if isinstance(folder, Path):
+        refuse_links((folder / relative).parent, folder.parent.parent)
 
 
 def read_chunk_file(file: Location, promised: FileChecksum, buffer: np.ndarray | None = None) -> np.ndarray:
@@ -147,7 +177,7 @@ def _fill(file: Location, promised: FileChecksum, buffers: list[np.ndarray], off
     if isinstance(file, ObjectPath):
         return _fill_from_object(file, promised, buffers, offset)
     try:
-        descriptor = os.open(file, os.O_RDONLY)
+        descriptor = open_regular(file, file.parent)
     except FileNotFoundError:
         raise _missing(file, promised) from None
     try:
@@ -216,12 +246,22 @@ def arrays_with_crc(metadata: dict[str, dict[str, Any]]) -> dict[str, bool]:
 
 def _read_promised(file: Location, promised: FileChecksum) -> np.ndarray:
     try:
-        content = np.frombuffer(file.read_bytes(), np.uint8)
+        if isinstance(file, ObjectPath):
+            content = np.frombuffer(file.read_bytes(promised.size), np.uint8)
+        else:
+            with os.fdopen(open_regular(file, file.parent), "rb") as opened:
+                if (size := os.fstat(opened.fileno()).st_size) != promised.size:
+                    raise _other_size(file, size, promised)
+                content = np.frombuffer(opened.read(), np.uint8)
     except FileNotFoundError:
         raise _missing(file, promised) from None
     if len(content) != promised.size:
-        raise TornData(f"{file} is damaged: {len(content)} bytes where its commit record promises {promised.size}")
+        raise _other_size(file, len(content), promised)
     return content
+
+
+def _other_size(file: Location, size: int, promised: FileChecksum) -> TornData:
+    return TornData(f"{file} is damaged: {size} bytes where its commit record promises {promised.size}")
 
 
 def _missing(file: Location, promised: FileChecksum) -> TornData:

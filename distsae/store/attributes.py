@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from distsae.checked_files import Between, WrongField, is_plain, shown, typed
 
 __all__ = ["FORMAT_VERSION", "RECORDED_ONLY", "StoreAttributes", "differences"]
 
@@ -62,21 +64,21 @@ class StoreAttributes:
     tokenizer_digest: str
     corpus: str
     corpus_fingerprint: str
-    hooks: tuple[str, ...]
-    d_in: dict[str, int]
-    dtype: str
-    context_length: int
+    hooks: Annotated[tuple[str, ...], Between(1)]
+    d_in: dict[str, Annotated[int, Between(1)]]
+    dtype: Literal["fp16", "bf16", "fp32"]
+    context_length: Annotated[int, Between(1)]
     prepend_bos: bool
-    excluded_positions: int
-    unit_rows: int
-    contexts: int
-    heldout_contexts: int
+    excluded_positions: Annotated[int, Between(0)]
+    unit_rows: Annotated[int, Between(1)]
+    contexts: Annotated[int, Between(0)]
+    heldout_contexts: Annotated[int, Between(0)]
     seed: int
-    chunk_rows: int = 8192
-    batch_contexts: int = 32
-    model_dtype: str = "fp32"
-    keep_units: int | None = None
-    excluded_tokens: tuple[int, ...] = ()
+    chunk_rows: Annotated[int, Between(1)] = 8192
+    batch_contexts: Annotated[int, Between(1)] = 32
+    model_dtype: Literal["fp16", "bf16", "fp32"] = "fp32"
+    keep_units: Annotated[int, Between(2)] | None = None
+    excluded_tokens: tuple[Annotated[int, Between(0)], ...] = ()
     code_digest: str | None = None
     library_versions: dict[str, str] = field(default_factory=dict)
 
@@ -101,10 +103,20 @@ class StoreAttributes:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> StoreAttributes:
-        """Returns the attributes that `to_json` wrote; unknown fields are ignored."""
-        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        known |= {"hooks": tuple(values["hooks"]), "excluded_tokens": tuple(values.get("excluded_tokens", ()))}
-        return cls(**known)
+        """Returns the attributes that `to_json` wrote; unknown fields are ignored.
+
+        Raises:
+            WrongField: a field is missing or not what it must be, or two do not go together.
+        """
+        found = typed(cls, values)
+        for hook in found.hooks:
+            if not is_plain(hook) or "/" in hook or hook not in found.d_in or found.hooks.count(hook) > 1:
+                raise WrongField(f"`hooks` must be different plain names with a width in `d_in`; got {shown(hook)}")
+        if found.excluded_positions >= found.context_length:
+            raise WrongField(f"`excluded_positions` must be below `context_length`; got {found.excluded_positions}")
+        if found.heldout_contexts > found.contexts:
+            raise WrongField(f"`heldout_contexts` must be at most `contexts`; got {found.heldout_contexts}")
+        return found
 
 
 def differences(first: StoreAttributes, second: StoreAttributes) -> dict[str, tuple[Any, Any]]:

@@ -12,16 +12,18 @@ the next release (or `distsae store collect`) removes those that are left.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from distsae.checked_files import Between, typed
 from distsae.errors import WrongInput
 from distsae.store.attributes import StoreAttributes
 from distsae.store.commit import committed_units, read_attributes, seal_store
-from distsae.store.json_files import read_json, replace_json
+from distsae.store.json_files import read_record, replace_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, entries, remove_tree
-from distsae.store.unit_plan import unit_sizes, unit_split, units_to_seal
+from distsae.store.unit_plan import unit_count, unit_split, units_to_seal
 
 __all__ = [
     "Reading",
@@ -44,7 +46,7 @@ class Reading(NamedTuple):
         reader: name of the run that reads the store; empty before the first.
     """
 
-    released: int
+    released: Annotated[int, Between(0)]
     reader: str
 
 
@@ -55,7 +57,7 @@ def reading(root: Location) -> Reading:
         TornData: `reading.json` is damaged.
     """
     try:
-        return Reading(**read_json(StorePaths(root).reading))
+        return read_record(StorePaths(root).reading, functools.partial(typed, Reading))
     except FileNotFoundError:
         return Reading(0, "")
 
@@ -97,7 +99,7 @@ def begin_reading(root: Location, reader: str, unit: int) -> bool:
     replace_json(StorePaths(root).reading, Reading(min(current.released, unit), reader)._asdict())
     if unit < current.released:  # units that no longer fit are removed, and produced again later
         end = unit + attributes.keep_units
-        units = len(unit_sizes(attributes))
+        units = unit_count(attributes)
         _remove_units(
             StorePaths(root), lambda number: number >= end and unit_split(attributes, number, units) == "train"
         )
@@ -128,7 +130,8 @@ def remove_released(root: Location) -> None:
 def _remove_units(paths: StorePaths, is_removed: Callable[[int], bool]) -> None:
     """Removes units, commit records before data, so that a record never promises data that are gone."""
     for path in (*entries(paths.commits, "unit-"), *entries(paths.data, "unit-")):
-        if is_removed(paths.unit_number(path.name)):
+        unit = paths.unit_number(path.name)
+        if unit is not None and is_removed(unit):
             remove_tree(path)
 
 
@@ -136,7 +139,7 @@ def seal_early(root: Location, attributes: StoreAttributes) -> None:
     """Seals a bounded store if its first window and the held-out unit are committed; from then on it can be read."""
     if attributes.keep_units is None or StorePaths(root).dataset.exists():
         return
-    if committed_units(root, len(unit_sizes(attributes))).issuperset(units_to_seal(attributes)):
+    if committed_units(root, unit_count(attributes)).issuperset(units_to_seal(attributes)):
         try:
             seal_store(root, attributes)
         except FileNotFoundError:  # another process has sealed it, and the reader has released a unit since
@@ -146,7 +149,7 @@ def seal_early(root: Location, attributes: StoreAttributes) -> None:
 
 def units_wanted(root: Location, attributes: StoreAttributes) -> set[int]:
     """Returns the units that the store should hold now, the held-out one included; all units if it is not bounded."""
-    units = len(unit_sizes(attributes))
+    units = unit_count(attributes)
     if attributes.keep_units is None:
         return set(range(units))
     first = reading(root).released
@@ -159,5 +162,6 @@ def units_wanted(root: Location, attributes: StoreAttributes) -> set[int]:
 
 def units_done(root: Location, attributes: StoreAttributes) -> set[int]:
     """Returns the units that are committed, and those that were committed and have been released."""
-    done = committed_units(root, len(unit_sizes(attributes)))
-    return done if attributes.keep_units is None else done | set(range(reading(root).released))
+    units = unit_count(attributes)
+    done = committed_units(root, units)
+    return done if attributes.keep_units is None else done | set(range(min(reading(root).released, units)))

@@ -17,14 +17,26 @@ import threading
 import time
 import uuid
 from types import TracebackType
+from typing import Annotated, NamedTuple
 
-from distsae.errors import CannotContinue
-from distsae.store.location import Location, create, touch
+from distsae.checked_files import Between, WrongField, parse_json, typed
+from distsae.errors import CannotContinue, TornData
+from distsae.store.location import Location, create, read_content, touch
 
-__all__ = ["STALE_AFTER", "Claims", "claimed", "file_system_time"]
+__all__ = ["STALE_AFTER", "Claims", "claim_owner", "claimed", "file_system_time"]
 
 STALE_AFTER = 60.0
 """Seconds without renewal after which a claim is void."""
+
+
+_MOST_BYTES = 4096
+
+
+class ClaimOwner(NamedTuple):
+    """The process that has made a claim."""
+
+    host: str
+    pid: Annotated[int, Between(1, 2**31 - 1)]
 
 
 class Claims:
@@ -88,12 +100,27 @@ def claimed(folder: Location, name: str) -> bool:
     path = folder / name
     try:
         age = file_system_time(folder) - path.stat().st_mtime
-        owner = json.loads(path.read_bytes())
+        owner = claim_owner(path)
     except FileNotFoundError:
         return False
-    except ValueError:  # still empty: its process is about to write it, or died before it could
+    if owner is None:
         return age < STALE_AFTER
-    return age < STALE_AFTER and not (owner["host"] == socket.gethostname() and not _alive(owner["pid"]))
+    return age < STALE_AFTER and not (owner.host == socket.gethostname() and not _alive(owner.pid))
+
+
+def claim_owner(path: Location) -> ClaimOwner | None:
+    """Returns the process that has made a claim.
+
+    The owner is unknown, None, while the file is empty, since its process is about to write it or died before it could;
+    and if the file is not what a producer writes.
+
+    Raises:
+        FileNotFoundError: the claim has been released.
+    """
+    try:
+        return typed(ClaimOwner, parse_json(read_content(path, _MOST_BYTES), path))
+    except (TornData, WrongField):
+        return None
 
 
 def file_system_time(folder: Location) -> float:

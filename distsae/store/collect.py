@@ -14,9 +14,10 @@ from distsae.errors import WrongInput
 from distsae.store.bounded import remove_released
 from distsae.store.claims import STALE_AFTER, claimed, file_system_time
 from distsae.store.commit import MARKER, read_attributes
-from distsae.store.json_files import read_json
+from distsae.store.json_files import read_record
 from distsae.store.layout import StorePaths
-from distsae.store.location import Location, entries, files_under, remove_tree
+from distsae.store.location import Location, entries, files_under, read_content, remove_tree
+from distsae.store.records import UnitRecord
 
 __all__ = ["Collected", "collect_orphans"]
 
@@ -52,9 +53,9 @@ def collect_orphans(root: Location) -> Collected:
     paths = StorePaths(root)
     for record in entries(paths.commits, "unit-"):
         with contextlib.suppress(FileNotFoundError):  # its unit was released just now
-            read_json(record)
+            read_record(record, UnitRecord.from_json)
     remove_released(root)
-    attempts = [folder for unit in entries(paths.data, "unit-") for folder in entries(unit)]
+    attempts = [folder for unit in entries(paths.data, "unit-") if not _is_link(unit) for folder in entries(unit)]
     removed = size = in_progress = 0
     for folder in attempts:
         unit = folder.parent.name
@@ -75,10 +76,15 @@ def collect_orphans(root: Location) -> Collected:
     return Collected(removed, size, in_progress)
 
 
+def _is_link(folder: Location) -> bool:
+    """Returns whether a folder is a symbolic link, behind which nothing belongs to the store."""
+    return isinstance(folder, Path) and folder.is_symlink()
+
+
 def _committed_attempt(paths: StorePaths, unit: str) -> str | None:
     """Returns the attempt that a unit is committed with at this moment; None if it is not committed."""
     try:
-        return str(read_json(paths.commits / f"{unit}.json")["attempt"])
+        return read_record(paths.commits / f"{unit}.json", UnitRecord.from_json).attempt
     except FileNotFoundError:
         return None
 
@@ -102,7 +108,7 @@ def _remove_attempt(paths: StorePaths, folder: Location) -> int | None:
             return None
         folder = hidden
     elif not isinstance(folder, Path) and marker.is_file():
-        content = marker.read_bytes()
+        content = read_content(marker)
         marker.unlink(missing_ok=True)
         if _committed_attempt(paths, unit) == f"{unit}/{folder.name}":
             marker.write_bytes(content)

@@ -16,11 +16,11 @@ import numpy as np
 
 from distsae.errors import TornData, WrongInput
 from distsae.store.attributes import FORMAT_VERSION, StoreAttributes, differences
-from distsae.store.json_files import publish_json, read_json
+from distsae.store.json_files import publish_json, read_record
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, remove_tree
 from distsae.store.records import UnitRecord, merged_norms
-from distsae.store.unit_plan import planned_rows, unit_sizes, units_to_seal
+from distsae.store.unit_plan import planned_rows, unit_count, units_to_seal
 
 __all__ = ["MARKER", "begin_store", "commit_unit", "committed_units", "read_attributes", "read_records", "seal_store"]
 
@@ -61,7 +61,7 @@ def begin_store(root: Location, attributes: StoreAttributes) -> StoreAttributes:
 def read_attributes(root: Location) -> StoreAttributes | None:
     """Returns the attributes that the store at `root` was begun with, or None if there is no store."""
     try:
-        return StoreAttributes.from_json(read_json(StorePaths(root).attributes))
+        return read_record(StorePaths(root).attributes, StoreAttributes.from_json)
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -93,8 +93,9 @@ def commit_unit(root: Location, record: UnitRecord) -> bool:
 def committed_units(root: Location, units: int) -> set[int]:
     """Returns which of the units `0 .. units - 1` are committed; costs one listing of a folder."""
     paths = StorePaths(root)
-    names = {path.name for path in paths.commits.iterdir()} if paths.commits.is_dir() else set()
-    return {unit for unit in range(units) if paths.commit(unit).name in names}
+    found = paths.commits.iterdir() if paths.commits.is_dir() else ()
+    numbers = {paths.unit_number(path.name) for path in found if path.name.endswith(".json")}
+    return {unit for unit in numbers if unit is not None and unit < units}
 
 
 def read_records(root: Location, units: Sequence[int]) -> list[UnitRecord]:
@@ -105,8 +106,15 @@ def read_records(root: Location, units: Sequence[int]) -> list[UnitRecord]:
         TornData: a record is damaged.
     """
     paths = StorePaths(root)
+
+    def read(unit: int) -> UnitRecord:
+        record = read_record(paths.commit(unit), UnitRecord.from_json)
+        if record.index != unit:
+            raise TornData(f"{paths.commit(unit)} is the record of another unit, {record.index}")
+        return record
+
     with ThreadPoolExecutor(max_workers=_READ_THREADS) as pool:
-        return list(pool.map(lambda unit: UnitRecord.from_json(read_json(paths.commit(unit))), units))
+        return list(pool.map(read, units))
 
 
 def seal_store(
@@ -133,7 +141,7 @@ def seal_store(
         TornData: a commit record is damaged or belongs to another store.
     """
     paths = StorePaths(root)
-    units = len(unit_sizes(attributes)) if units is None else units
+    units = unit_count(attributes) if units is None else units
     records = read_records(root, range(units) if attributes.keep_units is None else units_to_seal(attributes))
     fingerprint = attributes.fingerprint()
     for record in records:

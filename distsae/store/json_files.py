@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from distsae.checked_files import WrongField, parse_json
 from distsae.durable import publish, replace
 from distsae.errors import TornData
-from distsae.store.location import Location
+from distsae.store.location import Location, read_content
 from distsae.store.object_path import ObjectPath
 
-__all__ = ["publish_json", "read_json", "replace_json"]
+__all__ = ["publish_json", "read_json", "read_record", "replace_json"]
+
+T = TypeVar("T")
 
 
 def publish_json(path: Location, content: dict[str, Any]) -> bool:
@@ -44,17 +48,31 @@ def read_json(path: Location) -> dict[str, Any]:
         FileNotFoundError: the file does not exist.
         TornData: the file differs from what was written, by one byte or more; the text names the file.
     """
-    encoded = path.read_bytes()
-    try:
-        content = json.loads(encoded)
-        checksum = content.pop("checksum")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TornData(f"{path} is damaged: it is not a record with a checksum ({error})") from None
+    encoded = read_content(path)
+    content = parse_json(encoded, f"{path} is damaged: it")
+    if not isinstance(content, dict) or "checksum" not in content:
+        raise TornData(f"{path} is damaged: it is not a record with a checksum")
+    checksum = content.pop("checksum")
     if checksum != _checksum(content):
         raise TornData(f"{path} is damaged: its content does not match its checksum")
-    if encoded != _encode(content):  # a flipped byte may leave the meaning as it was: 1e9 and 1E9
+    if encoded != _encode(
+        content
+    ):  # a key that is given twice; a flipped byte may leave the meaning as it was: 1e9 and 1E9
         raise TornData(f"{path} is damaged: it is not as it was written")
-    return dict(content)
+    return content
+
+
+def read_record(path: Location, read: Callable[[dict[str, Any]], T]) -> T:
+    """Returns what `read` makes of the content of a record.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        TornData: it is damaged, or a field is missing or not what it must be; the text names file and field.
+    """
+    try:
+        return read(read_json(path))
+    except WrongField as error:
+        raise TornData(f"{path} is not a record that distsae wrote: {error}") from None
 
 
 def _encode(content: dict[str, Any]) -> bytes:

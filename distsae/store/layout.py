@@ -17,6 +17,7 @@ STORE/
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +64,9 @@ CONTEXT_DTYPE = np.dtype("<i4")
 """The dtype of `context_token_ids`."""
 
 
+_UNIT_NAME = re.compile(r"unit-(\d{6,15})", re.ASCII)
+
+
 class StorePaths:
     """Paths of the files and folders of the store at `root`."""
 
@@ -81,9 +85,10 @@ class StorePaths:
         """Returns the name of a unit in `commits`, `data` and `claims`."""
         return f"unit-{unit:06d}"
 
-    def unit_number(self, name: str) -> int:
-        """Returns the number of a unit from its name, with or without a suffix such as `.json`."""
-        return int(name.removeprefix("unit-").partition(".")[0])
+    def unit_number(self, name: str) -> int | None:
+        """Returns the number of a unit from its name, with or without a suffix such as `.json`; None of another."""
+        match = _UNIT_NAME.fullmatch(name.partition(".")[0])
+        return int(match[1]) if match else None
 
     def commit(self, unit: int) -> Location:
         """Returns the path of the commit record of a unit."""

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from distsae.errors import WrongInput
+from distsae.checked_files import is_plain, read_regular
+from distsae.errors import TornData, WrongInput
 from distsae.store.mounted_path import file_of_url, scheme_of
 from distsae.store.object_path import ObjectPath
 
@@ -26,6 +27,7 @@ __all__ = [
     "local_copy",
     "location",
     "poll_seconds",
+    "read_content",
     "remove_tree",
     "touch",
 ]
@@ -100,6 +102,16 @@ def touch(path: Location, content: bytes) -> None:
         os.utime(path)
 
 
+def read_content(path: Location, most: int = 128 << 20) -> bytes:
+    """Returns the content of a file of a store; one of more than `most` bytes is not read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        TornData: it is larger, or no regular file.
+    """
+    return path.read_bytes(most) if isinstance(path, ObjectPath) else read_regular(path, most, path.parent)
+
+
 def entries(folder: Location, prefix: str = "") -> list[Location]:
     """Returns the files and folders directly in `folder` whose names begin with `prefix`, sorted by name.
 
@@ -135,7 +147,10 @@ def local_copy(folder: Location) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="distsae-") as temporary:
         for path in folder.files():
-            target = Path(temporary) / path.key.removeprefix(folder.key).lstrip("/")
+            name = path.key.removeprefix(folder.key).lstrip("/")
+            if not is_plain(name):
+                raise TornData(f"{folder} has an object whose name leads out of it: {name!a}")
+            target = Path(temporary) / name
             target.parent.mkdir(parents=True, exist_ok=True)
             path.download(target)
         yield Path(temporary)

@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from distsae.checked_files import open_regular
 from distsae.errors import TornData, WrongInput
-from distsae.store.attempt_files import check_file
+from distsae.store.attempt_files import check_file, refuse_links_to
 from distsae.store.attributes import StoreAttributes, differences
 from distsae.store.claims import Claims
 from distsae.store.commit import begin_store, commit_unit, committed_units, seal_store
@@ -27,7 +28,7 @@ from distsae.store.delivery import delivered
 from distsae.store.json_files import publish_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, location
-from distsae.store.records import UnitRecord
+from distsae.store.records import FileChecksum, UnitRecord
 from distsae.store.store import Store
 
 __all__ = ["MAY_DIFFER", "merge_stores", "merged_attributes"]
@@ -173,10 +174,11 @@ def _bring_over(store: Store, unit: UnitRecord, root: Location, index: int, attr
         for name, promised in unit.files.items():
             (local / name).parent.mkdir(parents=True, exist_ok=True)
             try:
-                linked = _link_or_copy(source / name, local / name)
-                size = (local / name).stat().st_size
+                refuse_links_to(source, name)
+                linked = _link_or_copy(source / name, local / name, promised)
             except FileNotFoundError:
                 raise TornData(f"{source / name} is missing; its unit's commit record promises it") from None
+            size = (local / name).stat().st_size
             if size != promised.size:
                 raise TornData(
                     f"{source / name} is damaged: {size} bytes where its commit record promises {promised.size}"
@@ -186,13 +188,14 @@ def _bring_over(store: Store, unit: UnitRecord, root: Location, index: int, attr
     return replace(unit, index=index, attempt=attempt, fingerprint=attributes.fingerprint())
 
 
-def _link_or_copy(source: Location, target: Path) -> bool:
-    """Links a file, or copies it if it cannot be linked; returns whether it was linked."""
+def _link_or_copy(source: Location, target: Path, promised: FileChecksum) -> bool:
+    """Links a regular file, or copies it if it cannot be linked; returns whether it was linked."""
     if not isinstance(source, Path):
-        source.download(target)
+        source.download(target, promised.size)
         return False
+    os.close(open_regular(source, source.parent))
     try:
-        os.link(source, target)
+        os.link(source, target, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

@@ -9,16 +9,18 @@ below such a bin is exact, and the positions and tokens that occur most often th
 from __future__ import annotations
 
 import base64
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distsae.store.row_norms import ZERO_BIN, bin_numbers, lower_edge, row_norms
+from distsae.checked_files import Between, WrongField, typed
+from distsae.store.row_norms import LAST_BIN, ZERO_BIN, bin_numbers, lower_edge, row_norms
 
 __all__ = ["Count", "NormHistogram", "OutlierBin", "most_frequent", "vector"]
 
@@ -26,7 +28,7 @@ _MEDIANS = 2
 _MOST_FREQUENT = 8
 _ROWS_AT_ONCE = 256
 
-Count = tuple[int, int]
+Count = tuple[int, Annotated[int, Between(0)]]
 """A position or a token id, and the number of its rows."""
 
 
@@ -63,8 +65,8 @@ class NormHistogram:
         outliers: the last bins of `bins`, those whose lower edge is at least twice the median norm; maybe none.
     """
 
-    bins: tuple[int, ...]
-    rows: tuple[int, ...]
+    bins: tuple[Annotated[int, Between(ZERO_BIN, LAST_BIN)], ...]
+    rows: tuple[Annotated[int, Between(0)], ...]
     norm: tuple[float, ...]
     norm_squared: tuple[float, ...]
     x: bytes
@@ -155,24 +157,34 @@ class NormHistogram:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> NormHistogram:
-        """Returns the histogram that `to_json` wrote."""
-        numbers = {name: tuple(values[name]) for name in ("bins", "rows", "norm", "norm_squared")}
-        outliers = tuple(
-            OutlierBin(
-                number=outlier["number"],
-                x=base64.b64decode(outlier["x"]),
-                direction=base64.b64decode(outlier["direction"]),
-                positions=tuple((value, count) for value, count in outlier["positions"]),
-                token_ids=tuple((value, count) for value, count in outlier["token_ids"]),
-            )
-            for outlier in values["outliers"]
-        )
-        return cls(
-            **numbers,
-            x=base64.b64decode(values["x"]),
-            direction=base64.b64decode(values["direction"]),
-            outliers=outliers,
-        )
+        """Returns the histogram that `to_json` wrote.
+
+        Raises:
+            WrongField: a field is missing or not what it must be; `check` finds what does not go together.
+        """
+        return typed(cls, values)
+
+    def check(self, d_in: int, at: str) -> None:
+        """Checks that the parts of a histogram from a file go together.
+
+        Args:
+            d_in: width of the rows.
+            at: place of the histogram in the file.
+
+        Raises:
+            WrongField: they do not.
+        """
+        if any(len(numbers) != len(self.bins) for numbers in (self.rows, self.norm, self.norm_squared)):
+            raise WrongField(f"`{at}` must have as many rows, norms and squares as bins; got other numbers of them")
+        if any(first >= second for first, second in itertools.pairwise(self.bins)):
+            raise WrongField(f"`{at}.bins` must ascend; got another order")
+        outliers = tuple(outlier.number for outlier in self.outliers)
+        if outliers != self.bins[len(self.bins) - len(outliers) :]:
+            raise WrongField(f"`{at}.outliers` must be of the last bins; got others")
+        parts: tuple[NormHistogram | OutlierBin, ...] = (self, *self.outliers)
+        for sums in parts:
+            if len(sums.x) != 8 * d_in or len(sums.direction) != 8 * d_in:
+                raise WrongField(f"`{at}` must have sums of {d_in} numbers; got {len(sums.x)} bytes")
 
 
 def vector(x: bytes) -> np.ndarray:

@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distsae.errors import CannotContinue, WrongInput
+from distsae.errors import CannotContinue, TornData, WrongInput
 
 __all__ = ["ObjectPath", "ObjectStat"]
 
@@ -109,14 +109,19 @@ class ObjectPath:
             found = _library().head(self._store(), self.key)
         return ObjectStat(found["size"], found["last_modified"].timestamp())
 
-    def read_bytes(self) -> bytes:
+    def read_bytes(self, most: int | None = None) -> bytes:
         """Returns the content of the object.
+
+        Args:
+            most: largest size in bytes; a larger object is not read. None for no limit.
 
         Raises:
             FileNotFoundError: there is no such object.
+            TornData: it is larger than `most`.
         """
         with self._reached("read"):
-            return bytes(_library().get(self._store(), self.key).bytes())
+            found = self._found(most)
+            return bytes(found.bytes())
 
     def read_range(self, start: int, length: int) -> memoryview:
         """Returns bytes `[start, start + length)` of the object, fewer where it ends.
@@ -139,15 +144,22 @@ class ObjectPath:
         with self._reached("written"):
             _library().put(self._store(), self.key, file)
 
-    def download(self, file: Path) -> None:
+    def download(self, file: Path, most: int | None = None) -> None:
         """Streams the content of the object into a file.
+
+        Args:
+            file: file to create, or to replace.
+            most: largest size in bytes; a larger object is not read. None for no limit.
 
         Raises:
             FileNotFoundError: there is no such object.
+            TornData: it is larger than `most`.
         """
-        with self._reached("read"), file.open("wb") as opened:
-            for piece in _library().get(self._store(), self.key).stream():
-                opened.write(piece)
+        with self._reached("read"):
+            found = self._found(most)
+            with file.open("wb") as opened:
+                for piece in found.stream():
+                    opened.write(piece)
 
     def create(self, content: bytes) -> bool:
         """Creates the object unless it exists; returns whether this call created it.
@@ -192,6 +204,14 @@ class ObjectPath:
         from zarr.storage import ObjectStore
 
         return ObjectStore(_opened(str(self)), read_only=True)
+
+    def _found(self, most: int | None) -> Any:  # noqa: ANN401  (the answer of obstore, of which nothing is read yet)
+        found = _library().get(self._store(), self.key)
+        if most is not None and found.meta["size"] > most:
+            raise TornData(
+                f"{self} must have at most {most:,} bytes to be what its name says; got {found.meta['size']:,}"
+            )
+        return found
 
     def _store(self) -> Any:  # noqa: ANN401  (one of obstore's store classes)
         return _opened(self.root)

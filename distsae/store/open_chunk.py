@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from distsae.checked_files import open_regular
 from distsae.errors import TornData
 from distsae.store.attempt_files import fill_from
 from distsae.store.crc32c import TRAILER, crc32c, trailer_of
@@ -53,7 +54,7 @@ class ChunkFile:
         self._promised = promised
         self._row_bytes = row_bytes
         try:
-            self._descriptor = os.open(file, os.O_RDONLY)
+            self._descriptor = open_regular(file, file.parent)
         except FileNotFoundError:
             raise TornData(f"{file} is missing; its unit's commit record promises {promised.size} bytes") from None
         size = os.fstat(self._descriptor).st_size

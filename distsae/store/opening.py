@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+from distsae.checked_files import WrongField, shown, typed
 from distsae.errors import TornData, WrongInput
 from distsae.store.attributes import FORMAT_VERSION, StoreAttributes
 from distsae.store.commit import committed_units, read_attributes, read_records
-from distsae.store.json_files import read_json
+from distsae.store.json_files import read_json, read_record
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location
 from distsae.store.records import UnitRecord
-from distsae.store.unit_plan import unit_sizes, unit_split
+from distsae.store.sealed import MergeFacts, check_record, check_sealed, sealed_facts
+from distsae.store.unit_plan import unit_count, unit_split
 
-__all__ = ["read_sealed"]
+__all__ = ["read_sealed", "units_of_merge"]
 
 
 def read_sealed(root: Location) -> tuple[Location, StoreAttributes, tuple[UnitRecord, ...], dict[str, Any]]:
@@ -29,16 +32,20 @@ def read_sealed(root: Location) -> tuple[Location, StoreAttributes, tuple[UnitRe
     if not paths.dataset.is_file():
         raise WrongInput(_why_not_open(root))
     dataset = read_json(paths.dataset)
-    if dataset["format_version"] != FORMAT_VERSION:
+    if (version := dataset.get("format_version")) != FORMAT_VERSION:
         raise WrongInput(
-            f"`store` (={root}) must have format {FORMAT_VERSION}; got {dataset['format_version']}; read it "
-            "with the version of distsae that wrote it"
+            f"`store` (={root}) must have format {FORMAT_VERSION}; got {shown(version)}; read it with the version of "
+            "distsae that wrote it"
         )
-    attributes = StoreAttributes.from_json(dataset["attributes"])
+    try:
+        attributes = StoreAttributes.from_json(typed(dict[str, Any], dataset.get("attributes"), "attributes"))
+        facts = sealed_facts(dataset, attributes)
+    except WrongField as error:
+        raise TornData(f"{paths.dataset} is not a record that distsae wrote: {error}") from None
     first = read_attributes(root)
-    if first is None or first.fingerprint() != dataset["fingerprint"]:
+    if first is None or not first.fingerprint() == attributes.fingerprint() == facts.fingerprint:
         raise TornData(f"{paths.attributes} is missing or not the one that the store was sealed with")
-    digests = dataset["unit_digests"]
+    digests = facts.unit_digests
     try:
         # In a bounded store only the held-out unit is always there; the others come and go.
         sealed = [unit for unit, digest in enumerate(digests) if digest is not None]
@@ -50,7 +57,19 @@ def read_sealed(root: Location) -> tuple[Location, StoreAttributes, tuple[UnitRe
     for record in units:
         if record.digest != digests[record.index]:
             raise TornData(f"{paths.commit(record.index)} is not the record that the store was sealed with")
+        check_record(paths, attributes, record)
+    if attributes.keep_units is None:
+        check_sealed(paths, attributes, facts, units)
     return root, attributes, tuple(units), dataset
+
+
+def units_of_merge(paths: StorePaths) -> int:
+    """Returns the number of units that a store will have once it is merged, from `merge.json`.
+
+    Raises:
+        TornData: the file is damaged.
+    """
+    return read_record(paths.merge, functools.partial(typed, MergeFacts)).units
 
 
 def _why_not_open(root: Location) -> str:
@@ -60,7 +79,7 @@ def _why_not_open(root: Location) -> str:
         return f"`store` (={root}) must be a store; got no dataset.json there; make one with `distsae produce --out`"
     merge = StorePaths(root).merge
     command = "distsae store merge" if merge.exists() else "distsae produce"
-    units = read_json(merge)["units"] if merge.exists() else len(unit_sizes(attributes))
+    units = units_of_merge(StorePaths(root)) if merge.exists() else unit_count(attributes)
     done = len(committed_units(root, units))
     return (
         f"`store` (={root}) must be finished; got {done} of {units} units; run the same `{command}` command again "

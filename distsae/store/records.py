@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from distsae.checked_files import Between, WrongField, is_plain, shown, typed
 from distsae.store.norm_histogram import NormHistogram
 
-__all__ = ["FileChecksum", "HookSums", "UnitRecord", "merged_norms"]
+__all__ = ["FileChecksum", "HookSums", "Split", "UnitRecord", "merged_norms"]
+
+
+Split = Literal["train", "heldout"]
+"""What the rows of a unit are for."""
 
 
 class FileChecksum(NamedTuple):
@@ -21,8 +26,8 @@ class FileChecksum(NamedTuple):
     Of a chunk file it is the crc32c of the payload, without the trailer; see `attempt_files.py`.
     """
 
-    size: int
-    crc32c: int
+    size: Annotated[int, Between(0)]
+    crc32c: Annotated[int, Between(0, 2**32 - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +55,7 @@ class HookSums:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> HookSums:
         """Returns the sums that `to_json` wrote; unknown fields are ignored."""
-        norms = NormHistogram.from_json(values["norms"]) if "norms" in values else None
-        return cls(x=values["x"], norm=values["norm"], norm_squared=values["norm_squared"], norms=norms)
+        return typed(cls, values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +75,16 @@ class UnitRecord:
         files: size and crc32c of every file, by its path inside the attempt.
     """
 
-    index: int
-    split: str
+    index: Annotated[int, Between(0)]
+    split: Split
     attempt: str
-    contexts: int
-    rows: int
+    contexts: Annotated[int, Between(0)]
+    rows: Annotated[int, Between(0)]
     fingerprint: str
     digest: str
     sums: dict[str, HookSums]
     files: dict[str, FileChecksum]
-    excluded_rows: int = 0
+    excluded_rows: Annotated[int, Between(0)] = 0
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON values."""
@@ -93,11 +97,32 @@ class UnitRecord:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> UnitRecord:
-        """Returns the record that `to_json` wrote; unknown fields are ignored."""
-        sums = {hook: HookSums.from_json(value) for hook, value in values["sums"].items()}
-        files = {name: FileChecksum(*record) for name, record in values["files"].items()}
-        known = {f.name: values[f.name] for f in fields(cls) if f.name in values or f.name != "excluded_rows"}
-        return cls(**{**known, "sums": sums, "files": files})
+        """Returns the record that `to_json` wrote; unknown fields are ignored.
+
+        Raises:
+            WrongField: a field is missing or not what it must be, or a name leads out of the unit's folder.
+        """
+        record = typed(cls, values)
+        unit, _, name = record.attempt.partition("/")
+        if unit != f"unit-{record.index:06d}" or not is_plain(name) or "/" in name:
+            raise WrongField(
+                f"`attempt` must be a plain name in the folder of unit {record.index}; got {shown(record.attempt)}"
+            )
+        _refuse_other_names(record.files)
+        return record
+
+
+def _refuse_other_names(files: dict[str, FileChecksum]) -> None:
+    folders: set[str] = set()
+    for name in files:
+        if not is_plain(name):
+            raise WrongField(f"`files` must have plain names inside the attempt; got {shown(name)}")
+        folder = name.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    if both := folders & files.keys():
+        raise WrongField(f"`files` must not have a file that is also a folder; got {shown(min(both))}")
 
 
 def merged_norms(records: Sequence[UnitRecord], hook: str) -> NormHistogram | None:

@@ -15,12 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["ZERO_BIN", "bin_numbers", "first_bin_over", "lower_edge", "nearest_edge", "row_norms", "upper_edge"]
+__all__ = [
+    "LAST_BIN",
+    "ZERO_BIN",
+    "bin_numbers",
+    "first_bin_over",
+    "lower_edge",
+    "nearest_edge",
+    "row_norms",
+    "upper_edge",
+]
 
 ZERO_BIN = -32768
 """Number of the bin of rows that are zero; every other norm lies in a bin with a larger number."""
 
 _BINS_PER_OCTAVE = 16
+
+LAST_BIN = 1024 * _BINS_PER_OCTAVE - 1
+"""Number of the bin of the largest finite norms."""
+
 _EDGES = np.array([float(Decimal(2) ** (Decimal(i) / _BINS_PER_OCTAVE)) for i in range(_BINS_PER_OCTAVE)])
 _ROWS_AT_ONCE = 256
 

@@ -27,8 +27,9 @@ from distsae.store.norm_histogram import NormHistogram
 from distsae.store.norm_summary import NormSummary
 from distsae.store.opening import read_sealed
 from distsae.store.records import UnitRecord, merged_norms
+from distsae.store.sealed import check_record
 from distsae.store.stored_array import StoredArray
-from distsae.store.unit_plan import unit_sizes, unit_split
+from distsae.store.unit_plan import unit_count, unit_sizes, unit_split
 
 __all__ = ["Store"]
 
@@ -90,7 +91,7 @@ class Store:
         if self.attributes.keep_units is None:
             return self.units
         present = []
-        for unit in sorted(committed_units(self.path, len(unit_sizes(self.attributes)))):
+        for unit in sorted(committed_units(self.path, unit_count(self.attributes))):
             with contextlib.suppress(FileNotFoundError):  # its unit was released just now
                 present.append(self.record(unit))
         return tuple(present)
@@ -193,6 +194,7 @@ class Store:
             (record,) = read_records(self.path, [unit])
             if record.fingerprint != self.fingerprint:
                 raise TornData(f"{self._paths.commit(unit)} belongs to another store: its fingerprint differs")
+            check_record(self._paths, self.attributes, record)
             self._records[unit] = record
         return self._records[unit]
 

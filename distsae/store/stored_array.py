@@ -16,7 +16,14 @@ import numpy as np
 import zarr
 
 from distsae.errors import TornData
-from distsae.store.attempt_files import array_has_crc, check_file, read_chunk_file, read_metadata, read_part
+from distsae.store.attempt_files import (
+    array_has_crc,
+    check_file,
+    read_chunk_file,
+    read_metadata,
+    read_part,
+    refuse_links_to,
+)
 from distsae.store.buffers import part_aligned_with_file
 from distsae.store.crc32c import TRAILER
 from distsae.store.layout import chunk_count
@@ -151,6 +158,7 @@ class StoredArray:
         """
         if relative not in self._files:
             raise TornData(f"{self.folder / relative} is not in the commit record of its unit, so its rows are lost")
+        refuse_links_to(self.folder, relative)
         size = min(self.chunk_rows, self.shape[0]) * self._row_bytes + TRAILER
         if self.direct and self._files[relative].size != size:
             raise TornData(
@@ -162,15 +170,15 @@ class StoredArray:
     def _is_direct(self, metadata: dict[str, Any]) -> bool:
         return (
             metadata.get("node_type") == "array"
-            and tuple(metadata["shape"]) == self.shape
-            and metadata["data_type"] == self.dtype.name
-            and metadata["chunk_grid"]
+            and metadata.get("shape") == list(self.shape)
+            and metadata.get("data_type") == self.dtype.name
+            and metadata.get("chunk_grid")
             == {
                 "name": "regular",
                 "configuration": {"chunk_shape": [min(self.chunk_rows, self.shape[0]), *self.shape[1:]]},
             }
-            and metadata["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
-            and metadata["codecs"] == [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+            and metadata.get("chunk_key_encoding") == {"name": "default", "configuration": {"separator": "/"}}
+            and metadata.get("codecs") == [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
             and not metadata.get("storage_transformers")
         )
 

@@ -11,12 +11,15 @@ import numpy as np
 
 from distsae.seeds import numpy_generator
 from distsae.store.attributes import StoreAttributes
+from distsae.store.records import Split
 
 __all__ = [
+    "contexts_before",
     "contexts_per_unit",
     "planned_rows",
     "row_order",
     "unit_contexts",
+    "unit_count",
     "unit_sizes",
     "unit_split",
     "units_to_seal",
@@ -27,6 +30,21 @@ __all__ = [
 def contexts_per_unit(unit_rows: int, rows_per_context: int) -> int:
     """Returns the most contexts that a unit holds: as many as fit into `unit_rows` rows, but at least one."""
     return max(1, unit_rows // rows_per_context)
+
+
+def unit_count(attributes: StoreAttributes) -> int:
+    """Returns the number of units, without a list of them: the attributes of a stranger may make 10^15."""
+    train = attributes.contexts - attributes.heldout_contexts
+    units = -(-train // contexts_per_unit(attributes.unit_rows, attributes.rows_per_context))
+    return units + bool(attributes.heldout_contexts)
+
+
+def contexts_before(attributes: StoreAttributes, unit: int) -> int:
+    """Returns the number of contexts of the train units before `unit`."""
+    train = attributes.contexts - attributes.heldout_contexts
+    units = unit_count(attributes) - bool(attributes.heldout_contexts)
+    unit = min(unit, units)
+    return unit * (train // units) + min(unit, train % units) if units else 0
 
 
 def unit_sizes(attributes: StoreAttributes) -> tuple[int, ...]:
@@ -43,7 +61,7 @@ def unit_contexts(attributes: StoreAttributes) -> tuple[np.ndarray, ...]:
     return tuple(np.split(order, np.cumsum(unit_sizes(attributes))[:-1]))
 
 
-def unit_split(attributes: StoreAttributes, unit: int, units: int) -> str:
+def unit_split(attributes: StoreAttributes, unit: int, units: int) -> Split:
     """Returns the split that a unit belongs to, `"train"` or `"heldout"`; `units` is the number of all units."""
     return "heldout" if attributes.heldout_contexts and unit == units - 1 else "train"
 
@@ -57,7 +75,7 @@ def planned_rows(attributes: StoreAttributes) -> dict[str, int]:
 def windows(attributes: StoreAttributes) -> tuple[range, ...]:
     """Returns the train units of each window of a bounded store, in the order in which they are read."""
     assert attributes.keep_units is not None
-    train = len(unit_sizes(attributes)) - bool(attributes.heldout_contexts)
+    train = unit_count(attributes) - bool(attributes.heldout_contexts)
     size = attributes.keep_units // 2
     return tuple(range(first, min(first + size, train)) for first in range(0, train, size))
 
@@ -67,7 +85,7 @@ def units_to_seal(attributes: StoreAttributes) -> tuple[int, ...]:
 
     These are all units, or in a bounded store those of the first window and the held-out one.
     """
-    units = len(unit_sizes(attributes))
+    units = unit_count(attributes)
     if attributes.keep_units is None:
         return tuple(range(units))
     return (*windows(attributes)[0], *([units - 1] if attributes.heldout_contexts else []))

@@ -24,7 +24,7 @@ from distsae.store.delivery import delivered
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.location import Location
 from distsae.store.norm_histogram import NormHistogram
-from distsae.store.records import FileChecksum, HookSums, UnitRecord
+from distsae.store.records import FileChecksum, HookSums, Split, UnitRecord
 
 __all__ = ["UnitData", "write_attempt"]
 
@@ -51,7 +51,7 @@ class UnitData:
         return len(self.rows["token_id"])
 
 
-def write_attempt(root: Location, attributes: StoreAttributes, unit: int, split: str, data: UnitData) -> UnitRecord:
+def write_attempt(root: Location, attributes: StoreAttributes, unit: int, split: Split, data: UnitData) -> UnitRecord:
     """Writes a unit under a unique name, checks it and forces it to the disk.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 from distsae.losses import Concentration, Underused
 from distsae.training.step import BatchOutcome, SelectionCost
 
-__all__ = ["Meter", "TrainingClock", "all_stopped"]
+__all__ = ["METER_FACTS", "Meter", "TrainingClock", "all_stopped"]
 
 _SUMS = (
     "steps",
@@ -26,6 +26,9 @@ _SUMS = (
     "collectives",
     "bytes_received",
 )
+
+METER_FACTS = (*(name for name in _SUMS if name != "tokens"), "seconds", "window_seconds")
+"""Names of the numbers that every checkpoint keeps of a meter; older ones lack `tokens`."""
 
 
 class TrainingClock:

@@ -165,6 +165,7 @@ def test_saved_and_loaded(rule, x, tmp_path):
         assert torch.equal(again(x), sae(x))
     content = json.loads((tmp_path / "run" / "sae" / "config.json").read_text())
     assert content["architecture"] == ("topk" if rule == "token_choice" else "jumprelu")
+    assert len(content.pop("weights_sha256")) == 64
     assert content == sae.cfg.to_dict()
 
 

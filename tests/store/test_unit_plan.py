@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from distsae.store import contexts_per_unit, row_order, unit_contexts, unit_split
+from distsae.store import (
+    contexts_before,
+    contexts_per_unit,
+    row_order,
+    unit_contexts,
+    unit_count,
+    unit_sizes,
+    unit_split,
+)
 from tests.store.synthetic import attributes
 
 
@@ -35,3 +43,21 @@ def test_rows_are_permuted_differently_in_each_unit():
     attrs = attributes()
     assert sorted(row_order(attrs, 0, 50)) == list(range(50))
     assert (row_order(attrs, 0, 50) != row_order(attrs, 1, 50)).any()
+
+
+@pytest.mark.parametrize("contexts", [0, 1, 4, 5, 13, 40, 41])
+@pytest.mark.parametrize("heldout", [0, 1, 4])
+@pytest.mark.parametrize("unit_rows", [1, 33, 100])
+def test_counts_without_a_list_are_those_of_the_list(contexts, heldout, unit_rows):
+    attrs = attributes(contexts=max(contexts, heldout), heldout_contexts=heldout, unit_rows=unit_rows)
+    train = unit_sizes(attrs)[:-1] if heldout else unit_sizes(attrs)
+    assert unit_count(attrs) == len(unit_sizes(attrs))
+    assert [contexts_before(attrs, unit) for unit in range(len(train) + 2)] == [
+        sum(train[:unit]) for unit in range(len(train) + 2)
+    ]
+
+
+def test_counts_of_a_stranger_take_no_time():
+    attrs = attributes(contexts=10**15, unit_rows=1)
+    assert unit_count(attrs) == 10**15 - 4 + 1
+    assert contexts_before(attrs, 10**18) == 10**15 - 4

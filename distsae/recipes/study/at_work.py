@@ -27,6 +27,7 @@ from distsae.recipes.study.plan import StudyPlan, check_evaluation
 from distsae.recipes.study.results import best_of, study_result
 from distsae.reporting.study import StudyResult, as_json, as_markdown
 from distsae.reporting.wording import duration, fixed
+from distsae.standard_streams import show
 from distsae.training import TrainConfig
 
 __all__ = ["StudyActions", "StudyAtWork"]
@@ -104,7 +105,7 @@ class StudyAtWork:
             self._evaluate(chosen)
             self._write()
         say(f"study: {self._progress()}")
-        print((self._out / "table.md").read_text())
+        show((self._out / "table.md").read_text())
         print(f"report: {self._write()}")
         return FAILED if self._failed else DONE
 

@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from distsae.checked_files import WrongField, read_json_object, shown, typed
 from distsae.durable import replace
+from distsae.errors import TornData
 from distsae.exit_codes import DIVERGED
 from distsae.recipes.study.grid import Member
 from distsae.recipes.study.plan import StudyPlan
+from distsae.reporting.run_files import read_evaluation
 from distsae.training.folder import RunFolder
 
 __all__ = ["Failure", "Outcomes"]
@@ -45,8 +48,12 @@ class Outcomes:
     def __init__(self, plan: StudyPlan) -> None:
         self._plan = plan
         self._path = Path(plan.config.out) / "failures.json"
-        found: dict[str, dict[str, Any]] = json.loads(self._path.read_text()) if self._path.is_file() else {}
-        self._failures = {path: Failure(**values) for path, values in found.items()}
+        self._failures: dict[str, Failure] = {}
+        if self._path.exists():
+            try:
+                self._failures = typed(dict[str, Failure], read_json_object(self._path))
+            except WrongField as error:
+                raise TornData(f"{self._path} is not a record of failures: {error}; remove it") from None
 
     def finished(self, member: Member) -> bool:
         """Returns whether the folder of a member has its SAE."""
@@ -81,13 +88,15 @@ class Outcomes:
         """Returns the FVU of the frozen rule on held-out rows, by which a learning rate is chosen."""
         if not self.finished(member):
             return None
-        value = read_json(self._plan.folder(member) / "frozen_rule.json").get("fvu")
-        return float(value) if value is not None else None
+        file = self._plan.folder(member) / "frozen_rule.json"
+        value = read_json_object(file).get("fvu")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise TornData(f"{file}: `fvu` must be a number; got {shown(value)}")
+        return value
 
     def evaluation(self, member: Member) -> dict[str, Any] | None:
         """Returns the content of `evaluation.json`; None without one."""
-        path = self._plan.folder(member) / "evaluation.json"
-        return read_json(path) if path.is_file() else None
+        return read_evaluation(self._plan.folder(member) / "evaluation.json")
 
     def diverged_at(self, member: Member) -> int | None:
         """Returns the step at which the training of a member met a number that is not finite, as its diagnosis says."""
@@ -102,10 +111,3 @@ class Outcomes:
         content = {path: asdict(failure) for path, failure in self._failures.items()}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         replace(self._path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns the content of a JSON file that holds an object."""
-    content = json.loads(path.read_text())
-    assert isinstance(content, dict)
-    return content

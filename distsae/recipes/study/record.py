@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from distsae import __version__
+from distsae.checked_files import read_yaml_mapping
 from distsae.durable import replace
 from distsae.errors import WrongInput
 from distsae.recipes.study.plan import StudyPlan
@@ -34,7 +35,7 @@ class StudyRecord:
         self._path = self._out / "study.yaml"
         self._earlier: dict[str, Any] = {}
         if self._path.is_file():
-            self._earlier = yaml.safe_load(self._path.read_text())
+            self._earlier = read_yaml_mapping(self._path, str(self._path))
         elif self._out.is_dir() and any(path.name != ".lock" for path in self._out.iterdir()):
             raise WrongInput(
                 f"`out` (={plan.config.out}) must be a new or empty folder, or the folder of a study; got a folder of "

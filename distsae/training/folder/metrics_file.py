@@ -7,10 +7,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from distsae.checked_files import read_regular
 from distsae.durable import replace, sync
 from distsae.errors import is_lasting
 
 __all__ = ["MetricsFile"]
+
+
+_MOST_BYTES = 4 << 30
 
 
 class MetricsFile:
@@ -34,7 +38,11 @@ class MetricsFile:
         """Drops the lines of steps after `step`, which a resumed run writes again."""
         if not self._path.is_file():
             return
-        kept = [line for line in self._path.read_text().splitlines() if 0 <= _step_of(line) <= step]
+        kept = [
+            line
+            for line in read_regular(self._path, _MOST_BYTES).decode(errors="replace").splitlines()
+            if 0 <= _step_of(line) <= step
+        ]
         replace(self._path, "".join(f"{line}\n" for line in kept).encode())
 
     def lines(self) -> list[dict[str, Any]]:
@@ -114,5 +122,5 @@ def _step_of(line: str) -> int:
     """Returns the step of a line; -1 if a kill has cut the line short."""
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return -1

@@ -13,6 +13,7 @@ from distsae.store import Store
 from distsae.store.mounted_path import mounted_path
 from distsae.training.config import TrainConfig
 from distsae.training.folder.run_folder import RunFolder, refuse_other_mathematics
+from distsae.training.folder.saved_facts import check_saved_facts
 
 __all__ = ["ResumePoint", "find_resume_point"]
 
@@ -65,6 +66,7 @@ def find_resume_point(config: TrainConfig, folder: RunFolder, store: Store, rank
     if path is None:
         return None
     step, saved = _step_and_facts(path, ranks)
+    check_saved_facts(saved, path)
     facts: dict[str, Any] = dict(saved)
     changes = refuse_other_mathematics(facts["config"], config, str(path))
     if facts["store_fingerprint"] != store.fingerprint:

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
+from distsae.checked_files import read_json_object, read_regular, read_yaml_mapping
 from distsae.durable import replace
-from distsae.errors import WrongInput
+from distsae.errors import TornData, WrongInput
 from distsae.model.sae_files import CONFIG, IN_RUN, is_complete
 from distsae.nested_keys import flat_keys
 from distsae.store.mounted_path import mounted_path
@@ -86,8 +87,8 @@ class RunFolder:
     def holds_sae_of(self, tokens: int) -> bool:
         """Returns whether the folder has the complete SAE that training on `tokens` tokens ended with."""
         try:  # a run that was resumed with more steps has the SAE of fewer tokens until it ends
-            tokens_seen = json.loads((self.sae / CONFIG).read_text())["tokens_seen"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            tokens_seen = read_json_object(self.sae / CONFIG).get("tokens_seen")
+        except (FileNotFoundError, TornData):
             return False
         return bool(tokens_seen == tokens) and is_complete(self.sae)
 
@@ -107,7 +108,8 @@ class RunFolder:
                 f"`out` (={self.path}) must be a new folder when `resume` is none; got one that holds a run; choose "
                 "another `out`, or set `resume` to auto"
             )
-        refuse_other_mathematics(yaml.safe_load(self._config.read_text()), config, str(self.path))
+        before = read_yaml_mapping(self._config, str(self._config))
+        refuse_other_mathematics(before, config, str(self.path))
 
     def lock(self) -> None:
         """Creates the folder and locks it against other jobs until `close`; does nothing if this object has locked it.
@@ -126,7 +128,7 @@ class RunFolder:
         """Returns the id of the run in wandb, which stays the same when the run is resumed."""
         if not self._tracking_id.is_file():
             self._tracking_id.write_text(uuid.uuid4().hex[:12] + "\n")
-        return self._tracking_id.read_text().strip()
+        return read_regular(self._tracking_id, 1024).decode(errors="replace").strip()
 
     def write_config(self, config: TrainConfig) -> None:
         """Writes every key but `sweep`, defaults included; a kill leaves either the old file or the new one."""

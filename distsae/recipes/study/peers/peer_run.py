@@ -17,6 +17,7 @@ from torch import Tensor
 
 from distsae import __version__
 from distsae.batches import BatchReader, Normalisation
+from distsae.checked_files import read_yaml_mapping
 from distsae.durable import replace
 from distsae.errors import Diverged, WrongInput
 from distsae.model import SAEConfig
@@ -152,7 +153,7 @@ def check_peer_folder(member: Member, base: TrainConfig, folder: Path, peers: Ma
     if not path.is_file():
         return
     earlier, now = (
-        flat_keys(yaml.safe_load(path.read_text())),
+        flat_keys(read_yaml_mapping(path, str(path))),
         flat_keys(peer_config(member, base, peers[member.method.peer])),
     )
     for key in sorted(set(earlier) | set(now) - {"store"}):

@@ -1,0 +1,85 @@
+"""The weights of an SAE in its file: read with care, and compared with the digest that its config carries.
+
+A safetensors file has no checksum of its own, and weights with a flipped bit load and evaluate like any others. So
+saving writes the sha256 of every name, dtype, shape and byte into `config.json`. SAEs of earlier versions have none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from distsae.checked_files import open_regular
+from distsae.errors import TornData
+
+__all__ = ["OPTIONAL", "REQUIRED", "SAEDigest", "digest_of", "read_weights"]
+
+REQUIRED = ("W_enc", "W_dec", "b_enc", "b_dec")
+"""Tensors that every SAE has."""
+
+OPTIONAL = ("threshold", "quota_per_token")
+"""Tensors that some SAEs have, by their allocation rule."""
+
+_PIECE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class SAEDigest:
+    """The digest in `config.json`, beside the fields of the `SAEConfig`.
+
+    Args:
+        weights_sha256: sha256 of the weights, in hexadecimal; None for an SAE from before it was kept.
+    """
+
+    weights_sha256: str | None = None
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Returns the sha256 of tensors, with their names, dtypes and shapes, in hexadecimal; the order does not matter."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        rows = tensor if tensor.dim() else tensor.reshape(1)
+        step = max(_PIECE_BYTES // max(rows[:1].nbytes, 1), 1)
+        for start in range(0, len(rows), step):
+            piece = rows[start : start + step].cpu().contiguous()
+            if piece.numel():
+                digest.update(piece.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_weights(file: Path, digest: str | None) -> dict[str, Tensor]:
+    """Returns the tensors of an SAE, on the CPU.
+
+    Args:
+        file: safetensors file.
+        digest: sha256 that they must have, as `digest_of` computes it; None if it is unknown.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        TornData: it is damaged, has other tensors than an SAE, or another digest; the text names it.
+    """
+    os.close(open_regular(file))
+    try:
+        tensors: dict[str, Tensor] = load_file(file, device="cpu")
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise TornData(f"{file} is damaged: {error}") from error
+    if missing := [name for name in REQUIRED if name not in tensors]:
+        raise TornData(f"{file} must have the tensor `{missing[0]}`; got {', '.join(map(ascii, list(tensors)[:8]))}")
+    if other := [name for name in tensors if name not in (*REQUIRED, *OPTIONAL)]:
+        raise TornData(f"{file} must have the tensors of an SAE; got {other[0]!a} as well")
+    dtypes = {str(tensors[name].dtype) for name in REQUIRED}
+    if len(dtypes) > 1 or not tensors["W_enc"].is_floating_point():
+        raise TornData(f"{file} must have weights of one floating-point dtype; got {', '.join(sorted(dtypes))}")
+    if digest is not None and digest_of(tensors) != digest:
+        raise TornData(f"{file} is damaged: the digest of its weights is not the one in the SAE's config.json")
+    return tensors
