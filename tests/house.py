@@ -23,7 +23,7 @@ WALL = "#0b6e99"
 FILL = "#eef5f8"
 FLOOR_NAMES = (
     "single files",
-    "reading what others wrote",
+    "what others wrote; what is said",
     "the paper's mathematics; the store's format",
     "losses; operations of a step",
     "mesh; features; order of batches; corpora",

@@ -11,11 +11,9 @@ decoder bias depends on the row's norm.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -32,77 +30,23 @@ from distsae.allocation import (
     TokenSelector,
     select,
 )
-from distsae.checked_files import Between, WrongField, read_json_object, typed
+from distsae.checked_files import WrongField, read_json_object, typed
 from distsae.durable import as_new_files_are, replace, replacing
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
 from distsae.model.feature_shard import score_chunks
+from distsae.model.sae_config import SAEConfig
 from distsae.model.sae_digest import SAEDigest, digest_of, read_weights
 from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
 from distsae.model.selection_memory import SELECTION_MB
-from distsae.model.training_rule import AllocationName, needs_threshold, training_selector
+from distsae.model.training_rule import needs_threshold, training_selector
 from distsae.row_scales import row_scales
 from distsae.store.mounted_path import mounted_path
 
-__all__ = ["SAE", "MatchRule", "SAEConfig"]
+__all__ = ["SAE", "MatchRule"]
 
 MatchRule = Literal["frozen", "training", "per_token"]
 """How `SAE.matches` selects."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SAEConfig:
-    """What a trained SAE is and where it came from.
-
-    Args:
-        d_in: width of the activations.
-        d_sae: number of features.
-        k: mean matches per token.
-        allocation: allocation rule at the end of training.
-        hook_name: hook of the activations.
-        hook_layer: layer number of the hook; None for a module path without one.
-        model_name: name of the language model.
-        context_size: number of tokens in a context.
-        prepend_bos: whether contexts begin with the BOS token.
-        dtype: dtype of the weights.
-        store_fingerprint: identity of the activation store used in training.
-        tokens_seen: number of training tokens.
-        normalise: normalisation of the activations in training. It is folded into the weights, which work on raw
-            activations; but with `token` the SAE normalises each row.
-        normalisation_scale: factor that activations were multiplied by in training.
-        max_norm: norm of raw activations over which rows were left out of training, calibration and measurement; None
-            if none were.
-        init_scale: factor between the encoder and decoder rows that training started with; None if it started with the
-            weights of an SAE.
-        distsae_version: version of distsae that wrote the SAE.
-    """
-
-    d_in: Annotated[int, Between(1)]
-    d_sae: Annotated[int, Between(1)]
-    k: Annotated[int, Between(1)]
-    allocation: AllocationName
-    hook_name: str
-    hook_layer: int | None
-    model_name: str
-    context_size: Annotated[int, Between(1)]
-    prepend_bos: bool
-    dtype: str = "float32"
-    store_fingerprint: str = ""
-    tokens_seen: Annotated[int, Between(0)] = 0
-    normalise: str = "none"
-    normalisation_scale: float = 1.0
-    max_norm: float | None = None
-    init_scale: float | None = None
-    distsae_version: str = ""
-
-    @property
-    def architecture(self) -> str:
-        """Kind of SAE by its frozen rule: `topk` or `jumprelu`."""
-        return "jumprelu" if needs_threshold(self.allocation) else "topk"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields and the architecture as plain values."""
-        return {**dataclasses.asdict(self), "architecture": self.architecture}
 
 
 class SAE(nn.Module):

@@ -44,10 +44,9 @@ def require_every_phase(config: TrainConfig, steps: int) -> None:
         steps: number of optimizer steps of the run.
 
     Raises:
-        WrongInput: Feature Choice would not begin, or begin with the first step; or quotas would never be set anew, or
-            held-out rows never be measured.
+        WrongInput: Feature Choice would not begin, or begin with the first step; or held-out rows would never be
+            measured.
     """
-    first = 0 if config.allocation == "feature_choice" else steps
     if config.finetune_fc_from is not None:
         first = round(config.finetune_fc_from * steps)
         if not 0 < first < steps:
@@ -55,11 +54,6 @@ def require_every_phase(config: TrainConfig, steps: int) -> None:
                 f"`finetune_fc_from` (={config.finetune_fc_from}) must leave steps to both rules; got a switch after "
                 f"step {first} of {steps}; use another share, or more `steps`"
             )
-    if config.quota_refresh is not None and config.quota_refresh >= steps - first:
-        raise WrongInput(
-            f"`quota_refresh` (={config.quota_refresh}) must be below the number of steps with Feature Choice; got "
-            f"{steps - first} of them; use a smaller one, or leave it out"
-        )
     if config.evaluate_every is not None and config.evaluate_every > steps:
         raise WrongInput(
             f"`evaluate_every` (={config.evaluate_every}) must be at most the number of steps; got {steps}; use a "

@@ -266,8 +266,6 @@ def test_another_number_of_steps_moves_a_switch_in_the_future_only():
     [
         ({"finetune_fc_from": 0.96}, "`finetune_fc_from` .* after step 10 of 10"),
         ({"finetune_fc_from": 0.04}, "`finetune_fc_from` .* after step 0 of 10"),
-        ({"finetune_fc_from": 0.5, "quota_refresh": 5}, "`quota_refresh` .* got 5 of them"),
-        ({"allocation": "feature_choice", "quota_refresh": 10}, "`quota_refresh` .* got 10 of them"),
         ({"log_every": 1, "evaluate_every": 11}, "`evaluate_every` .* got 10"),
     ],
 )

@@ -11,7 +11,8 @@ from distsae.training.engines.moments import MomentsName
 
 __all__ = ["OptimizerConfig"]
 
-_BASE_RATE, _BASE_WIDTH, _BASE_STEPS = 2.2e-3, 1 << 14, 300
+_BASE_RATE, _BASE_WIDTH = 2.2e-3, 1 << 14
+_BASE_STEPS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
