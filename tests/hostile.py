@@ -41,7 +41,7 @@ VALUES = st.one_of(
     ),
     st.sampled_from([30, 300]).map(_nested),
     st.just([0] * 100_000),
-    st.just({str(number): number for number in range(1000)}),
+    st.just({str(number): number for number in range(100)}),
 )
 
 
@@ -70,15 +70,15 @@ def changed(draw: Any, content: Any) -> Any:
             parent = parent[part]
         match draw(st.sampled_from(["replace", "replace", "replace", "remove", "add", "repeat"])):
             case "replace":
-                parent[name] = draw(VALUES)
+                parent[name] = copy.deepcopy(draw(VALUES))
             case "remove":
                 del parent[name]
             case "add":
                 other = draw(st.sampled_from([*ODD, "later"]))
                 if isinstance(parent, dict):
-                    parent[other] = draw(VALUES)
+                    parent[other] = copy.deepcopy(draw(VALUES))
                 else:
-                    parent.append(draw(VALUES))
+                    parent.append(copy.deepcopy(draw(VALUES)))
             case "repeat":
                 parent[name] = [parent[name]] * draw(st.sampled_from([1, 2, 1000]))
     return content

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distsae.checkpoint import save, threaded_verifying, verify
+from distsae.checkpoint import file_digest, save, threaded_verifying, verify
 from distsae.checkpoint.file_digest import compare, digest_of
 from distsae.checkpoint.manifest import Manifest, read_manifest, write_manifest
 from distsae.checkpoint.threaded_verifying import bytes_to_read, verify_in_threads
@@ -126,14 +126,14 @@ def test_a_checkpoint_that_is_deleted_meanwhile_has_no_faults(tmp_path: Path, mo
 
 def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (path,) = _saved(tmp_path, 1)
-    opened = Path.open
+    opened = file_digest.open_regular
 
-    def failing(self, *arguments, **words):
-        if self.name == _ROWS:
-            raise OSError(5, "Input/output error", str(self))
-        return opened(self, *arguments, **words)
+    def failing(file, *arguments):
+        if file.name == _ROWS:
+            raise OSError(5, "Input/output error", str(file))
+        return opened(file, *arguments)
 
-    monkeypatch.setattr(Path, "open", failing)
+    monkeypatch.setattr(file_digest, "open_regular", failing)
     counted: list[int] = []
     verdict = verify_in_threads([path], counted.append)[0]
     assert verdict.faults == (f"{path / _ROWS} cannot be read: Input/output error",)
