@@ -158,7 +158,10 @@ def _check(manifest: Manifest) -> None:
             if piece.start != end or piece.stop < piece.start:
                 raise WrongField(f"`{at}.pieces` must cover its rows in order; got rows from {piece.start} after {end}")
             if (piece.stop - piece.start) * row_bytes > manifest.files[piece.file].bytes:
-                raise WrongField(f"`{at}.pieces` must fit into their files; got {shown(piece.stop - piece.start)} rows")
+                raise WrongField(
+                    f"`{at}.pieces` must fit into their files; got {shown(piece.stop - piece.start)} rows in "
+                    f"{manifest.files[piece.file].bytes:,} bytes of {shown(piece.file)}"
+                )
             end = piece.stop
         if end != rows:
             raise WrongField(f"`{at}.pieces` must cover all {shown(rows)} rows; got {shown(end)}")
