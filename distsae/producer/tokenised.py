@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distsae.checked_files import open_regular, read_regular, require_npy
+from distsae.checked_files import open_regular, read_regular
+from distsae.checked_files.npz import require_npy
 from distsae.errors import TornData, WrongInput
 from distsae.language_model import ModelFiles
 from distsae.producer.config import ProduceConfig

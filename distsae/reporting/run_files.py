@@ -16,12 +16,12 @@ import numpy.typing as npt
 from distsae.checked_files import (
     Between,
     WrongField,
-    npz_arrays,
     read_json_object,
     read_yaml_mapping,
     shown,
     typed,
 )
+from distsae.checked_files.npz import npz_arrays
 from distsae.errors import TornData
 
 __all__ = ["read_arrays", "read_config", "read_evaluation"]

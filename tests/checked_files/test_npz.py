@@ -4,7 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from distsae.checked_files import npz_arrays
+from distsae.checked_files.npz import npz_arrays
 from distsae.errors import TornData
 
 
