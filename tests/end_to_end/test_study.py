@@ -46,8 +46,8 @@ def test_methods_and_a_peer_are_trained_evaluated_and_set_side_by_side(tiny_stor
     for cell in (ours, peer):
         assert 0 < cell["figures"]["fvu"]["mean"] < 1.5
         assert cell["figures"]["l0"]["mean"] == pytest.approx(4, rel=0.4)
-        low, high = cell["figures"]["loss_recovered_zero"]["ci95"]
-        assert low <= cell["figures"]["loss_recovered_zero"]["mean"] <= high
+        low, high = cell["figures"]["kl"]["ci95"]
+        assert low <= cell["figures"]["kl"]["mean"] <= high
     page = (out / "report" / "index.html").read_text()
     assert "MC+aux_zipf" in page
     assert "<svg" in page
