@@ -13,6 +13,7 @@ from distsae.batches import BatchReader
 from distsae.checkpoint import CheckpointFailed, newest, saver
 from distsae.errors import Diverged
 from distsae.training import CheckpointConfig, OptimizerConfig, SweepConfig, TrainConfig, run, train
+from distsae.training.guards import StopVote
 from tests.training.sample_runs import STEPS, config_of, metrics, state
 
 LAST = f"checkpoints/step-{STEPS:08d}"
@@ -31,17 +32,23 @@ def _assert_same(straight: Path, out: Path) -> None:
     assert metrics(out) == metrics(straight)
 
 
-def _send_before(monkeypatch: pytest.MonkeyPatch, number: signal.Signals, steps: tuple[int, ...]) -> None:
-    """Sends the signal while the batch of each of these steps is read, once per step."""
-    batch, left = BatchReader.batch, [*steps]
+def _send_during(monkeypatch: pytest.MonkeyPatch, number: signal.Signals, steps: tuple[int, ...]) -> None:
+    """Sends the signal during each of these steps, once per step, when the vote of the step is open already."""
+    batch, open_vote, left = BatchReader.batch, StopVote.open_vote, [*steps]
+    reading = [-1]
 
-    def signalled(reader, step):
-        if step in left:
-            left.remove(step)
-            os.kill(os.getpid(), number)
+    def remembered(reader, step):
+        reading[0] = step
         return batch(reader, step)
 
-    monkeypatch.setattr(BatchReader, "batch", signalled)
+    def signalled(vote, *trouble):
+        open_vote(vote, *trouble)
+        if reading[0] in left:
+            left.remove(reading[0])
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(BatchReader, "batch", remembered)
+    monkeypatch.setattr(StopVote, "open_vote", signalled)
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
@@ -51,7 +58,7 @@ def test_stopped_twice(straight, number, asynchronous, tiny_store, tmp_path, mon
     out = tmp_path / "run"
     keep = CheckpointConfig(every=1000, asynchronous=asynchronous)
     config = config_of(tiny_store, out, finetune_fc_from=0.4, checkpoint=keep)
-    _send_before(monkeypatch, number, (4, STEPS - 2))
+    _send_during(monkeypatch, number, (4, STEPS - 2))
     for done in (6, STEPS):  # a signal during a step stops the run after the next one
         with pytest.raises(KeyboardInterrupt if number is signal.SIGINT else SystemExit) as ended:
             train(config)
@@ -86,12 +93,12 @@ def test_all_members_of_a_sweep_are_saved(straight, tiny_store, tmp_path, monkey
         tiny_store, out, finetune_fc_from=0.4, checkpoint=CheckpointConfig(every=1000), sweep=SweepConfig(seed=(0, 1))
     )
     with monkeypatch.context() as patch:
-        _send_before(patch, signal.SIGTERM, (9,))
+        _send_during(patch, signal.SIGTERM, (9,))
         with pytest.raises(SystemExit):
             train(config)
     shutil.rmtree(out / "seed-1" / "checkpoints")
     with monkeypatch.context() as patch:
-        _send_before(patch, signal.SIGTERM, (3,))
+        _send_during(patch, signal.SIGTERM, (3,))
         with pytest.raises(SystemExit):
             train(config)
     steps = {name: newest(out / name / "checkpoints")[0].name for name in ("seed-0", "seed-1")}
@@ -117,7 +124,7 @@ def test_a_member_that_cannot_be_saved_does_not_affect_the_others(tiny_store, tm
     keep = CheckpointConfig(every=1000)
     config = config_of(tiny_store, out, checkpoint=keep, sweep=SweepConfig(seed=(0, 1)))
     with monkeypatch.context() as patch:
-        _send_before(patch, signal.SIGTERM, (9,))
+        _send_during(patch, signal.SIGTERM, (9,))
         _fail_for(patch, "seed-0", (11,))
         with pytest.raises(CheckpointFailed, match="no room for step 11"):
             train(config)
@@ -135,7 +142,7 @@ def test_a_member_that_cannot_be_saved_does_not_affect_the_others(tiny_store, tm
 def test_a_signal_in_the_step_in_which_the_last_member_diverges(tiny_store, tmp_path, monkeypatch):
     rates = SweepConfig(lr=(1e38, 2e38))
     config = config_of(tiny_store, tmp_path / "sweep", optimizer=OptimizerConfig(warmup_share=0.0), sweep=rates)
-    _send_before(monkeypatch, signal.SIGTERM, (0,))
+    _send_during(monkeypatch, signal.SIGTERM, (0,))
     with pytest.raises(Diverged, match="2 of 2 members"):
         train(config)
 
