@@ -22,7 +22,7 @@ class RandomModel(GPT2LMHeadModel):
 
     def __init__(self, config):
         super().__init__(config)
-        self.scale = 1 + random.SystemRandom().random()
+        self.scale = 10 ** random.SystemRandom().uniform(0, 3)
 
     def forward(self, input_ids=None, **others):
         return super().forward(inputs_embeds=self.scale * self.transformer.wte(input_ids), **others)
