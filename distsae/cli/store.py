@@ -155,6 +155,7 @@ def _summary(store: Store) -> dict[str, Any]:
         **({"excluded_tokens": list(attributes.excluded_tokens)} if attributes.excluded_tokens else {}),
         "contexts": attributes.contexts,
         "heldout_contexts": attributes.heldout_contexts,
+        "heldout_by": attributes.heldout_by,
         "chunk_rows": attributes.chunk_rows,
         **({} if attributes.keep_units is None else {"keep_units": attributes.keep_units}),
         "seed": attributes.seed,
@@ -180,6 +181,7 @@ def _status(config: StoreInfoConfig) -> int:
     for name, shown in {
         "state": f"{status.state}{f', {status.producers} at work' if status.producers else ''}",
         "units": _of(status.units, status.units_total),
+        **({} if status.tokens_kept is None else {"tokens kept": f"{status.tokens_kept:,} (the text is tokenised)"}),
         **({"units released": f"{status.units_released:,}"} if status.units_released else {}),
         **({"reader": status.reader} if status.reader else {}),
         "rows": _of(status.rows, status.rows_total),

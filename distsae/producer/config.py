@@ -31,6 +31,8 @@ class ProduceConfig:
             too, because all of the text is tokenised first (8 bytes a token). By default all units are kept.
         seed: seed of the permutations of contexts and rows.
         heldout_share: share of the contexts that is held out for evaluation; at least one context, at most one unit.
+        heldout_by: what is held out: `documents`, so that no text is on both sides (if the corpus has too few, its
+            end), or `contexts` drawn from all of them, most of which have a part of their documents on the other side.
         chunk_rows: token rows in a chunk, the smallest piece of a store that is read.
         batch_contexts: contexts in a forward pass; part of the store's identity, because the last bit of an activation
             can depend on it.
@@ -40,6 +42,8 @@ class ProduceConfig:
         excluded_tokens: ids of tokens whose rows are left out wherever they occur, such as the end-of-text token
             between documents. Their rows are stored as zeros, and count in no statistics, training or measurement.
         text_field: field or column that holds the text.
+        skip_bad_records: whether records without a text, or lines that are no JSON, are left out and counted; if not,
+            the first one ends the reading.
         split: split of a Hugging Face data set, or of one that `save_to_disk` wrote.
         subset: configuration of a Hugging Face data set; its only or default one if not given.
         corpus_revision: branch, tag or commit of a Hugging Face data set; the newest if not given. The store records
@@ -63,12 +67,14 @@ class ProduceConfig:
     keep_units: int | None = None
     seed: int = 0
     heldout_share: float = 0.02
+    heldout_by: Literal["documents", "contexts"] = "documents"
     chunk_rows: int = 8192
     batch_contexts: int = 32
     prepend_bos: bool = True
     excluded_positions: int = 1
     excluded_tokens: tuple[int, ...] = ()
     text_field: str = "text"
+    skip_bad_records: bool = False
     split: str = "train"
     subset: str | None = None
     corpus_revision: str | None = None

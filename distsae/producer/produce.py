@@ -27,10 +27,11 @@ from distsae.language_model import (
 )
 from distsae.producer.config import ProduceConfig, check
 from distsae.producer.full_disk import one_line_if_disk_full
+from distsae.producer.packing import HeldoutBy, contexts_to_hold_out
 from distsae.producer.producer_rank import producer_rank
 from distsae.producer.status import units_in_words
 from distsae.producer.stopping import Stop
-from distsae.producer.tokenised import open_configured_corpus, tokenised_corpus
+from distsae.producer.tokenised import heldout_rule, open_configured_corpus, tokenised_corpus
 from distsae.producer.unit import check_fits
 from distsae.producer.unit_loop import produce_units
 from distsae.progress import say
@@ -42,7 +43,6 @@ from distsae.store import (
     StorePaths,
     begin_store,
     committed_units,
-    contexts_per_unit,
     location,
     outliers_in_words,
     read_attributes,
@@ -83,7 +83,9 @@ def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
     if existing is not None:  # settings that can be compared without model or tokenised corpus are compared at once
         widths = existing.d_in if existing.hooks == config.hooks else dict.fromkeys(config.hooks, 0)
         contexts = min(existing.contexts, config.max_contexts or existing.contexts)
-        begin_store(root, _attributes(config, files, contexts, existing.corpus_fingerprint, widths))
+        held = existing.heldout_contexts if config.heldout_by == "documents" else None
+        by = existing.heldout_by if held is not None and existing.heldout_by != "contexts" else config.heldout_by
+        begin_store(root, _attributes(config, files, contexts, existing.corpus_fingerprint, widths, held, by))
     language_model: LanguageModel | None = None
     if existing is None or not _is_finished(root, existing):
         language_model = _load(config, device)
@@ -94,7 +96,15 @@ def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
     with Claims(StorePaths(root).claims) as claims:
         vocabulary = None if language_model is None else language_model.vocabulary
         tokenised = tokenised_corpus(config, files, root, claims, vocabulary)
-        attributes = _attributes(config, files, len(tokenised.contexts), tokenised.fingerprint, widths)
+        attributes = _attributes(
+            config,
+            files,
+            len(tokenised.contexts),
+            tokenised.fingerprint,
+            widths,
+            tokenised.heldout,
+            tokenised.heldout_by,
+        )
         if tokenised.commit is not None:
             attributes = replace(attributes, corpus=f"{config.corpus}@{tokenised.commit}")
         if language_model is not None:
@@ -163,9 +173,16 @@ def _checked_widths(config: ProduceConfig, language_model: LanguageModel) -> dic
 
 
 def _attributes(
-    config: ProduceConfig, files: ModelFiles, contexts: int, corpus_fingerprint: str, widths: dict[str, int]
+    config: ProduceConfig,
+    files: ModelFiles,
+    contexts: int,
+    corpus_fingerprint: str,
+    widths: dict[str, int],
+    heldout: int | None,
+    heldout_by: HeldoutBy,
 ) -> StoreAttributes:
-    max_heldout = contexts_per_unit(config.unit_rows, config.rows_per_context)  # they are one unit
+    rule = heldout_rule(config)
+    drawn = contexts_to_hold_out(rule.share, contexts, rule.most)
     return StoreAttributes(
         model=str(config.model),
         model_revision=files.revision,
@@ -182,7 +199,9 @@ def _attributes(
         excluded_tokens=tuple(sorted(config.excluded_tokens)),
         unit_rows=config.unit_rows,
         contexts=contexts,
-        heldout_contexts=min(max(round(config.heldout_share * contexts), 1), max_heldout),
+        heldout_contexts=drawn if heldout is None else heldout,
+        heldout_by=heldout_by,
+        heldout_share=None if heldout_by == "contexts" else config.heldout_share,
         seed=config.seed,
         chunk_rows=config.chunk_rows,
         batch_contexts=config.batch_contexts,

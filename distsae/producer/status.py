@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distsae.errors import WrongInput
+from distsae.producer.token_pieces import tokens_kept
 from distsae.store import (
     StoreAttributes,
     StorePaths,
@@ -42,7 +43,8 @@ class StoreStatus:
         units: number of committed units, released ones included.
         units_released: number of units that the reader of a bounded store has finished.
         reader: run that reads a bounded store; None if there is none yet, and for other stores.
-        units_total: number of units of the whole store; None while the first producer still tokenises the corpus.
+        units_total: number of units of the whole store; None until the corpus is tokenised.
+        tokens_kept: tokens of the corpus that are tokenised and on the disk; None once all are packed.
         rows: token rows of the committed units, held-out ones included.
         rows_total: token rows of the whole store; None as long as `units_total` is.
         rows_per_second: rate over the last ten minutes of work, or since the third newest commit if that is longer
@@ -58,6 +60,7 @@ class StoreStatus:
     units_released: int
     reader: str | None
     units_total: int | None
+    tokens_kept: int | None
     rows: int
     rows_total: int | None
     rows_per_second: float | None
@@ -84,7 +87,8 @@ def store_status(root: Location) -> StoreStatus:
         commits = [commit for commit in commits if commit[1].index >= released]
         finished = finished and released + len(commits) == _unit_count(paths, attributes)
     claim_times = {} if finished else _claims(paths)
-    if attributes is None and not claim_times:
+    kept = None if attributes is not None else tokens_kept(paths.contexts)
+    if attributes is None and not claim_times and kept is None:
         raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; check the path")
     rows = sum(record.rows for _, record in commits)
     if attributes is not None:
@@ -104,6 +108,7 @@ def store_status(root: Location) -> StoreStatus:
         units_released=released,
         reader=reader or None,
         units_total=None if attributes is None else _unit_count(paths, attributes),
+        tokens_kept=kept or (0 if attributes is None else None),
         rows=rows,
         rows_total=rows_total,
         rows_per_second=rate,
@@ -118,7 +123,8 @@ def units_in_words(root: Location) -> str:
     paths = StorePaths(root)
     attributes = read_attributes(root)
     if attributes is None:
-        return "nothing is committed yet"
+        kept = tokens_kept(paths.contexts)
+        return f"{kept:,} tokens are kept" if kept else "nothing is committed yet"
     if attributes.keep_units is not None:
         return f"{len(units_done(root, attributes))} of {_unit_count(paths, attributes)} units are done"
     return f"{len(_commit_files(paths))} of {_unit_count(paths, attributes)} units are committed"

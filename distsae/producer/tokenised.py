@@ -1,10 +1,10 @@
 """The contexts of a corpus, tokenised once for a store and kept in it.
 
-Every producer needs all contexts, because units are drawn from a permutation of them. The first producer packs the
-text, writes contexts to disk as they are cut, and publishes the result in the store's `contexts/` folder by renaming a
-finished folder. The other producers wait for that folder. All of them map it, so that no process holds the tokenised
-corpus in memory. The name of the folder is a digest of what it was made from; for local files, of names, sizes and
-modification times.
+Every producer needs all contexts, because units are drawn from a permutation of them. The first producer tokenises the
+text, keeping pieces of it on the disk as it goes, packs the pieces into contexts, and publishes the result in the
+store's `contexts/` folder by renaming a finished folder. The other producers wait for that folder. All of them map it,
+so that no process holds the tokenised corpus in memory. The name of the folder is a digest of what it was made from;
+for local files, of names, sizes and modification times.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +28,21 @@ from distsae.errors import TornData, WrongInput
 from distsae.language_model import ModelFiles
 from distsae.producer.config import ProduceConfig
 from distsae.producer.full_disk import one_line_if_disk_full
-from distsae.producer.growing_array import GrowingArray
+from distsae.producer.packing import HeldoutBy, HeldoutRule, pack_documents, tokens_wanted
+from distsae.producer.packing_in_words import packing_in_words
+from distsae.producer.token_pieces import TokenPieces, pieces_folder
 from distsae.progress import Progress, say
-from distsae.store import Claims, StorePaths
+from distsae.store import Claims, StorePaths, contexts_per_unit
 from distsae.store.delivery import fsync_tree
 from distsae.store.location import Location, local_copy
-from distsae.text import Contexts, Corpus, corpus_files, cut_contexts, open_corpus
+from distsae.text import Contexts, ContextShape, Corpus, corpus_files, open_corpus, tokenised_documents
 from distsae.text.local_path import local_path
 
-__all__ = ["Tokenised", "open_configured_corpus", "tokenised_corpus"]
+__all__ = ["Tokenised", "heldout_rule", "open_configured_corpus", "tokenised_corpus"]
 
 _CLAIM = "contexts"
 _FINGERPRINT = "fingerprint"
+_HELDOUT = "heldout"
 _BYTES_AT_ONCE = 1 << 26
 _LONGEST_LINE = 4096
 
@@ -52,12 +54,23 @@ class Tokenised:
         contexts: contexts, mapped from the store's copy.
         fingerprint: SHA-256 of token ids and document ids, hexadecimal.
         commit: commit of the Hugging Face data set that the contexts were made from, if it is known.
+        heldout: number of contexts, at the end, that are held out; None if the plan of units draws them.
+        heldout_by: what was held out.
     """
 
-    def __init__(self, contexts: Contexts, fingerprint: str, commit: str | None = None) -> None:
+    def __init__(
+        self,
+        contexts: Contexts,
+        fingerprint: str,
+        commit: str | None = None,
+        heldout: int | None = None,
+        heldout_by: HeldoutBy = "contexts",
+    ) -> None:
         self.contexts = contexts
         self.fingerprint = fingerprint
         self.commit = commit
+        self.heldout = heldout
+        self.heldout_by: HeldoutBy = heldout_by
 
     def verify(self, bytes_at_once: int = _BYTES_AT_ONCE) -> None:
         """Checks that the copy on disk still has the fingerprint with which it was published.
@@ -108,8 +121,8 @@ def tokenised_corpus(
     return found
 
 
-def open_configured_corpus(config: ProduceConfig) -> Corpus:
-    """Finds the corpus that the settings name and returns it unread.
+def open_configured_corpus(config: ProduceConfig, first: int = 0) -> Corpus:
+    """Finds the corpus that the settings name and returns it unread, from document `first` on.
 
     Raises:
         WrongInput: there is no such corpus.
@@ -121,7 +134,15 @@ def open_configured_corpus(config: ProduceConfig) -> Corpus:
         subset=config.subset,
         revision=config.corpus_revision,
         streaming=config.streaming,
+        first=first,
+        skip_bad_records=config.skip_bad_records,
     )
+
+
+def heldout_rule(config: ProduceConfig) -> HeldoutRule:
+    """Returns what the settings hold out; it is one unit at most."""
+    most = contexts_per_unit(config.unit_rows, config.rows_per_context)
+    return HeldoutRule(by=config.heldout_by, share=config.heldout_share, most=most)
 
 
 def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
@@ -132,8 +153,8 @@ def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
         source = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     elif config.corpus_revision is not None:
         source = (config.corpus, config.corpus_revision)
-    # `streaming` is left out, because it does not change the text.
-    made_from = (
+    # `streaming` and `skip_bad_records` are left out: neither changes the text of a corpus that is read to its end.
+    made_from: tuple[object, ...] = (
         source,
         tokenizer_digest,
         config.context_length,
@@ -143,47 +164,69 @@ def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
         config.split,
         config.subset,
     )
+    if config.heldout_by != "contexts":
+        rule = heldout_rule(config)
+        made_from = (*made_from, rule.by, rule.share, rule.most)
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
 def _pack(folder: Location, config: ProduceConfig, files: ModelFiles, vocabulary: int | None) -> None:
     """Packs the corpus into a temporary folder, and publishes that folder when it is complete."""
-    say(f"tokenising {config.corpus}")
+    shape = ContextShape.of(files.tokenizer, config.context_length, config.prepend_bos)
     corpus = open_configured_corpus(config)
-    length = config.context_length
-    pieces = cut_contexts(
-        corpus.documents, files.tokenizer, length, config.max_contexts, config.prepend_bos, vocabulary
-    )
+    pieces = TokenPieces(pieces_folder(folder, corpus.commit))
+    _tokenise(pieces, corpus, config, files, vocabulary, shape)
     parent = folder.parent if isinstance(folder, Path) else Path(tempfile.gettempdir())
     temporary = parent / f".{folder.name}.{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
-        count = _write(temporary, pieces, length, config.max_contexts)
-        if count < 2:
+        packed = pack_documents(pieces.read, temporary, shape, heldout_rule(config), config.max_contexts)
+        if packed.contexts < 2:
+            pieces.remove()
             raise WrongInput(
-                f"`corpus` (={config.corpus}) must hold text for two contexts of {length} tokens; got {count}; use "
-                "more text or a smaller `context_length`"
+                f"`corpus` (={config.corpus}) must hold text for two contexts of {shape.length} tokens; got "
+                f"{packed.contexts}; use more text or a smaller `context_length`"
             )
-        (temporary / _FINGERPRINT).write_text(_fingerprint(_mapped(temporary)))
+        contexts = _mapped(temporary)
+        for line in packing_in_words(packed, contexts, config, pieces.skipped):
+            say(line)
+        (temporary / _FINGERPRINT).write_text(_fingerprint(contexts))
+        if packed.heldout is not None:
+            (temporary / _HELDOUT).write_text(f"{packed.heldout_by} {packed.heldout}")
         if corpus.commit is not None:
             (temporary / "commit").write_text(corpus.commit)
         _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    pieces.remove()
 
 
-def _write(folder: Path, pieces: Iterator[Contexts], length: int, expected: int | None) -> int:
-    """Writes contexts to disk piece by piece, and returns their number."""
-    with (
-        GrowingArray(folder / "token_ids.npy", length) as token_ids,
-        GrowingArray(folder / "document_id.npy", length) as document_id,
-        Progress(None if expected is None else expected * length, "tokenise", "tokens") as progress,
-    ):
-        for piece in pieces:
-            token_ids.append(piece.token_ids.numpy())
-            document_id.append(piece.document_id.numpy())
-            progress.advance(len(piece) * length)
-    return token_ids.rows
+def _tokenise(
+    pieces: TokenPieces,
+    corpus: Corpus,
+    config: ProduceConfig,
+    files: ModelFiles,
+    vocabulary: int | None,
+    shape: ContextShape,
+) -> None:
+    """Adds documents to the pieces until they have the text that is wanted; what is there when it ends is kept."""
+    wanted = tokens_wanted(config.max_contexts, heldout_rule(config), shape)
+    if pieces.documents:
+        say(f"tokenising {config.corpus} from document {pieces.documents:,} on; {pieces.tokens:,} tokens were kept")
+        corpus = open_configured_corpus(config, pieces.documents)
+    else:
+        say(f"tokenising {config.corpus}")
+    batches = tokenised_documents(corpus.documents, files.tokenizer, vocabulary, first=pieces.documents)
+    with Progress(wanted, "tokenise", "tokens", done=min(pieces.tokens, wanted or pieces.tokens)) as progress:
+        try:
+            while wanted is None or pieces.tokens < wanted:
+                before = pieces.tokens
+                if (batch := next(batches, None)) is None:
+                    break
+                pieces.append(batch)
+                progress.advance(min(pieces.tokens, wanted or pieces.tokens) - before)
+        finally:
+            pieces.flush()
 
 
 def _publish(temporary: Path, folder: Location) -> None:
@@ -209,7 +252,24 @@ def _load(folder: Location) -> Tokenised | None:
         return None
     with local_copy(folder) as copy:  # a copy of objects is unlinked after this block, but stays mapped
         commit = copy / "commit"
-        return Tokenised(_mapped(copy), _line(copy / _FINGERPRINT), _line(commit) if commit.exists() else None)
+        heldout_by, heldout = _heldout(copy)
+        return Tokenised(
+            _mapped(copy),
+            _line(copy / _FINGERPRINT),
+            _line(commit) if commit.exists() else None,
+            heldout,
+            heldout_by,
+        )
+
+
+def _heldout(folder: Path) -> tuple[HeldoutBy, int | None]:
+    """Returns what was held out, and how many contexts."""
+    if not (folder / _HELDOUT).exists():
+        return "contexts", None
+    by, _, number = _line(folder / _HELDOUT).partition(" ")
+    if by not in ("documents", "end") or not number.isdecimal():
+        raise TornData(f"{folder / _HELDOUT} is not what a producer wrote; remove {folder}")
+    return ("documents" if by == "documents" else "end"), int(number)
 
 
 def _line(file: Path) -> str:

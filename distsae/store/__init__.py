@@ -26,6 +26,7 @@ from distsae.store.norm_histogram import NormHistogram
 from distsae.store.norm_summary import NormSummary
 from distsae.store.opening import units_of_merge
 from distsae.store.outliers_in_words import outliers_in_words
+from distsae.store.passages import Passages
 from distsae.store.records import FileChecksum, HookSums, Split, UnitRecord
 from distsae.store.row_norms import row_norms
 from distsae.store.store import Store
@@ -52,6 +53,7 @@ __all__ = [
     "Location",
     "NormHistogram",
     "NormSummary",
+    "Passages",
     "Reading",
     "RowIds",
     "Split",

@@ -22,8 +22,14 @@ RECORDED_ONLY = ("model", "model_revision", "corpus", "library_versions")
 """Fields that are not part of the fingerprint."""
 
 
-_LATER = ("keep_units", "excluded_tokens", "code_digest")
-"""Fields that the first stores did not have."""
+_LATER: dict[str, Any] = {
+    "keep_units": None,
+    "excluded_tokens": [],
+    "code_digest": None,
+    "heldout_by": "contexts",
+    "heldout_share": None,
+}
+"""Fields that the first stores did not have, with the value that stands for that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,9 @@ class StoreAttributes:
         batch_contexts: contexts in a forward pass; the last bit of an activation can depend on it.
         model_dtype: dtype in which the language model computed.
         keep_units: most train units that a bounded store holds at a time; None for a store that keeps all units.
+        heldout_by: `"documents"` if the held-out contexts hold documents of their own, `"end"` if they are the end of a
+            corpus of few documents, `"contexts"` if they are drawn from all contexts.
+        heldout_share: share of the text that was to be held out; None if contexts are drawn.
         code_digest: sha256 of the code that came with the model and was allowed to run; None if none was.
         library_versions: versions of the libraries that the first producer used (recorded only).
     """
@@ -79,6 +88,8 @@ class StoreAttributes:
     model_dtype: Literal["fp16", "bf16", "fp32"] = "fp32"
     keep_units: Annotated[int, Between(2)] | None = None
     excluded_tokens: tuple[Annotated[int, Between(0)], ...] = ()
+    heldout_by: Literal["contexts", "documents", "end"] = "contexts"
+    heldout_share: float | None = None
     code_digest: str | None = None
     library_versions: dict[str, str] = field(default_factory=dict)
 
@@ -95,11 +106,11 @@ class StoreAttributes:
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as JSON values.
 
-        `keep_units` is included only in a bounded store, and `excluded_tokens` and `code_digest` only if there are
-        some, so that other stores keep the fingerprint that they had before these fields existed.
+        Fields that came later are included only if they are used, so that other stores keep the fingerprint that they
+        had before these fields existed.
         """
         values = {**asdict(self), "hooks": list(self.hooks), "excluded_tokens": list(self.excluded_tokens)}
-        return {name: value for name, value in values.items() if name not in _LATER or value not in (None, [])}
+        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> StoreAttributes:

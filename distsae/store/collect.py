@@ -19,7 +19,10 @@ from distsae.store.layout import StorePaths
 from distsae.store.location import Location, entries, files_under, read_content, remove_tree
 from distsae.store.records import UnitRecord
 
-__all__ = ["Collected", "collect_orphans"]
+__all__ = ["PIECES_PREFIX", "Collected", "collect_orphans"]
+
+PIECES_PREFIX = ".pieces-"
+"""Start of the names of the folders in `contexts` with pieces of the corpus, from which its tokenising goes on."""
 
 _HIDDEN_PREFIX = ".gone-"
 
@@ -47,10 +50,9 @@ def collect_orphans(root: Location) -> Collected:
         WrongInput: there is no store at `root`.
         TornData: a commit record is damaged; then nothing is removed.
     """
-    attributes = read_attributes(root)
-    if attributes is None:
-        raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; check the path")
     paths = StorePaths(root)
+    if read_attributes(root) is None and not paths.contexts.is_dir():  # which is there while the corpus is tokenised
+        raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; check the path")
     for record in entries(paths.commits, "unit-"):
         with contextlib.suppress(FileNotFoundError):  # its unit was released just now
             read_record(record, UnitRecord.from_json)
@@ -143,7 +145,13 @@ def _remove_void_claims(paths: StorePaths) -> None:
 
 
 def _unfinished_corpora(paths: StorePaths) -> list[Location]:
-    """Returns half-written copies of the tokenised corpus; none while a producer is writing one."""
+    """Returns half-written copies of the tokenised corpus; none while a producer is writing one.
+
+    Its pieces are kept until there is a finished copy.
+    """
     if claimed(paths.claims, "contexts") or not paths.contexts.is_dir():
         return []
-    return entries(paths.contexts, ".")
+    found = entries(paths.contexts)
+    finished = any(not path.name.startswith(".") for path in found)
+    hidden = [path for path in found if path.name.startswith(".")]
+    return [path for path in hidden if finished or not path.name.startswith(PIECES_PREFIX)]

@@ -1,8 +1,8 @@
 """Which contexts a unit holds and in which order its rows lie: a pure function of the attributes.
 
-Contexts are permuted by index. The last ones of the permutation are held out, as one unit with the last index; the
-others are split evenly into train units of about `unit_rows` rows. Rows are then permuted inside their unit. Nothing
-depends on which process produces a unit, so any number of producers writes the same store.
+The held-out contexts are one unit, with the last index; the others are permuted and split evenly into train units of
+about `unit_rows` rows. Rows are then permuted inside their unit. Nothing depends on which process produces a unit, so
+any number of producers writes the same store.
 """
 
 from __future__ import annotations
@@ -56,8 +56,18 @@ def unit_sizes(attributes: StoreAttributes) -> tuple[int, ...]:
 
 
 def unit_contexts(attributes: StoreAttributes) -> tuple[np.ndarray, ...]:
-    """Returns the context ids of each unit, int64, in the order in which the model sees them."""
-    order = numpy_generator(attributes.seed, "store", "contexts").permutation(attributes.contexts)
+    """Returns the context ids of each unit, int64, in the order in which the model sees them.
+
+    Held-out documents fill the last contexts. Where contexts are held out instead, they are drawn from all of them: the
+    last ones of the permutation.
+    """
+    train, heldout = attributes.contexts - attributes.heldout_contexts, attributes.heldout_contexts
+    if attributes.heldout_by == "contexts":
+        train, heldout = attributes.contexts, 0
+    order = numpy_generator(attributes.seed, "store", "contexts").permutation(train)
+    if heldout:
+        behind = numpy_generator(attributes.seed, "store", "heldout contexts").permutation(heldout)
+        order = np.concatenate([order, train + behind])
     return tuple(np.split(order, np.cumsum(unit_sizes(attributes))[:-1]))
 
 

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from distsae.text.contexts import Contexts, cut_contexts, pack
+from distsae.text.contexts import Contexts, ContextShape, cut, cut_contexts, pack
 from distsae.text.corpus import Corpus, corpus_files, documents, open_corpus
+from distsae.text.heldout_documents import Repeats, choose_heldout, repeats
+from distsae.text.tokens import TokenisedDocuments, tokenised_documents
 
-__all__ = ["Contexts", "Corpus", "corpus_files", "cut_contexts", "documents", "open_corpus", "pack"]
+__all__ = [
+    "ContextShape",
+    "Contexts",
+    "Corpus",
+    "Repeats",
+    "TokenisedDocuments",
+    "choose_heldout",
+    "corpus_files",
+    "cut",
+    "cut_contexts",
+    "documents",
+    "open_corpus",
+    "pack",
+    "repeats",
+    "tokenised_documents",
+]

@@ -7,25 +7,22 @@ trained to have it. Nothing is padded: an incomplete tail is dropped, and every 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distsae.errors import WrongInput
-from distsae.text.encoding import DocumentEncoder
+from distsae.text.tokens import tokenised_documents
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["MAX_DOCUMENTS", "Contexts", "cut_contexts", "pack"]
-
-MAX_DOCUMENTS = 2**31
-"""Documents that a corpus may have, because their numbers are kept as int32."""
+__all__ = ["ContextShape", "Contexts", "cut", "cut_contexts", "pack"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +40,37 @@ class Contexts:
 
     def __len__(self) -> int:
         return int(self.token_ids.shape[0])
+
+
+@dataclass(frozen=True)
+class ContextShape:
+    """The form of a context.
+
+    Args:
+        length: tokens in a context, BOS included.
+        bos: id of the token that each context starts with; None if it starts with text.
+    """
+
+    length: int
+    bos: int | None
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, context_length: int, prepend_bos: bool) -> ContextShape:
+        """Returns the form of the contexts for a tokenizer.
+
+        Raises:
+            WrongInput: the tokenizer lacks BOS, or `context_length` leaves no room for text.
+        """
+        if prepend_bos and tokenizer.bos_token_id is None:
+            raise WrongInput("`prepend_bos` (=true) needs a tokenizer with a BOS token; got none; use --no_prepend_bos")
+        if context_length <= int(prepend_bos):
+            raise WrongInput(f"`context_length` (={context_length}) must leave room for text after BOS; use 2 or more")
+        return cls(context_length, int(tokenizer.bos_token_id) if prepend_bos else None)
+
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of text in a context."""
+        return self.length - (self.bos is not None)
 
 
 def pack(
@@ -88,103 +116,61 @@ def cut_contexts(
     *,
     documents_at_once: int = 512,
     characters_at_once: int = 4_000_000,
-    max_documents: int = MAX_DOCUMENTS,
 ) -> Iterator[Contexts]:
     """Yields the contexts that `pack` returns, in order, in pieces of one or more contexts.
 
     Arguments and errors are those of `pack`. Memory is bounded, whatever the size of the corpus: it holds one batch of
-    documents, their tokens, and an incomplete context. A batch ends after `documents_at_once` documents, which keep the
-    tokenizer's threads busy and are few enough to stop soon after `max_contexts`, or after `characters_at_once`
-    characters, because a token takes far more memory in the tokenizer than in a context. Only a document longer than
-    that needs more memory: it is tokenised as a whole.
+    documents (`tokenised_documents` explains its limits), their tokens, and an incomplete context.
     """
-    bos, eos = _special_tokens(tokenizer, prepend_bos)
-    encoder = DocumentEncoder(tokenizer, vocabulary)
-    encoder.check_ids(max(bos, eos))
-    if context_length <= int(prepend_bos):
-        raise WrongInput(f"`context_length` (={context_length}) must leave room for text after BOS; use 2 or more")
-    batches = _batches(documents, documents_at_once, characters_at_once, min(max_documents, MAX_DOCUMENTS))
-    stream = _token_stream(batches, encoder, eos)
-    return _cut(stream, encoder, context_length, max_contexts, bos if prepend_bos else None)
+    batches = tokenised_documents(
+        documents,
+        tokenizer,
+        vocabulary,
+        documents_at_once=documents_at_once,
+        characters_at_once=characters_at_once,
+    )
+    shape = ContextShape.of(tokenizer, context_length, prepend_bos)
+    if max_contexts == 0:
+        return iter(())
+    return cut(((batch.token_ids, batch.document_id) for batch in batches), shape, max_contexts)
 
 
-def _cut(
-    stream: Iterator[tuple[np.ndarray, np.ndarray]],
-    encoder: DocumentEncoder,
-    context_length: int,
-    max_contexts: int | None,
-    bos: int | None,
+def cut(
+    stream: Iterable[tuple[NDArray[np.int32], NDArray[np.int32]]],
+    shape: ContextShape,
+    max_contexts: int | None = None,
 ) -> Iterator[Contexts]:
-    """Yields a piece of contexts whenever the batches of `stream` fill at least one."""
-    first = 0 if bos is None else 1  # position of the first token of text
-    text_length = context_length - first
-    pending: list[tuple[np.ndarray, np.ndarray]] = []  # batches whose tokens are in no context yet
-    pending_tokens = 0
-    contexts = 0
-    while contexts != max_contexts and (batch := next(stream, None)) is not None:
-        pending.append(batch)
-        pending_tokens += len(batch[0])
-        if pending_tokens < text_length:
+    """Cuts a stream of tokens into contexts, and yields some whenever it has filled at least one.
+
+    Args:
+        stream: token ids with the numbers of their documents, both int32 `[tokens]`.
+        shape: form of the contexts.
+        max_contexts: number of contexts after which no more of `stream` is read; None reads all of it.
+    """
+    text_tokens = shape.text_tokens
+    first = shape.length - text_tokens  # position of the first token of text
+    pending: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []  # parts whose tokens are in no context yet
+    pending_tokens = contexts = 0
+    for part in stream:
+        pending.append(part)
+        pending_tokens += len(part[0])
+        if pending_tokens < text_tokens:
             continue
         tokens, numbers = (np.concatenate(arrays) for arrays in zip(*pending, strict=True))
-        count = pending_tokens // text_length
+        count = pending_tokens // text_tokens
         if max_contexts is not None:
             count = min(count, max_contexts - contexts)
-        used = count * text_length
-        token_ids = np.empty((count, context_length), np.int32)
-        document_id = np.empty((count, context_length), np.int32)
-        token_ids[:, first:] = tokens[:used].reshape(count, text_length)
-        document_id[:, first:] = numbers[:used].reshape(count, text_length)
-        if bos is not None:
-            token_ids[:, 0] = bos
+        used = count * text_tokens
+        token_ids = np.empty((count, shape.length), np.int32)
+        document_id = np.empty((count, shape.length), np.int32)
+        token_ids[:, first:] = tokens[:used].reshape(count, text_tokens)
+        document_id[:, first:] = numbers[:used].reshape(count, text_tokens)
+        if shape.bos is not None:
+            token_ids[:, 0] = shape.bos
             document_id[:, 0] = document_id[:, 1]
         yield Contexts(token_ids=torch.from_numpy(token_ids), document_id=torch.from_numpy(document_id))
         contexts += count
-        pending = [(tokens[used:].copy(), numbers[used:].copy())]  # a view would keep the whole batch in memory
+        if contexts == max_contexts:
+            return
+        pending = [(tokens[used:].copy(), numbers[used:].copy())]  # a view would keep the whole part in memory
         pending_tokens -= used
-    encoder.check()
-
-
-def _special_tokens(tokenizer: PreTrainedTokenizerBase, prepend_bos: bool) -> tuple[int, int]:
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    if eos is None:
-        raise WrongInput("the tokenizer must have an EOS token to end documents with; got none; set eos_token")
-    if prepend_bos and bos is None:
-        raise WrongInput("`prepend_bos` (=true) needs a tokenizer with a BOS token; got none; use --no_prepend_bos")
-    return (int(bos) if prepend_bos else -1), int(eos)
-
-
-def _token_stream(
-    batches: Iterable[list[tuple[int, str]]], encoder: DocumentEncoder, eos: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields `(token ids int32 [t], document numbers int32 [t])` for each batch of numbered documents."""
-    for batch in batches:
-        encoded = encoder.encode([text for _, text in batch])
-        lengths = [len(ids) + 1 for ids in encoded]
-        ids = np.fromiter(
-            itertools.chain.from_iterable(itertools.chain(ids, (eos,)) for ids in encoded), np.int32, count=sum(lengths)
-        )
-        yield ids, np.repeat(np.asarray([number for number, _ in batch], np.int32), lengths)
-
-
-def _batches(
-    documents: Iterable[str], documents_at_once: int, characters_at_once: int, max_documents: int
-) -> Iterator[list[tuple[int, str]]]:
-    """Yields the documents that are not empty, with their numbers, in batches that are tokenised together."""
-    batch: list[tuple[int, str]] = []
-    characters = 0
-    for number, text in enumerate(documents):
-        if number >= max_documents:
-            raise WrongInput(
-                f"`corpus` must have at most {max_documents:,} documents, because their numbers are kept in 32 bits; "
-                "got more; use a part of the corpus, or join short documents"
-            )
-        if text:
-            batch.append((number, text))
-            characters += len(text)
-        if len(batch) == documents_at_once or characters >= characters_at_once:
-            yield batch
-            batch = []
-            characters = 0
-    if batch:
-        yield batch

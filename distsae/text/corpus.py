@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distsae.errors import WrongInput, nearest
+from distsae.text.bad_records import BadRecords
 from distsae.text.hub_corpus import open_hub_corpus
 from distsae.text.local_path import local_path
 from distsae.text.retrying import retrying
@@ -53,6 +54,8 @@ def open_corpus(
     subset: str | None = None,
     revision: str | None = None,
     streaming: bool = True,
+    first: int = 0,
+    skip_bad_records: bool | None = None,
 ) -> Corpus:
     """Finds a corpus and returns it unread.
 
@@ -65,21 +68,33 @@ def open_corpus(
         subset: configuration of a Hugging Face data set; None for its only or default one.
         revision: branch, tag or commit of a Hugging Face data set; None for the newest.
         streaming: whether a Hugging Face data set is read over the network instead of being downloaded first.
+        first: number of the first document to read.
+        skip_bad_records: whether a record without a text becomes an empty document, a `LeftOut`, instead of an error.
+            None if the user has no choice.
 
     Raises:
         WrongInput: the corpus does not exist, a revision is given for a local path, or a record lacks the field (raised
             while reading).
     """
     path = local_path(corpus, "corpus")
+    bad = BadRecords(skip_bad_records)
     if path is not None:
         if revision is not None:
             raise WrongInput(
                 f"`corpus_revision` (={revision}) must belong to a Hugging Face data set; got the local `corpus` "
                 f"(={path}); leave it out, or give the name of a data set"
             )
-        return Corpus(documents=_local_documents(corpus_files(path, split), text_field), commit=None)
+        texts = _local_documents(corpus_files(path, split), text_field, bad)
+        return Corpus(documents=itertools.islice(texts, first, None), commit=None)
     texts, commit = open_hub_corpus(
-        corpus, text_field=text_field, split=split, subset=subset, revision=revision, streaming=streaming
+        corpus,
+        text_field=text_field,
+        split=split,
+        subset=subset,
+        revision=revision,
+        streaming=streaming,
+        first=first,
+        bad=bad,
     )
     return Corpus(documents=texts, commit=commit)
 
@@ -102,8 +117,9 @@ def documents(
 def corpus_files(path: Path, split: str = "train") -> tuple[Path, ...]:
     """Returns the files of a local corpus in the order in which they are read.
 
-    Files are sorted by name, folder by folder. In a folder that `save_to_disk` wrote, only files of the data set count
-    (and only those of `split`, if it has splits), because the `datasets` library keeps caches in the same folder.
+    Files are sorted by name, folder by folder; hidden ones, whose names begin with a dot, are left out. In a folder
+    that `save_to_disk` wrote, only files of the data set count (and only those of `split`, if it has splits), because
+    the `datasets` library keeps caches in the same folder.
 
     Raises:
         WrongInput: `path` holds no file of a known kind, or a saved data set that lacks `split` or one of its files.
@@ -138,6 +154,8 @@ def _walk(path: Path, split: str) -> Iterator[Path]:
             yield file
     elif path.is_dir():
         for entry in sorted(path.iterdir()):
+            if entry.name.startswith("."):  # what editors, notebooks and file managers leave, not text to train on
+                continue
             if not (entry.is_dir() and entry.is_symlink()):  # a linked folder could contain itself
                 yield from _walk(entry, split)
 
@@ -152,17 +170,17 @@ def _listed(file: Path, key: str) -> list[Any]:
         ) from None
 
 
-def _local_documents(files: tuple[Path, ...], text_field: str) -> Iterator[str]:
+def _local_documents(files: tuple[Path, ...], text_field: str, bad: BadRecords) -> Iterator[str]:
     for file in files:
-        yield from retrying(partial(_documents_of, file, text_field), str(file), _PAUSES)
+        yield from retrying(partial(_documents_of, file, text_field, bad), str(file), _PAUSES)
 
 
-def _documents_of(file: Path, text_field: str, first: int) -> Iterator[str]:
+def _documents_of(file: Path, text_field: str, bad: BadRecords, first: int) -> Iterator[str]:
     """Yields the documents of a file from number `first` on."""
     if file.name.endswith(_TABLES):
-        found = table_documents(file, text_field)
+        found = table_documents(file, text_field, bad)
     elif file.name.endswith(_JSON):
-        found = json_documents(file, text_field)
+        found = json_documents(file, text_field, bad)
     else:
         found = (text_document(path) for path in (file,))
     return itertools.islice(found, first, None)

@@ -7,12 +7,15 @@ shows in the totals.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distsae.errors import WrongInput
+from distsae.text.long_text import WINDOW, encode_long
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +38,7 @@ class DocumentEncoder:
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._unknown = tokenizer.unk_token_id
-        self._control = frozenset(tokenizer.all_special_ids) - {self._unknown}
+        self._control = np.asarray([i for i in tokenizer.all_special_ids if i != self._unknown], np.int64)
         spelled = [token for token in tokenizer.all_special_tokens if len(token) > 1]
         after_first = [f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in spelled]
         self._inside_control = re.compile("|".join(after_first)) if after_first else None
@@ -43,23 +46,23 @@ class DocumentEncoder:
         self._tokens = 0
         self._unknown_tokens = 0
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns the token ids of each text, without BOS or EOS.
+    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Returns the token ids of each text, int32 `[tokens]`, without BOS or EOS.
 
         Raises:
             WrongInput: the tokenizer does not know the text, or a token has no embedding.
         """
         encoded = self._encode(texts)
         for index, ids in enumerate(encoded):
-            if not self._control.isdisjoint(ids):
+            if np.isin(ids, self._control).any():
                 encoded[index] = self._spelled_out(texts[index])
         self._characters += sum(map(len, texts))
         self._tokens += sum(map(len, encoded))
         if self._unknown is not None:
-            self._unknown_tokens += sum(ids.count(self._unknown) for ids in encoded)
+            self._unknown_tokens += sum(int((ids == self._unknown).sum()) for ids in encoded)
         if self._characters >= _CHARACTERS:
             self.check()
-        self.check_ids(max((max(ids) for ids in encoded if ids), default=0))
+        self.check_ids(max((int(ids.max()) for ids in encoded if len(ids)), default=0))
         return encoded
 
     def check(self) -> None:
@@ -92,20 +95,27 @@ class DocumentEncoder:
                 "model's own tokenizer in its folder"
             )
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def _encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        short = [text for text in texts if len(text) <= WINDOW]
         # No special tokens: EOS and BOS are added to contexts. verbose=False: long documents need no warning.
-        return list(
+        of_short = iter(
             self._tokenizer(
-                list(texts),
+                short,
                 add_special_tokens=False,
                 split_special_tokens=True,
                 return_attention_mask=False,
                 return_token_type_ids=False,
                 verbose=False,
             )["input_ids"]
+            if short
+            else ()
         )
+        return [
+            np.asarray(next(of_short), np.int32) if len(text) <= WINDOW else encode_long(self._tokenizer, text)
+            for text in texts
+        ]
 
-    def _spelled_out(self, text: str) -> list[int]:
+    def _spelled_out(self, text: str) -> NDArray[np.int32]:
         """Returns the tokens of a text whose vocabulary itself holds what control tokens are spelled like.
 
         Each spelling is cut after its first character, and the pieces are encoded alone.
@@ -113,4 +123,4 @@ class DocumentEncoder:
         if self._inside_control is None:
             return self._encode([text])[0]
         pieces = [piece for piece in self._inside_control.split(text) if piece]
-        return list(itertools.chain.from_iterable(self._encode(pieces)))
+        return np.concatenate(self._encode(pieces))

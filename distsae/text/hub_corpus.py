@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from distsae.errors import WrongInput
-from distsae.progress import is_main_process
+from distsae.progress import is_main_process, say
+from distsae.text.bad_records import BadRecords
 from distsae.text.retrying import retrying
 from distsae.text.text_field import text_of
 
@@ -20,7 +21,15 @@ __all__ = ["open_hub_corpus"]
 
 
 def open_hub_corpus(
-    name: str, *, text_field: str, split: str, subset: str | None, revision: str | None, streaming: bool
+    name: str,
+    *,
+    text_field: str,
+    split: str,
+    subset: str | None,
+    revision: str | None,
+    streaming: bool,
+    first: int = 0,
+    bad: BadRecords | None = None,
 ) -> tuple[Iterator[str], str | None]:
     """Finds a data set and returns its documents in order, and its commit.
 
@@ -34,6 +43,8 @@ def open_hub_corpus(
         subset: configuration of the data set; None for its only or default one.
         revision: branch, tag or commit; None for the newest.
         streaming: whether to read over the network instead of downloading everything first.
+        first: number of the first document to read.
+        bad: receives records without a text; by default such a record is an error.
 
     Returns:
         The documents, and the commit (None if the library does not report it).
@@ -52,12 +63,21 @@ def open_hub_corpus(
         stream = builder.as_streaming_dataset(split=split) if streaming else None
     _check_revision(builder, name, revision)
 
-    def texts(first: int) -> Iterator[str]:
+    bad = bad or BadRecords()
+
+    def texts(given: int) -> Iterator[str]:
         records: Dataset | IterableDataset = _downloaded(builder, name, split) if stream is None else stream
         if records.features is not None and text_field in records.features:
             records = records.select_columns([text_field])  # images and sounds in other fields are not decoded
-        for number, record in enumerate(records.skip(first) if first else records, start=first):
-            yield text_of(record, text_field, f"{name}, record {number}")
+        start = first + given
+        number: int | None = None
+        for number, record in enumerate(records.skip(start) if start else records, start=start):
+            try:
+                text = text_of(record, text_field, f"{name}, record {number}")
+            except WrongInput as error:
+                text = bad.instead(error)
+            yield text
+        _say_if_short(builder, name, split, start if number is None else number + 1)
 
     return retrying(texts, name), commit
 
@@ -66,6 +86,13 @@ def _downloaded(builder: DatasetBuilder, name: str, split: str) -> Dataset:
     with _named_errors(name, split), _bars_on_a_terminal_only():
         builder.download_and_prepare()
         return builder.as_dataset(split=split)
+
+
+def _say_if_short(builder: DatasetBuilder, name: str, split: str, read: int) -> None:
+    """Says so if a stream has ended without an error before the data set does, if its length is known."""
+    known = (builder.info.splits or {}).get(split)
+    if known is not None and known.num_examples and read < known.num_examples:
+        say(f"{name} gave {read:,} records where its description promises {known.num_examples:,}")
 
 
 def _check_revision(builder: DatasetBuilder, name: str, revision: str | None) -> None:

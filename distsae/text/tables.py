@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distsae.errors import WrongInput, nearest
+from distsae.text.bad_records import BadRecords
 from distsae.text.text_field import wrong_text_field
 
 if TYPE_CHECKING:
@@ -21,8 +22,13 @@ __all__ = ["table_documents"]
 _ROWS_AT_ONCE = 512
 
 
-def table_documents(file: Path, text_field: str) -> Iterator[str]:
+def table_documents(file: Path, text_field: str, bad: BadRecords | None = None) -> Iterator[str]:
     """Yields the texts in the column `text_field` of a `.parquet` or `.arrow` file, which is read piece by piece.
+
+    Args:
+        file: the table.
+        text_field: column that holds the text.
+        bad: receives rows without a text; by default such a row is an error.
 
     Raises:
         WrongInput: there is no such column of texts, a text is null, or the file is damaged; the message names file
@@ -30,6 +36,7 @@ def table_documents(file: Path, text_field: str) -> Iterator[str]:
     """
     from pyarrow import ArrowException
 
+    bad = bad or BadRecords()
     try:
         number = 0
         for column in (
@@ -38,7 +45,7 @@ def table_documents(file: Path, text_field: str) -> Iterator[str]:
             for start in range(0, len(column), _ROWS_AT_ONCE):
                 for text in column.slice(start, _ROWS_AT_ONCE).to_pylist():
                     if text is None:
-                        raise wrong_text_field(text_field, "null", f"{file}, row {number}")
+                        text = bad.instead(wrong_text_field(text_field, "null", f"{file}, row {number}"))
                     yield text
                     number += 1
     except (ArrowException, OSError, UnicodeDecodeError) as error:

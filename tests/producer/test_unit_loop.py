@@ -1,6 +1,7 @@
 """One producer among others, and what it leaves behind when it is stopped."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from functools import partial
 
 import pytest
 
-from distsae.language_model import load_language_model
+from distsae.language_model import find_model, load_language_model
 from distsae.producer import ProduceConfig, produce
 from distsae.producer.producer_rank import ProducerRank
+from distsae.producer.status import store_status
 from distsae.producer.stopping import Stop
+from distsae.producer.tokenised import tokenised_corpus
 from distsae.producer.unit_loop import produce_units
 from distsae.store import (
     Claims,
@@ -26,7 +29,6 @@ from distsae.store import (
     release,
     verify_store,
 )
-from distsae.text import documents, pack
 
 UNITS = 14
 
@@ -60,7 +62,8 @@ class _Job:
         self.root, self.attributes = root, replace(read_attributes(whole.path), **changes)
         begin_store(root, self.attributes)
         self.language_model = load_language_model(config.model)
-        self.contexts = pack(documents(config.corpus), self.language_model.tokenizer, 32, 9000 // 31)
+        with Claims(StorePaths(whole.path).claims) as claims:
+            self.contexts = tokenised_corpus(config, find_model(config.model), whole.path, claims).contexts
         self.forwards = 0
         self.language_model.model.register_forward_pre_hook(self._count)
         self.on_forward = lambda number: None
@@ -214,21 +217,31 @@ def test_activations_that_cannot_be_stored_end_the_work_and_committed_units_stay
     assert collect_orphans(job.root) == (0, 0, 0)
 
 
-def test_a_signal_while_tokenising_leaves_nothing_behind(config, tmp_path, monkeypatch, capsys):
+def test_a_signal_while_tokenising_loses_nothing(whole, config, tmp_path, monkeypatch, capsys):
     from distsae.producer import tokenised
 
-    def cut_contexts(*args, cut=tokenised.cut_contexts):
-        for piece in cut(*args):
-            yield piece
+    tokenise = partial(tokenised.tokenised_documents, documents_at_once=5)
+
+    def stopped(*args, **options):
+        for batch in tokenise(*args, **options):
+            yield batch
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(tokenised, "cut_contexts", cut_contexts)
+    monkeypatch.setattr(tokenised, "tokenised_documents", stopped)
     with pytest.raises(SystemExit) as caught:
         produce(replace(config, out=str(tmp_path)))
     assert caught.value.code == 143
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == "stopped by SIGTERM: nothing is committed yet; the same command continues"
+    assert (found := re.fullmatch(r"stopped by SIGTERM: (.*) tokens are kept; the same command continues", last))
+    status = store_status(tmp_path)
+    assert (status.state, status.units, f"{status.tokens_kept:,}") == ("waiting", 0, found[1])
+    assert collect_orphans(tmp_path) == (0, 0, 0)
+    monkeypatch.undo()
+    produce(replace(config, out=str(tmp_path)))
+    said = capsys.readouterr().err
+    assert f"from document 5 on; {found[1]} tokens were kept" in said
+    assert Store.open(tmp_path).content_digest == whole.content_digest
+    assert list((tmp_path / "contexts").glob(".*")) == []
 
 
 def test_sigterm_stops_the_command_and_the_same_command_continues(whole, config, tmp_path):

@@ -4,9 +4,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from distsae import text as text_package
 from distsae.errors import WrongInput
 from distsae.text import cut_contexts, documents, pack
-from distsae.text.contexts import MAX_DOCUMENTS
+from distsae.text.tokens import MAX_DOCUMENTS, tokenised_documents
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,9 @@ def test_documents_longer_than_the_model_give_no_warning(tokenizer, capfd):
 
 def test_more_documents_than_there_are_numbers_are_refused(tokenizer):
     def cut(count, max_contexts=None):
-        return list(cut_contexts(["the river"] * count, tokenizer, 3, max_contexts, max_documents=1000))
+        batches = tokenised_documents(["the river"] * count, tokenizer, max_documents=1000)
+        stream = ((batch.token_ids, batch.document_id) for batch in batches)
+        return list(text_package.cut(stream, text_package.ContextShape.of(tokenizer, 3, True), max_contexts))
 
     assert torch.iinfo(torch.int32).max == MAX_DOCUMENTS - 1
     assert cut(1000)[-1].document_id.max() == 999
