@@ -60,10 +60,12 @@ class MergeConfig:
     Args:
         stores: folders of two or more finished stores of the same model, hooks and layout, and of different text.
         out: folder of the new store; files are linked where the file system can do so, and copied otherwise.
+        max_common_text: largest share of a store's contexts that may have text in common with another store.
     """
 
     stores: tuple[str, ...]
     out: str
+    max_common_text: float = 0.01
 
 
 def run(argv: list[str]) -> int:
@@ -246,6 +248,6 @@ def _merge(config: MergeConfig) -> int:
 
     rows = sum(store.rows + store.heldout_rows for store in map(Store.open, config.stores))
     with Progress(rows, "merge", "rows") as progress:
-        merged = merge_stores(config.stores, config.out, progress.advance)
+        merged = merge_stores(config.stores, config.out, progress.advance, config.max_common_text)
     show(f"{merged.path}: {merged.rows:,} rows and {merged.heldout_rows:,} held-out ones in {len(merged.units)} units")
     return 0

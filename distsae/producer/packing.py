@@ -149,9 +149,9 @@ def _stream(
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
     """Yields the tokens of the documents of one side; documents behind the last of `side` belong to none."""
     for piece in read():
+        if piece.first >= len(side):
+            return
         of_piece = np.zeros(len(piece), np.bool_)
         known = side[piece.first : piece.first + len(piece)]
-        if not len(known):
-            return
         of_piece[: len(known)] = known
         yield piece.only(of_piece)

@@ -24,6 +24,7 @@ from distsae.store.attempt_files import check_file, refuse_links_to
 from distsae.store.attributes import StoreAttributes, differences
 from distsae.store.claims import Claims
 from distsae.store.commit import begin_store, commit_unit, committed_units, seal_store
+from distsae.store.common_text import refuse_common_text
 from distsae.store.delivery import delivered
 from distsae.store.json_files import publish_json
 from distsae.store.layout import StorePaths
@@ -33,14 +34,25 @@ from distsae.store.store import Store
 
 __all__ = ["MAY_DIFFER", "merge_stores", "merged_attributes"]
 
-MAY_DIFFER = ("corpus_fingerprint", "contexts", "heldout_contexts", "unit_rows", "seed")
+MAY_DIFFER = (
+    "corpus_fingerprint",
+    "contexts",
+    "heldout_contexts",
+    "heldout_by",
+    "heldout_share",
+    "unit_rows",
+    "seed",
+)
 """Attributes in which merged stores may differ: the text, its amount, and its order."""
 
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 
 
 def merge_stores(
-    paths: Sequence[str | Location], out: str | Location, on_unit: Callable[[int], None] = lambda rows: None
+    paths: Sequence[str | Location],
+    out: str | Location,
+    on_unit: Callable[[int], None] = lambda rows: None,
+    max_common_text: float = 0.01,
 ) -> Store:
     """Merges sealed stores into `out` and returns it; if `out` is finished already, nothing is done.
 
@@ -51,6 +63,7 @@ def merge_stores(
         paths: two or more stores.
         out: folder of the new store.
         on_unit: called with the number of rows of each unit, once the unit is part of the new store.
+        max_common_text: largest share of a store's contexts that may have text in common with another store.
 
     Raises:
         WrongInput: a store is missing, unfinished or cannot be merged with the first one, or two stores hold the same
@@ -63,6 +76,7 @@ def merge_stores(
         if root.resolve() == store.path.resolve():
             raise WrongInput(f"`out` (={out}) must be a new store; got one of those to merge; choose another name")
     attributes = merged_attributes(stores)
+    refuse_common_text(stores, max_common_text)
     new_paths = StorePaths(root)
     units = [(store, unit) for split in ("train", "heldout") for store in stores for unit in _units(store, split)]
     begin_store(root, attributes)
@@ -119,8 +133,14 @@ def merged_attributes(stores: Sequence[Store]) -> StoreAttributes:
         corpus_fingerprint=hashlib.sha256(f"merge {fingerprints}".encode()).hexdigest(),
         contexts=sum(attributes.contexts for attributes in merged),
         heldout_contexts=sum(attributes.heldout_contexts for attributes in merged),
+        heldout_by=first.attributes.heldout_by if _alike(merged, "heldout_by") else "contexts",
+        heldout_share=first.attributes.heldout_share if _alike(merged, "heldout_share") else None,
         unit_rows=max(attributes.unit_rows for attributes in merged),
     )
+
+
+def _alike(merged: Sequence[StoreAttributes], name: str) -> bool:
+    return len({getattr(attributes, name) for attributes in merged}) == 1
 
 
 def _units(store: Store, split: str) -> list[UnitRecord]:

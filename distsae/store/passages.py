@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 __all__ = ["PASSAGE_TOKENS", "Passages"]
 
 PASSAGE_TOKENS = 32
-"""Tokens in a passage; a quarter of a context if that is less, but not below 8."""
+"""Tokens in a passage; a quarter of a context if that is less, but not below 16 where a context has them."""
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xD6E8FEB86659FD93)
@@ -41,6 +41,10 @@ class Passages:
         self._hashes, self._passage = np.unique(hashes, return_inverse=True)
         _, self._context = np.unique(context, return_inverse=True)
         self._found = np.zeros(len(self._hashes), np.bool_)
+
+    def forget(self) -> None:
+        """Forgets what was looked through."""
+        self._found[:] = False
 
     def look_through(self, contexts: NDArray[np.integer]) -> None:
         """Notes which passages of the sample are in these contexts, whole numbers `[contexts, length]`."""
@@ -71,7 +75,7 @@ def _samples(
 
 
 def _passage_tokens(length: int) -> int:
-    return min(max(min(PASSAGE_TOKENS, length // 4), 8), max(length - 1, 1))
+    return min(max(min(PASSAGE_TOKENS, length // 4), 16), max(length - 1, 1))
 
 
 def _hashes(token_ids: NDArray[np.integer], passage: int) -> NDArray[np.uint64]:

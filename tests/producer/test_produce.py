@@ -15,7 +15,7 @@ from distsae.errors import WrongInput
 from distsae.language_model import load_language_model
 from distsae.producer import ProduceConfig, produce
 from distsae.store import Claims, Store, collect_orphans, verify_store
-from distsae.text import documents, pack
+from distsae.text import Contexts, documents, pack
 
 HOOKS = ("blocks.0.mlp_hidden", "blocks.1.resid_pre")
 
@@ -56,10 +56,27 @@ def _start(config, **environment):
     )
 
 
+def _documents_of(store, split):
+    units = [unit.index for unit in store.units if unit.split == split]
+    return {number for unit in units for number in store.read_ids(unit).document_id.tolist()}
+
+
 def test_rows_are_the_models_activations(store, config):
     """Compares every stored row with a plain forward pass of transformers over its context."""
     language_model = load_language_model(config.model)
-    contexts = pack(documents(config.corpus), language_model.tokenizer, 32, 9000 // 31)
+    held_out = _documents_of(store, "heldout")
+    assert held_out
+    assert not held_out & _documents_of(store, "train")  # no text is on both sides
+    texts = list(documents(config.corpus))
+    sides = (
+        ["" if n in held_out else text for n, text in enumerate(texts)],
+        [text if n in held_out else "" for n, text in enumerate(texts)],
+    )
+    packed = [pack(side, language_model.tokenizer, 32, count) for side, count in zip(sides, (284, 6), strict=True)]
+    contexts = Contexts(
+        token_ids=torch.cat([part.token_ids for part in packed]),
+        document_id=torch.cat([part.document_id for part in packed]),
+    )
     with torch.inference_mode():
         plain = language_model.model(input_ids=contexts.token_ids.long(), output_hidden_states=True).hidden_states[1]
     seen = set()

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,12 +20,14 @@ import torch
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.language_model import find_model
 from distsae.producer import ProduceConfig
+from distsae.producer import packing as packing_module
 from distsae.producer import tokenised as tokenised_module
 from distsae.producer.growing_array import GrowingArray
+from distsae.producer.token_pieces import TokenPieces, tokens_kept
 from distsae.producer.tokenised import Tokenised, tokenised_corpus
 from distsae.progress import Progress
 from distsae.store import Claims, collect_orphans
-from distsae.text import cut_contexts, documents, pack
+from distsae.text import documents, pack, tokenised_documents
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,14 @@ def files(tiny_model_dir):
 
 @pytest.fixture
 def config(tiny_model_dir, tiny_corpus):
-    return ProduceConfig(model=str(tiny_model_dir), corpus=str(tiny_corpus), hooks=("h",), out="o", context_length=32)
+    return ProduceConfig(
+        model=str(tiny_model_dir),
+        corpus=str(tiny_corpus),
+        hooks=("h",),
+        out="o",
+        context_length=32,
+        heldout_by="contexts",
+    )
 
 
 def test_packed_once_and_found_again(tmp_path, config, files, capsys):
@@ -87,7 +97,8 @@ def test_a_fingerprint_does_not_depend_on_the_pieces_that_are_read(tmp_path, con
 
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path, config, files, monkeypatch):
-    monkeypatch.setattr(tokenised_module, "cut_contexts", partial(cut_contexts, documents_at_once=50))
+    monkeypatch.setattr(tokenised_module, "TokenPieces", partial(TokenPieces, tokens=5000))
+    monkeypatch.setattr(tokenised_module, "tokenised_documents", partial(tokenised_documents, documents_at_once=20))
     text = Path(config.corpus).read_text()
 
     def peak_memory(times):
@@ -107,13 +118,17 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, config, files, monkeypat
 
 @pytest.mark.parametrize("max_rows", [None, 3100])
 def test_progress_is_shown(tmp_path, config, files, capsys, monkeypatch, max_rows):
-    monkeypatch.setattr(tokenised_module, "Progress", lambda *args: Progress(*args, every=0.0))
-    monkeypatch.setattr(tokenised_module, "cut_contexts", partial(cut_contexts, documents_at_once=50))
+    monkeypatch.setattr(tokenised_module, "Progress", lambda *args, **options: Progress(*args, **options, every=0.0))
+    monkeypatch.setattr(tokenised_module, "tokenised_documents", partial(tokenised_documents, documents_at_once=20))
     with Claims(tmp_path / "claims") as claims:
         found = tokenised_corpus(replace(config, max_rows=max_rows), files, tmp_path, claims)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tokenise: ")]
-    count = len(found.contexts) * 32
-    assert lines[-1].startswith(f"tokenise: {count:,} tokens, " if max_rows is None else "tokenise: 3,200/3,200 tokens")
+    text = len(found.contexts) * 31
+    if max_rows is None:
+        tokens = int(re.match(r"tokenise: ([\d,]+) tokens, ", lines[-1])[1].replace(",", ""))
+        assert text <= tokens < text + 31
+    else:
+        assert lines[-1].startswith("tokenise: 3,100/3,100 tokens")
     assert len(lines) > (1 if max_rows is None else 0)
 
 
@@ -184,59 +199,121 @@ def test_too_little_text(tmp_path, config, files):
     assert list((tmp_path / "contexts").iterdir()) == []
 
 
-def test_an_error_midway_in_the_text_leaves_nothing_behind(tmp_path, config, files):
+def test_an_error_midway_in_the_text_keeps_what_was_tokenised(tmp_path, config, files, capsys):
+    """A bad record is corrected, or left out, and the tokenising goes on."""
     corpus = tmp_path / "c.jsonl"
-    corpus.write_text(Path(config.corpus).read_text() * 4 + '{"txt": "the river"}')
-    with Claims(tmp_path / "claims") as claims, pytest.raises(WrongInput, match=r"c\.jsonl, line 801"):
-        tokenised_corpus(replace(config, corpus=str(corpus)), files, tmp_path, claims)
-    assert list((tmp_path / "contexts").iterdir()) == []
+    good = Path(config.corpus).read_text() * 40
+    bad = good + '{"txt": "the river"}\n'
+    corpus.write_text(bad)
+    config = replace(config, corpus=str(corpus))
+    number = len(bad.splitlines())
+    with Claims(tmp_path / "claims") as claims:
+        with pytest.raises(WrongInput, match=rf"c\.jsonl, line {number:}.*--skip_bad_records"):
+            tokenised_corpus(config, files, tmp_path, claims)
+        (left,) = (tmp_path / "contexts").iterdir()
+        kept = tokens_kept(tmp_path / "contexts")
+        assert kept
+        found = tokenised_corpus(replace(config, skip_bad_records=True), files, tmp_path, claims)
+    said = capsys.readouterr().err
+    assert f"{kept:,} tokens were kept" in said
+    assert f"1 records without a text were left out of {corpus}" in said
+    assert not left.exists()
+    whole = tmp_path / "good.jsonl"
+    whole.write_text(good)
+    expected = pack(documents(str(whole)), files.tokenizer, 32)
+    assert torch.equal(found.contexts.token_ids, expected.token_ids)
+    assert torch.equal(found.contexts.document_id, expected.document_id)
 
 
-def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path, config, files, monkeypatch):
-    monkeypatch.setattr(tokenised_module, "GrowingArray", lambda _, width: GrowingArray(Path("/dev/full"), width))
+@pytest.mark.parametrize("heldout_by", ["documents", "contexts"])
+@pytest.mark.parametrize("max_rows", [None, 3100])
+def test_an_interruption_anywhere_changes_nothing(tmp_path, config, files, monkeypatch, heldout_by, max_rows):
+    config = replace(config, heldout_by=heldout_by, max_rows=max_rows, heldout_share=0.1, unit_rows=31 * 40)
+    with Claims(tmp_path / "claims") as claims:
+        expected = tokenised_corpus(config, files, tmp_path / "whole", claims)
+
+        def broken(*args, **options):
+            for number, batch in enumerate(tokenised_documents(*args, **options, documents_at_once=7)):
+                if number == 2:
+                    raise ConnectionError("gone")
+                yield batch
+
+        monkeypatch.setattr(tokenised_module, "tokenised_documents", broken)
+        starts = 0
+        while True:
+            try:
+                found = tokenised_corpus(config, files, tmp_path, claims)
+                break
+            except ConnectionError:
+                starts += 1
+    assert starts >= 1
+    assert found.fingerprint == expected.fingerprint
+    assert (found.heldout, found.heldout_by) == (expected.heldout, expected.heldout_by)
+    assert torch.equal(found.contexts.document_id, expected.contexts.document_id)
+
+
+def test_a_full_disk_is_named_and_leaves_no_half_copy(tmp_path, config, files, monkeypatch):
+    monkeypatch.setattr(packing_module, "GrowingArray", lambda _, width: GrowingArray(Path("/dev/full"), width))
     with Claims(tmp_path / "claims") as claims, pytest.raises(CannotContinue, match="full disk"):
         tokenised_corpus(config, files, tmp_path, claims)
-    assert list((tmp_path / "contexts").iterdir()) == []
+    assert [path.name.startswith(".pieces-") for path in (tmp_path / "contexts").iterdir()] == [True]
 
 
 _PACK = """
 import sys
 from pathlib import Path
 from distsae.language_model import find_model
-from distsae.producer import ProduceConfig, tokenised
+from distsae.producer import ProduceConfig, token_pieces, tokenised
 from distsae.producer.tokenised import tokenised_corpus
 from distsae.store import Claims
 
-def cut_contexts(*args, cut=tokenised.cut_contexts):
-    yield from cut(*args)
-    sys.stdin.read()  # blocks, so that packing never ends
+def tokenised_documents(*args, tokenise=tokenised.tokenised_documents, **options):
+    for number, batch in enumerate(tokenise(*args, **options, documents_at_once=50)):
+        yield batch
+        if number == 6:
+            sys.stdin.read()  # blocks, so that tokenising never ends
 
-tokenised.cut_contexts = cut_contexts
+class TokenPieces(token_pieces.TokenPieces):
+    def __init__(self, folder):
+        super().__init__(folder, tokens=10_000)
+
+tokenised.tokenised_documents = tokenised_documents
+tokenised.TokenPieces = TokenPieces
 config, root = ProduceConfig(**eval(sys.argv[1])), Path(sys.argv[2])
 with Claims(root / "claims") as claims:
     tokenised_corpus(config, find_model(config.model), root, claims)
 """
 
 
-def test_a_copy_of_a_killed_process_is_not_used(tmp_path, config, files, tiny_store):
+@pytest.mark.parametrize("finished_before", [True, False])
+def test_a_killed_process_leaves_pieces_from_which_the_next_goes_on(
+    tmp_path, config, files, tiny_store, capsys, finished_before
+):
     corpus = tmp_path / "long.jsonl"
     corpus.write_text(Path(config.corpus).read_text() * 200)
     long = replace(config, corpus=str(corpus))
-    root = shutil.copytree(tiny_store, tmp_path / "store")
-    others = set((root / "contexts").iterdir())
+    root = tmp_path / "store"
+    if finished_before:  # with other text; then nothing of this one is needed for the store
+        shutil.copytree(tiny_store, root)
+    others = set((root / "contexts").iterdir()) if finished_before else set()
     process = subprocess.Popen([sys.executable, "-c", _PACK, repr(long.__dict__), str(root)], stdin=subprocess.PIPE)
-    while not any(file.stat().st_size > 100_000 for file in (root / "contexts").glob(".*/*.npy")):
+    while len(list((root / "contexts").glob(".pieces-*/0*.npz"))) < 2:
         assert process.poll() is None
         time.sleep(0.005)
+    assert collect_orphans(root) == (0, 0, 0)  # a process has the claim
     process.send_signal(signal.SIGKILL)
     process.communicate()
     (left,) = set((root / "contexts").iterdir()) - others
-    assert left.name.startswith(".")
-    long = replace(long, max_rows=20_000)
+    kept = tokens_kept(root / "contexts")
+    assert kept >= 20_000
+    orphans = collect_orphans(root).attempts
+    assert left.exists() != finished_before
+    assert orphans == finished_before
     with Claims(root / "claims") as claims:
         found = tokenised_corpus(long, files, root, claims)
-    expected = pack(documents(long.corpus), files.tokenizer, 32, long.max_contexts)
+    if not finished_before:
+        assert f"{kept:,} tokens were kept" in capsys.readouterr().err
+    expected = pack(documents(long.corpus), files.tokenizer, 32)
     assert torch.equal(found.contexts.token_ids, expected.token_ids)
-    assert collect_orphans(root).attempts == 1
     assert not left.exists()
     found.verify()

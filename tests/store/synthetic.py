@@ -65,6 +65,7 @@ def unit_data(attrs: StoreAttributes, unit: int) -> UnitData:
     context_id = context_ids.repeat_interleave(len(positions))[order]
     position = positions.repeat(len(context_ids))[order]
     tokens = (torch.arange(attrs.contexts)[:, None] * 7 + torch.arange(attrs.context_length)).int() % 50
+    tokens += 50 * (int.from_bytes(attrs.corpus_fingerprint.removeprefix("c").encode()) % 1000)  # texts differ
     tokens[:, 0] = 0
     return UnitData(
         acts={
