@@ -216,15 +216,15 @@ def _tokenise(
         corpus = open_configured_corpus(config, pieces.documents)
     else:
         say(f"tokenising {config.corpus}")
-    batches = tokenised_documents(corpus.documents, files.tokenizer, vocabulary, first=pieces.documents)
-    with Progress(wanted, "tokenise", "tokens", done=min(pieces.tokens, wanted or pieces.tokens)) as progress:
+    left = None if wanted is None else wanted - pieces.tokens
+    batches = tokenised_documents(
+        corpus.documents, files.tokenizer, vocabulary, first=pieces.documents, most_tokens=left
+    )
+    with Progress(wanted, "tokenise", "tokens", done=pieces.tokens) as progress:
         try:
-            while wanted is None or pieces.tokens < wanted:
-                before = pieces.tokens
-                if (batch := next(batches, None)) is None:
-                    break
+            for batch in batches if left is None or left > 0 else ():
                 pieces.append(batch)
-                progress.advance(min(pieces.tokens, wanted or pieces.tokens) - before)
+                progress.advance(len(batch.token_ids))
         finally:
             pieces.flush()
 

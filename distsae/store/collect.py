@@ -51,7 +51,8 @@ def collect_orphans(root: Location) -> Collected:
         TornData: a commit record is damaged; then nothing is removed.
     """
     paths = StorePaths(root)
-    if read_attributes(root) is None and not paths.contexts.is_dir():  # which is there while the corpus is tokenised
+    begun = paths.claims.is_dir() or paths.contexts.is_dir()  # as a store whose text is being tokenised
+    if read_attributes(root) is None and not begun:
         raise WrongInput(f"`store` (={root}) must be a store; got no attributes.json there; check the path")
     for record in entries(paths.commits, "unit-"):
         with contextlib.suppress(FileNotFoundError):  # its unit was released just now

@@ -122,14 +122,15 @@ def cut_contexts(
     Arguments and errors are those of `pack`. Memory is bounded, whatever the size of the corpus: it holds one batch of
     documents (`tokenised_documents` explains its limits), their tokens, and an incomplete context.
     """
+    shape = ContextShape.of(tokenizer, context_length, prepend_bos)
     batches = tokenised_documents(
         documents,
         tokenizer,
         vocabulary,
+        most_tokens=None if max_contexts is None else max_contexts * shape.text_tokens,
         documents_at_once=documents_at_once,
         characters_at_once=characters_at_once,
     )
-    shape = ContextShape.of(tokenizer, context_length, prepend_bos)
     if max_contexts == 0:
         return iter(())
     return cut(((batch.token_ids, batch.document_id) for batch in batches), shape, max_contexts)

@@ -46,16 +46,20 @@ class DocumentEncoder:
         self._tokens = 0
         self._unknown_tokens = 0
 
-    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    def encode(self, texts: Sequence[str], most: int | None = None) -> list[NDArray[np.int32]]:
         """Returns the token ids of each text, int32 `[tokens]`, without BOS or EOS.
+
+        Args:
+            texts: texts to encode.
+            most: number of tokens after which the rest of a long text may be left; None encodes all.
 
         Raises:
             WrongInput: the tokenizer does not know the text, or a token has no embedding.
         """
-        encoded = self._encode(texts)
+        encoded = self._encode(texts, most)
         for index, ids in enumerate(encoded):
             if np.isin(ids, self._control).any():
-                encoded[index] = self._spelled_out(texts[index])
+                encoded[index] = self._spelled_out(texts[index], most)
         self._characters += sum(map(len, texts))
         self._tokens += sum(map(len, encoded))
         if self._unknown is not None:
@@ -95,7 +99,7 @@ class DocumentEncoder:
                 "model's own tokenizer in its folder"
             )
 
-    def _encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    def _encode(self, texts: Sequence[str], most: int | None) -> list[NDArray[np.int32]]:
         short = [text for text in texts if len(text) <= WINDOW]
         # No special tokens: EOS and BOS are added to contexts. verbose=False: long documents need no warning.
         of_short = iter(
@@ -111,16 +115,18 @@ class DocumentEncoder:
             else ()
         )
         return [
-            np.asarray(next(of_short), np.int32) if len(text) <= WINDOW else encode_long(self._tokenizer, text)
+            np.asarray(next(of_short), np.int32)
+            if len(text) <= WINDOW
+            else encode_long(self._tokenizer, text, most=most)
             for text in texts
         ]
 
-    def _spelled_out(self, text: str) -> NDArray[np.int32]:
+    def _spelled_out(self, text: str, most: int | None) -> NDArray[np.int32]:
         """Returns the tokens of a text whose vocabulary itself holds what control tokens are spelled like.
 
         Each spelling is cut after its first character, and the pieces are encoded alone.
         """
         if self._inside_control is None:
-            return self._encode([text])[0]
+            return self._encode([text], most)[0]
         pieces = [piece for piece in self._inside_control.split(text) if piece]
-        return np.concatenate(self._encode(pieces))
+        return np.concatenate(self._encode(pieces, most))

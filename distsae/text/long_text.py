@@ -28,7 +28,11 @@ _RUN = 32
 
 
 def encode_long(
-    tokenizer: PreTrainedTokenizerBase, text: str, window: int = WINDOW, overlap: int = _OVERLAP
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    window: int = WINDOW,
+    overlap: int = _OVERLAP,
+    most: int | None = None,
 ) -> NDArray[np.int32]:
     """Returns the token ids of `text`, int32 `[tokens]`, those that one call gives, without BOS and EOS.
 
@@ -40,14 +44,16 @@ def encode_long(
         text: text of any length.
         window: characters that are encoded at once.
         overlap: characters that two windows have in common at first.
+        most: number of tokens after which the rest of the text may be left; None encodes all of it.
     """
     if not tokenizer.is_fast or len(text) <= window:
         return _encode(tokenizer, text, 0, len(text))[0]
     parts = []
+    done = 0
     start = joined_at = 0  # first character of the window, and of its tokens that are in no part yet
     end = window
     ids, places = _encode(tokenizer, text, start, end)
-    while end < len(text):
+    while end < len(text) and (most is None or done < most):
         shared = min(overlap, window // 2)
         while True:
             next_start = max(end - shared, start)
@@ -61,10 +67,11 @@ def encode_long(
                 break
             shared *= 4
         parts.append(ids[:kept])
+        done += kept
         ids, places = following[0][skipped:], following[1][skipped:]
         start, end = next_start, next_end
         joined_at = int(places[0, 0]) if len(places) else start
-    return np.concatenate([*parts, ids])
+    return np.concatenate([*parts, ids] if end == len(text) else parts)  # a window's last tokens may differ
 
 
 def _encode(

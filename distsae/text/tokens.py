@@ -78,6 +78,7 @@ def tokenised_documents(
     vocabulary: int | None = None,
     *,
     first: int = 0,
+    most_tokens: int | None = None,
     documents_at_once: int = 512,
     characters_at_once: int = 4_000_000,
     max_documents: int = MAX_DOCUMENTS,
@@ -93,6 +94,7 @@ def tokenised_documents(
         tokenizer: tokenizer of the transformers library, with an EOS token.
         vocabulary: number of token ids that the model has an embedding for; None leaves ids unchecked.
         first: number of the first document.
+        most_tokens: number of tokens after which nothing is read, in the middle of a document perhaps; None for all.
         documents_at_once: most documents with text in a batch.
         characters_at_once: number of characters after which a batch ends.
         max_documents: most documents that the corpus may have.
@@ -109,6 +111,7 @@ def tokenised_documents(
         _batches(documents, first, documents_at_once, characters_at_once, min(max_documents, MAX_DOCUMENTS)),
         encoder,
         int(tokenizer.eos_token_id),
+        most_tokens,
     )
 
 
@@ -118,20 +121,28 @@ def text_digest(text: str) -> int:
 
 
 def _encoded(
-    batches: Iterable[tuple[int, list[str]]], encoder: DocumentEncoder, eos: int
+    batches: Iterable[tuple[int, list[str]]], encoder: DocumentEncoder, eos: int, most: int | None
 ) -> Iterator[TokenisedDocuments]:
     end = np.asarray([eos], np.int32)
     for first, texts in batches:
-        encoded = iter(encoder.encode([text for text in texts if text]))
+        encoded = iter(encoder.encode([text for text in texts if text], most))
         parts = [part for text in texts for part in ((next(encoded), end) if text else ())]
-        lengths = iter(map(len, parts[::2]))
+        of_texts = iter(map(len, parts[::2]))
+        lengths = np.asarray([next(of_texts) + 1 if text else 0 for text in texts], np.int64)
+        token_ids = np.concatenate(parts) if parts else end[:0]
+        if most is not None and len(token_ids) >= most:
+            count = int(np.searchsorted(np.cumsum(lengths), most)) + 1
+            texts, lengths, token_ids = texts[:count], lengths[:count], token_ids[:most]
+            lengths[-1] -= lengths.sum() - most
         yield TokenisedDocuments(
             first=first,
-            token_ids=np.concatenate(parts) if parts else end[:0],
-            lengths=np.asarray([next(lengths) + 1 if text else 0 for text in texts], np.int64),
+            token_ids=token_ids,
+            lengths=lengths,
             digests=np.fromiter(map(text_digest, texts), np.uint64, count=len(texts)),
             skipped=sum(isinstance(text, LeftOut) for text in texts),
         )
+        if most is not None and (most := most - len(token_ids)) <= 0:
+            break
     encoder.check()
 
 

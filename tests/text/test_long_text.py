@@ -105,6 +105,15 @@ def test_no_more_than_a_window_is_encoded_at_once(kinds, monkeypatch):
     assert sum(sizes) < 220_000
 
 
+@pytest.mark.parametrize("most", [1, 3000, 10**6])
+def test_the_rest_is_left_once_there_are_enough_tokens(kinds, most):
+    text = _prose(100_000)
+    whole, found = (encode_long(kinds["byte-level BPE"], text, 5000, 500, most=limit) for limit in (None, most))
+    assert len(found) >= min(most, len(whole))
+    assert len(found) < most + 8000
+    np.testing.assert_array_equal(found, whole[: len(found)])
+
+
 def test_documents_are_encoded_so(kinds, monkeypatch):
     tokenizer = kinds["byte-level BPE"]
     texts = ["the cat", _prose(9000), "a </s> b" * 500]

@@ -42,6 +42,16 @@ def test_batches_follow_each_other_and_do_not_change_what_they_hold(tokenizer, o
     assert joined.skipped == whole.skipped
 
 
+@pytest.mark.parametrize("most", [1, 5, 12, 30, 10**6])
+@pytest.mark.parametrize("at_once", [1, 512])
+def test_reading_ends_with_the_last_token_that_is_wanted(tokenizer, most, at_once):
+    whole = _whole(TEXTS, tokenizer)
+    found = _whole(TEXTS, tokenizer, most_tokens=most, documents_at_once=at_once)
+    assert found.token_ids.tolist() == whole.token_ids[:most].tolist()
+    assert found.document_id.tolist() == whole.document_id[:most].tolist()
+    assert found.lengths.sum() == len(found.token_ids)
+
+
 def test_a_digest_is_that_of_the_words():
     assert text_digest("the  river\n") == text_digest("the river") != text_digest("The river")
     assert 0 <= text_digest("") < 2**64
