@@ -2,7 +2,7 @@
 
 A piece holds documents with consecutive numbers, and is published whole under a name that says which. The next process
 goes on behind the last piece of an unbroken chain. Two processes that write at the same time, because one was suspended
-and its claim was taken over, do no harm: a name is given once, and equal documents have equal tokens.
+and its claim was taken over, are harmless: a name is given once, and equal documents have equal tokens.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ class TokenPieces:
         if not self._buffer:
             return
         piece = TokenisedDocuments.joined(self._buffer)
-        end, tokens, skipped = piece.first + len(piece), len(piece.token_ids), piece.skipped
-        path = self._folder / f"{piece.first:010d}-{end:010d}-{tokens:012d}-{skipped:010d}.npz"
+        end = piece.first + len(piece)
+        tokens = len(piece.token_ids)
+        path = self._folder / f"{piece.first:010d}-{end:010d}-{tokens:012d}-{piece.skipped:010d}.npz"
         content = io.BytesIO()
         np.savez(content, token_ids=piece.token_ids, lengths=piece.lengths, digests=piece.digests)
         if isinstance(path, Path):
@@ -94,7 +95,7 @@ class TokenPieces:
             publish(path, content.getvalue())
         else:
             path.write_bytes(content.getvalue())
-        self._kept.append(_Piece(piece.first, end, tokens, skipped, path))
+        self._kept.append(_Piece(piece.first, end, tokens, piece.skipped, path))
         self._buffer = []
 
     def read(self) -> Iterator[TokenisedDocuments]:

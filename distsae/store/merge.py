@@ -24,12 +24,12 @@ from distsae.store.attempt_files import check_file, refuse_links_to
 from distsae.store.attributes import StoreAttributes, differences
 from distsae.store.claims import Claims
 from distsae.store.commit import begin_store, commit_unit, committed_units, seal_store
-from distsae.store.common_text import refuse_common_text
 from distsae.store.delivery import delivered
 from distsae.store.json_files import publish_json
 from distsae.store.layout import StorePaths
 from distsae.store.location import Location, location
 from distsae.store.records import FileChecksum, UnitRecord
+from distsae.store.shared_text import refuse_common_text
 from distsae.store.store import Store
 
 __all__ = ["MAY_DIFFER", "merge_stores", "merged_attributes"]

@@ -87,7 +87,8 @@ def _hashes(token_ids: NDArray[np.integer], passage: int) -> NDArray[np.uint64]:
         tokens = (token_ids.astype(np.uint64) + np.uint64(1)) * _MIX
         tokens ^= tokens >> np.uint64(32)
         total: NDArray[np.uint64] | None = None  # of the last `covered` tokens of the passage
-        covered, power, size = 0, _BASE, 1
+        covered = 0
+        power, size = _BASE, 1
         part = tokens  # of `size` tokens from each place on; `power` is the base to the power of `size`
         while True:
             if passage & size:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from distsae.errors import WrongInput
 from distsae.progress import say
 
-__all__ = ["BadRecords", "LeftOut"]
+__all__ = ["BadRecords", "NoText"]
 
 _SHOWN = 3
 
 
-class LeftOut(str):
+class NoText(str):
     """An empty text in place of a record that was left out, so that all others keep their numbers."""
 
     __slots__ = ()
@@ -28,7 +28,7 @@ class BadRecords:
         self._skip = skip
         self._said: set[str] = set()
 
-    def instead(self, error: WrongInput) -> LeftOut:
+    def instead(self, error: WrongInput) -> NoText:
         """Returns what stands for the record.
 
         Raises:
@@ -41,4 +41,4 @@ class BadRecords:
         if str(error) not in self._said and len(self._said) <= _SHOWN:  # read again, it is the same record
             say("more records are left out" if len(self._said) == _SHOWN else f"left out: {error}")
             self._said.add(str(error))
-        return LeftOut()
+        return NoText()

@@ -69,7 +69,7 @@ def open_corpus(
         revision: branch, tag or commit of a Hugging Face data set; None for the newest.
         streaming: whether a Hugging Face data set is read over the network instead of being downloaded first.
         first: number of the first document to read.
-        skip_bad_records: whether a record without a text becomes an empty document, a `LeftOut`, instead of an error.
+        skip_bad_records: whether a record without a text becomes an empty document, a `NoText`, instead of an error.
             None if the user has no choice.
 
     Raises:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsae.errors import WrongInput
-from distsae.text.bad_records import LeftOut
+from distsae.text.bad_records import NoText
 from distsae.text.encoding import DocumentEncoder
 
 if TYPE_CHECKING:
@@ -132,14 +132,15 @@ def _encoded(
         token_ids = np.concatenate(parts) if parts else end[:0]
         if most is not None and len(token_ids) >= most:
             count = int(np.searchsorted(np.cumsum(lengths), most)) + 1
-            texts, lengths, token_ids = texts[:count], lengths[:count], token_ids[:most]
+            texts, lengths = texts[:count], lengths[:count]
+            token_ids = token_ids[:most]
             lengths[-1] -= lengths.sum() - most
         yield TokenisedDocuments(
             first=first,
             token_ids=token_ids,
             lengths=lengths,
             digests=np.fromiter(map(text_digest, texts), np.uint64, count=len(texts)),
-            skipped=sum(isinstance(text, LeftOut) for text in texts),
+            skipped=sum(isinstance(text, NoText) for text in texts),
         )
         if most is not None and (most := most - len(token_ids)) <= 0:
             break

@@ -7,7 +7,7 @@ import pytest
 
 from distsae.errors import WrongInput
 from distsae.text import documents, open_corpus
-from distsae.text.bad_records import BadRecords, LeftOut
+from distsae.text.bad_records import BadRecords, NoText
 
 LINES = [
     b'{"text": "one"}',
@@ -30,7 +30,7 @@ def test_lines_without_a_text_are_left_out_and_keep_their_number(tmp_path, capsy
     file.write_bytes(gzip.compress(b"\n".join(LINES)) if ending else b"\n".join(LINES))
     found = _read(file, skip=True)
     assert found == ["one", "", "", "", "", "", "two"]
-    assert [isinstance(text, LeftOut) for text in found] == [False, True, True, True, True, True, False]
+    assert [isinstance(text, NoText) for text in found] == [False, True, True, True, True, True, False]
     said = capsys.readouterr().err.splitlines()
     assert [line.partition(":")[0] for line in said] == ["left out"] * 3 + ["more records are left out"]
     assert "line 2" in said[0]

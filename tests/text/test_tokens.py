@@ -3,10 +3,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from distsae.errors import WrongInput
-from distsae.text.bad_records import LeftOut
+from distsae.text.bad_records import NoText
 from distsae.text.tokens import TokenisedDocuments, text_digest, tokenised_documents
 
-TEXTS = ["the river", "", "a stone light", LeftOut(), "the  river\n", "house " * 40]
+TEXTS = ["the river", "", "a stone light", NoText(), "the  river\n", "house " * 40]
 
 
 @pytest.fixture(scope="module")
