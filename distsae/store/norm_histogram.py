@@ -167,7 +167,7 @@ class NormHistogram:
         return typed(cls, values)
 
     def check(self, d_in: int, rows: int, at: str) -> None:
-        """Checks that the parts of a histogram from a file go together, so that whoever computes with it meets no error.
+        """Checks that the parts of a histogram from a file go together, so that no computation with it fails.
 
         Args:
             d_in: width of the rows.
@@ -183,19 +183,19 @@ class NormHistogram:
             raise WrongField(f"`{at}.bins` must ascend; got another order")
         if sum(self.rows) != rows:
             raise WrongField(f"`{at}.rows` must be {rows} rows in all; got {shown(sum(self.rows))}")
-        for number, *sums in zip(self.bins, self.rows, self.norm, self.norm_squared, strict=True):
-            _check_bin(number, *sums, at)
+        for number, count, norm, squares in zip(self.bins, self.rows, self.norm, self.norm_squared, strict=True):
+            _check_bin(number, count, norm, squares, at)
         outliers = tuple(outlier.number for outlier in self.outliers)
         if outliers != self.bins[len(self.bins) - len(outliers) :]:
             raise WrongField(f"`{at}.outliers` must be of the last bins; got others")
         ordinary = len(self.ordinary_bins)
         _check_sums(self, d_in, sum(self.rows[:ordinary]), sum(self.norm[:ordinary]), at)
         for index, outlier in enumerate(self.outliers):
-            count = self.rows[ordinary + index]
-            _check_sums(outlier, d_in, count, self.norm[ordinary + index], f"{at}.outliers.{index}")
+            most = self.rows[ordinary + index]
+            _check_sums(outlier, d_in, most, self.norm[ordinary + index], f"{at}.outliers.{index}")
             for counts in (outlier.positions, outlier.token_ids):
-                if not 0 < sum(number for _, number in counts) <= count:
-                    raise WrongField(f"`{at}.outliers.{index}` must list up to {count} rows, not none; got others")
+                if not 0 < sum(listed for _, listed in counts) <= most:
+                    raise WrongField(f"`{at}.outliers.{index}` must list up to {most} rows, not none; got others")
 
 
 def vector(x: bytes) -> np.ndarray:
