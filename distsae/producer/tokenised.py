@@ -229,10 +229,10 @@ def _mapped_array(file: Path) -> Tensor:
         with os.fdopen(open_regular(file, file.parent), "rb") as opened:
             require_npy(opened, os.fstat(opened.fileno()).st_size)
         array = np.load(file, mmap_mode="c", allow_pickle=False)
-    except (ValueError, EOFError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         raise TornData(f"{file} is not what a producer wrote: {error}; remove {file.parent}") from None
-    if array.ndim != 2 or array.dtype.kind != "i":
-        raise TornData(f"{file} must have whole numbers, [contexts, length]; got {array.dtype} of {array.shape}")
+    if array.dtype != np.int32 or array.ndim != 2 or not array.shape[1]:
+        raise TornData(f"{file} must have int32 numbers, [contexts, length]; got {array.dtype} of {array.shape}")
     return torch.from_numpy(array)
 
 
