@@ -9,6 +9,7 @@ modification times.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -43,6 +44,9 @@ _CLAIM = "contexts"
 _FINGERPRINT = "fingerprint"
 _BYTES_AT_ONCE = 1 << 26
 _LONGEST_LINE = 4096
+_ARRAYS = ("token_ids", "document_id")
+_NO_MAPS = (errno.ENODEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""What file systems answer that cannot map a file into memory."""
 
 
 class Tokenised:
@@ -217,8 +221,21 @@ def _line(file: Path) -> str:
 
 
 def _mapped(folder: Path) -> Contexts:
+    """Maps the two arrays in a folder; where its file system has no maps, copies of them in a temporary folder."""
+    try:
+        return _contexts(folder)
+    except OSError as error:
+        if error.errno not in _NO_MAPS:
+            raise
+    with tempfile.TemporaryDirectory(prefix="distsae-") as temporary:  # unlinked after this block, but stays mapped
+        for name in _ARRAYS:
+            shutil.copyfile(folder / f"{name}.npy", Path(temporary) / f"{name}.npy")
+        return _contexts(Path(temporary))
+
+
+def _contexts(folder: Path) -> Contexts:
     # Copy-on-write maps, because torch requires writable memory; the file does not change.
-    token_ids, document_id = (_mapped_array(folder / f"{name}.npy") for name in ("token_ids", "document_id"))
+    token_ids, document_id = (_mapped_array(folder / f"{name}.npy") for name in _ARRAYS)
     if token_ids.shape != document_id.shape:
         raise TornData(f"{folder} must have a document for every token; got {token_ids.shape} and {document_id.shape}")
     return Contexts(token_ids=token_ids, document_id=document_id)
