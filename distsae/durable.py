@@ -5,7 +5,7 @@ A reader never sees a half-written file, because content is written under a temp
 `write_new` alone writes under the final name: it is for names that no reader looks at yet.
 
 Not every file system can do all of this. Two operations have a fallback that is as safe: the hard link with which
-content is published, and forcing a list of names to the disk. `distsae.file_system` finds out first what else is lacking.
+content is published, and forcing a list of names to the disk. `distsae.file_system` finds out what else is missing.
 """
 
 from __future__ import annotations
