@@ -86,7 +86,9 @@ class ForeignArray:
         shape: tuple[int, ...],
         files: Mapping[str, FileChecksum],
     ) -> None:
-        self._folder, self._dtype, self._shape = folder, dtype, shape
+        self._folder = folder
+        self._dtype = dtype
+        self._shape = shape
         try:
             _check_sizes(typed(ZarrArrayFacts, metadata), dtype.itemsize, shape, files)
         except WrongField as error:

@@ -1,9 +1,10 @@
 """Reads one array of a committed unit; every row is checked against the commit record before a caller gets it.
 
-An array that is stored as distsae writes it (uncompressed, in chunks of a fixed number of rows, each with its crc32c)
-is read straight from its files. An array in other chunks or codecs is read by zarr-python, after the files that hold
-the rows have been compared with the commit record. Zarr replaces missing chunks by the fill value, distsae never does:
-a file that the record does not name, or that is missing, is an error.
+An array that is stored as distsae writes it (uncompressed, in chunks of a fixed number of rows, each with its crc32c;
+ids in one chunk, or in such chunks as earlier versions wrote them) is read straight from its files. An array in other
+chunks or codecs is read by zarr-python, after the files that hold the rows have been compared with the commit record.
+Zarr replaces missing chunks by the fill value, distsae never does: a file that the record does not name, or that is
+missing, is an error.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class StoredArray:
         name: path of the array in the attempt, `act/HOOK` for example.
         dtype: dtype that the array must have.
         shape: shape that the array must have.
-        chunk_rows: rows to read at once.
+        chunk_rows: rows to read at once; of arrays of ids, all are read at once if they are in one chunk.
         files: entries of all files in the attempt's commit record.
 
     Raises:
@@ -67,6 +68,10 @@ class StoredArray:
             read_metadata(folder, "/".join([*parts[:depth], "zarr.json"]), files)
         metadata = read_metadata(folder, f"{name}/zarr.json", files)
         self.direct = self._is_direct(metadata)
+        if not self.direct and not name.startswith("act/"):  # ids are read whole: they may be in one chunk
+            self.chunk_rows = max(shape[0], 1)
+            self.direct = self._is_direct(metadata)
+            self.chunk_rows = self.chunk_rows if self.direct else chunk_rows
         self.trailing = array_has_crc(metadata)
         self._foreign = None if self.direct else self._opened(metadata)
         self._checked: set[str] = set()

@@ -125,14 +125,15 @@ def _write_group(
     storage = DTYPES[attributes.dtype]
     chunk_rows = attributes.chunk_rows
     for name, array in arrays.items():
-        _write_array(group, name, array, chunk_rows, -1)
+        _write_array(group, name, array, max(len(array), 1), -1)  # in one chunk: one file, as it is read whole
     act_group = group.create_group("act")
     for hook, array in acts.items():
         _write_array(act_group, hook, array, chunk_rows, storage.fill, logical_dtype=storage.logical)
 
     files = record_files(folder)
     chunks = sum(1 for name in files if not is_metadata(name))
-    expected = sum(chunk_count(len(array), chunk_rows) for array in (*arrays.values(), *acts.values()))
+    expected = sum(len(array) > 0 for array in arrays.values())
+    expected += sum(chunk_count(len(array), chunk_rows) for array in acts.values())
     if chunks != expected:
         raise TornData(
             f"{folder} lost files while it was written: {chunks} of {expected} chunks are there; run the command again"
