@@ -3,11 +3,16 @@
 A reader never sees a half-written file, because content is written under a temporary name in the same folder first.
 `replace` and `replacing` then rename it over what was there before; `publish` gives it a name that must be free.
 `write_new` alone writes under the final name: it is for names that no reader looks at yet.
+
+Not every file system can do all of this. Two operations have a fallback that is as safe: the hard link with which
+content is published, and forcing a list of names to the disk. `distsae.file_system` finds out what else is missing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import stat
 import uuid
@@ -16,6 +21,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["as_new_files_are", "beside", "publish", "replace", "replacing", "sync", "write_new"]
+
+_NO_LINKS = (errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS)
+"""What file systems without hard links answer; a folder in which this process may not write gives EACCES."""
+
+_NO_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
+"""What file systems answer that cannot force a list of names to the disk."""
+
+_HERE = -100
+_MUST_BE_FREE = 1
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -33,22 +47,58 @@ def write_new(path: Path, content: bytes) -> None:
 def publish(path: Path, content: bytes) -> bool:
     """Creates a file with all of its content in one step, unless it exists.
 
-    Of any number of processes that publish different content under one name, exactly one succeeds.
+    Of any number of processes that publish different content under one name, exactly one succeeds. The name comes
+    from a hard link, or from a rename that fails if the name exists. Both are one request to the file system, which
+    decides the race itself. A file system with neither is refused. Whatever else could be done there (a lock file; a
+    look, then a rename) loses content when a process is suspended between two of its requests.
 
     Returns:
         Whether the file now has `content`, either because this call created it or because an equal one existed: a
         network file system may repeat a request whose answer was lost, and then finds the file that it has created.
+
+    Raises:
+        OSError: the file system has neither hard links nor renames to a free name, or the content cannot be written.
     """
     temporary = beside(path)
     try:
         write_new(temporary, content)
-        os.link(temporary, path)
+        _name_exclusively(temporary, path)
     except FileExistsError:
         return path.is_file() and path.read_bytes() == content
     finally:
         temporary.unlink(missing_ok=True)
         sync(path.parent)
     return True
+
+
+def _name_exclusively(temporary: Path, path: Path) -> None:
+    """Gives a file a name that must be free, in one step; its temporary name may stay.
+
+    Raises:
+        FileExistsError: the name is taken.
+    """
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS or not _rename_to_free_name(temporary, path):
+            raise
+
+
+def _rename_to_free_name(old: Path, new: Path) -> bool:
+    """Renames a file if the new name is free; returns whether this file system, and this machine, can do so.
+
+    Raises:
+        FileExistsError: the name is taken.
+    """
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2  # of Linux; Python has only the rename that replaces
+    except (AttributeError, OSError):
+        return False
+    if rename(_HERE, os.fsencode(old), _HERE, os.fsencode(new), _MUST_BE_FREE) == 0:
+        return True
+    if ctypes.get_errno() == errno.EEXIST:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
+    return False
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -97,9 +147,15 @@ def beside(path: Path) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Returns when the content of a file, or the list of names in a folder, is on the disk."""
+    """Returns when the content of a file, or the list of names in a folder, is on the disk.
+
+    Where a file system cannot force a list of names to the disk, it writes the list itself, and nothing is left to do.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)

@@ -115,7 +115,10 @@ SECONDS = 10
 GIB = 1 << 30
 FEW, MANY = 8, 600
 
-fuzz = pytest.mark.parametrize("examples", [FEW, pytest.param(MANY, marks=pytest.mark.heavy)])
+fuzz = pytest.mark.parametrize(
+    "examples", [FEW, pytest.param(MANY, marks=[pytest.mark.heavy, pytest.mark.timeout(3600)])]
+)
+"""A few contents, or as many as make well over 10,000 in all tests together."""
 
 
 def _peak():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 from pathlib import Path
 
@@ -153,3 +155,46 @@ def test_a_file_of_a_library_gets_the_mode_of_new_files(umask, tmp_path):
         os.umask(before)
     assert private.stat().st_mode == ordinary.stat().st_mode
     assert sorted(tmp_path.iterdir()) == [ordinary, private]
+
+
+def _answer(number: int):
+    def missing(*args: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number), str(args[0]))
+
+    return missing
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS])
+def test_without_hard_links_one_publisher_wins_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("os.link", _answer(number))
+    test_of_many_publishers_one_wins(tmp_path)
+    assert not publish(tmp_path / "file", b"another's")
+    assert publish(tmp_path / "second", b"mine")
+    assert publish(tmp_path / "second", b"mine")
+    assert _names(tmp_path) == ["file", "second"]
+
+
+def test_without_hard_links_and_renames_to_a_free_name_nothing_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.link", _answer(errno.EOPNOTSUPP))
+    monkeypatch.setattr("distsae.durable._rename_to_free_name", lambda old, new: False)
+    with pytest.raises(OSError, match="not supported"):
+        publish(tmp_path / "file", b"one")
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF])
+def test_a_list_of_names_that_cannot_be_forced_to_the_disk_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    real = os.fsync
+    folders = lambda file: stat.S_ISDIR(os.fstat(file).st_mode)  # noqa: E731
+    monkeypatch.setattr("os.fsync", lambda file: _answer(number)(file) if folders(file) else real(file))
+    replace(tmp_path / "file", b"one")
+    assert publish(tmp_path / "second", b"two")
+    monkeypatch.setattr("os.fsync", _answer(number))
+    with pytest.raises(OSError, match=os.strerror(number)):  # the content itself has to be there
+        replace(tmp_path / "file", b"two")

@@ -29,9 +29,11 @@ class ChunkOpener:
     Args:
         store: a sealed store.
         hook: hook to read.
+        keep_open: whether files stay open between readings; False where a process may not open as many.
     """
 
-    def __init__(self, store: Store, hook: str) -> None:
+    def __init__(self, store: Store, hook: str, *, keep_open: bool = True) -> None:
+        self._keep_open = keep_open
         self._unit_waiter = UnitWaiter(store)
         self._store = store
         self._hook = hook
@@ -66,6 +68,8 @@ class ChunkOpener:
                 file.close()
                 raise
             self._checked.add(visit.chunk)
+        if not self._keep_open:
+            file.rest()
         return file
 
     def stop_waiting(self) -> None:

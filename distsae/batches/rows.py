@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distsae.batches.batch_buffer import BatchBuffer
 from distsae.batches.chunk_opener import ChunkOpener
+from distsae.batches.descriptors import may_open
 from distsae.batches.stream_filler import StreamFiller
 from distsae.batches.stream_order import StreamOrder
 from distsae.errors import CannotContinue, TornData, WrongInput
@@ -66,7 +67,7 @@ class RowReader:
         self._buffers = [
             BatchBuffer(self._steps, len(streams), order.rows_per_stream, d_in, dtype) for _ in range(_BUFFERS)
         ]
-        self._opener = ChunkOpener(store, hook)
+        self._opener = ChunkOpener(store, hook, keep_open=may_open(2 * len(streams)))
         self._fillers: list[StreamFiller] = []
         self._most_open = 0
         fillers = min(most_fillers, len(streams))

@@ -23,6 +23,12 @@ _UNQUESTIONED_BYTES = 128 << 20
 _MOST_COMPRESSED = 20
 """Times that arrays may be larger than the file: measured densities and losses compress by 2 to 10."""
 
+_MISFITS = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError),
+    *(ValueError, tokenize.TokenError),
+)
+"""What NumPy raises for a header that makes no sense: it evaluates it as a literal of Python, of any form."""
+
 
 def npz_arrays(file: Path, error: type[DistsaeError] = TornData) -> dict[str, npt.NDArray[Any]]:
     """Returns the arrays of an npz file by name; nothing in it is executed.
@@ -45,10 +51,8 @@ def npz_arrays(file: Path, error: type[DistsaeError] = TornData) -> dict[str, np
                     with archive.open(member) as stream:
                         arrays[member.filename.removesuffix(".npy")] = npy.read_array(stream, allow_pickle=False)
                 return arrays
-        except (ValueError, OSError, EOFError, LookupError, RuntimeError) as reason:
-            raise error(f"{file} cannot be read: {reason}") from reason
-        except (zipfile.BadZipFile, zlib.error, tokenize.TokenError, MemoryError, SyntaxError) as reason:
-            raise error(f"{file} cannot be read: {reason}") from reason
+        except (*_MISFITS, OSError, zipfile.BadZipFile, zlib.error) as reason:
+            raise error(f"{file} cannot be read: {shown(str(reason))}") from reason
 
 
 def require_npy(stream: IO[bytes], size: int) -> None:
@@ -61,12 +65,15 @@ def require_npy(stream: IO[bytes], size: int) -> None:
     Raises:
         ValueError: it has another size, or is no npy file of plain numbers.
     """
-    version = npy.read_magic(stream)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    try:
+        version = npy.read_magic(stream)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    except _MISFITS as reason:
+        raise ValueError(f"its header cannot be read: {shown(str(reason))}") from reason
     if dtype.hasobject:
         raise ValueError("it holds objects, not numbers")
-    if any(not isinstance(length, int) or length < 0 for length in shape):
+    if any(type(length) is not int or length < 0 for length in shape):
         raise ValueError(f"its shape is {shown(str(shape))}")
     promised = math.prod(shape) * dtype.itemsize
     if stream.tell() + promised != size:

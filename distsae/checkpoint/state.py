@@ -14,23 +14,11 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from distsae.checked_files.safetensors_file import DTYPES
+
 __all__ = ["DTYPES", "JSON", "Shard", "State", "Streamed", "TensorFacts", "Value", "describe", "dtype_name"]
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
-
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-"""The dtypes that a checkpoint can hold, by their names in safetensors headers."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from distsae.checked_files.safetensors_file import SafetensorsFile
 from distsae.checkpoint.file_digest import FileDigest
 from distsae.checkpoint.state import dtype_name
-from distsae.errors import TornData
 
 __all__ = ["read_rows", "write_tensors"]
 
@@ -96,20 +95,5 @@ def read_rows(path: Path, name: str, start: int, into: Tensor, block_bytes: int 
     Raises:
         TornData: the file is not a safetensors file, or has no such rows.
     """
-    try:
-        with torch.no_grad(), safe_open(str(path), framework="pt") as file:
-            if into.dim() == 0:
-                found = file.get_tensor(name)
-                if found.dim():
-                    raise TornData(f"{path} has {tuple(found.shape)} where `{name}` needs one number")
-                into.copy_(found)
-                return
-            rows, step = file.get_slice(name), _rows_per_block(into, block_bytes)
-            for first in range(0, len(into), step):
-                last = min(first + step, len(into))
-                block = rows[start + first : start + last]
-                if block.shape != into[first:last].shape:
-                    raise TornData(f"{path} has {tuple(block.shape)} where `{name}` needs {tuple(into.shape)}")
-                into[first:last].copy_(block)
-    except (SafetensorError, IndexError, TypeError) as error:
-        raise TornData(f"{path} cannot be read: {error}") from error
+    with torch.no_grad(), SafetensorsFile(path, path.parent) as file:
+        file.read_rows(name, start, into, block_bytes)

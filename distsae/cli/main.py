@@ -42,8 +42,25 @@ _MACHINE_ERRORS = {
     errno.EISDIR,
     errno.ELOOP,
     errno.ENAMETOOLONG,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.ENODEV,
+    errno.EXDEV,
+    errno.EFBIG,
 }
 """Errors that are not bugs: a missing file, no right to write, a full disk, a lost connection, a name too long."""
+
+_ADVICE = {
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "the machine has too many open files; wait, or end other programs",
+    **dict.fromkeys(
+        (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.EXDEV),
+        "the file system lacks this operation; use a folder on another one",
+    ),
+}
+"""What to do about errors whose own text does not say so."""
 
 
 def _run(argv: list[str]) -> int:
@@ -103,7 +120,8 @@ def _exit_code(argv: list[str], run: Callable[[list[str]], int], wait: Callable[
         if error.errno not in _MACHINE_ERRORS:
             raise
         text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
-        _print_error(text, wait, on_every_rank=True)
+        advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
+        _print_error(text + advice, wait, on_every_rank=True)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, set_loader
 
-from distsae.checked_files import parse_yaml, read_yaml_mapping
+from distsae.checked_files import parse_yaml, read_yaml_mapping, shown
 from distsae.errors import WrongInput, nearest
 from distsae.nested_keys import flat_keys
 
@@ -24,6 +24,7 @@ __all__ = ["from_keys", "parse"]
 Config = TypeVar("Config")
 
 _NO_KEYS = ("config", "help", "print_config")
+_LONGEST_KEY = 100
 """Options that every parser has beside the fields of the config class."""
 
 
@@ -113,7 +114,7 @@ def from_keys(config_class: type[Config], keys: Mapping[str, Any]) -> Config:
     argv: list[str] = []
     for name, value in flat_keys(dict(keys)).items():
         if name in _NO_KEYS:
-            raise WrongInput(f"unknown key `{name}`")
+            raise WrongInput(f"unknown key {_quoted(name)}")
         if isinstance(value, bool) and "." not in name:
             argv.append(f"--{name}" if value else f"--no_{name}")
         else:  # in one word, so that a negative number is no option
@@ -177,7 +178,7 @@ def _refuse_unknown_yaml_keys(argv: Sequence[str], known: Sequence[str]) -> None
         content = read_yaml_mapping(Path(path), f"`config` (={path})", WrongInput)
         for key in _given_keys(content, known):
             if key not in known:
-                raise WrongInput(f"unknown key `{key}` in {path}{nearest(key, known)}")
+                raise WrongInput(f"unknown key {_quoted(key)} in {path}{nearest(key, known)}")
 
 
 def _given_keys(content: dict[str, Any], known: Iterable[str], prefix: str = "") -> Iterable[str]:
@@ -191,17 +192,22 @@ def _given_keys(content: dict[str, Any], known: Iterable[str], prefix: str = "")
             yield key
 
 
+def _quoted(key: str) -> str:
+    """Returns a key for an error: as it is, or written out if it has line breaks or is as long as no key."""
+    return f"`{key}`" if key.isprintable() and len(key) < _LONGEST_KEY else shown(key)
+
+
 def _one_line(message: str, known: Sequence[str]) -> str:
     """Returns a message of jsonargparse as one line in our form: the key, the value, what it must be."""
     unknown = re.search(r"[Uu]nrecognized arguments: (.*)", message)
     if unknown:
         key = next((word for word in unknown[1].split() if word.startswith("--")), unknown[1]).lstrip("-")
         key = key.split("=")[0]
-        return f"unknown key `{key}`{nearest(key, known)}" if key else f"unexpected argument {unknown[1]}"
+        return f"unknown key {_quoted(key)}{nearest(key, known)}" if key else f"unexpected argument {unknown[1]}"
     option = re.search(r"Group '(.*)' does not accept option '(.*)'", message)
     if option:
         key = f"{option[1]}.{option[2]}"
-        return f"unknown key `{key}`{nearest(key, known)}"
+        return f"unknown key {_quoted(key)}{nearest(key, known)}"
     wrong = re.search(r'Parser key "([^"]*)":\s*(.*)', message, re.DOTALL)
     if wrong:
         reason = " ".join(wrong[2].split()).replace("typing.", "")

@@ -136,8 +136,11 @@ def _info(config: StoreInfoConfig) -> int:
 
 
 def _summary(store: Store) -> dict[str, Any]:
+    from distsae.store.records import count_files
+
     attributes = store.attributes
-    size = sum(file.size for unit in store.committed() for file in unit.files.values())
+    units = store.committed()
+    files, folders = count_files(units)
     return {
         "rows": store.rows,
         "heldout_rows": store.heldout_rows,
@@ -161,7 +164,9 @@ def _summary(store: Store) -> dict[str, Any]:
         "chunk_rows": attributes.chunk_rows,
         **({} if attributes.keep_units is None else {"keep_units": attributes.keep_units}),
         "seed": attributes.seed,
-        "bytes": size,
+        "bytes": sum(file.size for unit in units for file in unit.files.values()),
+        "files": files,
+        "inodes": files + folders,
         "mean_norm": {hook: store.statistics(hook).mean_norm for hook in attributes.hooks},
         "variance": {hook: store.statistics(hook).variance for hook in attributes.hooks},
         "library_versions": dict(attributes.library_versions),

@@ -7,6 +7,7 @@ another. The line says what was asked of the model, and the exception stays its 
 
 from __future__ import annotations
 
+import errno
 import pickle
 from types import TracebackType
 
@@ -54,6 +55,9 @@ class WrongModel:
         elif isinstance(error, pickle.UnpicklingError):
             got = "a pickle that is damaged, or holds more than tensors"
             use = "save the weights as safetensors"
+        elif "(os error 19)" in str(error) or getattr(error, "errno", None) == errno.ENODEV:
+            got = "a file system that cannot map files into memory"
+            use = "copy the model to a folder on another one"
         raise WrongInput(f"`model` (={self._name}) must {self._must}; got {got}; {use}") from error
 
 

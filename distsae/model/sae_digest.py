@@ -7,17 +7,14 @@ saving writes the sha256 of every name, dtype, shape and byte into `config.json`
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from distsae.checked_files import open_regular
+from distsae.checked_files.safetensors_file import SafetensorsFile
 from distsae.errors import TornData
 
 __all__ = ["OPTIONAL", "REQUIRED", "SAEDigest", "digest_of", "read_weights"]
@@ -68,15 +65,13 @@ def read_weights(file: Path, digest: str | None) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
         TornData: it is damaged, has other tensors than an SAE, or another digest; the text names it.
     """
-    os.close(open_regular(file))
-    try:
-        tensors: dict[str, Tensor] = load_file(file, device="cpu")
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise TornData(f"{file} is damaged: {error}") from error
-    if missing := [name for name in REQUIRED if name not in tensors]:
-        raise TornData(f"{file} must have the tensor `{missing[0]}`; got {', '.join(map(ascii, list(tensors)[:8]))}")
-    if other := [name for name in tensors if name not in (*REQUIRED, *OPTIONAL)]:
-        raise TornData(f"{file} must have the tensors of an SAE; got {other[0]!a} as well")
+    with SafetensorsFile(file) as opened:
+        names = list(opened.entries)
+        if missing := [name for name in REQUIRED if name not in names]:
+            raise TornData(f"{file} must have the tensor `{missing[0]}`; got {', '.join(map(ascii, names[:8]))}")
+        if other := [name for name in names if name not in (*REQUIRED, *OPTIONAL)]:
+            raise TornData(f"{file} must have the tensors of an SAE; got {other[0]!a} as well")
+        tensors = {name: opened.tensor(name) for name in names}
     dtypes = {str(tensors[name].dtype) for name in REQUIRED}
     if len(dtypes) > 1 or not tensors["W_enc"].is_floating_point():
         raise TornData(f"{file} must have weights of one floating-point dtype; got {', '.join(sorted(dtypes))}")

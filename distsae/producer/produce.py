@@ -12,10 +12,12 @@ import contextlib
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
 from distsae.errors import WrongInput
+from distsae.file_system import require_operations
 from distsae.language_model import (
     LanguageModel,
     ModelFiles,
@@ -77,8 +79,10 @@ def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
     producer = producer_rank()
     device = device_named(config.device, producer.local_rank)
     existing = read_attributes(root)
-    if existing is None:  # a missing corpus is found before a model is loaded
+    if existing is None:  # a missing corpus, or a file system that will not do, is found before a model is loaded
         open_configured_corpus(config)
+        if isinstance(root, Path):
+            require_operations(root, "out", publishing=True)
     files = find_model(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
     if existing is not None:  # settings that can be compared without model or tokenised corpus are compared at once
         widths = existing.d_in if existing.hooks == config.hooks else dict.fromkeys(config.hooks, 0)

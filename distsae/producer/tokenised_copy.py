@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,9 @@ _FINGERPRINT = "fingerprint"
 _HELDOUT = "heldout"
 _BYTES_AT_ONCE = 1 << 26
 _LONGEST_LINE = 4096
+_ARRAYS = ("token_ids", "document_id")
+_NO_MAPS = (errno.ENODEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""What file systems answer that cannot map a file into memory."""
 
 
 class Tokenised:
@@ -135,11 +141,25 @@ def _line(file: Path) -> str:
 def mapped(folder: Path) -> Contexts:
     """Returns the contexts in a folder, mapped into memory.
 
+    Where the file system of the folder has no maps, they are those of copies in a temporary folder.
+
     Raises:
         TornData: they are not what a producer wrote.
     """
+    try:
+        return _contexts(folder)
+    except OSError as error:
+        if error.errno not in _NO_MAPS:
+            raise
+    with tempfile.TemporaryDirectory(prefix="distsae-") as temporary:  # unlinked after this block, but stays mapped
+        for name in _ARRAYS:
+            shutil.copyfile(folder / f"{name}.npy", Path(temporary) / f"{name}.npy")
+        return _contexts(Path(temporary))
+
+
+def _contexts(folder: Path) -> Contexts:
     # Copy-on-write maps, because torch requires writable memory; the file does not change.
-    token_ids, document_id = (_mapped_array(folder / f"{name}.npy") for name in ("token_ids", "document_id"))
+    token_ids, document_id = (_mapped_array(folder / f"{name}.npy") for name in _ARRAYS)
     if token_ids.shape != document_id.shape:
         raise TornData(f"{folder} must have a document for every token; got {token_ids.shape} and {document_id.shape}")
     return Contexts(token_ids=token_ids, document_id=document_id)
@@ -150,10 +170,10 @@ def _mapped_array(file: Path) -> Tensor:
         with os.fdopen(open_regular(file, file.parent), "rb") as opened:
             require_npy(opened, os.fstat(opened.fileno()).st_size)
         array = np.load(file, mmap_mode="c", allow_pickle=False)
-    except (ValueError, EOFError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         raise TornData(f"{file} is not what a producer wrote: {error}; remove {file.parent}") from None
-    if array.ndim != 2 or array.dtype.kind != "i":
-        raise TornData(f"{file} must have whole numbers, [contexts, length]; got {array.dtype} of {array.shape}")
+    if array.dtype != np.int32 or array.ndim != 2 or not array.shape[1]:
+        raise TornData(f"{file} must have int32 numbers, [contexts, length]; got {array.dtype} of {array.shape}")
     return torch.from_numpy(array)
 
 

@@ -8,6 +8,7 @@ keeps the crc32c of the whole file.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ __all__ = [
 
 _MOST_METADATA = 16 << 20
 """Largest size of a `zarr.json` in bytes."""
+
+_NO_VECTORS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""What file systems answer that cannot read into several areas of memory at once."""
+
+_COPIED_BYTES = 1 << 20
 
 
 def is_metadata(relative: str) -> bool:
@@ -192,13 +198,25 @@ def fill_from(descriptor: int, parts: list[memoryview], offset: int) -> int:
     Reads without the GIL and without a further copy, in one system call up to 2 GB. The list `parts` is consumed.
     """
     done = 0
-    while parts and (read := os.preadv(descriptor, parts, offset + done)):
+    while parts and (read := _read_at(descriptor, parts, offset + done)):
         done += read
         while parts and read >= len(parts[0]):
             read -= len(parts.pop(0))
         if read:
             parts[0] = parts[0][read:]
     return done
+
+
+def _read_at(descriptor: int, parts: list[memoryview], offset: int) -> int:
+    """Reads into several parts with one system call; where there is none, into a part of the first one by a copy."""
+    try:
+        return os.preadv(descriptor, parts, offset)
+    except OSError as error:
+        if error.errno not in _NO_VECTORS:
+            raise
+    content = os.pread(descriptor, min(len(parts[0]), _COPIED_BYTES), offset)
+    parts[0][: len(content)] = content
+    return len(content)
 
 
 def _fill_from_object(file: ObjectPath, promised: FileChecksum, buffers: list[np.ndarray], offset: int) -> int:

@@ -94,12 +94,19 @@ def touch(path: Location, content: bytes) -> None:
 
     Args:
         path: file that this process has created.
-        content: content of the file, because an object can only be written again.
+        content: content of the file, because an object can only be written again, and so can a file where no time of
+            it can be set.
     """
     if isinstance(path, ObjectPath):
         path.write_bytes(content)
-    else:
+        return
+    try:
         os.utime(path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        with path.open("r+b") as file:  # which does not create it again
+            file.write(content)
 
 
 def read_content(path: Location, most: int = 128 << 20) -> bytes:

@@ -7,6 +7,7 @@ have no histograms yet.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,7 +61,8 @@ def measure_store(store: Store, on_unit: Callable[[int], None] = lambda rows: No
         committed = path.stat().st_mtime
         replace_json(path, replace(record, sums=sums).to_json())
         if isinstance(path, Path):  # the time of the commit, from which `store status` computes rows per second
-            os.utime(path, (committed, committed))
+            with contextlib.suppress(OSError):  # a file system whose times cannot be set
+                os.utime(path, (committed, committed))
         on_unit(record.rows)
     return Store.open(store.path)
 

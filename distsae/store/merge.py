@@ -20,6 +20,7 @@ from typing import Any
 
 from distsae.checked_files import open_regular
 from distsae.errors import TornData, WrongInput
+from distsae.file_system import require_operations
 from distsae.store.attempt_files import check_file, refuse_links_to
 from distsae.store.attributes import StoreAttributes, differences
 from distsae.store.claims import Claims
@@ -79,6 +80,8 @@ def merge_stores(
     refuse_common_text(stores, max_common_text)
     new_paths = StorePaths(root)
     units = [(store, unit) for split in ("train", "heldout") for store in stores for unit in _units(store, split)]
+    if isinstance(root, Path) and not new_paths.attributes.exists():
+        require_operations(root, "out", publishing=True)
     begin_store(root, attributes)
     publish_json(new_paths.merge, {"units": len(units), "stores": [str(store.path) for store in stores]})
     done = committed_units(root, len(units))

@@ -19,16 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distsae.checked_files import Between, WrongField, typed
-from distsae.store.row_norms import LAST_BIN, ZERO_BIN, bin_numbers, lower_edge, row_norms
+from distsae.checked_files import Between, WrongField, shown, typed
+from distsae.store.row_norms import LAST_BIN, ZERO_BIN, bin_numbers, lower_edge, row_norms, upper_edge
 
 __all__ = ["Count", "NormHistogram", "OutlierBin", "most_frequent", "vector"]
 
 _MEDIANS = 2
 _MOST_FREQUENT = 8
 _ROWS_AT_ONCE = 256
+_ROUNDING = 1e-6
+"""Relative error that sums of rows may have; it is far larger than that of any real sum."""
 
-Count = tuple[int, Annotated[int, Between(0)]]
+Count = tuple[Annotated[int, Between(0)], Annotated[int, Between(1)]]
 """A position or a token id, and the number of its rows."""
 
 
@@ -66,7 +68,7 @@ class NormHistogram:
     """
 
     bins: tuple[Annotated[int, Between(ZERO_BIN, LAST_BIN)], ...]
-    rows: tuple[Annotated[int, Between(0)], ...]
+    rows: tuple[Annotated[int, Between(1)], ...]
     norm: tuple[float, ...]
     norm_squared: tuple[float, ...]
     x: bytes
@@ -164,11 +166,12 @@ class NormHistogram:
         """
         return typed(cls, values)
 
-    def check(self, d_in: int, at: str) -> None:
-        """Checks that the parts of a histogram from a file go together.
+    def check(self, d_in: int, rows: int, at: str) -> None:
+        """Checks that the parts of a histogram from a file go together, so that no computation with it fails.
 
         Args:
             d_in: width of the rows.
+            rows: number of the rows.
             at: place of the histogram in the file.
 
         Raises:
@@ -178,13 +181,21 @@ class NormHistogram:
             raise WrongField(f"`{at}` must have as many rows, norms and squares as bins; got other numbers of them")
         if any(first >= second for first, second in itertools.pairwise(self.bins)):
             raise WrongField(f"`{at}.bins` must ascend; got another order")
+        if sum(self.rows) != rows:
+            raise WrongField(f"`{at}.rows` must be {rows} rows in all; got {shown(sum(self.rows))}")
+        for number, count, norm, squares in zip(self.bins, self.rows, self.norm, self.norm_squared, strict=True):
+            _check_bin(number, count, norm, squares, at)
         outliers = tuple(outlier.number for outlier in self.outliers)
         if outliers != self.bins[len(self.bins) - len(outliers) :]:
             raise WrongField(f"`{at}.outliers` must be of the last bins; got others")
-        parts: tuple[NormHistogram | OutlierBin, ...] = (self, *self.outliers)
-        for sums in parts:
-            if len(sums.x) != 8 * d_in or len(sums.direction) != 8 * d_in:
-                raise WrongField(f"`{at}` must have sums of {d_in} numbers; got {len(sums.x)} bytes")
+        ordinary = len(self.ordinary_bins)
+        _check_sums(self, d_in, sum(self.rows[:ordinary]), sum(self.norm[:ordinary]), at)
+        for index, outlier in enumerate(self.outliers):
+            most = self.rows[ordinary + index]
+            _check_sums(outlier, d_in, most, self.norm[ordinary + index], f"{at}.outliers.{index}")
+            for counts in (outlier.positions, outlier.token_ids):
+                if not 0 < sum(listed for _, listed in counts) <= most:
+                    raise WrongField(f"`{at}.outliers.{index}` must list up to {most} rows, not none; got others")
 
 
 def vector(x: bytes) -> np.ndarray:
@@ -250,6 +261,24 @@ def _together(bins: Sequence[OutlierBin]) -> OutlierBin:
         positions=most_frequent(positions),
         token_ids=most_frequent(token_ids),
     )
+
+
+def _check_bin(number: int, rows: int, norm: float, norm_squared: float, at: str) -> None:
+    """Checks that as many norms between the edges of a bin can have these sums; no sum that is not finite can."""
+    for power, total in ((1, norm), (2, norm_squared)):
+        least, most = rows * lower_edge(number) ** power, rows * upper_edge(number) ** power
+        if not least * (1 - _ROUNDING) <= total <= most * (1 + _ROUNDING):
+            raise WrongField(f"`{at}` must have the norms of {rows} rows in bin {number}; got {shown(total)}")
+
+
+def _check_sums(sums: NormHistogram | OutlierBin, d_in: int, rows: int, norm: float, at: str) -> None:
+    """Checks that sums of rows have the right width, and no number larger than the norms of the rows allow."""
+    for name, most in (("x", norm), ("direction", rows)):
+        content: bytes = getattr(sums, name)
+        if len(content) != 8 * d_in:
+            raise WrongField(f"`{at}.{name}` must have {d_in} numbers; got {len(content)} bytes")
+        if not (np.abs(vector(content)) <= most * (1 + _ROUNDING)).all():
+            raise WrongField(f"`{at}.{name}` must be the sum of {rows} rows; got numbers that are too large")
 
 
 def _as_bytes(x: np.ndarray) -> bytes:

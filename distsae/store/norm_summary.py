@@ -13,7 +13,7 @@ import torch
 from distsae.errors import WrongInput
 from distsae.store.contents import Statistics
 from distsae.store.norm_histogram import Count, NormHistogram, OutlierBin, most_frequent, vector
-from distsae.store.row_norms import ZERO_BIN, first_bin_over, lower_edge, upper_edge
+from distsae.store.row_norms import LAST_BIN, ZERO_BIN, first_bin_over, lower_edge, upper_edge
 
 __all__ = ["LEAST_RATIO", "QUANTILES", "TOP_SHARES", "NormSummary"]
 
@@ -95,7 +95,7 @@ class NormSummary:
     def limit(self, ratio: float) -> float:
         """Returns the edge of a bin that is nearest to `ratio` times the median norm, in log terms.
 
-        Infinity if the median norm is zero: then no norm is large for these rows.
+        Infinity if the median norm is zero, since then no norm is large for these rows, or if no norm is as large.
 
         Raises:
             WrongInput: `ratio` is below `LEAST_RATIO`, or not finite.
@@ -105,8 +105,8 @@ class NormSummary:
                 f"`max_norm_ratio` (={ratio:g}) must be at least {LEAST_RATIO:g}, because statistics can leave out "
                 f"rows from twice the median norm on; use {LEAST_RATIO:g} or more, or none"
             )
-        median = self.median
-        return lower_edge(first_bin_over(ratio * median)) if median else math.inf
+        limit = ratio * self.median
+        return lower_edge(first_bin_over(limit)) if 0 < limit <= upper_edge(LAST_BIN) else math.inf
 
     @property
     def least_limit(self) -> float:

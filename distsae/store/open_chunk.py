@@ -53,14 +53,11 @@ class ChunkFile:
         self._file = file
         self._promised = promised
         self._row_bytes = row_bytes
-        try:
-            self._descriptor = open_regular(file, file.parent)
-        except FileNotFoundError:
-            raise TornData(f"{file} is missing; its unit's commit record promises {promised.size} bytes") from None
-        size = os.fstat(self._descriptor).st_size
-        if size != promised.size:
-            self.close()
-            raise TornData(f"{file} is damaged: {size} bytes where its commit record promises {promised.size}")
+        self._descriptor: int | None = self._opened()
+
+    def rest(self) -> None:
+        """Closes the file between readings: each `fill` opens it for a moment. For processes with few descriptors."""
+        self.close()
 
     def check(self, scratch: np.ndarray) -> None:
         """Reads the whole file, in pieces of the size of `scratch`, and compares it with its record.
@@ -77,7 +74,8 @@ class ChunkFile:
             size = min(len(scratch), payload - offset)
             self._read([scratch.data[:size]], offset)
             checksum = crc32c(scratch[:size], checksum)
-        trailer = os.pread(self._descriptor, TRAILER, payload)
+        trailer = bytearray(TRAILER)
+        self._read([memoryview(trailer)], payload)
         if checksum != self._promised.crc32c or trailer != trailer_of(checksum):
             raise TornData(f"{self._file} is damaged: its crc32c is not the one in its commit record")
 
@@ -87,12 +85,34 @@ class ChunkFile:
 
     def close(self) -> None:
         """Closes the file."""
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def _read(self, parts: Sequence[memoryview], offset: int) -> None:
         wanted = sum(map(len, parts))
-        if fill_from(self._descriptor, list(parts), offset) != wanted:
+        descriptor = self._opened() if self._descriptor is None else self._descriptor
+        try:
+            found = fill_from(descriptor, list(parts), offset)
+        finally:
+            if self._descriptor is None:
+                os.close(descriptor)
+        if found != wanted:
             raise TornData(f"{self._file} is damaged: it has become shorter than its commit record promises")
+
+    def _opened(self) -> int:
+        try:
+            descriptor = open_regular(self._file, self._file.parent)
+        except FileNotFoundError:
+            raise TornData(
+                f"{self._file} is missing; its unit's commit record promises {self._promised.size} bytes"
+            ) from None
+        if (size := os.fstat(descriptor).st_size) != self._promised.size:
+            os.close(descriptor)
+            raise TornData(
+                f"{self._file} is damaged: {size} bytes where its commit record promises {self._promised.size}"
+            )
+        return descriptor
 
 
 class ChunkInMemory:

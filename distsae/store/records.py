@@ -6,14 +6,14 @@ readers open the files that it names and never list folders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, NamedTuple
 
 from distsae.checked_files import Between, WrongField, is_plain, shown, typed
 from distsae.store.norm_histogram import NormHistogram
 
-__all__ = ["FileChecksum", "HookSums", "Split", "UnitRecord", "merged_norms"]
+__all__ = ["FileChecksum", "HookSums", "Split", "UnitRecord", "count_files", "merged_norms"]
 
 
 Split = Literal["train", "heldout"]
@@ -130,3 +130,21 @@ def merged_norms(records: Sequence[UnitRecord], hook: str) -> NormHistogram | No
     found = [record.sums[hook].norms for record in records]
     histograms = [norms for norms in found if norms is not None]
     return NormHistogram.merged(histograms) if histograms and len(histograms) == len(found) else None
+
+
+def count_files(records: Iterable[UnitRecord]) -> tuple[int, int]:
+    """Returns the number of files and of folders that some units take in a file system, their records included.
+
+    Each takes an inode, of which a quota may allow fewer than it does bytes.
+    """
+    files = folders = 0
+    for record in records:
+        files += len(record.files) + 1
+        inside = {folder for name in record.files for folder in _folders_of(name)}
+        folders += len(inside) + 2  # of the unit and of its attempt
+    return files, folders
+
+
+def _folders_of(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]

@@ -31,8 +31,8 @@ ZERO_BIN = -32768
 
 _BINS_PER_OCTAVE = 16
 
-LAST_BIN = 1024 * _BINS_PER_OCTAVE - 1
-"""Number of the bin of the largest finite norms."""
+LAST_BIN = 400 * _BINS_PER_OCTAVE - 1
+"""Number of the last bin that a record may have: rows of fp32 are far below, and sums of squared norms are finite."""
 
 _EDGES = np.array([float(Decimal(2) ** (Decimal(i) / _BINS_PER_OCTAVE)) for i in range(_BINS_PER_OCTAVE)])
 _ROWS_AT_ONCE = 256

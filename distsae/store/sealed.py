@@ -89,7 +89,7 @@ def sealed_facts(dataset: Mapping[str, Any], attributes: StoreAttributes) -> Sea
         if (width := len(facts.statistics[hook].mean)) != attributes.d_in[hook]:
             raise WrongField(f"`statistics.{hook}.mean` must have {attributes.d_in[hook]} numbers; got {width}")
         if hook in facts.norms:
-            facts.norms[hook].check(attributes.d_in[hook], f"norms.{hook}")
+            facts.norms[hook].check(attributes.d_in[hook], facts.statistics[hook].rows, f"norms.{hook}")
     if attributes.keep_units is not None:
         rows = planned_rows(attributes)
         if facts.units != unit_count(attributes):
@@ -120,7 +120,7 @@ def check_record(paths: StorePaths, attributes: StoreAttributes, record: UnitRec
             if len(sums.x) != d_in:
                 raise WrongField(f"`sums.{hook}.x` must have {d_in} numbers; got {len(sums.x)}")
             if sums.norms is not None:
-                sums.norms.check(d_in, f"sums.{hook}.norms")
+                sums.norms.check(d_in, record.rows - record.excluded_rows, f"sums.{hook}.norms")
     except WrongField as error:
         raise TornData(f"{path} is not a record that distsae wrote: {error}") from None
     for hook in attributes.hooks:

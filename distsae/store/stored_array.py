@@ -1,19 +1,18 @@
 """Reads one array of a committed unit; every row is checked against the commit record before a caller gets it.
 
-An array that is stored as distsae writes it (uncompressed, in chunks of a fixed number of rows, each with its crc32c)
-is read straight from its files. An array in other chunks or codecs is read by zarr-python, after the files that hold
-the rows have been compared with the commit record. Zarr replaces missing chunks by the fill value, distsae never does:
-a file that the record does not name, or that is missing, is an error.
+An array that is stored as distsae writes it (uncompressed, in chunks of a fixed number of rows, each with its crc32c;
+ids in one chunk, or in such chunks as earlier versions wrote them) is read straight from its files. An array in other
+chunks or codecs is read by zarr-python, after the files that hold the rows have been compared with the commit record.
+Zarr replaces missing chunks by the fill value, distsae never does: a file that the record does not name, or that is
+missing, is an error.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
 import numpy as np
-import zarr
 
 from distsae.errors import TornData
 from distsae.store.attempt_files import (
@@ -26,9 +25,9 @@ from distsae.store.attempt_files import (
 )
 from distsae.store.buffers import part_aligned_with_file
 from distsae.store.crc32c import TRAILER
+from distsae.store.foreign_array import ForeignArray
 from distsae.store.layout import chunk_count
 from distsae.store.location import Location
-from distsae.store.object_path import ObjectPath
 from distsae.store.records import FileChecksum
 
 __all__ = ["StoredArray"]
@@ -42,7 +41,7 @@ class StoredArray:
         name: path of the array in the attempt, `act/HOOK` for example.
         dtype: dtype that the array must have.
         shape: shape that the array must have.
-        chunk_rows: rows to read at once.
+        chunk_rows: rows to read at once; of arrays of ids, all are read at once if they are in one chunk.
         files: entries of all files in the attempt's commit record.
 
     Raises:
@@ -69,22 +68,22 @@ class StoredArray:
             read_metadata(folder, "/".join([*parts[:depth], "zarr.json"]), files)
         metadata = read_metadata(folder, f"{name}/zarr.json", files)
         self.direct = self._is_direct(metadata)
+        if not self.direct and not name.startswith("act/"):  # ids are read whole: they may be in one chunk
+            self.chunk_rows = max(shape[0], 1)
+            self.direct = self._is_direct(metadata)
+            self.chunk_rows = self.chunk_rows if self.direct else chunk_rows
         self.trailing = array_has_crc(metadata)
-        self._array: Any = None if self.direct else self._opened()
+        self._foreign = None if self.direct else self._opened(metadata)
         self._checked: set[str] = set()
 
     def files(self, start: int = 0, stop: int | None = None) -> list[str]:
         """Returns the files that hold rows `[start, stop)`, by default all rows, as paths inside the attempt."""
         stop = self.shape[0] if stop is None else stop
-        if self.direct:
+        if self._foreign is None:
             suffix = "/0" * (len(self.shape) - 1)
             chunks = range(start // self.chunk_rows, chunk_count(stop, self.chunk_rows))
             return [f"{self.name}/c/{index}{suffix}" for index in chunks]
-        grid = self._array.shards or self._array.chunks
-        rows = range(start // grid[0], chunk_count(stop, grid[0]))
-        others = [range(chunk_count(size, step)) for size, step in zip(self.shape[1:], grid[1:], strict=True)]
-        encode = self._array.metadata.encode_chunk_key
-        return [f"{self.name}/{encode(indices)}" for indices in itertools.product(rows, *others)]
+        return [f"{self.name}/{file}" for file in self._foreign.files(start, stop)]
 
     def read_chunk(self, index: int) -> np.ndarray:
         """Returns rows `[index * chunk_rows, (index + 1) * chunk_rows)`, fewer at the end of the array; writable.
@@ -94,14 +93,13 @@ class StoredArray:
         """
         start = index * self.chunk_rows
         stop = min(start + self.chunk_rows, self.shape[0])
-        if self.direct:
+        if self._foreign is None:
             (relative,) = self.files(start, stop)
             payload = read_chunk_file(self.folder / relative, self.promised(relative))
             return _as_rows(payload, self.dtype, self.shape)[: stop - start]
         for relative in self.files(start, stop):
             self._check(relative)
-        rows: np.ndarray = np.require(self._array[start:stop], self.dtype, ["C", "W"])
-        return rows
+        return self._foreign.read(start, stop)
 
     def read_rows(self, index: int, start: int, stop: int, buffer: np.ndarray) -> np.ndarray:
         """Returns rows `[start, stop)` of chunk `index`, as a part of `buffer`.
@@ -182,18 +180,10 @@ class StoredArray:
             and not metadata.get("storage_transformers")
         )
 
-    def _opened(self) -> Any:  # noqa: ANN401  (a zarr.Array; zarr is untyped here)
-        folder = self.folder / self.name
-        try:
-            array = zarr.open_array(folder.zarr_store() if isinstance(folder, ObjectPath) else folder, mode="r")
-        except (ValueError, TypeError, KeyError) as error:
-            raise TornData(f"{folder}/zarr.json is not metadata that zarr-python reads: {error}") from error
-        if array.shape != self.shape or array.dtype != self.dtype:
-            raise TornData(
-                f"{folder}/zarr.json describes {array.dtype} {array.shape}; the store's attributes promise "
-                f"{self.dtype} {self.shape}"
-            )
-        return array
+    def _opened(self, metadata: dict[str, Any]) -> ForeignArray:
+        start = f"{self.name}/"
+        files = {name.removeprefix(start): file for name, file in self._files.items() if name.startswith(start)}
+        return ForeignArray(self.folder / self.name, metadata, self.dtype, self.shape, files)
 
 
 def _as_rows(part: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:

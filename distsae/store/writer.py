@@ -16,6 +16,8 @@ import torch
 import zarr
 import zarr.codecs
 from torch import Tensor
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
 
 from distsae.errors import TornData
 from distsae.store.attempt_files import is_metadata, record_files
@@ -49,6 +51,18 @@ class UnitData:
 
     def __len__(self) -> int:
         return len(self.rows["token_id"])
+
+
+class AttemptStore(LocalStore):  # type: ignore[misc]  # zarr is untyped here
+    """The folder of an attempt, for zarr-python: no other process writes there, so no file needs a race.
+
+    zarr-python does that for metadata, by a hard link, which some file systems lack.
+    """
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Writes a file unless it exists."""
+        if not await self.exists(key):
+            await self.set(key, value)
 
 
 def write_attempt(root: Location, attributes: StoreAttributes, unit: int, split: Split, data: UnitData) -> UnitRecord:
@@ -107,18 +121,19 @@ def _write_group(
 ) -> dict[str, FileChecksum]:
     """Writes the Zarr group of an attempt, reads its files back and returns their records."""
     group_attributes = {"distsae": {**unit_facts, **attributes.to_json()}}
-    group = zarr.open_group(folder, mode="w-", zarr_format=3, attributes=group_attributes)
+    group = zarr.open_group(AttemptStore(folder), mode="w-", zarr_format=3, attributes=group_attributes)
     storage = DTYPES[attributes.dtype]
     chunk_rows = attributes.chunk_rows
     for name, array in arrays.items():
-        _write_array(group, name, array, chunk_rows, -1)
+        _write_array(group, name, array, max(len(array), 1), -1)  # in one chunk: one file, as it is read whole
     act_group = group.create_group("act")
     for hook, array in acts.items():
         _write_array(act_group, hook, array, chunk_rows, storage.fill, logical_dtype=storage.logical)
 
     files = record_files(folder)
     chunks = sum(1 for name in files if not is_metadata(name))
-    expected = sum(chunk_count(len(array), chunk_rows) for array in (*arrays.values(), *acts.values()))
+    expected = sum(len(array) > 0 for array in arrays.values())
+    expected += sum(chunk_count(len(array), chunk_rows) for array in acts.values())
     if chunks != expected:
         raise TornData(
             f"{folder} lost files while it was written: {chunks} of {expected} chunks are there; run the command again"

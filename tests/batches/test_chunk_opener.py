@@ -59,3 +59,20 @@ def test_a_damaged_file_is_never_opened(tmp_path, write):
     assert file.resolve() not in [opened.resolve() for opened in Path("/proc/self/fd").iterdir()]
     file.write_bytes(whole)
     opener.open(visit).close()
+
+
+def test_files_that_are_not_kept_open(tmp_path):
+    store = write_store(tmp_path / "s")
+    chunk = store.chunks()[1]
+    file = store.path / "data" / store.units[chunk.unit].attempt / store.chunk_file(HOOK, chunk)
+    opened = ChunkOpener(store, HOOK, keep_open=False).open(Visit(step=0, stream=0, start=0, stop=9, chunk=1))
+    for start in (2, 0):
+        assert file.resolve() not in [descriptor.resolve() for descriptor in Path("/proc/self/fd").iterdir()]
+        assert torch.equal(_rows(opened, start, 5), store.read_chunk(HOOK, chunk)[start : start + 5])
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(TornData, match=f"{file} is damaged"):
+        _rows(opened, 0, 5)
+    file.unlink()
+    with pytest.raises(TornData, match=f"{file} is missing"):
+        _rows(opened, 0, 5)
+    opened.close()

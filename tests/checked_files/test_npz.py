@@ -4,7 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from distsae.checked_files.npz import npz_arrays
+from distsae.checked_files.npz import npz_arrays, require_npy
 from distsae.errors import TornData
 
 
@@ -37,6 +37,29 @@ def test_headers_that_do_not_fit(tmp_path, content, words):
         archive.writestr("x.npy", content)
     with pytest.raises(TornData, match=words):
         npz_arrays(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{[]: 1}",
+        "{1: 2, 'descr': 3}",
+        "{'descr': [0, 0], 'fortran_order': False, 'shape': ()}",
+        f"{{'descr': {[0] * 3000}, 'fortran_order': False, 'shape': ()}}",
+        "{'descr': 'f4', 'fortran_order': False, 'shape': (2.5,)}",
+        "{'descr': 'f4', 'fortran_order': False, 'shape': (True, 0)}",
+        "{'descr': ('<i4', (10**15,)), 'fortran_order': False, 'shape': (1,)}",
+        "-" * 9000 + "1",
+        "(" * 900,
+    ],
+)
+def test_headers_of_any_form_end_in_one_short_line(header):
+    text = header.encode() + b"\n"
+    content = io.BytesIO(b"\x93NUMPY\x02\x00" + len(text).to_bytes(4, "little") + text)
+    with pytest.raises(ValueError, match="its ") as error:
+        require_npy(content, len(content.getvalue()))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 200
 
 
 def test_gigabytes_in_a_small_file_are_not_read(tmp_path):

@@ -209,7 +209,7 @@ def test_a_bomb_instead_of_tensors_is_refused(tmp_path: Path, form) -> None:
     assert look_at(path).looks_whole
     contents(path)
     assert verify(path) == []
-    with pytest.raises(TornData, match=f"{_REPLICATED} cannot be read"):
+    with pytest.raises(TornData, match=f"{_REPLICATED} is damaged: its header"):
         load(path, blank())
     assert not marker.exists()
 

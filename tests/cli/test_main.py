@@ -1,8 +1,10 @@
 """The program as a user meets it: exit codes, errors of one line, help with examples."""
 
 import contextlib
+import errno
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -180,3 +182,20 @@ def test_threads_of_process_groups_end_with_the_command(tmp_path, monkeypatch):
         assert soon(there=False), threads()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EMFILE, r"; raise the limit of open files \(`ulimit -n`\)"),
+        (errno.EOPNOTSUPP, "; the file system lacks this operation; use a folder on another one"),
+        (errno.ENODEV, "; the file system lacks this operation; use a folder on another one"),
+    ],
+)
+def test_what_a_machine_or_file_system_lacks_is_one_line_with_advice(number, advice, capsys):
+    def lacking(argv):
+        raise OSError(number, os.strerror(number), "some/file")
+
+    assert main(["demo"], run=lacking) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(rf"distsae: error: {os.strerror(number)}: some/file{advice}", line)

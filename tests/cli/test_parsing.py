@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -142,3 +143,13 @@ def test_values_by_key_are_checked_like_arguments():
     ]:
         with pytest.raises(WrongInput, match=message):
             from_keys(Outer, keys)
+
+
+@pytest.mark.parametrize("key", ["é\nb", "\x1b[2J", "x" * 1000])
+def test_an_unknown_key_of_any_form_is_named_in_one_short_line(tmp_path, key):
+    file = tmp_path / "c.yaml"
+    file.write_text(json.dumps({"inner": {key: 1}}))
+    with pytest.raises(WrongInput, match="unknown key ") as error:
+        _parse("here", "--config", str(file))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 300 + len(str(file))

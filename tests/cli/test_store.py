@@ -34,6 +34,9 @@ def test_info_as_json_and_as_a_table(path, capsys):
     assert info["hooks"] == ["blocks.0.resid_post"]
     assert info["d_in"] == {"blocks.0.resid_post": 32}
     assert info["dtype"] == "fp16"
+    files = [found for part in ("data", "commits") for found in (store.path / part).rglob("*")]
+    assert info["files"] == sum(found.is_file() for found in files)
+    assert info["inodes"] == len(files)
     assert info["context_length"] == 16
     assert info["fingerprint"] == store.fingerprint
     assert info["content_digest"] == store.content_digest

@@ -30,6 +30,10 @@ def test_advice_fits_the_cause():
     assert "set --trust_remote_code" in _raised(ValueError("Please pass `trust_remote_code=True` to\nallow"))
     assert "ImportError: X needs y; install what it names" in _raised(ImportError("X needs y"))
     assert "save the weights as safetensors" in _raised(pickle.UnpicklingError("Weights only load failed"))
+    for error in (OSError("No such device (os error 19)"), OSError(19, "No such device")):
+        assert _raised(error).endswith(
+            "got a file system that cannot map files into memory; copy the model to a folder on another one"
+        )
 
 
 def test_what_is_no_fault_of_the_model_passes():

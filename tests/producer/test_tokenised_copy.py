@@ -90,3 +90,14 @@ def test_what_is_held_out_is_checked(tmp_path, config, files, content):
         (copy / "heldout").write_text(content)
         with pytest.raises(TornData, match="heldout is not what a producer wrote; remove"):
             tokenised_corpus(config, files, tmp_path, claims)
+
+
+@pytest.mark.parametrize("array", [np.zeros((3, 0), "<i4"), np.zeros((3, 2), ">i4"), np.zeros(3, "<i4"), np.ones(())])
+def test_a_copy_of_another_form_is_named(tmp_path, config, files, array):
+    """Of no tokens, of another byte order, of other dimensions: what comes after it would end in any error."""
+    with Claims(tmp_path / "claims") as claims:
+        tokenised_corpus(config, files, tmp_path, claims)
+        (file,) = tmp_path.glob("contexts/*/token_ids.npy")
+        np.save(file, array)
+        with pytest.raises(TornData, match=r"token_ids.npy (must have int32 numbers|is not what)"):
+            tokenised_corpus(config, files, tmp_path, claims).verify()

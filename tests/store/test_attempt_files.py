@@ -1,3 +1,4 @@
+import errno
 import os
 
 import numpy as np
@@ -10,6 +11,7 @@ from distsae.store.attempt_files import (
     array_has_crc,
     check_file,
     ends_with_crc,
+    fill_from,
     read_chunk_file,
     read_part,
     record_files,
@@ -109,3 +111,31 @@ def test_reads_that_return_less_than_asked_for(folder, monkeypatch, most):
     (folder / "own/c/1").write_bytes((folder / "own/c/1").read_bytes() + b"x")
     with pytest.raises(TornData, match="more bytes where its commit record promises 132"):
         read_chunk_file(folder / "own/c/1", files["own/c/1"])
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+def test_files_are_read_where_several_areas_cannot_be_read_at_once(tmp_path, monkeypatch, number):
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "a").write_bytes(content)
+    found = bytearray(len(content) + 5)
+
+    def missing(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("os.preadv", missing)
+    whole = memoryview(found)
+    with (tmp_path / "a").open("rb") as file:
+        parts = [whole[:3], whole[3:1_500_000], whole[1_500_000:]]
+        assert fill_from(file.fileno(), parts, 7) == len(content) - 7
+    assert found[: len(content) - 7] == content[7:]
+
+
+def test_other_faults_of_reading_are_not_hidden(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"abc")
+
+    def broken(*args):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.preadv", broken)
+    with (tmp_path / "a").open("rb") as file, pytest.raises(OSError, match="Input/output"):
+        fill_from(file.fileno(), [memoryview(bytearray(3))], 0)

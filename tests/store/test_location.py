@@ -1,3 +1,4 @@
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -82,3 +83,21 @@ def test_local_copy(folder):
     with local_copy(folder / "a") as copy:
         assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()) == ["1", "b/2"]
         assert (copy / "b" / "2").read_bytes() == b"a/b/2"
+
+
+def test_a_file_whose_time_cannot_be_set_is_written_again(tmp_path, monkeypatch):
+    file = tmp_path / "claim"
+    file.write_bytes(b"mine")
+    os.utime(file, (1, 1))
+
+    def missing(*args, **options):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr("os.utime", missing)
+    touch(file, b"mine")
+    assert file.stat().st_mtime > 1
+    assert file.read_bytes() == b"mine"
+    file.unlink()
+    with pytest.raises(FileNotFoundError):  # released in the meantime
+        touch(file, b"mine")
+    assert not file.exists()

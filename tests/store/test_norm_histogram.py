@@ -1,6 +1,8 @@
 """A unit's histogram holds every row once, with exact sums; histograms of units add up to that of all rows."""
 
 import json
+import struct
+from base64 import b64encode
 from collections import Counter
 
 import numpy as np
@@ -9,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distsae.store import NormHistogram
+from distsae.checked_files import WrongField
+from distsae.store import NormHistogram, NormSummary
 from distsae.store.norm_histogram import vector
-from distsae.store.row_norms import ZERO_BIN, bin_numbers, lower_edge, row_norms
+from distsae.store.row_norms import LAST_BIN, ZERO_BIN, bin_numbers, lower_edge, row_norms
 from tests.store.norm_samples import DTYPES, KINDS, sample
 
 
@@ -100,3 +103,85 @@ def test_there_is_none_of_rows_that_are_not_finite():
     for broken in (float("nan"), float("inf")):
         acts[2, 1] = broken
         assert NormHistogram.of(acts, ids, ids) is None
+
+
+def _read(values, rows):
+    histogram = NormHistogram.from_json(values)
+    histogram.check(5, rows, "norms")
+    return histogram
+
+
+def _changed(name, value):
+    return lambda values: values.update({name: value})
+
+
+def _in_each(name, change):
+    return lambda values: values.update({name: [change(number) for number in values[name]]})
+
+
+def _of_outlier(name, value):
+    return lambda values: values["outliers"][0].update({name: value})
+
+
+def _sum_of(number):
+    return b64encode(struct.pack("<5d", *[number] * 5)).decode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _changed("bins", []),
+        _changed("bins", [LAST_BIN + 1]),
+        _in_each("bins", lambda number: number + 1600),  # other norms than those of the sums
+        _in_each("rows", lambda rows: 0),
+        _in_each("rows", lambda rows: 2**63 - 1),
+        _in_each("norm", lambda norm: float("nan")),
+        _in_each("norm", lambda norm: -1.0),
+        _in_each("norm_squared", lambda norm: float("inf")),
+        _in_each("norm_squared", lambda norm: 1e308),
+        _changed("x", _sum_of(float("nan"))),
+        _changed("x", _sum_of(1e300)),
+        _changed("direction", _sum_of(float("inf"))),
+        _changed("direction", ""),
+        _of_outlier("number", ZERO_BIN),
+        _of_outlier("x", _sum_of(-1e300)),
+        _of_outlier("positions", []),
+        _of_outlier("positions", [[1, 0]]),
+        _of_outlier("positions", [[-1, 1]]),
+        _of_outlier("token_ids", [[10**400, 1]]),
+        _of_outlier("token_ids", [[1, 10**6]]),
+    ],
+)
+def test_what_no_rows_can_have_is_refused(change):
+    """Whoever computes with such numbers would divide by zero, take the first of none, or get no number at all."""
+    good = NormHistogram.of(*sample("outliers", 200, torch.float32, seed=1))
+    assert good.outliers
+    values = json.loads(json.dumps(good.to_json()))
+    assert _read(values, 200) == good
+    change(values)
+    with pytest.raises(WrongField, match=r"`(norms|bins|rows|outliers)"):
+        _read(values, 200)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), max_size=4),
+    dtype=st.sampled_from(DTYPES),
+    rows=st.integers(0, 300),
+    seed=st.integers(0, 99),
+)
+def test_every_real_histogram_passes_the_check(kinds, dtype, rows, seed):
+    parts = [NormHistogram.of(*sample(kind, rows, dtype, seed)) for kind in kinds]
+    for part in parts:
+        part.check(5, rows, "norms")
+    if parts:
+        NormHistogram.merged(parts).check(5, rows * len(parts), "norms")
+
+
+@pytest.mark.parametrize("number", [ZERO_BIN + 1, LAST_BIN])
+def test_the_first_and_the_last_bin_can_be_summarised(number):
+    norm = 0.0 if number < 0 else lower_edge(number) * 1.01
+    sums = {"norm": [norm], "norm_squared": [norm * norm], "x": _sum_of(norm / 3), "direction": _sum_of(0.0)}
+    summary = NormSummary(_read({"bins": [number], "rows": [1], **sums, "outliers": []}, 1))
+    assert summary.quantile(1.0) >= norm
+    assert summary.rows_over(summary.limit(10)) == 0

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from distsae.store import FileChecksum, HookSums, NormHistogram, UnitRecord
-from distsae.store.records import merged_norms
+from distsae.store.records import count_files, merged_norms
+from tests.store.synthetic import write_store
 
 
 def _norms():
@@ -51,3 +52,11 @@ def test_norms_of_units_together_are_there_if_every_unit_has_them():
     assert merged_norms([_record(_norms())] * 2, "a.b").rows == (2, 2, 2)
     assert merged_norms([_record(_norms()), _record(None)], "a.b") is None
     assert merged_norms([], "a.b") is None
+
+
+def test_files_and_folders_are_those_on_the_disk(tmp_path):
+    store = write_store(tmp_path / "s")
+    found = [path for part in ("data", "commits") for path in (store.path / part).rglob("*")]
+    files, folders = count_files(store.committed())
+    assert files == sum(path.is_file() for path in found)
+    assert folders == sum(path.is_dir() for path in found)

@@ -178,6 +178,8 @@ def test_rows_and_files_that_agree_with_each_other_and_not_with_the_disk(tmp_pat
         files = {
             name: [rows * 24 + 4, 0] if name.startswith("act/") else file for name, file in record["files"].items()
         }
+        for sums in record["sums"].values():
+            del sums["norms"]  # which tell as well
         record.update(rows=rows, contexts=HUGE, files=files)
 
     _changed(store.path / "commits" / "unit-000000.json", change)

@@ -1,7 +1,10 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
+import zarr
+import zarr.codecs
 
 from distsae.errors import TornData
 from distsae.store.attempt_files import record_files
@@ -134,3 +137,24 @@ def test_a_record_of_chunks_of_another_size_is_refused(unit):
         with pytest.raises(TornData, match=rf"{file} has 748 bytes in its unit's commit record; a chunk has 772"):
             read()
     assert len(array.read_chunk(0)) == 32
+
+
+def test_ids_of_a_unit_are_one_file_and_those_of_earlier_stores_are_read_as_before(tmp_path):
+    attrs = attributes()
+    record = write_attempt(tmp_path, attrs, 0, "train", unit_data(attrs, 0))
+    folder = StorePaths(tmp_path).attempt(record.attempt)
+    ids = unit_data(attrs, 0).rows["context_id"].numpy()
+    values = {"name": "context_id", "dtype": np.dtype("<i8"), "shape": (96,)}
+    array = _open(folder, record.files, **values)
+    assert array.direct
+    assert array.files() == ["context_id/c/0"]
+    np.testing.assert_array_equal(array.read(), ids)
+    shutil.rmtree(folder / "context_id")
+    stored = zarr.open_group(folder, mode="r+").create_array(
+        "context_id", shape=(96,), chunks=(32,), dtype="<i8", compressors=(zarr.codecs.Crc32cCodec(),), fill_value=-1
+    )
+    stored[...] = ids
+    array = _open(folder, record_files(folder), **values)
+    assert array.direct
+    assert array.files() == ["context_id/c/0", "context_id/c/1", "context_id/c/2"]
+    np.testing.assert_array_equal(array.read(), ids)

@@ -12,6 +12,7 @@ import yaml
 from distsae.checked_files import read_json_object, read_regular, read_yaml_mapping
 from distsae.durable import replace
 from distsae.errors import TornData, WrongInput
+from distsae.file_system import require_operations
 from distsae.model.sae_files import CONFIG, IN_RUN, is_complete
 from distsae.nested_keys import flat_keys
 from distsae.store.mounted_path import mounted_path
@@ -116,9 +117,12 @@ class RunFolder:
 
         Raises:
             CannotContinue: another job trains into the folder.
+            WrongInput: the file system lacks an operation that a run needs; the text names it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
+        if not self.holds_run:
+            require_operations(self.path, "out", publishing=False)
 
     def close(self) -> None:
         """Releases the lock."""
