@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from distsae.devices import device_named
 from distsae.errors import WrongInput
 from distsae.evaluation.config import EvaluateConfig
 from distsae.language_model import (
     LanguageModel,
-    device_named,
     hook_widths,
     load_language_model,
     refuse_another_model,
@@ -33,7 +33,7 @@ class Inputs:
 
     Args:
         sae_path: folder of the SAE.
-        sae: the SAE, on `device`.
+        sae: the SAE, on `device`, with weights in fp32.
         store: the sealed store.
         model: the language model that produced the store, on `device`.
         hook: hook of the model whose activations the SAE was trained on.
@@ -59,7 +59,7 @@ def open_inputs(config: EvaluateConfig) -> Inputs:
     device = device_named(config.device, dtype=torch.float64)  # sums are kept in float64
     folder = sae_folder(config.run, "run")
     store = Store.open(config.store)
-    sae = SAE.load(folder).to(device).eval()
+    sae = SAE.load(folder).to(device).float().eval()  # what fp16 or bf16 weights stand for, exactly
     hook = sae.cfg.hook_name
     store.require_hook(hook)
     if store.d_in(hook) != sae.cfg.d_in:

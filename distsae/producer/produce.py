@@ -15,11 +15,11 @@ from importlib.metadata import version
 
 import torch
 
+from distsae.devices import device_named
 from distsae.errors import WrongInput
 from distsae.language_model import (
     LanguageModel,
     ModelFiles,
-    device_named,
     find_model,
     hook_widths,
     load_language_model,
