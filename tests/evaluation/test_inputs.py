@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distsae.errors import WrongInput
-from distsae.evaluation import EvaluateConfig
+from distsae.evaluation import EvaluateConfig, evaluate
 from distsae.evaluation.inputs import open_inputs
 from distsae.evaluation.out_file import default_out
 from distsae.producer import ProduceConfig, produce
@@ -51,6 +51,16 @@ def test_run_and_sae_folders(run, tmp_path, by_hand):
     assert default_out(run / "sae").resolve() == (run / "evaluation.json").resolve()
     by_hand.random().save(tmp_path / "lone")
     assert default_out(tmp_path / "lone") == tmp_path / "lone" / "evaluation.json"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_an_sae_of_another_dtype_is_measured_in_fp32(tmp_path, tiny_store, by_hand, dtype):
+    by_hand.random().to(dtype).save(tmp_path / "sae")
+    _, measured = evaluate(EvaluateConfig(run=str(tmp_path), store=str(tiny_store), device="cpu", max_tokens=64))
+    by_hand.random().to(dtype).float().save(tmp_path / "sae")
+    _, expected = evaluate(EvaluateConfig(run=str(tmp_path), store=str(tiny_store), device="cpu", max_tokens=64))
+    assert measured["fvu"] == expected["fvu"]
+    assert measured["frozen_rule"]["l0"] == expected["frozen_rule"]["l0"]
 
 
 def test_missing_run_and_unfinished_run(run, tiny_store, tmp_path):
