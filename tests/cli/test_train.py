@@ -123,10 +123,10 @@ def test_config_file_that_is_missing_or_no_yaml_or_no_mapping(refused, base, tmp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--sae.d_sae", "many"), ("`sae.d_sae` (=many) must be int\n",)),
+        (("--sae.d_sae", "many"), ("`sae.d_sae` (=many) must be a whole number\n",)),
         (("--allocation", "any_choice"), ("`allocation` (=any_choice)", "mutual_choice", "token_choice")),
-        (("--optimizer.lr", "fast"), ("`optimizer.lr` (=fast) must be auto or float\n",)),
-        (("--steps", "1.5"), ("`steps` (=1.5) must be int or null\n",)),
+        (("--optimizer.lr", "fast"), ("`optimizer.lr` (=fast) must be auto or a number\n",)),
+        (("--steps", "1.5"), ("`steps` (=1.5) must be a whole number or null\n",)),
     ],
 )
 def test_values_of_the_wrong_type(refused, base, arguments, words):
