@@ -19,6 +19,7 @@ from distsae.language_model import (
 )
 from distsae.model import SAE
 from distsae.model.sae_files import sae_folder
+from distsae.progress import say
 from distsae.seeds import numpy_generator
 from distsae.store import Store
 from distsae.store.layout import DTYPES
@@ -145,5 +146,8 @@ def _token_ids(config: EvaluateConfig, store: Store, model: LanguageModel) -> Te
         if config.corpus is None:
             raise WrongInput(f"`store` (={config.store}) must have held-out contexts; got none; give `--corpus`")
         raise WrongInput(f"`corpus` (={config.corpus}) must fill a context of {length} tokens; give more text")
+    if len(token_ids) < wanted and config.max_tokens != EvaluateConfig.max_tokens:
+        source = "the held-out contexts of the store" if config.corpus is None else f"`corpus` (={config.corpus})"
+        say(f"{source} have {len(token_ids) * length:,} tokens, not the {config.max_tokens:,} of `max_tokens`")
     order = numpy_generator(config.seed, "evaluation", "contexts").permutation(len(token_ids))
     return token_ids[torch.from_numpy(order[:wanted].copy())]

@@ -36,6 +36,15 @@ def test_heldout_contexts_shuffled_and_cut(run, tiny_store):
     assert torch.equal(opened(run, tiny_store).token_ids, every)
 
 
+def test_fewer_tokens_than_were_asked_for_are_said(run, tiny_store, capsys):
+    found = opened(run, tiny_store, max_tokens=10**6).token_ids
+    words = f"the held-out contexts of the store have {found.numel():,} tokens, not the 1,000,000 of `max_tokens`"
+    assert words in capsys.readouterr().err.splitlines()
+    opened(run, tiny_store)
+    opened(run, tiny_store, max_tokens=64)
+    assert "max_tokens" not in capsys.readouterr().err
+
+
 def test_another_corpus_is_packed_like_the_store(run, tiny_store, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("river stone light house wind rain " * 40)

@@ -206,6 +206,25 @@ def test_wrong_input_leaves_nothing_behind(config, tmp_path):
         assert not out.exists()
 
 
+def test_fewer_rows_than_were_asked_for_are_said(config, tmp_path, capsys):
+    short = replace(config, out=str(tmp_path / "store"), max_rows=10**9, unit_rows=10_000)
+    produce(short)
+    store = Store.open(short.out)
+    rows = store.rows + store.heldout_rows
+    words = f"{rows:,} rows, not the 1,000,000,000 of `max_rows`: that is all of the corpus"
+    lines = capsys.readouterr().err.splitlines()
+    assert f"{short.out} will have {words}" in lines
+    assert f"{short.out} has {words}" in lines
+    produce(replace(config, out=str(tmp_path / "another"), max_rows=1000))
+    assert "max_rows" not in capsys.readouterr().err
+
+
+def test_settings_that_a_local_path_does_not_have_are_refused_first(config, tmp_path):
+    with pytest.raises(WrongInput, match=r"`revision` \(=v1\) must belong to a Hugging Face model"):
+        produce(replace(config, out=str(tmp_path / "store"), revision="v1"))
+    assert not (tmp_path / "store").exists()
+
+
 def test_activations_too_small_for_fp16_stop_before_the_store_is_begun(config, tmp_path):
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
