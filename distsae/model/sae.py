@@ -34,6 +34,7 @@ from distsae.allocation import (
 )
 from distsae.checked_files import WrongField, read_json_object, typed
 from distsae.devices import device_named
+from distsae.disk_room import way_out
 from distsae.durable import as_new_files_are, replace, replacing
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
@@ -237,7 +238,9 @@ class SAE(nn.Module):
                 as_new_files_are(temporary)
             replace(folder / CONFIG, f"{json.dumps(content, indent=2)}\n".encode())
         except (OSError, SafetensorError) as error:
-            raise CannotContinue(f"the SAE could not be written into {folder} ({error}); free some space") from error
+            raise CannotContinue(
+                f"the SAE could not be written into {folder} ({error}); {way_out(error, folder)}"
+            ) from error
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> SAE:
