@@ -238,9 +238,8 @@ class SAE(nn.Module):
                 as_new_files_are(temporary)
             replace(folder / CONFIG, f"{json.dumps(content, indent=2)}\n".encode())
         except (OSError, SafetensorError) as error:
-            raise CannotContinue(
-                f"the SAE could not be written into {folder} ({error}); {way_out(error, folder)}"
-            ) from error
+            advice = way_out(error, folder)
+            raise CannotContinue(f"the SAE could not be written into {folder} ({error}); {advice}") from error
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> SAE:
