@@ -24,6 +24,7 @@ from distsae.seeds import numpy_generator
 from distsae.store import Store
 from distsae.store.layout import DTYPES
 from distsae.text import documents, pack
+from distsae.text.unused_settings import refuse_unused_settings
 
 __all__ = ["Inputs", "open_inputs"]
 
@@ -57,6 +58,8 @@ def open_inputs(config: EvaluateConfig) -> Inputs:
     Raises:
         WrongInput: one of them is missing, or they do not belong together.
     """
+    if config.corpus is not None:
+        refuse_unused_settings(config.corpus, text_field=config.text_field, split=config.split, subset=config.subset)
     device = device_named(config.device, dtype=torch.float64)  # sums are kept in float64
     folder = sae_folder(config.run, "run")
     store = Store.open(config.store)
@@ -134,7 +137,13 @@ def _token_ids(config: EvaluateConfig, store: Store, model: LanguageModel) -> Te
         token_ids = store.heldout_contexts()
     else:
         packed = pack(
-            documents(config.corpus),
+            documents(
+                config.corpus,
+                text_field=config.text_field,
+                split=config.split,
+                subset=config.subset,
+                revision=config.corpus_revision,
+            ),
             model.tokenizer,
             length,
             max_contexts=wanted,

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,20 @@ def test_another_corpus_is_packed_like_the_store(run, tiny_store, tmp_path):
     assert (found.token_ids[:, 0] == found.model.tokenizer.bos_token_id).all()
     decoded = found.model.tokenizer.decode(found.token_ids[0, 1:])
     assert "wind" in decoded
+
+
+def test_the_corpus_has_the_settings_that_its_errors_name(run, tiny_store, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"body": "river stone light house wind rain " * 40}) + "\n")
+    with pytest.raises(WrongInput, match=r"`text_field` \(=text\) must name a text .*set --text_field"):
+        opened(run, tiny_store, corpus=str(other), max_tokens=64)
+    assert opened(run, tiny_store, corpus=str(other), text_field="body", max_tokens=64).token_ids.shape == (4, 16)
+    with pytest.raises(WrongInput, match=r"`split` \(=test\) must belong to a data set with splits"):
+        opened(run, tiny_store, corpus=str(other), split="test")
+    with pytest.raises(WrongInput, match=r"`corpus_revision` \(=v1\) must belong to a Hugging Face data set"):
+        opened(run, tiny_store, corpus=str(other), text_field="body", corpus_revision="v1")
+    with pytest.raises(WrongInput, match=r"`split` \(=test\) must be given with `corpus`; got none; give --corpus"):
+        opened(run, tiny_store, split="test")
 
 
 def test_run_and_sae_folders(run, tmp_path, by_hand):

@@ -20,7 +20,7 @@ def config(tmp_path):
     ("changes", "words"),
     [
         ({"revision": "main"}, r"`revision` \(=main\) must belong to a Hugging Face model; got the local `model`"),
-        ({"split": "validation"}, r"`split` \(=validation\) must belong to a Hugging Face data set; got the local"),
+        ({"split": "validation"}, r"`split` \(=validation\) must belong to a data set with splits; got the local"),
         ({"subset": "en"}, r"`subset` \(=en\) must belong to a Hugging Face data set; got the local `corpus`"),
         ({"text_field": "body"}, r"`text_field` \(=body\) must belong to records with fields; got the local `corpus`"),
     ],
