@@ -20,7 +20,7 @@ __all__ = ["Progress", "is_main_process", "say", "speak"]
 
 def is_main_process() -> bool:
     """Returns whether this process prints for the job: whether it is rank 0 or the only process."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return (os.environ.get("RANK") or "0").strip() == "0"
 
 
 def say(message: str) -> None:

@@ -86,7 +86,8 @@ def save_snapshot(folder: Path, step: int, snapshot: Snapshot, facts: Mapping[st
         ranks.only_first(lambda: _publish(temporary, folder / step_name(step)))
     except DistsaeError as error:
         free = ranks.only_first(lambda: _remove_temporary(temporary))
-        remedy = "make the folder writable again" if error.lasting else "free some space or repair the disk"
+        remedy = "free some space" if free is not None and free < needed else "check the disk, and your quota on it"
+        remedy = "make the folder writable again" if error.lasting else remedy
         failed = CheckpointFailed(
             f"the checkpoint of step {step} could not be completed ({error}); it needs {needed:,} bytes in {folder}, "
             f"where {free:,} are free; earlier checkpoints are untouched; {remedy}"

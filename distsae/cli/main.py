@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from distsae.cli.missing_packages import missing_package
+from distsae.environment import check_environment
 from distsae.errors import DistsaeError, Diverged, WrongInput, nearest
 from distsae.exit_codes import DIVERGED, DONE, FAILED, INTERRUPTED, WRONG_INPUT
 from distsae.progress import speak
@@ -97,13 +99,18 @@ def main(
     try:
         return _exit_code(list(sys.argv[1:] if argv is None else argv), run, wait)
     finally:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
             # Threads of a process group release the tensors of the last collective with a delay. While Python shuts
             # down that would abort the process. The groups are left in reference cycles, so a collection ends them now.
             gc.collect()
 
 
 def _exit_code(argv: list[str], run: Callable[[list[str]], int], wait: Callable[[float], None]) -> int:
+    try:
+        check_environment()
+    except WrongInput as error:
+        _print_error(str(error), wait, on_every_rank=True)
+        return WRONG_INPUT
     try:
         return run(argv)
     except DistsaeError as error:
@@ -123,6 +130,11 @@ def _exit_code(argv: list[str], run: Callable[[list[str]], int], wait: Callable[
         advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
         _print_error(text + advice, wait, on_every_rank=True)
         return FAILED
+    except ModuleNotFoundError as missing:
+        if (line := missing_package(missing)) is None:
+            raise
+        _print_error(line, wait, on_every_rank=False)
+        return WRONG_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as request:  # argparse's --help

@@ -1,22 +1,22 @@
 """Turns the command line and YAML files into typed configs; every command parses with `parse`.
 
-jsonargparse does the work. Added here: booleans as YAML 1.2 defines them (so that `wandb: off` is the word off), and
-errors of one line that name the nearest known key.
+jsonargparse does the work. Added here: values as `key_values.py` reads them, also those of files, and errors of one
+line that name the nearest known key.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, set_loader
 
-from distsae.checked_files import parse_yaml, read_yaml_mapping, shown
-from distsae.errors import WrongInput, nearest
+from distsae.checked_files import parse_yaml
+from distsae.cli.key_values import as_word, key_types, value_of
+from distsae.cli.typed_words import TypedWords, nearest_key, quoted_key
+from distsae.errors import WrongInput
 from distsae.nested_keys import flat_keys
 
 __all__ = ["from_keys", "parse"]
@@ -24,9 +24,7 @@ __all__ = ["from_keys", "parse"]
 Config = TypeVar("Config")
 
 _NO_KEYS = ("config", "help", "print_config")
-_LONGEST_KEY = 100
 """Options that every parser has beside the fields of the config class."""
-
 
 set_loader("yaml", parse_yaml, exceptions=(yaml.YAMLError,))
 
@@ -52,7 +50,8 @@ def parse(
     """Reads `argv` into an instance of the frozen dataclass `config_class`.
 
     Nested dataclasses become dotted keys (`--sae.d_sae 4096`). `--config FILE` reads YAML, which arguments override
-    wherever they stand. Boolean fields take `--name` and `--no_name`. Hyphens in names serve as underscores.
+    wherever they stand. Boolean fields take `--name` and `--no_name`, or `--name false`. Hyphens in names serve as
+    underscores.
 
     Args:
         config_class: dataclass whose docstring has an `Args:` entry for each field; `--help` shows it.
@@ -90,10 +89,10 @@ def parse(
             help=described.get(name),
         )
     known = _known_keys(parser)
-    argv = _with_underscores(argv, known)
-    _refuse_unknown_yaml_keys(argv, known)
+    keys = TypedWords(key_types(config_class), frozenset(flags), tuple(positionals), known)
+    argv = keys.typed(_with_underscores(argv, known))
     try:
-        namespace = parser.parse_args(_config_first(argv))
+        namespace = parser.parse_args(argv)
         values = dict(vars(parser.instantiate(namespace)))
     except (ArgumentError, ValueError, TypeError) as error:
         raise WrongInput(_one_line(str(error), known)) from error
@@ -112,27 +111,12 @@ def from_keys(config_class: type[Config], keys: Mapping[str, Any]) -> Config:
         WrongInput: an unknown key, a value of the wrong type or a missing field.
     """
     argv: list[str] = []
+    kinds = key_types(config_class)
     for name, value in flat_keys(dict(keys)).items():
         if name in _NO_KEYS:
-            raise WrongInput(f"unknown key {_quoted(name)}")
-        if isinstance(value, bool) and "." not in name:
-            argv.append(f"--{name}" if value else f"--no_{name}")
-        else:  # in one word, so that a negative number is no option
-            argv.append(f"--{name}={value if isinstance(value, str) else json.dumps(value)}")
+            raise WrongInput(f"unknown key {quoted_key(name)}")
+        argv.append(f"--{name}={as_word(value_of(name, value, kinds[name]) if name in kinds else value)}")
     return parse(config_class, argv, prog="distsae", examples="", help="")
-
-
-def _config_first(argv: Sequence[str]) -> list[str]:
-    """Moves `--config FILE` to the front, so that arguments override the file wherever they stand."""
-    first: list[str] = []
-    rest: list[str] = []
-    words = iter(argv)
-    for word in words:
-        if word == "--config":
-            first += [word, *[following for following in [next(words, None)] if following is not None]]
-        else:
-            (first if word.startswith("--config=") else rest).append(word)
-    return first + rest
 
 
 def _with_underscores(argv: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -165,49 +149,21 @@ def _field_help(docstring: str) -> dict[str, str]:
     return found
 
 
-def _refuse_unknown_yaml_keys(argv: Sequence[str], known: Sequence[str]) -> None:
-    """Checks the keys of every `--config` file here, so that an error names the file and the nearest key."""
-    for position, argument in enumerate(argv):
-        path = argument.removeprefix("--config=") if argument.startswith("--config=") else None
-        if argument == "--config" and position + 1 < len(argv):
-            path = argv[position + 1]
-        if path is None:
-            continue
-        if not Path(path).is_file():
-            raise WrongInput(f"`config` (={path}) must be a YAML file that exists; give the path of one")
-        content = read_yaml_mapping(Path(path), f"`config` (={path})", WrongInput)
-        for key in _given_keys(content, known):
-            if key not in known:
-                raise WrongInput(f"unknown key {_quoted(key)} in {path}{nearest(key, known)}")
-
-
-def _given_keys(content: dict[str, Any], known: Iterable[str], prefix: str = "") -> Iterable[str]:
-    """Yields the dotted keys of a nested config down to the groups that exist: an unknown group is one key."""
-    for name, value in content.items():
-        key = f"{prefix}{name}"
-        is_group = any(other.startswith(f"{key}.") for other in known)
-        if isinstance(value, dict) and is_group:
-            yield from _given_keys(value, known, f"{key}.")
-        else:
-            yield key
-
-
-def _quoted(key: str) -> str:
-    """Returns a key for an error: as it is, or written out if it has line breaks or is as long as no key."""
-    return f"`{key}`" if key.isprintable() and len(key) < _LONGEST_KEY else shown(key)
-
-
 def _one_line(message: str, known: Sequence[str]) -> str:
     """Returns a message of jsonargparse as one line in our form: the key, the value, what it must be."""
     unknown = re.search(r"[Uu]nrecognized arguments: (.*)", message)
     if unknown:
-        key = next((word for word in unknown[1].split() if word.startswith("--")), unknown[1]).lstrip("-")
-        key = key.split("=")[0]
-        return f"unknown key {_quoted(key)}{nearest(key, known)}" if key else f"unexpected argument {unknown[1]}"
+        option = next((word for word in unknown[1].split() if word.startswith("-")), "")
+        key = option.lstrip("-").split("=")[0]
+        if key:
+            return f"unknown key {quoted_key(key)}{nearest_key(key, known)}"
+        return f"unexpected argument `{unknown[1]}`; give it after its key; a list is one word, such as '[a, b]'"
     option = re.search(r"Group '(.*)' does not accept option '(.*)'", message)
     if option:
         key = f"{option[1]}.{option[2]}"
-        return f"unknown key {_quoted(key)}{nearest(key, known)}"
+        return f"unknown key {quoted_key(key)}{nearest_key(key, known)}"
+    if missing := re.search(r"the following arguments are required: (.*)", message):
+        return f"`{missing[1]}` must be given; got none; `--help` shows examples"
     wrong = re.search(r'Parser key "([^"]*)":\s*(.*)', message, re.DOTALL)
     if wrong:
         reason = " ".join(wrong[2].split()).replace("typing.", "")

@@ -20,6 +20,10 @@ class EvaluateConfig:
         store: activation store whose held-out contexts, which training never reads, are evaluated.
         model: name or folder of the language model to splice into; by default the model of the store.
         corpus: other text to evaluate, a file, folder or dataset name; packed into contexts as the text of the store.
+        text_field: field or column of `corpus` that holds the text.
+        split: split of `corpus`, if it is a Hugging Face data set or one that `save_to_disk` wrote.
+        subset: configuration of `corpus`, if it is a Hugging Face data set; its only or default one if not given.
+        corpus_revision: branch, tag or commit of `corpus`, if it is a Hugging Face data set; the newest if not given.
         max_tokens: most tokens of text to evaluate, in whole contexts, at least one.
         out: JSON file to write, with arrays beside it as .npz; by default evaluation.json in the run folder.
         seed: seed of the order of contexts and of the bootstrap's resamples.
@@ -33,6 +37,10 @@ class EvaluateConfig:
     store: str
     model: str | None = None
     corpus: str | None = None
+    text_field: str = "text"
+    split: str = "train"
+    subset: str | None = None
+    corpus_revision: str | None = None
     max_tokens: int = 200_000
     out: str | None = None
     seed: int = 0
@@ -42,11 +50,11 @@ class EvaluateConfig:
     block_rows: int = 65_536
 
     def __post_init__(self) -> None:
-        """Expands `~`, and refuses counts below one, URLs and an `out` of another kind.
+        """Expands `~`, and refuses counts below one, URLs, an `out` of another kind and settings without a corpus.
 
         Raises:
-            WrongInput: a count below one, a `run` or `out` that is the URL of a bucket, or an `out` that is not a
-                .json file.
+            WrongInput: a count below one, a `run` or `out` that is the URL of a bucket, an `out` that is not a .json
+                file, or a setting of `corpus` without it.
         """
         for name in ("run", "out"):
             if value := getattr(self, name):
@@ -55,6 +63,12 @@ class EvaluateConfig:
             value = getattr(self, name)
             if value < 1:
                 raise WrongInput(f"`{name}` (={value}) must be at least 1; give a positive number")
+        for name in ("text_field", "split", "subset", "corpus_revision") if self.corpus is None else ():
+            if getattr(self, name) != getattr(EvaluateConfig, name):
+                raise WrongInput(
+                    f"`{name}` (={getattr(self, name)}) must be given with `corpus`; got none; give --corpus, or leave "
+                    "it out"
+                )
         if self.out is not None and Path(self.out).suffix != ".json":
             raise WrongInput(
                 f"`out` (={self.out}) must end in .json; use a name such as evaluation.json (arrays go beside it)"

@@ -8,21 +8,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from distsae.devices import device_named
 from distsae.errors import WrongInput
 from distsae.evaluation.config import EvaluateConfig
 from distsae.language_model import (
     LanguageModel,
-    device_named,
     hook_widths,
     load_language_model,
     refuse_another_model,
 )
 from distsae.model import SAE
 from distsae.model.sae_files import sae_folder
+from distsae.progress import say
 from distsae.seeds import numpy_generator
 from distsae.store import Store
 from distsae.store.layout import DTYPES
 from distsae.text import documents, pack
+from distsae.text.unused_settings import refuse_unused_settings
 
 __all__ = ["Inputs", "open_inputs"]
 
@@ -33,7 +35,7 @@ class Inputs:
 
     Args:
         sae_path: folder of the SAE.
-        sae: the SAE, on `device`.
+        sae: the SAE, on `device`, with weights in fp32.
         store: the sealed store.
         model: the language model that produced the store, on `device`.
         hook: hook of the model whose activations the SAE was trained on.
@@ -56,10 +58,12 @@ def open_inputs(config: EvaluateConfig) -> Inputs:
     Raises:
         WrongInput: one of them is missing, or they do not belong together.
     """
+    if config.corpus is not None:
+        refuse_unused_settings(config.corpus, text_field=config.text_field, split=config.split, subset=config.subset)
     device = device_named(config.device, dtype=torch.float64)  # sums are kept in float64
     folder = sae_folder(config.run, "run")
     store = Store.open(config.store)
-    sae = SAE.load(folder).to(device).eval()
+    sae = SAE.load(folder).to(device).float().eval()  # what fp16 or bf16 weights stand for, exactly
     hook = sae.cfg.hook_name
     store.require_hook(hook)
     if store.d_in(hook) != sae.cfg.d_in:
@@ -133,7 +137,13 @@ def _token_ids(config: EvaluateConfig, store: Store, model: LanguageModel) -> Te
         token_ids = store.heldout_contexts()
     else:
         packed = pack(
-            documents(config.corpus),
+            documents(
+                config.corpus,
+                text_field=config.text_field,
+                split=config.split,
+                subset=config.subset,
+                revision=config.corpus_revision,
+            ),
             model.tokenizer,
             length,
             max_contexts=wanted,
@@ -145,5 +155,8 @@ def _token_ids(config: EvaluateConfig, store: Store, model: LanguageModel) -> Te
         if config.corpus is None:
             raise WrongInput(f"`store` (={config.store}) must have held-out contexts; got none; give `--corpus`")
         raise WrongInput(f"`corpus` (={config.corpus}) must fill a context of {length} tokens; give more text")
+    if len(token_ids) < wanted and config.max_tokens != EvaluateConfig.max_tokens:
+        source = "the held-out contexts of the store" if config.corpus is None else f"`corpus` (={config.corpus})"
+        say(f"{source} have {len(token_ids) * length:,} tokens, not the {config.max_tokens:,} of `max_tokens`")
     order = numpy_generator(config.seed, "evaluation", "contexts").permutation(len(token_ids))
     return token_ids[torch.from_numpy(order[:wanted].copy())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from distsae.language_model.device import device_named
 from distsae.language_model.hook_points import HookPoint
 from distsae.language_model.hooks import capture, hook_names, resolve_hook, splice
 from distsae.language_model.loading import LanguageModel, ModelFiles, find_model, load_language_model
@@ -18,7 +17,6 @@ __all__ = [
     "block_count",
     "blocks_below",
     "capture",
-    "device_named",
     "find_model",
     "hook_names",
     "hook_widths",

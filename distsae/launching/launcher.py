@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,6 +111,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _launch(arguments: list[str], requests: _Requests) -> int:
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     parsed = launch_command_parser().parse_args(arguments)
@@ -128,10 +130,25 @@ def _launch(arguments: list[str], requests: _Requests) -> int:
         return code
     except subprocess.CalledProcessError as error:
         return as_code(error.returncode)
+    except (ConnectionError, DistError) as error:
+        say(f"distsae: error: accelerate launch: {_connection_in_words(str(error))}")
+        return FAILED
     except (ValueError, FileNotFoundError) as error:  # accelerate's errors for wrong arguments
         say(f"distsae: error: accelerate launch: {' '.join(str(error).split())}")
         return WRONG_INPUT
     return DONE
+
+
+def _connection_in_words(text: str) -> str:
+    """Returns why the launch could not open or reach the port at which the processes meet."""
+    taken = re.search(r"port `?([0-9]+)`?, but another process|port: ([0-9]+).*(?:EADDRINUSE|in use)", text)
+    if taken is None:
+        return f"{' '.join(text.split())[:300]}; check --main_process_ip and --main_process_port"
+    port = taken[1] or taken[2]
+    return (
+        f"`main_process_port` (={port}) must be free on the main machine; got one that another process uses; end that "
+        "process, or give another --main_process_port, the same on every machine"
+    )
 
 
 def _ending(status: int) -> str:

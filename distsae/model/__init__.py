@@ -2,7 +2,7 @@
 
 from distsae.model.feature_shard import FeatureShard, project_out, score_chunks
 from distsae.model.sae import SAE, MatchRule
-from distsae.model.sae_config import SAEConfig
+from distsae.model.sae_config import NORMALISATIONS, SAEConfig
 from distsae.model.selection_memory import (
     ALL_CANDIDATES_BYTES,
     FIRST_STEP_BYTES,
@@ -16,6 +16,7 @@ __all__ = [
     "ALLOCATION_TITLES",
     "ALL_CANDIDATES_BYTES",
     "FIRST_STEP_BYTES",
+    "NORMALISATIONS",
     "SAE",
     "SELECTION_MB",
     "AllocationName",

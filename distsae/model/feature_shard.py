@@ -145,8 +145,8 @@ def score_chunks(
     The number of features in a chunk is a multiple of eight; fewer than eight at the end are part of the last chunk.
 
     Args:
-        W_enc: encoder rows, fp32 `[features, d_in]`.
-        b_enc: encoder biases, fp32 `[features]`.
+        W_enc: encoder rows, `[features, d_in]`; of another dtype than `centred`, they are brought to it chunk by chunk.
+        b_enc: encoder biases, `[features]`.
         centred: activations minus `b_dec`, fp32 `[tokens, d_in]`.
         selection_mb: memory in MiB for a chunk and the work of selecting from it; a chunk of eight features may take
             more.
@@ -157,7 +157,8 @@ def score_chunks(
     transposed = centred.t()
     for first, last in bounds:
         chunk = buffer[: last - first]
-        torch.addmm(b_enc[first:last, None], W_enc[first:last], transposed, out=chunk)
+        rows, biases = W_enc[first:last].to(centred.dtype), b_enc[first:last, None].to(centred.dtype)
+        torch.addmm(biases, rows, transposed, out=chunk)
         if left_out is not None:
             chunk[:, left_out] = 0
         yield first, chunk

@@ -11,9 +11,11 @@ decoder bias depends on the row's norm.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from safetensors import SafetensorError
@@ -31,12 +33,14 @@ from distsae.allocation import (
     select,
 )
 from distsae.checked_files import WrongField, read_json_object, typed
+from distsae.devices import device_named
+from distsae.disk_room import way_out
 from distsae.durable import as_new_files_are, replace, replacing
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.kernels import kernels_for
 from distsae.model.feature_shard import score_chunks
 from distsae.model.sae_config import SAEConfig
-from distsae.model.sae_digest import SAEDigest, digest_of, read_weights
+from distsae.model.sae_digest import DTYPES, SAEDigest, digest_of, read_weights
 from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
 from distsae.model.selection_memory import SELECTION_MB
 from distsae.model.training_rule import needs_threshold, training_selector
@@ -54,8 +58,11 @@ class SAE(nn.Module):
 
     With `normalise: token` in its config, `b_dec` is multiplied by the scale of the row, `||x|| / sqrt(d_in)`.
 
+    Weights may be fp32, fp16, bf16 or fp64 (`sae.half()`). Activations may have any floating-point dtype, whatever that
+    of the weights; results have the dtype of the weights. Matches are always selected in fp32.
+
     Args:
-        cfg: what the SAE is and where it came from.
+        cfg: what the SAE is and where it came from; its `dtype` follows the weights.
         W_enc: encoder matrix, `[d_in, d_sae]`.
         W_dec: decoder matrix, `[d_sae, d_in]`, with rows of unit norm.
         b_enc: encoder bias, `[d_sae]`.
@@ -65,7 +72,8 @@ class SAE(nn.Module):
             for the other rules.
 
     Raises:
-        WrongInput: a tensor has another shape than `cfg` asks for, or a rule with thresholds has none.
+        WrongInput: a tensor has another shape than `cfg` asks for, a rule with thresholds has none, or the weights have
+            a dtype of another kind.
     """
 
     def __init__(
@@ -79,7 +87,6 @@ class SAE(nn.Module):
         quota_per_token: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.cfg = cfg
         expected = {
             "W_enc": (cfg.d_in, cfg.d_sae),
             "W_dec": (cfg.d_sae, cfg.d_in),
@@ -94,6 +101,9 @@ class SAE(nn.Module):
                 raise WrongInput(f"`{name}` must have shape {shape}; got {tuple(tensor.shape)}")
         if needs_threshold(cfg.allocation) and threshold is None:
             raise WrongInput(f"`threshold` must be given for `allocation` (={cfg.allocation}); got None")
+        if W_enc.dtype not in DTYPES:
+            raise WrongInput(f"`W_enc` must have one of the dtypes {', '.join(DTYPES.values())}; got {W_enc.dtype}")
+        self.cfg = dataclasses.replace(cfg, dtype=DTYPES[W_enc.dtype])
         self.W_enc, self.W_dec = nn.Parameter(W_enc), nn.Parameter(W_dec)
         self.b_enc, self.b_dec = nn.Parameter(b_enc), nn.Parameter(b_dec)
         self.threshold: Tensor | None
@@ -118,10 +128,13 @@ class SAE(nn.Module):
         return self.W_enc.dtype
 
     def encode(self, x: Tensor) -> Tensor:
-        """Returns the dense `feature_acts` `[..., d_sae]` of activations `[..., d_in]` under the frozen rule."""
-        scales = row_scales(x) if self.normalises_rows else None
-        rows = x if scales is None else x / scales
-        pre_acts = (rows - self.b_dec) @ self.W_enc + self.b_enc
+        """Returns the dense `feature_acts` `[..., d_sae]` of activations `[..., d_in]` under the frozen rule.
+
+        Raises:
+            WrongInput: `x` has another width, or whole numbers.
+        """
+        centred, scales = self._centred(x)
+        pre_acts = centred.to(self.dtype) @ self.W_enc + self.b_enc
         if self.threshold is not None:
             feature_acts = pre_acts.relu() * (pre_acts > self.threshold)
         else:
@@ -130,7 +143,7 @@ class SAE(nn.Module):
         if scales is None:
             return feature_acts
         self._scales = scales
-        return feature_acts * scales
+        return feature_acts * scales.to(self.dtype)
 
     def decode(self, feature_acts: Tensor, x: Tensor | None = None) -> Tensor:
         """Returns the reconstruction `[..., d_in]` of `feature_acts` `[..., d_sae]`.
@@ -143,16 +156,17 @@ class SAE(nn.Module):
         Raises:
             WrongInput: `x` is left out, and the activations that were encoded last have another shape.
         """
+        decoded = feature_acts.to(self.dtype) @ self.W_dec
         if not self.normalises_rows:
-            return feature_acts @ self.W_dec + self.b_dec
-        scales = self._scales if x is None else row_scales(x)
+            return decoded + self.b_dec
+        scales = self._scales if x is None else row_scales(self._widened(x))
         if scales is None or scales.shape[:-1] != feature_acts.shape[:-1]:
             encoded = "none" if scales is None else f"{[*scales.shape[:-1]]}"
             raise WrongInput(
                 f"`x` must be given to decode {[*feature_acts.shape[:-1]]} rows with an SAE that normalises rows; got "
                 f"{encoded} encoded last; pass the activations as `x`"
             )
-        return feature_acts @ self.W_dec + scales * self.b_dec
+        return decoded + (scales * self.b_dec).to(self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the reconstruction of activations `[..., d_in]` under the frozen rule."""
@@ -174,13 +188,16 @@ class SAE(nn.Module):
             Matches sorted by token, then feature.
 
         Raises:
-            WrongInput: the training rule is Feature Choice, and this SAE has no quotas.
+            WrongInput: `x` has another shape, or whole numbers; or the training rule is Feature Choice, and this SAE
+                has no quotas.
         """
+        if x.dim() != 2:
+            raise WrongInput(f"`x` must have shape [tokens, {self.cfg.d_in}]; got {[*x.shape]}; flatten it to rows")
         tokens = x.shape[0]
-        scales = row_scales(x) if self.normalises_rows else None
-        centred = ((x if scales is None else x / scales) - self.b_dec).float()
+        centred, scales = self._centred(x)
+        centred = centred.float()
         if rule == "frozen" and self.threshold is not None:
-            selector: Selector = ThresholdSelector(self.threshold)
+            selector: Selector = ThresholdSelector(self.threshold.float())
         elif rule == "per_token":
             selector = TokenSelector(self.cfg.k)
         else:
@@ -192,14 +209,16 @@ class SAE(nn.Module):
             tokens,
         )
         if scales is not None:
-            found = Matches(found.token, found.feature, found.score * scales.squeeze(1)[found.token])
+            found = Matches(found.token, found.feature, found.score * scales.float().squeeze(1)[found.token])
         return found.by_token()
 
     @torch.no_grad()
     def decode_matches(self, matches: Matches, x: Tensor) -> Tensor:
         """Returns the reconstruction of activations `x`, `[tokens, d_in]`, from their matches, sorted by token."""
-        bias = row_scales(x) * self.b_dec if self.normalises_rows else self.b_dec
-        return kernels_for("auto", self.device).decode(matches, self.W_dec.detach(), x.shape[0]) + bias
+        bias = row_scales(self._widened(x)) * self.b_dec if self.normalises_rows else self.b_dec
+        found = Matches(matches.token, matches.feature, matches.score.to(self.dtype))
+        decoded = kernels_for("auto", self.device).decode(found, self.W_dec.detach(), x.shape[0])
+        return decoded + bias.to(self.dtype)
 
     def save(self, folder: str | Path) -> None:
         """Writes `sae.safetensors` and then `config.json` into `folder`; a crash leaves no half-written file.
@@ -219,7 +238,8 @@ class SAE(nn.Module):
                 as_new_files_are(temporary)
             replace(folder / CONFIG, f"{json.dumps(content, indent=2)}\n".encode())
         except (OSError, SafetensorError) as error:
-            raise CannotContinue(f"the SAE could not be written into {folder} ({error}); free some space") from error
+            advice = way_out(error, folder)
+            raise CannotContinue(f"the SAE could not be written into {folder} ({error}); {advice}") from error
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> SAE:
@@ -230,21 +250,42 @@ class SAE(nn.Module):
             device: device to put the weights on.
 
         Raises:
-            WrongInput: there is no SAE at `path`.
+            WrongInput: there is no SAE at `path`, or this machine has no such device.
             TornData: a file is damaged, or is not what an SAE has; the text names the file.
         """
-        folder = sae_folder(path)
+        folder, device = sae_folder(path), device_named(device)
         try:
             content = read_json_object(folder / CONFIG)
             cfg = typed(SAEConfig, content)
             digest = typed(SAEDigest, content).weights_sha256
-        except WrongField as error:
+        except (WrongField, WrongInput) as error:
             raise TornData(f"{folder / CONFIG} is not the config of an SAE: {error}") from None
         tensors = read_weights(folder / WEIGHTS, digest)
         try:
             return cls(cfg, **{name: tensor.to(device) for name, tensor in tensors.items()})
         except WrongInput as error:
             raise TornData(f"{folder / WEIGHTS} does not go with {CONFIG}: {error}") from None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Changes dtype or device of the weights, for `half`, `to` and the like; the config follows."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.cfg = dataclasses.replace(self.cfg, dtype=DTYPES.get(self.dtype, str(self.dtype)))
+        return self
+
+    def _centred(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns what the encoder sees of each row, at least in fp32; and scales, if the SAE normalises rows."""
+        rows = self._widened(x)
+        scales = row_scales(rows) if self.normalises_rows else None
+        return (rows if scales is None else rows / scales) - self.b_dec, scales
+
+    def _widened(self, x: Tensor) -> Tensor:
+        """Returns activations in the dtype of the weights, but at least in fp32, in which norms do not overflow."""
+        if not x.is_floating_point() or x.shape[-1:] != (self.cfg.d_in,):
+            raise WrongInput(
+                f"`x` must have floating-point numbers in the shape [..., {self.cfg.d_in}]; got {x.dtype} "
+                f"{[*x.shape]}; pass activations of `{self.cfg.hook_name}`"
+            )
+        return x.to(torch.promote_types(self.dtype, torch.float32))
 
     def _training_selector(self, tokens: int) -> Selector:
         selector = training_selector(self.cfg.allocation, self.cfg.k, self.cfg.d_sae)

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from distsae.checked_files import Between
+from distsae.errors import WrongInput
 from distsae.model.training_rule import AllocationName, needs_threshold
 
-__all__ = ["SAEConfig"]
+__all__ = ["NORMALISATIONS", "SAEConfig"]
+
+NORMALISATIONS = ("none", "scale", "centre", "token", "unit")
+"""Normalisations that an SAE may have been trained with: those of `distsae train`, and `unit` of peers, a mean
+square norm of 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,9 @@ class SAEConfig:
         init_scale: factor between the encoder and decoder rows that training started with; None if it started with the
             weights of an SAE.
         distsae_version: version of distsae that wrote the SAE.
+
+    Raises:
+        WrongInput: there are fewer features than matches per token, or the normalisation is unknown.
     """
 
     d_in: Annotated[int, Between(1)]
@@ -52,10 +60,19 @@ class SAEConfig:
     store_fingerprint: str = ""
     tokens_seen: Annotated[int, Between(0)] = 0
     normalise: str = "none"
-    normalisation_scale: float = 1.0
-    max_norm: float | None = None
+    normalisation_scale: Annotated[float, Between(0)] = 1.0
+    max_norm: Annotated[float, Between(0)] | None = None
     init_scale: float | None = None
     distsae_version: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= self.d_sae:
+            raise WrongInput(f"`k` (={self.k}) must be between 1 and `d_sae` (={self.d_sae}); use a smaller k")
+        if self.normalise not in NORMALISATIONS:
+            raise WrongInput(
+                f"`normalise` (={self.normalise}) must be one of {', '.join(NORMALISATIONS)}; use the version of "
+                "distsae that wrote the SAE"
+            )
 
     @property
     def architecture(self) -> str:

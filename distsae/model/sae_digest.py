@@ -17,13 +17,21 @@ from torch import Tensor
 from distsae.checked_files.safetensors_file import SafetensorsFile
 from distsae.errors import TornData
 
-__all__ = ["OPTIONAL", "REQUIRED", "SAEDigest", "digest_of", "read_weights"]
+__all__ = ["DTYPES", "OPTIONAL", "REQUIRED", "SAEDigest", "digest_of", "read_weights"]
 
 REQUIRED = ("W_enc", "W_dec", "b_enc", "b_dec")
 """Tensors that every SAE has."""
 
 OPTIONAL = ("threshold", "quota_per_token")
 """Tensors that some SAEs have, by their allocation rule."""
+
+DTYPES = {
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float64: "float64",
+}
+"""Dtypes that the weights of an SAE may have, with their names in its config."""
 
 _PIECE_BYTES = 64 << 20
 
@@ -63,7 +71,8 @@ def read_weights(file: Path, digest: str | None) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        TornData: it is damaged, has other tensors than an SAE, or another digest; the text names it.
+        TornData: it is damaged, has other tensors than an SAE, another digest, or weights that are not finite; the
+            text names it.
     """
     with SafetensorsFile(file) as opened:
         names = list(opened.entries)
@@ -72,9 +81,25 @@ def read_weights(file: Path, digest: str | None) -> dict[str, Tensor]:
         if other := [name for name in names if name not in (*REQUIRED, *OPTIONAL)]:
             raise TornData(f"{file} must have the tensors of an SAE; got {other[0]!a} as well")
         tensors = {name: opened.tensor(name) for name in names}
-    dtypes = {str(tensors[name].dtype) for name in REQUIRED}
-    if len(dtypes) > 1 or not tensors["W_enc"].is_floating_point():
-        raise TornData(f"{file} must have weights of one floating-point dtype; got {', '.join(sorted(dtypes))}")
+    dtypes = {tensors[name].dtype for name in REQUIRED}
+    if len(dtypes) > 1 or not dtypes <= set(DTYPES):
+        named = ", ".join(sorted(map(str, dtypes)))
+        raise TornData(
+            f"{file} must have weights of one floating-point dtype, {' or '.join(DTYPES.values())}; got {named}"
+        )
+    if other := [name for name in OPTIONAL if name in tensors and tensors[name].dtype not in DTYPES]:
+        raise TornData(f"{file} must have a floating-point `{other[0]}`; got {tensors[other[0]].dtype}")
     if digest is not None and digest_of(tensors) != digest:
         raise TornData(f"{file} is damaged: the digest of its weights is not the one in the SAE's config.json")
+    if broken := [name for name, tensor in tensors.items() if not _is_finite(tensor)]:
+        count = int((~tensors[broken[0]].isfinite()).sum())
+        raise TornData(
+            f"{file} must have finite weights; got {count:,} infinities or NaNs in `{broken[0]}`; save the SAE "
+            "again in a dtype that holds its weights, or train it again"
+        )
     return tensors
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Returns whether all values are finite; the extremes show it, and need no mask of the size of the tensor."""
+    return not tensor.numel() or bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())

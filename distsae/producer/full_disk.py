@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from distsae.disk_room import way_out
 from distsae.errors import CannotContinue
 from distsae.store.location import Location
 
@@ -30,6 +31,7 @@ def one_line_if_disk_full(root: Location) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         staging = "" if isinstance(root, Path) else f" under {tempfile.gettempdir()}, from where it is uploaded"
+        advice = way_out(error, root if isinstance(root, Path) else Path(tempfile.gettempdir()))
         raise CannotContinue(
-            f"`out` (={root}) must have room for the store{staging}; got a full disk; make room and run it again"
+            f"`out` (={root}) must have room for the store{staging}; got a full disk; {advice}; then run it again"
         ) from error

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
+from distsae.devices import device_named
 from distsae.errors import WrongInput
 from distsae.file_system import require_operations
 from distsae.language_model import (
     LanguageModel,
     ModelFiles,
-    device_named,
     find_model,
     hook_widths,
     load_language_model,
@@ -29,6 +29,7 @@ from distsae.language_model import (
 )
 from distsae.producer.config import ProduceConfig, check
 from distsae.producer.full_disk import one_line_if_disk_full
+from distsae.producer.local_inputs import refuse_unused
 from distsae.producer.packing import HeldoutBy, contexts_to_hold_out
 from distsae.producer.producer_rank import producer_rank
 from distsae.producer.status import units_in_words
@@ -78,6 +79,7 @@ def produce(config: ProduceConfig) -> None:
 def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
     producer = producer_rank()
     device = device_named(config.device, producer.local_rank)
+    refuse_unused(config)
     existing = read_attributes(root)
     if existing is None:  # a missing corpus, or a file system that will not do, is found before a model is loaded
         open_configured_corpus(config)
@@ -114,6 +116,9 @@ def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
         if language_model is not None:
             check_fits(language_model, attributes, tokenised.contexts.token_ids[: config.batch_contexts])
         attributes = begin_store(root, attributes)
+        shortfall = _shortfall(config, attributes.contexts)
+        if shortfall:
+            say(f"{root} will have {shortfall}")
         if _is_finished(root, attributes):
             say(f"{root} is finished: nothing to do")
             return
@@ -126,10 +131,20 @@ def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
             seal_store(root, attributes)
     store, units = Store.open(root), len(unit_sizes(attributes))
     say(f"{root} is finished: {store.rows:,} rows and {store.heldout_rows:,} held-out ones in {units} units")
+    if shortfall:
+        say(f"{root} has {shortfall}")
     for hook in attributes.hooks:
         norms = store.norms(hook)
         if norms is not None and (line := outliers_in_words(hook, norms)) is not None:
             say(line)
+
+
+def _shortfall(config: ProduceConfig, contexts: int) -> str:
+    """Returns by how much a store misses the rows that were asked for; empty if it has them."""
+    if config.max_contexts is None or contexts >= config.max_contexts:
+        return ""
+    rows = contexts * config.rows_per_context
+    return f"{rows:,} rows, not the {config.max_rows:,} of `max_rows`: that is all of the corpus"
 
 
 def _load(config: ProduceConfig, device: torch.device) -> LanguageModel:

@@ -11,6 +11,8 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from distsae.environment import whole_number
+
 __all__ = ["ProducerRank", "producer_rank", "unit_queue"]
 
 
@@ -23,16 +25,23 @@ class ProducerRank(NamedTuple):
 
 
 def producer_rank(environment: Mapping[str, str] = os.environ) -> ProducerRank:
-    """Reads this process's rank from the variables of torchrun, accelerate, srun or a SLURM job array."""
+    """Reads this process's rank from the variables of torchrun, accelerate, srun or a SLURM job array.
+
+    Raises:
+        WrongInput: a variable is no whole number.
+    """
+
+    def number(name: str, default: int) -> int:
+        return whole_number(name, default, environment)
+
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-        return ProducerRank(rank, size, int(environment.get("LOCAL_RANK", rank)))
-    tasks = int(environment.get("SLURM_NTASKS", "1"))
-    task, local = int(environment.get("SLURM_PROCID", "0")), int(environment.get("SLURM_LOCALID", "0"))
-    first = int(environment.get("SLURM_ARRAY_TASK_MIN", "0"))
-    job = int(environment.get("SLURM_ARRAY_TASK_ID", str(first))) - first
-    jobs = int(environment.get("SLURM_ARRAY_TASK_COUNT", "1"))
-    return ProducerRank(job * tasks + task, jobs * tasks, local)
+        rank, size = number("RANK", 0), number("WORLD_SIZE", 1)
+        return ProducerRank(rank, size, number("LOCAL_RANK", rank))
+    tasks = number("SLURM_NTASKS", 1)
+    first = number("SLURM_ARRAY_TASK_MIN", 0)
+    job = number("SLURM_ARRAY_TASK_ID", first) - first
+    jobs = number("SLURM_ARRAY_TASK_COUNT", 1)
+    return ProducerRank(job * tasks + number("SLURM_PROCID", 0), jobs * tasks, number("SLURM_LOCALID", 0))
 
 
 def unit_queue(producer: ProducerRank, units: int) -> list[int]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distsae.errors import CannotContinue, WrongInput
 from distsae.language_model import LanguageModel, capture, resolve_hook
+from distsae.producer.rounding import refuse_rounding, roomier_dtype
 from distsae.store import StoreAttributes, UnitData, row_order
 from distsae.store.layout import DTYPES
 from distsae.text import Contexts
@@ -89,15 +90,17 @@ def check_fits(language_model: LanguageModel, attributes: StoreAttributes, token
         token_ids: contexts to run, `[contexts, context_length]`.
 
     Raises:
-        WrongInput: an activation is not finite, or does not fit the storage dtype.
+        WrongInput: an activation is not finite or does not fit the storage dtype, or too much is lost in it.
     """
     device = next(language_model.model.parameters()).device
     captured = capture(language_model.model, attributes.hooks, token_ids.to(device, torch.int64))
     for hook, values in captured.items():
+        rows = values[:, attributes.excluded_positions :].flatten(0, 1)
         try:
-            _stored(values[:, attributes.excluded_positions :], DTYPES[attributes.dtype].torch, hook)
+            _stored(rows, DTYPES[attributes.dtype].torch, hook)
         except CannotContinue as error:  # no work has been done, so a wrong setting is the cause
             raise WrongInput(str(error)) from error
+        refuse_rounding(rows.float(), attributes.dtype, hook)
 
 
 def _stored(values: Tensor, storage: torch.dtype, hook: str) -> Tensor:
@@ -108,12 +111,14 @@ def _stored(values: Tensor, storage: torch.dtype, hook: str) -> Tensor:
         return stored
     broken = ~torch.isfinite(values)
     if bool(broken.any()):
+        way_out = "another hook or model" if values.dtype == torch.float32 else "--model_dtype fp32"
         raise CannotContinue(
             f"`model_dtype` must keep activations finite; got {int(broken.sum())} infinities or NaNs at {hook}; use "
-            "--model_dtype fp32"
+            f"{way_out}"
         )
     lost = ~torch.isfinite(stored)
     raise CannotContinue(
         f"`dtype` must hold every activation; got {lost.float().mean().item():.2e} of the values at {hook} beyond "
-        f"{torch.finfo(storage).max:g}, the largest {values.abs().max().item():g}; use --dtype bf16"
+        f"{torch.finfo(storage).max:g}, the largest {values.abs().max().item():g}; use --dtype "
+        f"{roomier_dtype(values.reshape(-1, values.shape[-1]))}"
     )

@@ -81,7 +81,7 @@ def documents(library: Path | None = None) -> Iterator[str]:
     if characters < 1_000_000:
         raise WrongInput(
             f"the embedded corpus needs a Python with the sources of its standard library; got {characters:,} "
-            f"characters from {library}; give --corpus PATH with text of your own, or use another Python"
+            f"characters from {library}; use another Python, or `distsae produce` with text of your own"
         )
 
 

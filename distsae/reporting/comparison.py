@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distsae.reporting.runs import ReportedRun
-from distsae.reporting.style import INK, Figure, drawing, look, to_svg
+from distsae.reporting.style import INK, Figure, drawing, look, to_svg, verbatim
 from distsae.reporting.wording import fixed
 
 __all__ = ["comparison_figure"]
@@ -37,7 +37,7 @@ def comparison_figure(runs: Sequence[ReportedRun], key: str, title: str, reading
                 axes.plot([value], [line + offset], linestyle="none", **marker)
             frozen = run.measured(f"frozen_rule.{key}")
             summaries.append(f"{run.name} {fixed(run.measured(key))}, frozen {fixed(frozen)}")
-        axes.set_yticks(range(len(runs)), [_short(run.name) for run in runs])
+        axes.set_yticks(range(len(runs)), [verbatim(_short(run.name)) for run in runs])
         axes.set_ylim(len(runs) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)

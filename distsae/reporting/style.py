@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
-__all__ = ["COLOURS", "INK", "MUTED", "Figure", "Look", "drawing", "look", "panels", "to_svg"]
+__all__ = ["COLOURS", "INK", "MUTED", "Figure", "Look", "drawing", "look", "panels", "to_svg", "verbatim"]
 
 INK = "#1f2933"
 MUTED = "#616e7c"
@@ -95,6 +95,11 @@ def look(index: int) -> Look:
     """Returns the colour and dash of the run in column `index`."""
     dash = _DASHES[index // len(_COLOURS) % len(_DASHES)]
     return Look(colour=_COLOURS[index % len(_COLOURS)], dash=dash)
+
+
+def verbatim(name: str) -> str:
+    """Returns a name as a drawing has to get it: without this, what is between two dollars is a formula."""
+    return name.replace("$", r"\$")
 
 
 @contextlib.contextmanager

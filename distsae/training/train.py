@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from distsae.batches import BatchReader, StreamOrder
+from distsae.batches import STREAMS, BatchReader, StreamOrder
 from distsae.checkpoint import Ranks, Saver
 from distsae.errors import WrongInput
 from distsae.parallel import build_mesh
@@ -128,6 +128,11 @@ def _resolved(config: TrainConfig, store: Store) -> TrainConfig:
         raise WrongInput(
             f"`evaluate_every` (={config.evaluate_every}) must be left out: {store.path} has no held-out rows; remove "
             "it, or produce a store with held-out rows"
+        )
+    if store.rows < STREAMS and store.attributes.keep_units is None:
+        raise WrongInput(
+            f"`store` (={config.store}) must have {STREAMS} training rows, for the smallest batch; got {store.rows}; "
+            "produce more rows"
         )
     order = StreamOrder.of(store, config.batch_tokens, config.seed_of_order)
     if config.sweep.given() and store.attributes.keep_units is not None:

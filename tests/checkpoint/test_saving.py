@@ -68,7 +68,9 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
-        with pytest.raises(CheckpointFailed, match=r"step 2 could not be completed .*File too large"):
+        with pytest.raises(
+            CheckpointFailed, match=r"step 2 could not .*File too large.*; check the disk, and your quota on it"
+        ):
             save(tmp_path, 2, {"big": torch.zeros(1 << 20)}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -81,8 +81,8 @@ def test_yaml_words_and_numbers_are_those_of_yaml_1_2(tmp_path):
     [
         (("x", "--inner.cuont", "1"), r"unknown key `inner.cuont`; did you mean 'inner.count'\?"),
         (("x", "--nmae", "1"), r"unknown key `nmae`; did you mean 'name'\?"),
-        (("x", "--inner.count", "few"), r"`inner.count` \(=few\) must be int or null"),
-        (("x", "--inner.rate", "fast"), r"`inner.rate` \(=fast\) must be auto or float"),
+        (("x", "--inner.count", "few"), r"`inner.count` \(=few\) must be a whole number or null"),
+        (("x", "--inner.rate", "fast"), r"`inner.rate` \(=fast\) must be auto or a number"),
         (("x", "--mode", "maybe"), r"`mode` \(=maybe\) must be one of 'on', ?'off'"),
         (("x", "--config", "missing.yaml"), r"`config` \(=missing.yaml\) must be a YAML file that exists"),
         ((), "places"),

@@ -48,6 +48,15 @@ def test_store_that_is_not_sealed(refused, tmp_path):
     assert "got 1 of 4 units" in line
 
 
+def test_a_store_below_the_smallest_batch_needs_more_rows(refused, tmp_path):
+    from tests.store.synthetic import attributes, write_store
+
+    store = write_store(tmp_path / "small", attributes(contexts=6, heldout_contexts=2, unit_rows=30))
+    assert 0 < store.rows < 64
+    line = refused("--store", store.path, "--out", tmp_path / "run", "--hook", store.attributes.hooks[0])
+    assert f"must have 64 training rows, for the smallest batch; got {store.rows}; produce more rows" in line
+
+
 def test_missing_keys(refused, tmp_path):
     assert "store" in refused("--out", tmp_path / "run")
     assert "out" in refused("--store", tmp_path)
@@ -123,10 +132,10 @@ def test_config_file_that_is_missing_or_no_yaml_or_no_mapping(refused, base, tmp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--sae.d_sae", "many"), ("`sae.d_sae` (=many) must be int\n",)),
+        (("--sae.d_sae", "many"), ("`sae.d_sae` (=many) must be a whole number\n",)),
         (("--allocation", "any_choice"), ("`allocation` (=any_choice)", "mutual_choice", "token_choice")),
-        (("--optimizer.lr", "fast"), ("`optimizer.lr` (=fast) must be auto or float\n",)),
-        (("--steps", "1.5"), ("`steps` (=1.5) must be int or null\n",)),
+        (("--optimizer.lr", "fast"), ("`optimizer.lr` (=fast) must be auto or a number\n",)),
+        (("--steps", "1.5"), ("`steps` (=1.5) must be a whole number or null\n",)),
     ],
 )
 def test_values_of_the_wrong_type(refused, base, arguments, words):

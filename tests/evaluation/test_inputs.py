@@ -1,10 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from distsae.errors import WrongInput
-from distsae.evaluation import EvaluateConfig
+from distsae.evaluation import EvaluateConfig, evaluate
 from distsae.evaluation.inputs import open_inputs
 from distsae.evaluation.out_file import default_out
 from distsae.producer import ProduceConfig, produce
@@ -36,6 +37,15 @@ def test_heldout_contexts_shuffled_and_cut(run, tiny_store):
     assert torch.equal(opened(run, tiny_store).token_ids, every)
 
 
+def test_fewer_tokens_than_were_asked_for_are_said(run, tiny_store, capsys):
+    found = opened(run, tiny_store, max_tokens=10**6).token_ids
+    words = f"the held-out contexts of the store have {found.numel():,} tokens, not the 1,000,000 of `max_tokens`"
+    assert words in capsys.readouterr().err.splitlines()
+    opened(run, tiny_store)
+    opened(run, tiny_store, max_tokens=64)
+    assert "max_tokens" not in capsys.readouterr().err
+
+
 def test_another_corpus_is_packed_like_the_store(run, tiny_store, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("river stone light house wind rain " * 40)
@@ -46,11 +56,35 @@ def test_another_corpus_is_packed_like_the_store(run, tiny_store, tmp_path):
     assert "wind" in decoded
 
 
+def test_the_corpus_has_the_settings_that_its_errors_name(run, tiny_store, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"body": "river stone light house wind rain " * 40}) + "\n")
+    with pytest.raises(WrongInput, match=r"`text_field` \(=text\) must name a text .*set --text_field"):
+        opened(run, tiny_store, corpus=str(other), max_tokens=64)
+    assert opened(run, tiny_store, corpus=str(other), text_field="body", max_tokens=64).token_ids.shape == (4, 16)
+    with pytest.raises(WrongInput, match=r"`split` \(=test\) must belong to a data set with splits"):
+        opened(run, tiny_store, corpus=str(other), split="test")
+    with pytest.raises(WrongInput, match=r"`corpus_revision` \(=v1\) must belong to a Hugging Face data set"):
+        opened(run, tiny_store, corpus=str(other), text_field="body", corpus_revision="v1")
+    with pytest.raises(WrongInput, match=r"`split` \(=test\) must be given with `corpus`; got none; give --corpus"):
+        opened(run, tiny_store, split="test")
+
+
 def test_run_and_sae_folders(run, tmp_path, by_hand):
     assert default_out(run) == run / "evaluation.json"
     assert default_out(run / "sae").resolve() == (run / "evaluation.json").resolve()
     by_hand.random().save(tmp_path / "lone")
     assert default_out(tmp_path / "lone") == tmp_path / "lone" / "evaluation.json"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_an_sae_of_another_dtype_is_measured_in_fp32(tmp_path, tiny_store, by_hand, dtype):
+    by_hand.random().to(dtype).save(tmp_path / "sae")
+    _, measured = evaluate(EvaluateConfig(run=str(tmp_path), store=str(tiny_store), device="cpu", max_tokens=64))
+    by_hand.random().to(dtype).float().save(tmp_path / "sae")
+    _, expected = evaluate(EvaluateConfig(run=str(tmp_path), store=str(tiny_store), device="cpu", max_tokens=64))
+    assert measured["fvu"] == expected["fvu"]
+    assert measured["frozen_rule"]["l0"] == expected["frozen_rule"]["l0"]
 
 
 def test_missing_run_and_unfinished_run(run, tiny_store, tmp_path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from distsae.launching.launcher import first_code
+from distsae.launching.launcher import _connection_in_words, first_code
 from tests.end_to_end.launching import ENVIRONMENT, ROOT
 
 KILLED, ENDED = -signal.SIGKILL, -signal.SIGTERM
@@ -55,6 +56,36 @@ def test_arguments_that_accelerate_refuses_are_wrong_input(tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("distsae: error: accelerate launch: ") == 1
     assert "nowhere.yaml" in done.stderr
+
+
+def test_a_port_that_is_taken_is_one_line():
+    """The main of several machines; on a single one accelerate takes another port itself."""
+    config = str(ROOT / "cluster_configs" / "cpu_2.yaml")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        machines = ("--num_machines", "2", "--machine_rank", "0", "--main_process_ip", "127.0.0.1")
+        done = _launch("--config_file", config, *machines, "--main_process_port", port, "script.py")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"accelerate launch: `main_process_port` (={port}) must be free on the main machine; got one" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "The server socket has failed to listen on any local network address. port: 29500, useIpv6: false, code: "
+            "-98, name: EADDRINUSE, message: address already in use",
+            "`main_process_port` (=29500) must be free",
+        ),
+        (
+            "The client socket has timed out\nafter 60000ms",
+            "The client socket has timed out after 60000ms; check --main",
+        ),
+    ],
+)
+def test_what_torch_says_of_a_port(text, words):
+    assert _connection_in_words(text).startswith(words)
 
 
 @pytest.mark.parametrize("end", ["sys.exit(9)", "os.kill(os.getpid(), signal.SIGKILL)"])

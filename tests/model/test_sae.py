@@ -231,7 +231,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_sae(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
     try:
-        with pytest.raises(CannotContinue, match="the SAE could not be written into"):
+        with pytest.raises(CannotContinue, match=r"the SAE could not be written into .*: raise `ulimit -f`"):
             sae.save(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -223,16 +223,54 @@ def test_wrong_input_leaves_nothing_behind(config, tmp_path):
         assert not out.exists()
 
 
+def test_fewer_rows_than_were_asked_for_are_said(config, tmp_path, capsys):
+    short = replace(config, out=str(tmp_path / "store"), max_rows=10**9, unit_rows=10_000)
+    produce(short)
+    store = Store.open(short.out)
+    rows = store.rows + store.heldout_rows
+    words = f"{rows:,} rows, not the 1,000,000,000 of `max_rows`: that is all of the corpus"
+    lines = capsys.readouterr().err.splitlines()
+    assert f"{short.out} will have {words}" in lines
+    assert f"{short.out} has {words}" in lines
+    produce(replace(config, out=str(tmp_path / "another"), max_rows=1000))
+    assert "max_rows" not in capsys.readouterr().err
+
+
+def test_settings_that_a_local_path_does_not_have_are_refused_first(config, tmp_path):
+    with pytest.raises(WrongInput, match=r"`revision` \(=v1\) must belong to a Hugging Face model"):
+        produce(replace(config, out=str(tmp_path / "store"), revision="v1"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_activations_too_small_for_fp16_stop_before_the_store_is_begun(config, tmp_path):
+    from transformers import AutoTokenizer, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel.from_pretrained(config.model)
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_proj.weight *= 1e-8
+        model.transformer.h[0].mlp.c_proj.bias.zero_()
+    model.save_pretrained(tmp_path / "quiet")
+    AutoTokenizer.from_pretrained(config.model).save_pretrained(tmp_path / "quiet")
+    quiet = replace(
+        config, model=str(tmp_path / "quiet"), hooks=("blocks.0.mlp_out",), out=str(tmp_path / "store"), max_rows=500
+    )
+    with pytest.raises(WrongInput, match=r"of the variance at blocks.0.mlp_out lost to rounding, .*; use --dtype bf16"):
+        produce(replace(quiet, dtype="fp16"))
+    with pytest.raises(WrongInput, match="distsae produce"):
+        Store.open(quiet.out)
+    produce(replace(quiet, dtype="bf16"))
+
+
 def test_activations_too_large_for_fp16_stop_before_the_store_is_begun(config, tmp_path):
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
     model = GPT2LMHeadModel.from_pretrained(config.model)
     with torch.no_grad():
-        model.transformer.wte.weight[:, 5] += 1e5
+        model.transformer.wte.weight[:, 5] *= 1e6
     model.save_pretrained(tmp_path / "loud")
     AutoTokenizer.from_pretrained(config.model).save_pretrained(tmp_path / "loud")
     loud = replace(config, model=str(tmp_path / "loud"), hooks=HOOKS[1:], out=str(tmp_path / "store"), max_rows=500)
-    with pytest.raises(WrongInput, match=r"3\.1.e-02 of the values at blocks.1.resid_pre .* --dtype bf16"):
+    with pytest.raises(WrongInput, match=r"[23]\...e-02 of the values at blocks.1.resid_pre .* --dtype bf16"):
         produce(replace(loud, dtype="fp16"))
     produce(replace(loud, dtype="bf16"))
     assert Store.open(loud.out).read_chunk(HOOKS[1], Store.open(loud.out).chunks()[0]).dtype == torch.bfloat16

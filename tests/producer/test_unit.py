@@ -75,9 +75,11 @@ def test_activations_that_do_not_fit_the_dtype_are_refused(tiny_model_dir, conte
     loud.model.transformer.h[1].mlp.c_proj.bias.data[:4] = 1e5
     with pytest.raises(CannotContinue, match=r"got 1\.25e-01 of the values at blocks\.1\.mlp_out beyond 65504"):
         compute_unit(loud, _attributes(dtype="fp16"), contexts, 0, np.array([0]), lambda rows: None)
-    check_fits(loud, _attributes(dtype="bf16"), contexts.token_ids[:2])
+    check_fits(loud, _attributes(dtype="fp32"), contexts.token_ids[:2])
+    with pytest.raises(WrongInput, match=r"`dtype` \(=bf16\) must keep activations apart; .*; use --dtype fp32"):
+        check_fits(loud, _attributes(dtype="bf16"), contexts.token_ids[:2])
     loud.model.transformer.h[1].mlp.c_proj.bias.data[0] = float("nan")
-    with pytest.raises(WrongInput, match="18 infinities or NaNs"):
+    with pytest.raises(WrongInput, match=r"18 infinities or NaNs at .*; use another hook or model"):
         check_fits(loud, _attributes(dtype="bf16"), contexts.token_ids[:2])
 
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from distsae.reporting.style import drawing, look, panels, to_svg
+from distsae.reporting.style import drawing, look, panels, to_svg, verbatim
 
 
 def test_runs_differ_in_colour_or_dash():
@@ -22,6 +22,13 @@ def test_drawings_do_not_share_identifiers_and_scale():
     assert "width" not in head
     assert "<metadata" not in first
     assert "<style" not in first
+
+
+@pytest.mark.parametrize("name", ["$x_", "$x_$", "a$b$c$", "price in $", r"$\frac$", r"a\b", r"$\$"])
+def test_names_with_dollars_are_no_formulas(name):
+    with drawing() as (canvas, axes):
+        axes.set_yticks([0], [verbatim(name)])
+        assert f">{name}</text>" in to_svg(canvas, "one", name)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

@@ -78,6 +78,7 @@ class StudyConfig:
         grid: values of `k`, `d_sae`, `lr` and `seed` to try, or a list of such grids, which may each name `methods`.
         common: keys of `distsae train` that all methods share, such as `steps` and `batch_tokens`.
         evaluate: keys of `distsae evaluate` that all members share, such as `max_tokens`.
+        trust_remote_code: whether code that came with the model may run in evaluations, as for `distsae evaluate`.
         processes: number of processes of each training; the features are split over them unless `common` has a `mesh`.
             By default as many as the mesh needs.
         launch: config file of accelerate to launch the processes with; by default one for this machine.
@@ -95,6 +96,7 @@ class StudyConfig:
     grid: dict[str, Any] | list[dict[str, Any]] = field(default_factory=dict)
     common: dict[str, Any] = field(default_factory=dict)
     evaluate: dict[str, Any] = field(default_factory=dict)
+    trust_remote_code: bool = False
     processes: int | None = None
     launch: str | None = None
     peers_python: str | None = None

@@ -55,7 +55,7 @@ def launch_words(processes: int, given: str | None = None) -> Sequence[str]:
     """
     if given is not None:
         return ["--config_file", given, "--num_processes", str(processes)]
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max((os.cpu_count() or 1) // processes, 1))
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or str(max((os.cpu_count() or 1) // processes, 1))
     words = ["--num_processes", str(processes), "--num_cpu_threads_per_process", threads]
     if processes > 1 and not torch.cuda.is_available():
         return ["--config_file", str(launch_config()), *words]

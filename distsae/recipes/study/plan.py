@@ -113,7 +113,8 @@ def planned(config: StudyConfig, from_keys: FromKeys, peers: Mapping[str, Peer] 
         if key in config.evaluate:
             raise WrongInput(f"`{key}` must not be in evaluate, because the study gives it; leave it out")
     with _in("evaluate"):
-        evaluation = from_keys(EvaluateConfig, {**config.evaluate, "run": "", "store": config.store})
+        trusted = {"trust_remote_code": True} if config.trust_remote_code else {}
+        evaluation = from_keys(EvaluateConfig, {**config.evaluate, **trusted, "run": "", "store": config.store})
     return StudyPlan(config, store, cells, bases, evaluation)
 
 

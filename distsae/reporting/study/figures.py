@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 from distsae.reporting.study.fronts import front_of
 from distsae.reporting.study.measures import DEAD, L0, StudyMeasure
 from distsae.reporting.study.results import CellResult
-from distsae.reporting.style import COLOURS, INK, MUTED, Figure, drawing, look, to_svg
+from distsae.reporting.style import COLOURS, INK, MUTED, Figure, drawing, look, to_svg, verbatim
 
 __all__ = ["front_figure", "methods_figure", "rates_figure"]
 
@@ -96,7 +96,7 @@ def methods_figure(cells: Sequence[CellResult], methods: Sequence[str], measure:
                 axes.plot(values, [line] * len(values), linestyle="none", marker="|", markersize=9, color=colour)
             axes.plot([estimate.mean], [line], marker=_marker(index), markersize=6.5, color=colour)
             summaries.append(f"{cell.method} {measure.text(estimate)}")
-        axes.set_yticks(range(len(cells)), [_short(cell.method) for cell in cells])
+        axes.set_yticks(range(len(cells)), [verbatim(_short(cell.method)) for cell in cells])
         axes.set_ylim(len(cells) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)

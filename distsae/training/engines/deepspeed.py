@@ -215,8 +215,8 @@ def _initialize(shard: FeatureShard, adam: torch.optim.Optimizer, mpu: _MeshMpu,
         import deepspeed.ops
     except ImportError as error:
         raise WrongInput(
-            "`engine` (=deepspeed) must have the package deepspeed; got none; install 'distsae[deepspeed]', or use "
-            "`engine` plain"
+            "`engine` (=deepspeed) must have the package deepspeed; got none; run "
+            "`pip install 'distsae[deepspeed]'`, or use `engine` plain"
         ) from error
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # On CPU DeepSpeed would first compile an all-reduce over shared memory, which takes minutes and looks like a hang.

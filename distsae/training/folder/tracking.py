@@ -85,6 +85,8 @@ class _Contained:
     ) -> bool:
         if isinstance(error, Exception):
             self.reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+            if isinstance(error, ModuleNotFoundError):
+                self.reason += f"; `pip install {error.name}` installs it"
         return isinstance(error, Exception)
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 
+from distsae.environment import launched_processes
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig
 from distsae.training.config import TrainConfig
@@ -34,7 +36,7 @@ def check_processes(mesh: MeshConfig) -> None:
     Raises:
         WrongInput: `mesh.data * mesh.feature` differs from the number of processes.
     """
-    mesh.require_processes(_launched_processes())
+    mesh.require_processes(launched_processes())
 
 
 def longest_wait(hang_seconds: float | None, bounded: bool) -> timedelta:
@@ -68,27 +70,34 @@ def start_accelerator(config: TrainConfig, longest: timedelta = _UNLIMITED) -> A
         longest: longest time that a rank waits for another one in a collective.
 
     Raises:
-        WrongInput: accelerate sees another number of processes than were launched.
+        WrongInput: accelerate sees another number of processes than were launched, or cannot start as it was told.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
 
     check_processes(config.mesh)
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        log_with=None if config.wandb == "off" else "wandb",
-        project_dir=config.out,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=longest)],
-    )
+    tracked = config.wandb != "off" and find_spec("wandb") is not None
+    try:
+        accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            log_with="wandb" if tracked else None,
+            project_dir=config.out,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=longest)],
+        )
+    except (ValueError, RuntimeError) as error:
+        given = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("ACCELERATE_")]
+        if isinstance(error, RuntimeError) and "ACCELERATE_TORCH_DEVICE" not in os.environ:
+            raise
+        raise WrongInput(
+            f"accelerate must be able to start; got {' '.join(str(error).split())[:200]}; start it with "
+            "`accelerate launch`, and check its config file and the environment variables "
+            f"{', '.join(given) or 'ACCELERATE_...'}"
+        ) from error
     # Accelerate turns TF32 on when a compiler is configured; scores and gradients must stay fp32.
     torch.backends.cuda.matmul.allow_tf32 = False
-    if accelerator.num_processes != _launched_processes():
+    if accelerator.num_processes != launched_processes():
         raise WrongInput(
-            f"accelerate must see all {_launched_processes()} launched processes; got {accelerator.num_processes}; on "
+            f"accelerate must see all {launched_processes()} launched processes; got {accelerator.num_processes}; on "
             "CPU set `distributed_type: MULTI_GPU`, `use_cpu: true` and `rdzv_backend: static` in its config file, as "
             "cluster_configs/cpu_2.yaml does"
         )
     return accelerator
-
-
-def _launched_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))

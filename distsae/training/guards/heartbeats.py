@@ -18,6 +18,8 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store, TCPStore
 
+from distsae.environment import launched_processes, whole_number
+
 __all__ = ["Beat", "Heartbeats"]
 
 
@@ -61,8 +63,8 @@ class Heartbeats:
         self._every = every
         self._patience = patience
         self._number = 0
-        self.rank = int(os.environ.get("RANK", "0"))
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = whole_number("RANK", 0)
+        self.size = launched_processes()
         self._stopped = threading.Event()
         self._requested = threading.Event()
         self._answered = threading.Event()
@@ -71,7 +73,7 @@ class Heartbeats:
         # A launcher keeps its store when it restarts the processes.
         self._prefix = f"distsae/heartbeat/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         self._thread = threading.Thread(target=self._exchange, name="heartbeats", daemon=True)
-        if self.size > 1 and "MASTER_PORT" in os.environ:
+        if self.size > 1 and "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
             self._thread.start()
 
     def latest(self, patience: float | None = None) -> dict[int, Beat]:
@@ -97,7 +99,7 @@ class Heartbeats:
 
     def _exchange(self) -> None:
         host = os.environ["MASTER_ADDR"]
-        port = int(os.environ["MASTER_PORT"])
+        port = whole_number("MASTER_PORT", 0)
         try:
             # TCPStore prints a long warning when the port is closed, so that is found out first.
             socket.create_connection((host, port), self._patience).close()

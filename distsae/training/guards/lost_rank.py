@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,11 @@ def lost_ranks_named(activity: Callable[[], str]) -> Iterator[None]:
 
 
 def _sentence(activity: str, text: str) -> str:
+    if "EADDRINUSE" in text or "address already in use" in text.lower():
+        return (
+            f"{activity}: the port {os.environ.get('MASTER_PORT', '')} at which the ranks meet must be free; got one "
+            "that another process uses; end that process, or give another --main_process_port on every machine"
+        )
     reason = text.strip().split("\n")[0].split(". ")[0].rstrip(".")
     return (
         f"{activity}: lost connection to another rank ({reason}): that rank was killed, failed or hangs; look for its "

@@ -51,6 +51,12 @@ def test_wrong_studies(tiny_store, tmp_path, keys, message):
         plan(tiny_store, tmp_path / "o", **keys)
 
 
+def test_code_of_the_model_may_run_in_evaluations(tiny_store, tmp_path):
+    for keys in ({"trust_remote_code": True}, {"evaluate": {"trust_remote_code": True}}):
+        assert plan(tiny_store, tmp_path / "o", **keys).evaluation.trust_remote_code
+    assert not plan(tiny_store, tmp_path / "o").evaluation.trust_remote_code
+
+
 def test_a_member_with_other_mathematics_is_refused(tiny_store, tmp_path):
     found = plan(tiny_store, tmp_path / "o", methods=[TC])
     member = found.cells[0].repeats(1e-2)[1]  # one that is trained only if its rate is the best

@@ -1,5 +1,6 @@
 """Figures of a study are drawings with a text that says what they show."""
 
+import dataclasses
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -33,6 +34,12 @@ def test_methods_side_by_side():
     figure = methods_figure([result.cells[0], result.cells[2]], result.methods, FVU, "three")
     assert _label(figure) == "FVU: a <b> 0.3200 ± 0.0283; b 0.2900 ± 0.0141."
     assert ">b</text>" in figure.svg
+
+
+def test_a_method_may_hold_dollars():
+    result = study()
+    odd = dataclasses.replace(result.cells[0], method="$x^$")
+    assert ">$x^$</text>" in methods_figure([odd], ["$x^$"], FVU, "five").svg
 
 
 def test_errors_against_rates():

@@ -1,5 +1,8 @@
 """The number of processes must fill the mesh; all collectives have the time limit that was set."""
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -30,6 +33,28 @@ def test_one_process_on_the_cpu(monkeypatch, tmp_path):
     assert accelerator.num_processes == 1
     assert accelerator.is_main_process
     assert accelerator.trackers == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ACCELERATE_USE_CPU", "maybe"), ("ACCELERATE_TORCH_DEVICE", "abacus")],
+)
+def test_variables_that_accelerate_cannot_read_are_one_line(name, value, tmp_path):
+    script = (
+        "import sys\nfrom distsae.errors import WrongInput\nfrom distsae.training import TrainConfig\n"
+        "from distsae.training.guards.accelerator import start_accelerator\n"
+        "try: start_accelerator(TrainConfig(store='s', out=sys.argv[1], wandb='off'))\n"
+        "except WrongInput as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, name: value},
+    )
+    assert "accelerate must be able to start; got " in done.stdout, done.stderr
+    assert f"{name}={value}" in done.stdout
 
 
 def test_processes_that_accelerate_does_not_see_are_an_error(monkeypatch, tmp_path):

@@ -39,6 +39,14 @@ def test_a_lost_rank(error, reason):
     assert raised.value.__cause__ is error
 
 
+def test_a_port_that_is_taken_is_no_lost_rank(monkeypatch):
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    text = "The server socket has failed to listen. port: 29500, code: -98, name: EADDRINUSE, message: address in use"
+    words = "the port 29500 at which the ranks meet must be free; got one that another"
+    with pytest.raises(CannotContinue, match=words), lost_ranks_named(lambda: "setting up"):
+        raise dist.DistNetworkError(text)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("a bug near gloo/x"), ValueError(CLOSED), KeyboardInterrupt()])
 def test_any_other_error_keeps_its_traceback(error):
     with pytest.raises(type(error)) as raised, lost_ranks_named(lambda: "step 7"):

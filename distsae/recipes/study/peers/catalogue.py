@@ -6,17 +6,12 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
-from distsae.batches import NormalisationName
 from distsae.errors import WrongInput, nearest
-from distsae.model import AllocationName
+from distsae.model import NORMALISATIONS, AllocationName
 from distsae.recipes.study.methods import Method
 
-__all__ = ["NORMALISATIONS", "PEERS", "Peer", "check_peer"]
-
-NORMALISATIONS = (*get_args(NormalisationName), "unit")
-"""Normalisations of the rows that a peer is given: those of distsae, and `unit`, a mean square norm of 1."""
+__all__ = ["PEERS", "Peer", "check_peer"]
 
 _HERE = Path(__file__).parent
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from distsae.devices import device_named
 from distsae.errors import WrongInput
-from distsae.language_model import device_named
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The device that an option named `device` means."""
+"""The device that a `device` means, of an option or of a caller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from distsae.errors import WrongInput
 __all__ = ["device_named"]
 
 
-def device_named(name: str, local_rank: int | None = None, dtype: torch.dtype = torch.float32) -> torch.device:
+def device_named(
+    name: str | torch.device, local_rank: int | None = None, dtype: torch.dtype = torch.float32
+) -> torch.device:
     """Returns the device that `name` means.
 
     Args:
@@ -30,7 +32,7 @@ def device_named(name: str, local_rank: int | None = None, dtype: torch.dtype = 
         return torch.device("cuda", local_rank % torch.cuda.device_count())
     try:
         device = torch.device(name)
-        torch.empty(0, dtype=dtype, device=device)
+        torch.empty(0, dtype=dtype, device=device).cpu()  # a device that holds no values, such as meta, cannot do this
     except (RuntimeError, AssertionError, TypeError) as error:  # TypeError: MPS does not support float64
         raise WrongInput(
             f"`device` (={name}) must be auto or a device of this machine; got {str(error).splitlines()[0]}; "
