@@ -23,6 +23,7 @@ def run(argv: list[str]) -> int:
     """Parses `argv`, trains or prints the memory that training would take, and returns the exit code."""
     from distsae.cli.parsing import parse
     from distsae.cli.train_arguments import TrainArguments
+    from distsae.planning import require_room
     from distsae.training import train
 
     arguments = parse(TrainArguments, argv, prog="distsae train", examples=EXAMPLES, help=HELP)
@@ -35,5 +36,5 @@ def run(argv: list[str]) -> int:
         return 0
     if arguments.memory_gb is not None:
         raise WrongInput(f"`memory_gb` (={arguments.memory_gb}) must be given with `dry_run`; add --dry_run")
-    train(arguments.config())
+    train(arguments.config(), check=require_room)
     return 0

@@ -43,16 +43,20 @@ __all__ = ["Loop", "checked", "train"]
 Loop = Callable[[list[Run], BatchReader, "Accelerator", StopVote, Watchdog], None]
 """Type of `train_runs`, and of what a test may put in its place to step the runs itself."""
 
+Check = Callable[[Store, list[TrainConfig]], None]
+"""Type of a further check of the store and of the config of each run."""
+
 _ROUNDING = 1e-12
 """Largest variance, relative to the squared mean norm, of rows that count as equal: sums in fp64 leave about 1e-16."""
 
 
-def train(config: TrainConfig, loop: Loop = train_runs) -> None:
+def train(config: TrainConfig, loop: Loop = train_runs, check: Check = lambda store, runs: None) -> None:
     """Trains one SAE, or the SAEs of a sweep, over all processes of the job. Every process calls it.
 
     Args:
         config: configuration of the run, or of all runs of a sweep.
         loop: function that trains the runs once they are set up.
+        check: function that may refuse the runs before other processes are needed, such as `planning.require_room`.
 
     Raises:
         WrongInput: the configuration does not fit the store, the processes or the run folder; nothing was written.
@@ -66,6 +70,7 @@ def train(config: TrainConfig, loop: Loop = train_runs) -> None:
     """
     check_processes(config.mesh)
     store, configs = checked(config)
+    check(store, list(configs.values()))
     longest = longest_wait(config.hang_seconds, bounded=store.attributes.keep_units is not None)
     with StopVote() as stop, Watchdog(config.hang_seconds) as watchdog:
         with lost_ranks_named(lambda: watchdog.activity):
