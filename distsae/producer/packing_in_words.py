@@ -26,10 +26,6 @@ def packing_in_words(packed: Packed, contexts: Contexts, config: ProduceConfig, 
     """
     if skipped:
         yield f"{skipped:,} records without a text were left out of {config.corpus}"
-    asked = config.max_contexts
-    if asked is not None and packed.contexts < asked:
-        rows = packed.contexts * config.rows_per_context
-        yield f"{config.corpus} has text for {rows:,} rows, fewer than `max_rows` (={config.max_rows:,})"
     again = packed.repeats
     if again.tokens >= _WORTH_SAYING * again.of_tokens:
         yield (

@@ -56,11 +56,11 @@ class DocumentEncoder:
         Raises:
             WrongInput: the tokenizer does not know the text, or a token has no embedding.
         """
-        encoded = self._encode(texts, most)
+        encoded, characters = self._encode(texts, most)
         for index, ids in enumerate(encoded):
             if np.isin(ids, self._control).any():
                 encoded[index] = self._spelled_out(texts[index], most)
-        self._characters += sum(map(len, texts))
+        self._characters += characters
         self._tokens += sum(map(len, encoded))
         if self._unknown is not None:
             self._unknown_tokens += sum(int((ids == self._unknown).sum()) for ids in encoded)
@@ -99,7 +99,8 @@ class DocumentEncoder:
                 "model's own tokenizer in its folder"
             )
 
-    def _encode(self, texts: Sequence[str], most: int | None) -> list[NDArray[np.int32]]:
+    def _encode(self, texts: Sequence[str], most: int | None) -> tuple[list[NDArray[np.int32]], int]:
+        """Returns the token ids of each text, and the number of characters that were encoded."""
         short = [text for text in texts if len(text) <= WINDOW]
         # No special tokens: EOS and BOS are added to contexts. verbose=False: long documents need no warning.
         of_short = iter(
@@ -114,12 +115,13 @@ class DocumentEncoder:
             if short
             else ()
         )
-        return [
-            np.asarray(next(of_short), np.int32)
+        encoded = [
+            (np.asarray(next(of_short), np.int32), len(text))
             if len(text) <= WINDOW
             else encode_long(self._tokenizer, text, most=most)
             for text in texts
         ]
+        return [ids for ids, _ in encoded], sum(characters for _, characters in encoded)
 
     def _spelled_out(self, text: str, most: int | None) -> NDArray[np.int32]:
         """Returns the tokens of a text whose vocabulary itself holds what control tokens are spelled like.
@@ -127,6 +129,6 @@ class DocumentEncoder:
         Each spelling is cut after its first character, and the pieces are encoded alone.
         """
         if self._inside_control is None:
-            return self._encode([text], most)[0]
+            return self._encode([text], most)[0][0]
         pieces = [piece for piece in self._inside_control.split(text) if piece]
-        return np.concatenate(self._encode(pieces, most))
+        return np.concatenate(self._encode(pieces, most)[0])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WINDOW", "encode_long"]
 
-WINDOW = 1_000_000
+WINDOW = 250_000
 """Characters of a text that are encoded at once."""
 
 _OVERLAP = 4_000
@@ -30,11 +30,13 @@ _RUN = 32
 def encode_long(
     tokenizer: PreTrainedTokenizerBase,
     text: str,
-    window: int = WINDOW,
+    window: int | None = None,
     overlap: int = _OVERLAP,
     most: int | None = None,
-) -> NDArray[np.int32]:
-    """Returns the token ids of `text`, int32 `[tokens]`, those that one call gives, without BOS and EOS.
+) -> tuple[NDArray[np.int32], int]:
+    """Returns the token ids of `text`, int32 `[tokens]`, and the number of characters that they stand for.
+
+    The tokens are those that one call gives, without BOS and EOS.
 
     It takes the memory of one window. A tokenizer that cannot tell which characters a token stands for, one not written
     in Rust, encodes the text in one call.
@@ -42,12 +44,13 @@ def encode_long(
     Args:
         tokenizer: tokenizer of the transformers library.
         text: text of any length.
-        window: characters that are encoded at once.
+        window: characters that are encoded at once; `WINDOW` if not given.
         overlap: characters that two windows have in common at first.
         most: number of tokens after which the rest of the text may be left; None encodes all of it.
     """
+    window = WINDOW if window is None else window
     if not tokenizer.is_fast or len(text) <= window:
-        return _encode(tokenizer, text, 0, len(text))[0]
+        return _encode(tokenizer, text, 0, len(text))[0], len(text)
     parts = []
     done = 0
     start = joined_at = 0  # first character of the window, and of its tokens that are in no part yet
@@ -71,7 +74,9 @@ def encode_long(
         ids, places = following[0][skipped:], following[1][skipped:]
         start, end = next_start, next_end
         joined_at = int(places[0, 0]) if len(places) else start
-    return np.concatenate([*parts, ids] if end == len(text) else parts)  # a window's last tokens may differ
+    if end == len(text):
+        return np.concatenate([*parts, ids]), len(text)
+    return np.concatenate(parts), joined_at  # without the last window, whose end is not that of the text
 
 
 def _encode(

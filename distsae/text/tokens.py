@@ -26,6 +26,8 @@ __all__ = ["MAX_DOCUMENTS", "TokenisedDocuments", "text_digest", "tokenised_docu
 MAX_DOCUMENTS = 2**31
 """Documents that a corpus may have, because their numbers are kept as int32."""
 
+_CHARACTERS_AT_ONCE = 1 << 18
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenisedDocuments:
@@ -117,7 +119,18 @@ def tokenised_documents(
 
 def text_digest(text: str) -> int:
     """Returns 64 bits that tell texts apart by their words, whatever the white space between them."""
-    return int.from_bytes(hashlib.blake2b(" ".join(text.split()).encode(), digest_size=8).digest(), "little")
+    digest = hashlib.blake2b(digest_size=8)
+    apart = begun = False  # whether white space has come since the last word, and whether there was a word
+    for start in range(0, len(text), _CHARACTERS_AT_ONCE):  # the words of a long text take ten times its memory
+        part = text[start : start + _CHARACTERS_AT_ONCE]
+        words = " ".join(part.split())
+        if words:
+            if begun and (apart or part[0].isspace()):
+                digest.update(b" ")
+            digest.update(words.encode(errors="surrogatepass"))
+            begun = True
+        apart = part[-1].isspace()
+    return int.from_bytes(digest.digest(), "little")
 
 
 def _encoded(

@@ -70,7 +70,9 @@ def _at_once(tokenizer, text):
 @pytest.mark.parametrize(("window", "overlap"), [(4000, 600), (1500, 1500), (9000, 10)])
 def test_tokens_are_those_of_one_call(kinds, kind, window, overlap):
     text = _prose(30_000, seed=9)
-    np.testing.assert_array_equal(encode_long(kinds[kind], text, window, overlap), _at_once(kinds[kind], text))
+    ids, characters = encode_long(kinds[kind], text, window, overlap)
+    np.testing.assert_array_equal(ids, _at_once(kinds[kind], text))
+    assert characters == len(text)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +90,9 @@ def test_tokens_are_those_of_one_call(kinds, kind, window, overlap):
 )
 def test_a_text_without_places_to_cut_is_the_same_too(kinds, kind, pieces, window, overlap):
     text = "".join(pieces)
-    np.testing.assert_array_equal(encode_long(kinds[kind], text, window, overlap), _at_once(kinds[kind], text))
+    ids, characters = encode_long(kinds[kind], text, window, overlap)
+    np.testing.assert_array_equal(ids, _at_once(kinds[kind], text))
+    assert characters == len(text)
 
 
 def test_no_more_than_a_window_is_encoded_at_once(kinds, monkeypatch):
@@ -108,10 +112,22 @@ def test_no_more_than_a_window_is_encoded_at_once(kinds, monkeypatch):
 @pytest.mark.parametrize("most", [1, 3000, 10**6])
 def test_the_rest_is_left_once_there_are_enough_tokens(kinds, most):
     text = _prose(100_000)
-    whole, found = (encode_long(kinds["byte-level BPE"], text, 5000, 500, most=limit) for limit in (None, most))
+    tokenizer = kinds["byte-level BPE"]
+    (whole, _), (found, characters) = (encode_long(tokenizer, text, 5000, 500, most=limit) for limit in (None, most))
     assert len(found) >= min(most, len(whole))
     assert len(found) < most + 8000
     np.testing.assert_array_equal(found, whole[: len(found)])
+    np.testing.assert_array_equal(_at_once(tokenizer, text[:characters])[:-2], found[:-2])
+
+
+def test_a_text_of_which_little_is_wanted_is_known_text(kinds, monkeypatch):
+    """The tokenizer is judged by the characters that it got."""
+    monkeypatch.setattr("distsae.text.encoding.WINDOW", 2000)
+    monkeypatch.setattr("distsae.text.long_text.WINDOW", 2000)
+    encoder = DocumentEncoder(kinds["byte-level BPE"])
+    (ids,) = encoder.encode([_prose(1_500_000)], most=50)
+    encoder.check()
+    assert 50 <= len(ids) < 5000
 
 
 def test_documents_are_encoded_so(kinds, monkeypatch):

@@ -1,8 +1,13 @@
+from unittest import mock
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from distsae.errors import WrongInput
+from distsae.text import tokens
 from distsae.text.bad_records import NoText
 from distsae.text.tokens import TokenisedDocuments, text_digest, tokenised_documents
 
@@ -55,6 +60,13 @@ def test_reading_ends_with_the_last_token_that_is_wanted(tokenizer, most, at_onc
 def test_a_digest_is_that_of_the_words():
     assert text_digest("the  river\n") == text_digest("the river") != text_digest("The river")
     assert 0 <= text_digest("") < 2**64
+
+
+@given(st.text(alphabet="ab \n\u2003", max_size=40), st.integers(1, 7))
+def test_a_digest_is_the_same_in_parts(text, at_once):
+    with mock.patch.object(tokens, "_CHARACTERS_AT_ONCE", at_once):
+        in_parts = text_digest(text)
+    assert in_parts == text_digest(" ".join(text.split()))
 
 
 def test_no_text_gives_no_tokens(tokenizer):
