@@ -22,6 +22,12 @@ __all__ = ["DocumentEncoder"]
 _CHARACTERS = 1_000_000  # after so many, a tokenizer is judged without waiting for the end of the text
 _LONGEST_TOKENS = 100  # characters of a token, in the mean over a corpus; real tokenizers are below 10
 
+_PLAIN = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+"""No special tokens: EOS and BOS are added to contexts. No warnings: documents may be long."""
+
+_OF_MOST = {"split_special_tokens": True, "return_token_type_ids": False}
+"""A control token that is spelled out in a text becomes text. Tokenizers of mistral-common always do so."""
+
 
 class DocumentEncoder:
     """Encodes documents, and keeps the totals by which the tokenizer is judged.
@@ -39,6 +45,7 @@ class DocumentEncoder:
         spelled = [token for token in tokenizer.all_special_tokens if len(token) > 1]
         after_first = [f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in spelled]
         self._inside_control = re.compile("|".join(after_first)) if after_first else None
+        self._options = self._understood_options()
         self._characters = 0
         self._tokens = 0
         self._unknown_tokens = 0
@@ -93,16 +100,25 @@ class DocumentEncoder:
             )
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        # No special tokens: EOS and BOS are added to contexts. verbose=False: long documents need no warning.
-        return list(
-            self._tokenizer(
-                list(texts),
-                add_special_tokens=False,
-                split_special_tokens=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,
-            )["input_ids"]
+        return list(self._tokenizer(list(texts), **_PLAIN, **self._options)["input_ids"])
+
+    def _understood_options(self) -> dict[str, bool]:
+        """Returns the options that this tokenizer takes: those of mistral-common refuse some, and need none of them.
+
+        Raises:
+            WrongInput: it encodes no text either way.
+        """
+        refused = ""
+        for options in (_OF_MOST, {}):
+            try:
+                self._tokenizer(["a"], **_PLAIN, **options)
+            except (ValueError, TypeError, NotImplementedError) as error:
+                refused = refused or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            else:
+                return dict(options)
+        raise WrongInput(
+            f"`model` must have a tokenizer that encodes text; got {refused}; save another tokenizer of that model in "
+            "its folder"
         )
 
     def _spelled_out(self, text: str) -> list[int]:
