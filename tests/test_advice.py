@@ -58,6 +58,8 @@ RAISED_IN = {
 
 RAISED_IN_ONE = {
     "language_model/stored_activations.py": "produce evaluate",
+    "store/shared_text.py": "store",
+    "text/bad_records.py": "produce",  # only a producer gives a choice
     "text/contexts.py": "produce",  # a store's contexts have what they need: evaluation packs text as they were packed
 }
 ANYWHERE = "train produce evaluate study"

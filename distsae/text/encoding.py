@@ -25,6 +25,12 @@ __all__ = ["DocumentEncoder"]
 _CHARACTERS = 1_000_000  # after so many, a tokenizer is judged without waiting for the end of the text
 _LONGEST_TOKENS = 100  # characters of a token, in the mean over a corpus; real tokenizers are below 10
 
+_PLAIN = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+"""No special tokens: EOS and BOS are added to contexts. No warnings: documents may be long."""
+
+_OF_MOST = {"split_special_tokens": True, "return_token_type_ids": False}
+"""A control token that is spelled out in a text becomes text. Tokenizers of mistral-common always do so."""
+
 
 class DocumentEncoder:
     """Encodes documents, and keeps the totals by which the tokenizer is judged.
@@ -42,6 +48,7 @@ class DocumentEncoder:
         spelled = [token for token in tokenizer.all_special_tokens if len(token) > 1]
         after_first = [f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in spelled]
         self._inside_control = re.compile("|".join(after_first)) if after_first else None
+        self._options = self._understood_options()
         self._characters = 0
         self._tokens = 0
         self._unknown_tokens = 0
@@ -101,27 +108,37 @@ class DocumentEncoder:
 
     def _encode(self, texts: Sequence[str], most: int | None) -> tuple[list[NDArray[np.int32]], int]:
         """Returns the token ids of each text, and the number of characters that were encoded."""
-        short = [text for text in texts if len(text) <= WINDOW]
-        # No special tokens: EOS and BOS are added to contexts. verbose=False: long documents need no warning.
-        of_short = iter(
-            self._tokenizer(
-                short,
-                add_special_tokens=False,
-                split_special_tokens=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,
-            )["input_ids"]
-            if short
-            else ()
-        )
+        at_once = [text for text in texts if not self._is_long(text)]
+        ids = iter(self._tokenizer(at_once, **_PLAIN, **self._options)["input_ids"] if at_once else ())
         encoded = [
-            (np.asarray(next(of_short), np.int32), len(text))
-            if len(text) <= WINDOW
-            else encode_long(self._tokenizer, text, most=most)
+            encode_long(self._tokenizer, text, most=most)
+            if self._is_long(text)
+            else (np.asarray(next(ids), np.int32), len(text))
             for text in texts
         ]
         return [ids for ids, _ in encoded], sum(characters for _, characters in encoded)
+
+    def _is_long(self, text: str) -> bool:
+        return len(text) > WINDOW and bool(getattr(self._tokenizer, "is_fast", False))
+
+    def _understood_options(self) -> dict[str, bool]:
+        """Returns the options that this tokenizer takes: those of mistral-common refuse some, and need none of them.
+
+        Raises:
+            WrongInput: it encodes no text either way.
+        """
+        refused = ""
+        for options in (_OF_MOST, {}):
+            try:
+                self._tokenizer(["a"], **_PLAIN, **options)
+            except (ValueError, TypeError, RuntimeError) as error:
+                refused = refused or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            else:
+                return dict(options)
+        raise WrongInput(
+            f"`model` must have a tokenizer that encodes text; got {refused}; save another tokenizer of that model in "
+            "its folder"
+        )
 
     def _spelled_out(self, text: str, most: int | None) -> NDArray[np.int32]:
         """Returns the tokens of a text whose vocabulary itself holds what control tokens are spelled like.

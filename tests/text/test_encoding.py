@@ -39,6 +39,40 @@ def test_a_vocabulary_that_holds_the_spelling_gives_its_characters():
     assert tokenizer.convert_ids_to_tokens(ids) == list("a</s>b<s>c")
 
 
+class _Strict:
+    """Takes the options that tokenizers of mistral-common take; like them, it never reads a control token in a text."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text, add_special_tokens, return_attention_mask, verbose, split_special_tokens=False, **others):
+        if split_special_tokens or others:
+            raise ValueError("`MistralCommonBackend` does not support `split_special_tokens`.")
+        return self._tokenizer(text, add_special_tokens=add_special_tokens, verbose=verbose, split_special_tokens=True)
+
+
+def test_a_tokenizer_that_refuses_options_is_called_without_them(tokenizer):
+    text = "the river runs <|endoftext|> bird"
+    (ids,) = DocumentEncoder(_Strict(tokenizer)).encode([text])
+    assert tokenizer.eos_token_id not in ids
+    assert tokenizer.decode(ids) == text
+    plain = "the old house near the water"
+    (strict,), (ordinary,) = (DocumentEncoder(kind).encode([plain]) for kind in (_Strict(tokenizer), tokenizer))
+    assert strict.tolist() == ordinary.tolist()
+
+
+def test_a_tokenizer_that_encodes_nothing_is_one_line(tokenizer):
+    class Broken(_Strict):
+        def __call__(self, *arguments, **options):
+            raise NotImplementedError("no text,\nonly chats")
+
+    with pytest.raises(WrongInput, match="tokenizer that encodes text; got NotImplementedError: no text, only"):
+        DocumentEncoder(Broken(tokenizer))
+
+
 def test_ordinary_text_is_encoded_as_ever(tokenizer, tiny_corpus):
     text = tiny_corpus.read_text(encoding="utf-8")[:2000]
     encoded = DocumentEncoder(tokenizer).encode([text, ""])
