@@ -112,7 +112,7 @@ class DocumentEncoder:
         for options in (_OF_MOST, {}):
             try:
                 self._tokenizer(["a"], **_PLAIN, **options)
-            except (ValueError, TypeError, NotImplementedError) as error:
+            except (ValueError, TypeError, RuntimeError) as error:
                 refused = refused or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             else:
                 return dict(options)
