@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Mapping
 
 from distsae.errors import WrongInput
 
-__all__ = ["check_environment", "launched_processes", "whole_number"]
+__all__ = ["check_environment", "check_interface", "launched_processes", "whole_number"]
 
 _LEAST = {
     "WORLD_SIZE": 1,
@@ -73,6 +74,22 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
         value = environment.get(name, "1")
         if re.fullmatch(r"\s*[1-9][0-9]*(\s*,\s*[1-9][0-9]*)*\s*", value) is None:
             raise _wrong(name, value, "a number of threads, at least 1")
+
+
+def check_interface(environment: Mapping[str, str] = os.environ) -> None:
+    """Checks that the network interface by which gloo's processes are told to meet exists on this machine.
+
+    Raises:
+        WrongInput: there is no interface of that name.
+    """
+    names = environment.get("GLOO_SOCKET_IFNAME")
+    known = [name for _, name in socket.if_nameindex()]
+    if not names or all(name.strip() in known for name in names.split(",")):
+        return
+    raise WrongInput(
+        f"the environment variable `GLOO_SOCKET_IFNAME` (={names}) must name a network interface of this machine; got "
+        f"one that is none of {', '.join(known)}; use one of these, or unset it"
+    )
 
 
 def _wrong(name: str, value: str, what: str) -> WrongInput:

@@ -1,9 +1,10 @@
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from distsae.environment import check_environment, launched_processes, whole_number
+from distsae.environment import check_environment, check_interface, launched_processes, whole_number
 from distsae.errors import WrongInput
 
 
@@ -39,6 +40,22 @@ def test_wrong_variables_are_named(environment, words):
 )
 def test_what_launchers_set_is_right(environment):
     check_environment(environment)
+
+
+def test_the_interface_of_gloo_exists():
+    known = socket.if_nameindex()[0][1]
+    for environment in (
+        {},
+        {"GLOO_SOCKET_IFNAME": ""},
+        {"GLOO_SOCKET_IFNAME": known},
+        {"GLOO_SOCKET_IFNAME": f"{known},{known}"},
+    ):
+        check_interface(environment)
+    for name in ("nonexistent9", f"{known},nonexistent9"):
+        with pytest.raises(
+            WrongInput, match=rf"`GLOO_SOCKET_IFNAME` \(={name}\) must name a network interface of this"
+        ):
+            check_interface({"GLOO_SOCKET_IFNAME": name})
 
 
 def test_numbers(monkeypatch):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
-from distsae.environment import launched_processes
+from distsae.environment import check_interface, launched_processes
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig
 from distsae.training.config import TrainConfig
@@ -75,6 +75,8 @@ def start_accelerator(config: TrainConfig, longest: timedelta = _UNLIMITED) -> A
     from accelerate import Accelerator, InitProcessGroupKwargs
 
     check_processes(config.mesh)
+    if launched_processes() > 1:
+        check_interface()
     tracked = config.wandb != "off" and find_spec("wandb") is not None
     try:
         accelerator = Accelerator(
