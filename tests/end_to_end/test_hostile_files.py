@@ -20,7 +20,6 @@ from distsae.cli.main import main
 from distsae.cli.parsing import parse
 from distsae.model import SAE
 from distsae.model.sae import SAEConfig
-from distsae.producer.tokenised import _fingerprint, _load
 from distsae.store import Store
 from distsae.store.attributes import StoreAttributes
 from distsae.store.json_files import _checksum
@@ -109,37 +108,6 @@ def test_claims(tmp_path, examples, capsys):
         capsys.readouterr()
 
     try_all(examples, changed(content) | damaged(as_json(content)), put, read)
-
-
-def _npy(array, header):
-    """Returns an npy file with the data of an array, and with any other header."""
-    text = repr(header).encode("latin-1", "replace").replace(b"\n", b" ") + b"\n"
-    return b"\x93NUMPY\x02\x00" + len(text).to_bytes(4, "little") + text + array.tobytes()
-
-
-@fuzz
-@pytest.mark.parametrize("file", ["token_ids.npy", "document_id.npy", "fingerprint", "commit"])
-def test_contexts(tmp_path, examples, file):
-    """The tokenised text that producers keep in a store, with the fingerprint of whatever is in it."""
-    array = np.arange(40, dtype="<i4").reshape(5, 8)
-    for name in ("token_ids.npy", "document_id.npy"):
-        np.save(tmp_path / name, array)
-    (tmp_path / "fingerprint").write_text("f")
-    (tmp_path / "commit").write_text("c")
-    header = {"descr": "<i4", "fortran_order": False, "shape": (5, 8)}
-    shapes = st.lists(st.sampled_from([0, 1, 5, 8, 40, 10**15, -1, True, 0.5]), max_size=3).map(tuple)
-    headers = changed(header) | shapes.map(lambda shape: {**header, "shape": shape})
-    contents = damaged((tmp_path / file).read_bytes())
-    if file.endswith("npy"):
-        contents |= headers.map(lambda values: _npy(array, values))
-
-    def read():
-        found = _load(tmp_path)
-        if found is not None:
-            found.fingerprint = _fingerprint(found.contexts)
-            found.verify()
-
-    try_all(examples, contents, (tmp_path / file).write_bytes, read)
 
 
 @fuzz
