@@ -54,3 +54,14 @@ def test_names_and_versions_are_only_recorded():
 def test_digests_are_shown_with_the_names_they_belong_to():
     shown = differences(attributes(), attributes(model="b", model_digest="d" * 64))
     assert shown["model_digest"] == ("m of synthetic", "dddddddddddd of b")
+
+
+def test_what_is_held_out_is_part_of_the_identity_unless_it_is_as_in_the_first_stores():
+    first = attributes()
+    assert "heldout_by" not in first.to_json()
+    by_documents = attributes(heldout_by="documents", heldout_share=0.1)
+    assert by_documents.fingerprint() not in {
+        first.fingerprint(),
+        attributes(heldout_by="documents", heldout_share=0.2).fingerprint(),
+    }
+    assert StoreAttributes.from_json(by_documents.to_json()) == by_documents

@@ -39,6 +39,16 @@ def test_the_permutation_is_the_one_of_existing_stores():
     assert row_order(attributes(), 1, 50)[:6].tolist() == [6, 23, 16, 1, 29, 13]
 
 
+@pytest.mark.parametrize("heldout_by", ["documents", "end"])
+def test_held_out_documents_are_the_last_contexts(heldout_by):
+    units = unit_contexts(attributes(heldout_by=heldout_by, heldout_share=0.1))
+    assert sorted(units[-1]) == [36, 37, 38, 39]
+    assert sorted(np.concatenate(units[:-1])) == list(range(36))
+    other = unit_contexts(attributes(heldout_by=heldout_by, heldout_share=0.1, seed=1))
+    assert sorted(other[-1]) == [36, 37, 38, 39]  # whatever the seed
+    assert (np.concatenate(other) != np.concatenate(units)).any()
+
+
 def test_rows_are_permuted_differently_in_each_unit():
     attrs = attributes()
     assert sorted(row_order(attrs, 0, 50)) == list(range(50))
