@@ -142,7 +142,7 @@ def test_a_product_that_is_lost(tiny_store):
 
 @pytest.mark.parametrize("broken", [*BROKEN, "closed"])
 def test_a_training_goes_on_to_its_end(broken, tiny_store, tmp_path):
-    words = arguments(tiny_store, tmp_path / "run", **{"mesh.feature": 1, "steps": 6, "quota_refresh": 1})
+    words = arguments(tiny_store, tmp_path / "run", **{"mesh.feature": 1, "steps": 6})
     command = [sys.executable, "-m", "distsae", *words]
     if broken == "closed":
         done = subprocess.run(_closed(command), timeout=300, env=ENVIRONMENT, cwd=tmp_path)

@@ -44,10 +44,9 @@ def require_every_phase(config: TrainConfig, steps: int) -> None:
         steps: number of optimizer steps of the run.
 
     Raises:
-        WrongInput: Feature Choice would not begin, or begin with the first step; its quotas would never be set anew;
-            `k` would never fall; or held-out rows would never be measured.
+        WrongInput: Feature Choice would not begin, or begin with the first step; `k` would never fall; or held-out rows
+            would never be measured.
     """
-    first = 0
     if config.finetune_fc_from is not None:
         first = round(config.finetune_fc_from * steps)
         if not 0 < first < steps:
@@ -55,11 +54,6 @@ def require_every_phase(config: TrainConfig, steps: int) -> None:
                 f"`finetune_fc_from` (={config.finetune_fc_from}) must leave steps to both rules; got a switch after "
                 f"step {first} of {steps}; use another share, or more `steps`"
             )
-    if config.quota_refresh is not None and config.quota_refresh >= steps - first:
-        raise WrongInput(
-            f"`quota_refresh` (={config.quota_refresh}) must be below the number of steps with Feature Choice; got "
-            f"{steps - first}; use a smaller one, or leave it out"
-        )
     if config.sae.k_start is not None and config.sae.k_at(0, steps) == config.sae.k < config.sae.k_start:
         raise WrongInput(
             f"`sae.k_anneal_share` (={config.sae.k_anneal_share}) must leave steps to `sae.k_start` "

@@ -101,7 +101,7 @@ def _one_line_names(out: Path, err: str) -> None:
     (line,) = (line for line in err.splitlines() if line.startswith("distsae: error"))
     assert str(out) in line
     assert "full disk" in line
-    assert "make room and run it again" in line
+    assert "; make room: " in line
 
 
 def _nothing_half_done(out: Path, good: Path) -> None:

@@ -267,8 +267,6 @@ def test_another_number_of_steps_moves_a_switch_in_the_future_only():
         ({"finetune_fc_from": 0.96}, "`finetune_fc_from` .* after step 10 of 10"),
         ({"finetune_fc_from": 0.04}, "`finetune_fc_from` .* after step 0 of 10"),
         ({"log_every": 1, "evaluate_every": 11}, "`evaluate_every` .* got 10"),
-        ({"finetune_fc_from": 0.5, "quota_refresh": 5}, "`quota_refresh` .* with Feature Choice; got 5"),
-        ({"allocation": "feature_choice", "quota_refresh": 10}, "`quota_refresh` .* with Feature Choice; got 10"),
         ({"sae": SizeConfig(d_sae=D_SAE, k=K, k_start=2 * K, k_anneal_share=0.1)}, "`sae.k_anneal_share` .* 10 steps"),
     ],
 )
