@@ -248,10 +248,12 @@ def _collect(config: PathConfig) -> int:
 
 
 def _merge(config: MergeConfig) -> int:
-    from distsae.progress import Progress
+    from distsae.progress import Progress, say
     from distsae.store import Store, merge_stores
 
     rows = sum(store.rows + store.heldout_rows for store in map(Store.open, config.stores))
+    if config.max_common_text < 1:
+        say(f"comparing the texts of {len(config.stores)} stores")
     with Progress(rows, "merge", "rows") as progress:
         merged = merge_stores(config.stores, config.out, progress.advance, config.max_common_text)
     show(f"{merged.path}: {merged.rows:,} rows and {merged.heldout_rows:,} held-out ones in {len(merged.units)} units")
