@@ -15,8 +15,6 @@ import pytest
 import torch
 
 from distsae.errors import CannotContinue, WrongInput
-from distsae.language_model import find_model
-from distsae.producer import ProduceConfig
 from distsae.producer import packing as packing_module
 from distsae.producer import tokenised as tokenised_module
 from distsae.producer.growing_array import GrowingArray
@@ -25,23 +23,6 @@ from distsae.producer.tokenised import tokenised_corpus
 from distsae.progress import Progress
 from distsae.store import Claims, collect_orphans
 from distsae.text import documents, pack, tokenised_documents
-
-
-@pytest.fixture(scope="module")
-def files(tiny_model_dir):
-    return find_model(str(tiny_model_dir))
-
-
-@pytest.fixture
-def config(tiny_model_dir, tiny_corpus):
-    return ProduceConfig(
-        model=str(tiny_model_dir),
-        corpus=str(tiny_corpus),
-        hooks=("h",),
-        out="o",
-        context_length=32,
-        heldout_by="contexts",
-    )
 
 
 def test_packed_once_and_found_again(tmp_path, config, files, capsys):

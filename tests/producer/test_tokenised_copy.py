@@ -7,29 +7,10 @@ import numpy as np
 import pytest
 
 from distsae.errors import TornData
-from distsae.language_model import find_model
-from distsae.producer import ProduceConfig
 from distsae.producer.tokenised import tokenised_corpus
 from distsae.producer.tokenised_copy import Tokenised
 from distsae.store import Claims
 from distsae.text import documents, pack
-
-
-@pytest.fixture(scope="module")
-def files(tiny_model_dir):
-    return find_model(str(tiny_model_dir))
-
-
-@pytest.fixture
-def config(tiny_model_dir, tiny_corpus):
-    return ProduceConfig(
-        model=str(tiny_model_dir),
-        corpus=str(tiny_corpus),
-        hooks=("h",),
-        out="o",
-        context_length=32,
-        heldout_by="contexts",
-    )
 
 
 def _made_from(config, files):
