@@ -221,7 +221,7 @@ def test_a_killed_process_leaves_pieces_from_which_the_next_goes_on(
     tmp_path, config, files, tiny_store, capsys, finished_before
 ):
     corpus = tmp_path / "long.jsonl"
-    corpus.write_text(Path(config.corpus).read_text() * 200)
+    corpus.write_text(Path(config.corpus).read_text() * 40)
     long = replace(config, corpus=str(corpus))
     root = tmp_path / "store"
     if finished_before:  # with other text; then nothing of this one is needed for the store
