@@ -84,14 +84,21 @@ def test_something_else_than_an_archive(tmp_path, content):
         npz_arrays(tmp_path / "a.npz")
 
 
-def test_flipped_bytes_are_found(tmp_path):
-    np.savez_compressed(tmp_path / "a.npz", x=np.random.default_rng(0).normal(size=100))
-    content = bytearray((tmp_path / "a.npz").read_bytes())
+def test_flipped_bytes_are_found_or_change_no_number(tmp_path):
+    """Some bytes of an archive, such as the time of a member, mean nothing for its arrays."""
+    expected = np.random.default_rng(0).normal(size=100)
+    np.savez_compressed(tmp_path / "a.npz", x=expected)
+    content = (tmp_path / "a.npz").read_bytes()
+    found = 0
     for position in range(0, len(content), 7):
         flipped = bytearray(content)
         flipped[position] ^= 0x55
         (tmp_path / "a.npz").write_bytes(flipped)
         try:
-            npz_arrays(tmp_path / "a.npz")
+            arrays = npz_arrays(tmp_path / "a.npz")
         except TornData:
-            continue
+            found += 1
+        else:
+            assert list(arrays) == ["x"]
+            np.testing.assert_array_equal(arrays["x"], expected)
+    assert found > 0.8 * len(content) / 7
