@@ -17,7 +17,7 @@ from distsae.parallel import MeshConfig, build_mesh
 from distsae.planning.largest import Memory
 from distsae.training import OptimizerConfig, PlainEngine, Selectors, TrainConfig, forward_backward
 
-__all__ = ["memory_here", "process_bytes"]
+__all__ = ["memory_here", "process_bytes", "whole_memory"]
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
@@ -39,12 +39,20 @@ def memory_here(processes: int) -> Memory:
             "`memory_gb` must be given on this system, which has no /proc/meminfo; give the GiB that each process has"
         ) from error
     host = int(line.split()[1]) * 1024 + _resident()
-    limit = _CGROUP.read_text().strip() if _CGROUP.is_file() else "max"
-    if limit != "max":
-        host = min(host, int(limit))
+    host = _within_container(host)
     if not torch.cuda.is_available():
         return Memory(host, processes)
     return Memory(host, min(processes, torch.cuda.device_count()), torch.cuda.mem_get_info()[0])
+
+
+def whole_memory() -> int:
+    """Returns the bytes of memory and swap of this machine, or of the container; without limit if it does not tell."""
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        total = sum(int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "SwapTotal"))
+    except (OSError, KeyError, ValueError):
+        return 1 << 62
+    return _within_container(total)
 
 
 def process_bytes(config: TrainConfig, device: torch.device) -> int:
@@ -65,6 +73,11 @@ def process_bytes(config: TrainConfig, device: torch.device) -> int:
     outcome = forward_backward(shard, x, mesh, Selectors(MutualSelector(4)), shard.b_dec, 1.0, 0.0)
     PlainEngine(shard, mesh, OptimizerConfig()).update(outcome.gradients, 1e-3)
     return _resident()
+
+
+def _within_container(host: int) -> int:
+    limit = _CGROUP.read_text().strip() if _CGROUP.is_file() else "max"
+    return host if limit == "max" else min(host, int(limit))
 
 
 def _resident() -> int:

@@ -7,9 +7,7 @@ free.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -18,6 +16,7 @@ from distsae.errors import WrongInput
 from distsae.kernels import prefilter_wanted
 from distsae.planning.items import Facts, MemoryKind, peak
 from distsae.planning.largest import Memory, fits, largest_d_sae
+from distsae.planning.machine import whole_memory
 from distsae.planning.memory import memory_items
 from distsae.planning.wording import gib
 from distsae.store import Store
@@ -28,8 +27,6 @@ __all__ = ["require_room"]
 
 _CERTAIN = 1.25
 """Times that the plan must exceed the memory."""
-
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def require_room(store: Store, runs: Sequence[TrainConfig]) -> None:
@@ -56,27 +53,16 @@ def require_room(store: Store, runs: Sequence[TrainConfig]) -> None:
     )
     processes = whole_number("LOCAL_WORLD_SIZE", 1)
     on_gpu = torch.cuda.get_device_properties(device).total_memory if facts.gpu else None
-    memory = Memory(round(_CERTAIN * _host_memory()), processes, None if on_gpu is None else round(_CERTAIN * on_gpu))
+    memory = Memory(round(_CERTAIN * whole_memory()), processes, None if on_gpu is None else round(_CERTAIN * on_gpu))
     items = memory_items(runs, facts)
     if fits(items, memory):
         return
     where: MemoryKind = "device" if facts.gpu and peak(items, "device") > (memory.device or 0) else "host"
-    has = on_gpu if where == "device" and on_gpu is not None else _host_memory()
+    has = on_gpu if where == "device" and on_gpu is not None else whole_memory()
     place = "of a GPU here" if where == "device" else f"of this machine, for {processes} of its processes"
-    most = largest_d_sae(runs, facts, Memory(_host_memory(), processes, on_gpu))
+    most = largest_d_sae(runs, facts, Memory(whole_memory(), processes, on_gpu))
     raise WrongInput(
         f"`sae.d_sae` (={max(run.sae.d_sae for run in runs):,}) must fit into the memory {place}, {gib(has)}; got a "
         f"need of {gib(peak(items, where))} a process; use at most {most:,} features, or a wider `mesh.feature` "
         "(--dry_run shows the plan)"
     )
-
-
-def _host_memory() -> int:
-    """Returns the bytes of memory and swap of this machine, or of the container; without limit if it does not tell."""
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        total = sum(int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "SwapTotal"))
-        limit = _CGROUP.read_text().strip() if _CGROUP.is_file() else "max"
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") << 50
-    return total if limit == "max" else min(total, int(limit))

@@ -21,7 +21,7 @@ def of(tiny_store):
 
 
 def test_a_trillion_features_are_refused_with_what_fits(of, tiny_store, monkeypatch):
-    monkeypatch.setattr(room, "_host_memory", lambda: 4 << 30)
+    monkeypatch.setattr(room, "whole_memory", lambda: 4 << 30)
     store = Store.open(tiny_store)
     require_room(store, [of(4096)])
     with pytest.raises(WrongInput, match=r"`sae.d_sae` \(=1,000,000,000,000\) must fit.*4.00 GiB") as caught:
@@ -33,7 +33,7 @@ def test_a_trillion_features_are_refused_with_what_fits(of, tiny_store, monkeypa
 
 def test_members_of_a_sweep_and_processes_of_a_machine_share_it(of, tiny_store, monkeypatch):
     store = Store.open(tiny_store)
-    monkeypatch.setattr(room, "_host_memory", lambda: 1 << 30)
+    monkeypatch.setattr(room, "whole_memory", lambda: 1 << 30)
     half = of(400_000)
     require_room(store, [half])
     with pytest.raises(WrongInput, match="must fit"):
@@ -51,4 +51,4 @@ def test_the_command_says_so_at_once(tiny_store, tmp_path, capsys):
 
 
 def test_memory_of_this_machine_is_known():
-    assert 1 << 28 < room._host_memory() < 1 << 50
+    assert 1 << 28 < room.whole_memory() < 1 << 50
