@@ -14,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ import zarr
 
 from distsae.checked_files import Between, WrongField, shown, typed
 from distsae.errors import TornData
+from distsae.store.expansion import ZarrExtension, check_codecs, check_expansion
 from distsae.store.layout import chunk_count
 from distsae.store.location import Location
 from distsae.store.object_path import ObjectPath
@@ -43,14 +44,6 @@ _MISFITS = (
 """What zarr-python and its codecs raise where metadata, or bytes of a chunk, make no sense."""
 
 _Lengths = list[Annotated[int, Between(1)]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZarrExtension:
-    """A codec, a grid or the like, as Zarr writes it: a name and its settings."""
-
-    name: str
-    configuration: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +83,9 @@ class ForeignArray:
         self._dtype = dtype
         self._shape = shape
         try:
-            _check_sizes(typed(ZarrArrayFacts, metadata), dtype.itemsize, shape, files)
+            self._facts = typed(ZarrArrayFacts, metadata)
+            _check_sizes(self._facts, dtype.itemsize, shape, files)
+            check_codecs(self._facts.codecs)
         except WrongField as error:
             raise TornData(f"{folder}/zarr.json is not metadata of this array: {error}") from None
         with self._misfits("is not metadata that zarr-python reads"):
@@ -110,6 +105,22 @@ class ForeignArray:
         others = [range(chunk_count(size, step)) for size, step in zip(self._shape[1:], grid[1:], strict=True)]
         encode = self._array.metadata.encode_chunk_key
         return [encode(indices) for indices in itertools.product(rows, *others)]
+
+    def check_expansion(self, name: str, content: np.ndarray) -> None:
+        """Checks that a chunk or shard does not expand to more than the metadata say, before anything expands it.
+
+        Args:
+            name: path of its file inside the folder of the array.
+            content: the bytes of the file, uint8.
+
+        Raises:
+            TornData: it does, or it is not in the codecs of the array.
+        """
+        shape = _chunk_shape(self._facts.chunk_grid, "chunk_grid", len(self._shape))
+        try:
+            check_expansion(content, self._facts.codecs, shape, self._dtype.itemsize)
+        except WrongField as error:
+            raise TornData(f"{self._folder / name} is not a chunk of its array: {error}") from None
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Returns rows `[start, stop)`, writable; their files must have been compared with the commit record.

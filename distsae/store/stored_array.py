@@ -143,7 +143,9 @@ class StoredArray:
         once.
         """
         if relative not in self._checked:
-            check_file(self.folder / relative, self.promised(relative), self.trailing)
+            content = check_file(self.folder / relative, self.promised(relative), self.trailing)
+            if self._foreign is not None:
+                self._foreign.check_expansion(relative.removeprefix(f"{self.name}/"), content)
             self._checked.add(relative)
         elif not (self.folder / relative).is_file():
             raise TornData(f"{self.folder / relative} is missing; it was there before")
