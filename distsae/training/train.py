@@ -21,11 +21,13 @@ from distsae.training.guards import (
     StopVote,
     Watchdog,
     check_processes,
+    ended_if_unheard,
     longest_wait,
     lost_ranks_named,
     require_agreement,
     set_timeout,
     start_accelerator,
+    wait_for_main_machine,
 )
 from distsae.training.initial_state import sae_to_begin_from
 from distsae.training.job import Job
@@ -72,8 +74,9 @@ def train(config: TrainConfig, loop: Loop = train_runs, check: Check = lambda st
     store, configs = checked(config)
     check(store, list(configs.values()))
     longest = longest_wait(config.hang_seconds, bounded=store.attributes.keep_units is not None)
+    wait_for_main_machine()
     with StopVote() as stop, Watchdog(config.hang_seconds) as watchdog:
-        with lost_ranks_named(lambda: watchdog.activity):
+        with lost_ranks_named(lambda: watchdog.activity), ended_if_unheard():
             accelerator = start_accelerator(config, longest)
         try:
             with lost_ranks_named(lambda: watchdog.activity):

@@ -4,7 +4,9 @@ from distsae.training.guards.accelerator import check_processes, longest_wait, s
 from distsae.training.guards.agreement import require_agreement
 from distsae.training.guards.diagnosis import Diagnosis
 from distsae.training.guards.lost_rank import lost_ranks_named
+from distsae.training.guards.main_machine import wait_for_main_machine
 from distsae.training.guards.stopping import StopVote, Trouble
+from distsae.training.guards.unheard_signal import ended_if_unheard
 from distsae.training.guards.watchdog import Watchdog
 
 __all__ = [
@@ -13,9 +15,11 @@ __all__ = [
     "Trouble",
     "Watchdog",
     "check_processes",
+    "ended_if_unheard",
     "longest_wait",
     "lost_ranks_named",
     "require_agreement",
     "set_timeout",
     "start_accelerator",
+    "wait_for_main_machine",
 ]
