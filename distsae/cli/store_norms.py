@@ -62,7 +62,7 @@ def norm_lines(hook: str, norms: NormSummary | None, store: str) -> list[str]:
     }
     if over:
         lines["  at positions"] = _counted(norms.positions_over(limit))
-        lines["  of token ids"] = _counted(norms.tokens_over(limit))
+        lines["  of token ids"] = _counted(norms.tokens_over(limit)) or "unknown"
     return [f"norms of {hook}", *(f"  {name:<23} {value}" for name, value in lines.items())]
 
 

@@ -26,9 +26,11 @@ from distsae.store.norm_histogram import NormHistogram
 from distsae.store.norm_summary import NormSummary
 from distsae.store.opening import units_of_merge
 from distsae.store.outliers_in_words import outliers_in_words
+from distsae.store.own_store import OwnStoreSettings, write_own_store
 from distsae.store.passages import Passages
 from distsae.store.records import FileChecksum, HookSums, Split, UnitRecord
 from distsae.store.row_norms import row_norms
+from distsae.store.row_source import ArrayRows, JoinedRows, RowSource
 from distsae.store.store import Store
 from distsae.store.unit_plan import (
     contexts_before,
@@ -45,17 +47,21 @@ from distsae.store.verify import verify_store
 from distsae.store.writer import UnitData, write_attempt
 
 __all__ = [
+    "ArrayRows",
     "Chunk",
     "Claims",
     "Collected",
     "FileChecksum",
     "HookSums",
+    "JoinedRows",
     "Location",
     "NormHistogram",
     "NormSummary",
+    "OwnStoreSettings",
     "Passages",
     "Reading",
     "RowIds",
+    "RowSource",
     "Split",
     "Statistics",
     "Store",
@@ -95,4 +101,5 @@ __all__ = [
     "verify_store",
     "windows",
     "write_attempt",
+    "write_own_store",
 ]

@@ -28,6 +28,7 @@ _LATER: dict[str, Any] = {
     "code_digest": None,
     "heldout_by": "contexts",
     "heldout_share": None,
+    "context_order": "permuted",
 }
 """Fields that the first stores did not have, with the value that stands for that."""
 
@@ -62,6 +63,8 @@ class StoreAttributes:
         heldout_by: `"documents"` if the held-out contexts hold documents of their own, `"end"` if they are the end of a
             corpus of few documents, `"contexts"` if they are drawn from all contexts.
         heldout_share: share of the text that was to be held out; None if contexts are drawn.
+        context_order: `"permuted"` if contexts are spread over the units at random, `"given"` if each unit holds
+            contexts that follow each other, which suits activations that are read from files.
         code_digest: sha256 of the code that came with the model and was allowed to run; None if none was.
         library_versions: versions of the libraries that the first producer used (recorded only).
     """
@@ -90,6 +93,7 @@ class StoreAttributes:
     excluded_tokens: tuple[Annotated[int, Between(0)], ...] = ()
     heldout_by: Literal["contexts", "documents", "end"] = "contexts"
     heldout_share: float | None = None
+    context_order: Literal["permuted", "given"] = "permuted"
     code_digest: str | None = None
     library_versions: dict[str, str] = field(default_factory=dict)
 
@@ -125,6 +129,8 @@ class StoreAttributes:
                 raise WrongField(f"`hooks` must be different plain names with a width in `d_in`; got {shown(hook)}")
         if found.excluded_positions >= found.context_length:
             raise WrongField(f"`excluded_positions` must be below `context_length`; got {found.excluded_positions}")
+        if found.context_order == "given" and found.heldout_by == "contexts" and found.heldout_contexts:
+            raise WrongField("`heldout_by` must be documents or end where `context_order` is given; got contexts")
         if found.heldout_contexts > found.contexts:
             raise WrongField(f"`heldout_contexts` must be at most `contexts`; got {found.heldout_contexts}")
         return found

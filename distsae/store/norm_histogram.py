@@ -43,7 +43,7 @@ class OutlierBin:
         x: sum of `x`, fp64 `[d_in]`, as little-endian bytes.
         direction: sum of `x / ||x||`, in the same way.
         positions: positions with the most rows, up to 8 a unit, most rows first; of equal ones the smallest first.
-        token_ids: token ids with the most rows, in the same way.
+        token_ids: token ids with the most rows, in the same way; none if they are not known.
     """
 
     number: int
@@ -194,8 +194,9 @@ class NormHistogram:
             most = self.rows[ordinary + index]
             _check_sums(outlier, d_in, most, self.norm[ordinary + index], f"{at}.outliers.{index}")
             for counts in (outlier.positions, outlier.token_ids):
-                if not 0 < sum(listed for _, listed in counts) <= most:
-                    raise WrongField(f"`{at}.outliers.{index}` must list up to {most} rows, not none; got others")
+                least = 0 if counts is outlier.token_ids else 1  # tokens may be unknown
+                if not least <= sum(listed for _, listed in counts) <= most:
+                    raise WrongField(f"`{at}.outliers.{index}` must list {least} to {most} rows; got others")
 
 
 def vector(x: bytes) -> np.ndarray:
@@ -218,7 +219,8 @@ def _outlier_bin(
         x = acts[part].double().numpy()
         total += x.sum(axis=0)
         direction += (x / norms[part.numpy(), None]).sum(axis=0)
-    positions, token_ids = (most_frequent(Counter(ids[rows].tolist()))[:_MOST_FREQUENT] for ids in (position, token_id))
+    known = ([number for number in ids[rows].tolist() if number >= 0] for ids in (position, token_id))  # -1: unknown
+    positions, token_ids = (most_frequent(Counter(numbers))[:_MOST_FREQUENT] for numbers in known)
     return OutlierBin(
         number=number,
         x=_as_bytes(total),

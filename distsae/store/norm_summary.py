@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from distsae.store.contents import Statistics
 from distsae.store.norm_histogram import Count, NormHistogram, OutlierBin, most_frequent, vector
 from distsae.store.row_norms import LAST_BIN, ZERO_BIN, first_bin_over, lower_edge, upper_edge
 
-__all__ = ["LEAST_RATIO", "QUANTILES", "TOP_SHARES", "NormSummary"]
+__all__ = ["LEAST_RATIO", "QUANTILES", "TOP_SHARES", "NormSummary", "sealed_statistics"]
 
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99, 0.999, 0.9999, 1.0)
 """Shares of rows at which `NormSummary.quantiles` gives norms; at 1 it is the upper edge of the largest norm's bin."""
@@ -209,3 +210,21 @@ def _counted(lists: Iterable[tuple[Count, ...]]) -> tuple[Count, ...]:
     for counted in lists:
         counts.update(dict(counted))
     return most_frequent(counts)
+
+
+def sealed_statistics(values: dict[str, Any], norms: NormSummary | None) -> Statistics:
+    """Returns the statistics of all train rows at a hook.
+
+    Args:
+        values: what the store was sealed with.
+        norms: what is known of the rows' norms; None in a store from before histograms were kept.
+    """
+    measured = None if norms is None else norms.statistics(math.inf)
+    return Statistics(
+        rows=values["rows"],
+        mean=torch.tensor(values["mean"], dtype=torch.float64).float(),
+        mean_norm=values["mean_norm"],
+        variance=values["variance"],
+        mean_direction=None if measured is None else measured.mean_direction,
+        direction_variance=None if measured is None else measured.direction_variance,
+    )

@@ -7,7 +7,6 @@ Only files that a commit record names are read. A file either has the size and t
 from __future__ import annotations
 
 import contextlib
-import math
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,11 @@ from distsae.store.crc32c import TRAILER
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS, StorePaths, chunk_count
 from distsae.store.location import Location, location
 from distsae.store.norm_histogram import NormHistogram
-from distsae.store.norm_summary import NormSummary
+from distsae.store.norm_summary import NormSummary, sealed_statistics
 from distsae.store.opening import read_sealed
+from distsae.store.own_store import write_own_store
 from distsae.store.records import UnitRecord, merged_norms
+from distsae.store.row_source import Activations
 from distsae.store.sealed import check_record
 from distsae.store.stored_array import StoredArray
 from distsae.store.unit_plan import unit_count, unit_sizes, unit_split
@@ -72,6 +73,17 @@ class Store:
             TornData: a record is damaged or missing.
         """
         return cls(*read_sealed(location(path)))
+
+    @classmethod
+    def write(cls, path: str | Location, activations: Activations, **options: Any) -> Store:  # noqa: ANN401
+        """Makes a store of activations of your own and returns it; `write_own_store` lists the options.
+
+        Raises:
+            WrongInput: activations, ids and settings do not go together; nothing stays at `path`.
+        """
+        root = location(path)
+        write_own_store(root, activations, **options)
+        return cls.open(root)
 
     def forget_before(self, unit: int) -> None:
         """Frees the records and arrays of train units before `unit`; they are read again if they are needed again."""
@@ -150,17 +162,7 @@ class Store:
                 )
             if norms.rows_over(max_norm):
                 return norms.statistics(max_norm)
-        values = self._statistics[hook]
-        norms = self.norms(hook)
-        measured = None if norms is None else norms.statistics(math.inf)
-        return Statistics(
-            rows=values["rows"],
-            mean=torch.tensor(values["mean"], dtype=torch.float64).float(),
-            mean_norm=values["mean_norm"],
-            variance=values["variance"],
-            mean_direction=None if measured is None else measured.mean_direction,
-            direction_variance=None if measured is None else measured.direction_variance,
-        )
+        return sealed_statistics(self._statistics[hook], self.norms(hook))
 
     def chunks(self, split: str = "train") -> tuple[Chunk, ...]:
         """Returns the chunks of a split (`"train"` or `"heldout"`), in unit order."""

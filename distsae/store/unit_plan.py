@@ -1,8 +1,8 @@
 """Which contexts a unit holds and in which order its rows lie: a pure function of the attributes.
 
-The held-out contexts are one unit, with the last index; the others are permuted and split evenly into train units of
-about `unit_rows` rows. Rows are then permuted inside their unit. Nothing depends on which process produces a unit, so
-any number of producers writes the same store.
+The held-out contexts are one unit, with the last index; the others are permuted, unless their order is to be kept, and
+split evenly into train units of about `unit_rows` rows. Rows are then permuted inside their unit. Nothing depends on
+which process produces a unit, so any number of producers writes the same store.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ def unit_contexts(attributes: StoreAttributes) -> tuple[np.ndarray, ...]:
     Held-out documents fill the last contexts. Where contexts are held out instead, they are drawn from all of them: the
     last ones of the permutation.
     """
+    if attributes.context_order == "given":
+        return tuple(np.split(np.arange(attributes.contexts), np.cumsum(unit_sizes(attributes))[:-1]))
     train, heldout = attributes.contexts - attributes.heldout_contexts, attributes.heldout_contexts
     if attributes.heldout_by == "contexts":
         train, heldout = attributes.contexts, 0
