@@ -14,6 +14,7 @@ from distsae.cli.checkpoint import CheckpointInfoConfig, ListConfig, VerifyConfi
 from distsae.cli.key_values import key_types
 from distsae.cli.main import COMMANDS, main
 from distsae.cli.store import MergeConfig, PathConfig, StoreInfoConfig
+from distsae.cli.store_import import StoreImportConfig
 from distsae.cli.train_arguments import TrainArguments
 from distsae.evaluation.config import EvaluateConfig
 from distsae.launching import SuperviseConfig
@@ -32,12 +33,13 @@ CONFIGS = {
     "supervise": (SuperviseConfig,),
     "demo": (DemoConfig,),
     "report": (ReportConfig,),
-    "store": (StoreInfoConfig, PathConfig, MergeConfig),
+    "store": (StoreInfoConfig, PathConfig, MergeConfig, StoreImportConfig),
     "checkpoint": (ListConfig, CheckpointInfoConfig, VerifyConfig),
 }
-ACTIONS = {"store": "info status verify measure collect merge", "checkpoint": "list info verify"}
+ACTIONS = {"store": "info status verify measure collect merge import", "checkpoint": "list info verify"}
 
 RAISED_IN = {
+    "activation_files": "store",
     "batches": "train",
     "checkpoint": "train checkpoint",
     "cli/train.py": "train",
@@ -59,6 +61,9 @@ RAISED_IN = {
 RAISED_IN_ONE = {
     "language_model/stored_activations.py": "produce evaluate",
     "store/shared_text.py": "store",
+    "cli/store_import.py": "store",
+    "store/own_store.py": "store",
+    "store/row_source.py": "store",
     "text/bad_records.py": "produce",  # only a producer gives a choice
     "text/contexts.py": "produce",  # a store's contexts have what they need: evaluation packs text as they were packed
 }

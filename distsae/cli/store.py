@@ -1,4 +1,4 @@
-"""`distsae store info|status|verify|measure|collect|merge`: look at a store, check it, clean it up, join several."""
+"""`distsae store info|status|verify|measure|collect|merge|import`: look at stores, check, join and make them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLES", "HELP", "run"]
 
 HELP = (
-    "Look at a store (info, status), check it (verify), add norms (measure), clean up (collect), join several (merge)."
+    "Look at a store (info, status), check it (verify), add norms (measure), clean up (collect), join several (merge), "
+    "make one of your own activations (import)."
 )
 
 EXAMPLES = """
@@ -26,6 +27,8 @@ EXAMPLES = """
   distsae store measure stores/gpt2       (adds the histograms of norms that a store from before them lacks)
   distsae store collect stores/gpt2
   distsae store merge stores/news stores/novels --out stores/both
+  distsae store import activations.npy --out stores/own
+  distsae store import shards/ --key resid --token_ids tokens.npy --hook blocks.11.resid_post --out stores/own
 """
 
 
@@ -70,6 +73,8 @@ class MergeConfig:
 
 def run(argv: list[str]) -> int:
     """Runs the action that `argv` begins with and returns the exit code."""
+    from distsae.cli.store_import import StoreImportConfig, import_store
+
     actions: dict[str, Action[Any]] = {
         "info": Action(
             config_class=StoreInfoConfig,
@@ -106,6 +111,12 @@ def run(argv: list[str]) -> int:
             run=_merge,
             help="Make one store of several.",
             positionals=("stores",),
+        ),
+        "import": Action(
+            config_class=StoreImportConfig,
+            run=import_store,
+            help="Make a store of activations from files: npy, safetensors, pt, Parquet, Arrow.",
+            positionals=("activations",),
         ),
     }
     return act("store", "STORE", actions, argv, help=HELP, examples=EXAMPLES)

@@ -86,7 +86,12 @@ def open_inputs(config: EvaluateConfig) -> Inputs:
 def _language_model(config: EvaluateConfig, store: Store, device: torch.device) -> LanguageModel:
     attributes = store.attributes
     name = config.model or attributes.model
-    is_stores_repository = name == attributes.model and attributes.model_revision != "local"
+    if not name:
+        raise WrongInput(
+            f"`model` must be given for {store.path}, a store of activations that were imported without it; add "
+            "`--model` with the model that they are from"
+        )
+    is_stores_repository = name == attributes.model and attributes.model_revision not in ("local", "own activations")
     revision = attributes.model_revision if is_stores_repository else None
     dtype = DTYPES[attributes.model_dtype].torch  # the dtype in which the activations of the store were computed
     try:
@@ -97,17 +102,18 @@ def _language_model(config: EvaluateConfig, store: Store, device: torch.device) 
         if config.model is None:
             raise WrongInput(f"{error} (the model of the store; give `--model` if it has moved)") from error
         raise
-    if model.digest != attributes.model_digest:
+    is_known = bool(attributes.model_digest)  # of an imported store it is not: the model's activations are compared
+    if is_known and model.digest != attributes.model_digest:
         raise WrongInput(
             f"`model` (={name}) must be the model that produced the store, whose weights have digest "
             f"{attributes.model_digest}; got {model.digest}; give `--model` with the same weights"
         )
-    if model.code_digest != attributes.code_digest:
+    if is_known and model.code_digest != attributes.code_digest:
         raise WrongInput(
             f"`model` (={name}) must run the code that produced the store, with digest {attributes.code_digest}; got "
             f"{model.code_digest}; set --trust_remote_code if the store was made with it, and give `--model` with it"
         )
-    if config.corpus is not None and model.tokenizer_digest != attributes.tokenizer_digest:
+    if is_known and config.corpus is not None and model.tokenizer_digest != attributes.tokenizer_digest:
         raise WrongInput(
             f"`model` (={name}) must have the store's tokenizer (digest {attributes.tokenizer_digest}) to pack "
             f"`corpus`; got digest {model.tokenizer_digest}; use the tokenizer of the store"

@@ -64,12 +64,18 @@ class Passages:
 def _samples(
     contexts: NDArray[np.integer],
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
-    """Yields context numbers and hashes of the passages in the sample, both `[passages]`."""
+    """Yields context numbers and hashes of the passages in the sample, both `[passages]`.
+
+    Contexts of one token are no text, and those of unknown tokens, -1, may hold any.
+    """
     length = contexts.shape[1]
+    if length == 1:
+        return
     rows = max(_TOKENS_AT_ONCE // length, 1)
     for start in range(0, len(contexts), rows):
-        hashes = _hashes(np.asarray(contexts[start : start + rows]), _passage_tokens(length))
-        in_sample = (hashes >> np.uint64(64 - _SAMPLE_BITS)) == 0
+        part = np.asarray(contexts[start : start + rows])
+        hashes = _hashes(part, _passage_tokens(length))
+        in_sample = ((hashes >> np.uint64(64 - _SAMPLE_BITS)) == 0) & (part >= 0).all(axis=1, keepdims=True)
         context, _ = np.nonzero(in_sample)
         yield context + start, hashes[in_sample]
 

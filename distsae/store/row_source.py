@@ -21,7 +21,7 @@ from distsae.checked_files import shown
 from distsae.errors import WrongInput
 from distsae.store.location import Location
 
-__all__ = ["Activations", "ArrayRows", "JoinedRows", "RowSource", "as_source", "spooled"]
+__all__ = ["Activations", "ArrayRows", "JoinedRows", "RowSource", "as_source", "require_rows", "spooled"]
 
 
 class RowSource(ABC):
@@ -56,6 +56,25 @@ Activations = RowSource | np.ndarray | Tensor | Iterable[np.ndarray | Tensor]
 """Activations in any form that is understood."""
 
 
+def require_rows(shape: Sequence[int], dtype: str, is_float: bool, name: str = "activations") -> None:
+    """Checks that an array can be rows of activations.
+
+    Args:
+        shape: its shape.
+        dtype: name of its dtype.
+        is_float: whether that is one of floating-point numbers.
+        name: what the user gave it as, for the error.
+
+    Raises:
+        WrongInput: it cannot be.
+    """
+    if len(shape) not in (2, 3) or 0 in shape:
+        found = "x".join(map(str, shape))
+        raise WrongInput(f"`{name}` must have the shape [rows, d_in] or [contexts, length, d_in]; got [{found}]")
+    if not is_float:
+        raise WrongInput(f"`{name}` must hold floating-point numbers; got {shown(dtype.removeprefix('torch.'))}")
+
+
 class ArrayRows(RowSource):
     """The rows of one array or tensor.
 
@@ -68,15 +87,12 @@ class ArrayRows(RowSource):
     """
 
     def __init__(self, array: np.ndarray | Tensor, name: str = "activations") -> None:
-        found = "x".join(map(str, array.shape))
-        if array.ndim not in (2, 3) or 0 in array.shape:
-            raise WrongInput(f"`{name}` must have the shape [rows, d_in] or [contexts, length, d_in]; got [{found}]")
-        if isinstance(array, np.ndarray) and array.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
-            raise WrongInput(f"`{name}` must hold floating-point numbers; got {shown(str(array.dtype))}")
         if isinstance(array, Tensor):
-            if not array.is_floating_point():
-                raise WrongInput(f"`{name}` must hold floating-point numbers; got {array.dtype}")
+            require_rows(array.shape, str(array.dtype), array.is_floating_point(), name)
             array = array.detach()
+        else:
+            known = array.dtype.newbyteorder("=") in (np.float16, np.float32, np.float64)
+            require_rows(array.shape, str(array.dtype), known, name)
         self._array = array if array.ndim == 3 else array[:, None]
         self.contexts, self.length = int(self._array.shape[0]), int(self._array.shape[1])
         self.d_in = int(self._array.shape[2])

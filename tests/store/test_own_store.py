@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distsae.errors import WrongInput
-from distsae.store import OwnStoreSettings, Store, verify_store
+from distsae.store import OwnStoreSettings, Store, merge_stores, verify_store
 from distsae.store.own_store import write_own_store
 
 SMALL = {"unit_rows": 64, "chunk_rows": 16}
@@ -133,3 +133,19 @@ def test_settings_are_those_of_the_function():
     assert OwnStoreSettings().dtype == "auto"
     with pytest.raises(TypeError, match="unexpected keyword"):
         write_own_store("s", np.zeros((2, 2)), unknown=1)
+
+
+@pytest.mark.parametrize("tokens", [None, torch.zeros(90).long()])
+def test_stores_of_rows_without_text_can_be_merged(tokens, tmp_path):
+    """No text is known that they could have in common; rows alone are no text."""
+    stores = [
+        str(Store.write(tmp_path / name, torch.randn(90, 3), seed=seed, token_ids=tokens, **SMALL).path)
+        for seed, name in enumerate("ab")
+    ]
+    merged = merge_stores(stores, str(tmp_path / "both"))
+    assert (merged.rows, merged.heldout_rows) == (176, 4)
+
+
+def test_contexts_of_unknown_tokens_can_be_merged(tmp_path):
+    stores = [str(Store.write(tmp_path / name, torch.randn(40, 20, 3), **SMALL).path) for name in "ab"]
+    assert merge_stores(stores, str(tmp_path / "both")).heldout_rows == 40

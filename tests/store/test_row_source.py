@@ -46,7 +46,7 @@ def test_tensors_that_train_and_mapped_files(tmp_path):
         (np.zeros((0, 3)), r"got \[0x3\]"),
         (np.zeros((2, 3), int), "floating-point numbers; got 'int64'"),
         (np.zeros((2, 3), complex), "floating-point numbers; got 'complex128'"),
-        (torch.zeros(2, 3, dtype=torch.int8), "floating-point numbers; got torch.int8"),
+        (torch.zeros(2, 3, dtype=torch.int8), "floating-point numbers; got 'int8'"),
     ],
 )
 def test_other_arrays_are_refused(array, message):
