@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from distsae.language_model.hook_points import HookPoint
-from distsae.language_model.hooks import capture, hook_names, resolve_hook, splice
+from distsae.hooks.forward_pass import capture, hook_names, resolve_hook, splice
+from distsae.hooks.hook_points import HookPoint
 from distsae.language_model.loading import LanguageModel, ModelFiles, find_model, load_language_model
 from distsae.language_model.probe import hook_widths
 from distsae.language_model.resuming import LowerBlocks, block_count, blocks_below

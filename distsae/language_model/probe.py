@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from distsae.errors import WrongInput
+from distsae.hooks.forward_pass import activations_at, observed, resolve_hook
+from distsae.hooks.hook_points import HookPoint
 from distsae.language_model.foreign_errors import WrongModel
-from distsae.language_model.hook_points import HookPoint
-from distsae.language_model.hooks import activations_at, observed, resolve_hook
 
 __all__ = ["hook_widths"]
 

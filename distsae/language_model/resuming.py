@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from distsae.language_model.hook_points import HookPoint, blocks_path
+from distsae.hooks.hook_points import HookPoint, blocks_path
 
 __all__ = ["LowerBlocks", "block_count", "blocks_below"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from distsae.errors import TornData, WrongInput
-from distsae.language_model.hooks import capture
+from distsae.hooks.forward_pass import capture
 from distsae.store import StoreAttributes, StorePaths, UnitRecord
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS
 from distsae.store.location import Location

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 from torch import nn
 
-from distsae.language_model.hook_points import HookPoint, blocks_path, hook_points
+from distsae.hooks.hook_points import HookPoint, blocks_path, hook_points
 
 
 def _modules_and_sides(model):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from distsae.errors import WrongInput, nearest
-from distsae.language_model.hook_points import HookPoint, hook_points
+from distsae.hooks.hook_points import HookPoint, hook_points
 
 __all__ = ["activations_at", "capture", "hook_names", "observed", "resolve_hook", "splice"]
 
