@@ -9,6 +9,7 @@ from distsae.training.optimizer_step import NonFiniteStep, StepSettings, trainin
 from distsae.training.state import TrainingState
 from distsae.training.step import BatchOutcome, Gradients, Selectors, forward_backward
 from distsae.training.train import train
+from distsae.training.trained_run import TrainedRun
 
 __all__ = [
     "AuxiliaryConfig",
@@ -24,6 +25,7 @@ __all__ = [
     "StepSettings",
     "SweepConfig",
     "TrainConfig",
+    "TrainedRun",
     "TrainingState",
     "begin_from",
     "forward_backward",

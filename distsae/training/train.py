@@ -36,6 +36,7 @@ from distsae.training.metrics import TrainingClock, all_stopped
 from distsae.training.phases import require_every_phase
 from distsae.training.run import Run
 from distsae.training.sweep import members, naming
+from distsae.training.trained_run import TrainedRun
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,13 +53,19 @@ _ROUNDING = 1e-12
 """Largest variance, relative to the squared mean norm, of rows that count as equal: sums in fp64 leave about 1e-16."""
 
 
-def train(config: TrainConfig, loop: Loop = train_runs, check: Check = lambda store, runs: None) -> None:
+def train(config: TrainConfig, loop: Loop = train_runs, check: Check = lambda store, runs: None) -> TrainedRun:
     """Trains one SAE, or the SAEs of a sweep, over all processes of the job. Every process calls it.
+
+    Alone, it is a function like any other, for a notebook too; under `accelerate launch` every rank gets the result,
+    which rank 0 has written.
 
     Args:
         config: configuration of the run, or of all runs of a sweep.
         loop: function that trains the runs once they are set up.
         check: function that may refuse the runs before other processes are needed, such as `planning.require_room`.
+
+    Returns:
+        The finished run; of a sweep, its runs are the `members`.
 
     Raises:
         WrongInput: the configuration does not fit the store, the processes or the run folder; nothing was written.
@@ -85,6 +92,8 @@ def train(config: TrainConfig, loop: Loop = train_runs, check: Check = lambda st
         finally:
             watchdog.working_on("closing wandb", unlimited=True)
             accelerator.end_training()
+    finished = {name: TrainedRun(RunFolder(member.out).path) for name, member in configs.items() if name}
+    return TrainedRun(RunFolder(config.out).path, finished)
 
 
 def checked(config: TrainConfig) -> tuple[Store, dict[str, TrainConfig]]:
