@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from distsae.errors import WrongInput, nearest
 from distsae.reporting.runs import Array, ReportedRun
-from distsae.reporting.style import Figure, drawing, look, to_svg
+from distsae.reporting.style import Figure, drawing, look, to_svg, verbatim
 from distsae.reporting.wording import fixed, percent
 
-__all__ = ["thin", "training_figures"]
+__all__ = ["curve_on", "thin", "training_figures"]
 
 _POINTS = 250  # more could not be told apart in a column of the page
 
@@ -131,34 +133,46 @@ def _is_worth_drawing(run: ReportedRun, key: str) -> bool:
     return "tokens" in run.metrics and values is not None and bool(np.nan_to_num(values).any())
 
 
-def _draw(runs: Sequence[ReportedRun], curve: _Curve) -> Figure:
+def curve_on(axes: Any, runs: Sequence[ReportedRun], key: str) -> str:  # noqa: ANN401 (matplotlib is untyped here)
+    """Draws the curve of one key of `metrics.jsonl` on matplotlib axes, and returns a description of it.
+
+    Raises:
+        WrongInput: there is no such curve, or no run has logged the key.
+    """
+    curve = next((curve for curve in _CURVES if curve.key == key), None)
+    if curve is None or not any("tokens" in run.metrics and key in run.metrics for run in runs):
+        keys = [curve.key for curve in _CURVES]
+        raise WrongInput(f"`figure` (={key}) must be logged by a run, and one of {', '.join(keys)}{nearest(key, keys)}")
     ends = []
+    for run in runs:
+        if curve.key not in run.metrics or "tokens" not in run.metrics:
+            continue
+        tokens, values = thin(run.metrics["tokens"], run.metrics[curve.key])
+        if not len(tokens):
+            continue
+        marker = {"marker": "o", "markersize": 3} if len(tokens) == 1 else {}
+        axes.plot(tokens, values, **look(run.column).line, **marker, label=verbatim(run.name))
+        if run.feature_choice_from is not None:
+            axes.axvline(run.feature_choice_from, color=look(run.column).colour, linewidth=0.9, linestyle=(0, (1, 2)))
+        ends.append(f"{run.name} ends at {percent(values[-1]) if curve.share else fixed(values[-1], 3)}")
+    if curve.logarithmic:
+        _logarithmic(axes)
+    else:
+        axes.set_ylim(bottom=0)
+    if curve.share:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    scale, word = _scale(max(float(run.metrics["tokens"][-1]) for run in runs if "tokens" in run.metrics))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / scale:g}"))
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"{word}tokens trained")
+    axes.set_ylabel(curve.axis)
+    return f"{curve.title}, over tokens trained: {'; '.join(ends)}."
+
+
+def _draw(runs: Sequence[ReportedRun], curve: _Curve) -> Figure:
     with drawing() as (canvas, axes):
-        for run in runs:
-            if curve.key not in run.metrics or "tokens" not in run.metrics:
-                continue
-            tokens, values = thin(run.metrics["tokens"], run.metrics[curve.key])
-            if not len(tokens):
-                continue
-            marker = {"marker": "o", "markersize": 3} if len(tokens) == 1 else {}
-            axes.plot(tokens, values, **look(run.column).line, **marker)
-            if run.feature_choice_from is not None:
-                axes.axvline(
-                    run.feature_choice_from, color=look(run.column).colour, linewidth=0.9, linestyle=(0, (1, 2))
-                )
-            ends.append(f"{run.name} ends at {percent(values[-1]) if curve.share else fixed(values[-1], 3)}")
-        if curve.logarithmic:
-            _logarithmic(axes)
-        else:
-            axes.set_ylim(bottom=0)
-        if curve.share:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-        scale, word = _scale(max(float(run.metrics["tokens"][-1]) for run in runs if "tokens" in run.metrics))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / scale:g}"))
-        axes.set_xlim(left=0)
-        axes.set_xlabel(f"{word}tokens trained")
-        axes.set_ylabel(curve.axis)
-        svg = to_svg(canvas, f"curve-{curve.key}", f"{curve.title}, over tokens trained: {'; '.join(ends)}.")
+        alt = curve_on(axes, runs, curve.key)
+        svg = to_svg(canvas, f"curve-{curve.key}", alt)
     return Figure(title=curve.title, reading=curve.reading, svg=svg)
 
 
