@@ -64,12 +64,8 @@ class ExportConfig:
                     f"`{name}` (={value}) must be given with `repo`; got none; give --repo, or leave it out"
                 )
         path = self.path_in_repo
-        if path is not None and (
-            path.startswith("/") or ".." in path.split("/") or not is_hub_name(f"user/name/{path}")
-        ):
-            raise WrongInput(
-                f"`path_in_repo` (={path}) must be a relative path of plain names; use a name like layer-11"
-            )
+        if path is not None and not is_hub_name(f"user/name/{path}"):
+            raise WrongInput(f"`path_in_repo` (={path}) must be a relative path; got another text; use a/plain/name")
         if self.license is not None and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+_-]*", self.license) is None:
             raise WrongInput(
                 f"`license` (={self.license}) must be the identifier of a licence; use one such as mit or apache-2.0"

@@ -96,17 +96,15 @@ def push(folder: Path, repo: str, path_in_repo: str | None = None) -> str:
         WrongInput: the server refuses this user.
         CannotContinue: the server does not answer.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
+    place = "" if path_in_repo is None else f"{path_in_repo}/"
+    # One commit for all, so that nobody finds weights without their config; `upload_folder` may make several.
+    files = [CommitOperationAdd(f"{place}{path.name}", path) for path in sorted(folder.iterdir()) if path.is_file()]
     with _named_errors(repo):
-        commit = HfApi().upload_folder(
-            repo_id=repo,
-            folder_path=folder,
-            path_in_repo=path_in_repo,
-            commit_message="An SAE, exported by distsae",
-        )
+        commit = HfApi().create_commit(repo, files, commit_message="An SAE, exported by distsae")
         return str(commit.commit_url)
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from distsae.model import SAE
 
-WORKER = Path(__file__).with_name("peer_side.py")
 ENVIRONMENT = {"SPARSIFY_DISABLE_TRITON": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
 
 
@@ -37,16 +36,25 @@ def tools_view(python: str, tool: str, folder: Path, x: Tensor, d_sae: int, scra
     """Loads a folder with a tool in its own environment, and runs its own forward."""
     rows, out = scratch / "rows.npy", scratch / "out.npz"
     np.save(rows, x.numpy())
-    job = {"tool": tool, "folder": str(folder), "rows": str(rows), "out": str(out)}
-    done = subprocess.run(
-        [python, str(WORKER), json.dumps(job)], capture_output=True, text=True, env=os.environ | ENVIRONMENT
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    _run(python, "peer_side.py", {"tool": tool, "folder": str(folder), "rows": str(rows), "out": str(out)})
     with np.load(out) as content:
         on = torch.from_numpy(np.unpackbits(content["on"], count=len(x) * d_sae).astype(bool)).reshape(len(x), d_sae)
         acts = torch.zeros(len(x), d_sae)
         acts[on] = torch.from_numpy(content["acts"])
         return ToolsView(on, acts, torch.from_numpy(content["x_hat"]))
+
+
+def train_theirs(python: str, tool: str, kind: str, folder: Path, x: Tensor, scratch: Path, **job: int) -> None:
+    """Trains an SAE on rows with a tool's own trainer, and saves it with its own function."""
+    rows = scratch / "training_rows.npy"
+    np.save(rows, x.numpy())
+    _run(python, "peer_trains.py", {"tool": tool, "kind": kind, "folder": str(folder), "rows": str(rows), **job})
+
+
+def _run(python: str, script: str, job: dict[str, object]) -> None:
+    command = [python, str(Path(__file__).with_name(script)), json.dumps(job)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,6 @@ class Agreement:
     Args:
         matches: features on, over all rows, here.
         differing: pairs of row and feature that are on in one of them only.
-        largest_differing: largest distance of such a pair's score from what would have decided otherwise, as a share
-            of the score.
         x_hat: largest difference of the reconstruction of a row with equal features, as a share of its norm.
         acts: the same for feature activations.
     """

@@ -1,8 +1,8 @@
 """What another tool makes of a folder: `PEERS_PYTHON peer_side.py JOB`, run by the interpreter of the peers.
 
 It imports torch and the tool's package, and nothing of distsae. JOB is a JSON object: `tool`; `folder` of the SAE;
-`rows`, a .npy file of activations; `out`, an .npz file to write with `on`, the features that fire, as packed bits, `acts`, their
-values row by row, and `x_hat`, the reconstruction.
+`rows`, a .npy file of activations; `out`, an .npz file to write with `on`, the features that fire, as packed bits,
+`acts`, their values row by row, and `x_hat`, the reconstruction.
 """
 
 from __future__ import annotations

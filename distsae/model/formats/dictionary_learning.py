@@ -103,7 +103,7 @@ def exported(cfg: SAEConfig, source: WeightSource, dtype: torch.dtype) -> Export
         kind = "JumpReluAutoEncoder"
         tensors: dict[str, WrittenTensor] = {
             "W_enc": from_source(source, "W_enc", dtype),
-            "b_enc": from_values((source.rows("b_enc", 0, cfg.d_sae).double() - bias_in_scores(source)), dtype),
+            "b_enc": from_values(source.rows("b_enc", 0, cfg.d_sae).double() - bias_in_scores(source, dtype), dtype),
             "W_dec": from_source(source, "W_dec", dtype),
             "b_dec": from_source(source, "b_dec", dtype),
             "threshold": from_values(threshold, dtype),
@@ -162,10 +162,11 @@ def read(folder: Path) -> ForeignSAE:
     own = config_beside(config.distsae, folder / CONFIG, d_in, d_sae)
     extra = read_extra(folder, d_sae)
     if kind in _ON_RAW_INPUT:
-        folded = tensors["b_enc"].double() + bias_in_scores(MemoryWeights(tensors))
-        kept = extra.get("b_enc")
-        exact = kept is not None and own is not None and same_bias(kept, folded)
-        tensors["b_enc"] = kept if kept is not None and exact else folded.to(tensors["W_enc"].dtype)
+        dtype = tensors["W_enc"].dtype
+        folded = tensors["b_enc"].double() + bias_in_scores(MemoryWeights(tensors), dtype)
+        kept = extra.get("b_enc") if own is not None else None
+        exact = kept is not None and same_bias(kept, folded, tensors["b_enc"])
+        tensors["b_enc"] = kept if kept is not None and exact else folded.to(dtype)
     if kind == "AutoEncoder":
         _fold_norms(tensors)
     if own is not None and "quota_per_token" in extra:

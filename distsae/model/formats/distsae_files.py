@@ -20,13 +20,16 @@ WEIGHTS = "sae.safetensors"
 CONFIG = "config.json"
 """File of the `SAEConfig`. It is written last, so it describes an SAE whose weights are there."""
 
+_EXACT = ("quota_per_token",)
+"""Tensors that keep their dtype: quotas sum to `k`."""
+
 
 def exported(cfg: SAEConfig, source: WeightSource, dtype: torch.dtype) -> Exported:
     """Returns what a folder of an SAE gets."""
     return Exported(
         weights=WEIGHTS,
         container="safetensors",
-        tensors={name: from_source(source, name, dtype) for name in source.names()},
+        tensors={name: from_source(source, name, None if name in _EXACT else dtype) for name in source.names()},
         documents={CONFIG: cfg.to_dict()},
         digested=CONFIG,
     )

@@ -117,7 +117,7 @@ def write_folder(
             sync(out.absolute().parent)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
+    except OSError as error:
         raise CannotContinue(
             f"the SAE could not be exported into {out} ({error}); {way_out(error, out.absolute().parent)}"
         ) from error

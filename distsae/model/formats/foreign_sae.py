@@ -44,8 +44,8 @@ __all__ = [
 EXTRA = "distsae.safetensors"
 """File of the tensors that a tool's own weights have no place for."""
 
-_CLOSE = 2e-2
-"""Share of the largest value by which a bias may differ after rounding, to bf16 at worst."""
+_CLOSE = 1e-2
+"""Share of the largest bias by which one may differ after rounding, to bf16 at worst."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -166,12 +166,17 @@ class ForeignSAE:
         )
 
 
-def bias_in_scores(source: WeightSource) -> Tensor:
-    """Returns `b_dec @ W_enc`, fp64 `[d_sae]`: what a tool that does not subtract `b_dec` first has in its bias."""
-    b_dec = source.rows("b_dec", 0, source.shape("b_dec")[0]).double()
+def bias_in_scores(source: WeightSource, dtype: torch.dtype) -> Tensor:
+    """Returns `b_dec @ W_enc`, fp64 `[d_sae]`: what a tool that does not subtract `b_dec` first has in its bias.
+
+    Args:
+        source: the weights.
+        dtype: dtype that the tool's weights are rounded to.
+    """
+    b_dec = source.rows("b_dec", 0, source.shape("b_dec")[0]).to(dtype).double()
     total = torch.zeros(source.shape("W_enc")[1], dtype=torch.float64)
     for first, rows in row_blocks(source, "W_enc"):
-        total += b_dec[first : first + len(rows)] @ rows.double()
+        total += b_dec[first : first + len(rows)] @ rows.to(dtype).double()
     return total
 
 
@@ -250,7 +255,13 @@ def one_dtype(tensors: dict[str, Tensor], file: Path, needed: dict[str, tuple[in
     return {name: tensor.to(dtype) for name, tensor in found.items()}
 
 
-def same_bias(kept: Tensor, found: Tensor) -> bool:
-    """Returns whether a bias that was kept beside the weights is the one that they have, up to rounding."""
-    scale = float(found.abs().max().clamp(min=1e-12))
-    return bool((kept.double() - found.double()).abs().max() <= _CLOSE * scale)
+def same_bias(kept: Tensor, found: Tensor, written: Tensor) -> bool:
+    """Returns whether a bias that was kept beside the weights is the one that they have, up to rounding.
+
+    Args:
+        kept: the bias beside the weights.
+        found: the bias as it follows from the weights.
+        written: the bias in the weights, which was rounded.
+    """
+    scale = float(torch.maximum(found.abs(), written.double().abs()).max().clamp(min=1e-12))
+    return bool((kept.double() - found).abs().max() <= _CLOSE * scale)

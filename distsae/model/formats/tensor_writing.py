@@ -117,8 +117,8 @@ def fill(
 
 
 def _converted(block: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns a block in another dtype, contiguous."""
-    converted = block.to(dtype).contiguous()
+    """Returns a copy of a block in another dtype, row by row in memory."""
+    converted = torch.empty(block.shape, dtype=dtype).copy_(block)  # `contiguous` leaves odd strides of single columns
     if dtype.is_floating_point and dtype != block.dtype and not bool(converted.isfinite().all()):
         raise WrongInput(
             f"`dtype` must hold the weights of the SAE; got {str(dtype).removeprefix('torch.')}, in which "

@@ -49,11 +49,15 @@ def write_torch_archive(
 
     Raises:
         WrongInput: a weight is too large for the dtype.
+        OSError: the disk is full.
     """
     # Memory that nobody writes to is never given.
     empty = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items()}
-    with torch.serialization.skip_data():
-        torch.save(empty, path)
+    try:
+        with torch.serialization.skip_data():
+            torch.save(empty, path)
+    except RuntimeError as error:  # which is how torch reports a full disk
+        raise OSError(" ".join(str(error).splitlines()[0].split())) from error
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
         directory = archive.start_dir
