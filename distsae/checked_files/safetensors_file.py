@@ -132,6 +132,27 @@ class SafetensorsFile:
             if not direct:
                 part.copy_(block)
 
+    def read_columns(self, name: str, start: int, into: Tensor) -> None:
+        """Fills `into` with columns `start, start + 1, ...` of a matrix, and reads no other columns.
+
+        Args:
+            name: name of the matrix in the file.
+            start: index of the first column to read.
+            into: contiguous tensor `[rows, columns]` of the matrix's dtype, on the CPU.
+
+        Raises:
+            TornData: the file has no such columns, or has become shorter; the text names it.
+        """
+        entry = self.entries[name]
+        if len(entry.shape) != 2 or len(into) != entry.shape[0] or start + into.shape[1] > entry.shape[1]:
+            raise TornData(
+                f"{self.path} has {entry.shape} where `{name}` needs {tuple(into.shape)} from column {start}"
+            )
+        width = DTYPES[entry.dtype].itemsize
+        for row, target in enumerate(into):
+            self._file.seek(self._data + entry.data_offsets[0] + (row * entry.shape[1] + start) * width)
+            self._fill(target.view(torch.uint8).numpy().data)
+
     def _header(self) -> dict[str, TensorEntry]:
         """Returns the tensors that the header names; they lie one behind the other, up to the end of the file."""
         size = os.fstat(self._file.fileno()).st_size

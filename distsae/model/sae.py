@@ -12,14 +12,11 @@ decoder bias depends on the row's norm.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from distsae.allocation import (
@@ -32,20 +29,20 @@ from distsae.allocation import (
     TokenSelector,
     select,
 )
-from distsae.checked_files import WrongField, read_json_object, typed
 from distsae.devices import device_named
-from distsae.disk_room import way_out
-from distsae.durable import as_new_files_are, replace, replacing
-from distsae.errors import CannotContinue, TornData, WrongInput
+from distsae.errors import TornData, WrongInput
 from distsae.kernels import kernels_for
 from distsae.model.feature_shard import score_chunks
+from distsae.model.formats.foreign_sae import Given
 from distsae.model.sae_config import SAEConfig
-from distsae.model.sae_digest import DTYPES, SAEDigest, digest_of, read_weights
-from distsae.model.sae_files import CONFIG, WEIGHTS, sae_folder
+from distsae.model.sae_digest import DTYPES
+from distsae.model.sae_files import CONFIG, WEIGHTS
+from distsae.model.sae_reading import read_sae
+from distsae.model.sae_saving import KeptSAE
+from distsae.model.sae_tensors import check_tensors
 from distsae.model.selection_memory import SELECTION_MB
-from distsae.model.training_rule import needs_threshold, training_selector
+from distsae.model.training_rule import training_selector
 from distsae.row_scales import row_scales
-from distsae.store.mounted_path import mounted_path
 
 __all__ = ["SAE", "MatchRule"]
 
@@ -53,7 +50,7 @@ MatchRule = Literal["frozen", "training", "per_token"]
 """How `SAE.matches` selects."""
 
 
-class SAE(nn.Module):
+class SAE(KeptSAE):
     """A sparse autoencoder on raw activations: `x_hat = encode(x) @ W_dec + b_dec`.
 
     With `normalise: token` in its config, `b_dec` is multiplied by the scale of the row, `||x|| / sqrt(d_in)`.
@@ -87,22 +84,7 @@ class SAE(nn.Module):
         quota_per_token: Tensor | None = None,
     ) -> None:
         super().__init__()
-        expected = {
-            "W_enc": (cfg.d_in, cfg.d_sae),
-            "W_dec": (cfg.d_sae, cfg.d_in),
-            "b_enc": (cfg.d_sae,),
-            "b_dec": (cfg.d_in,),
-            "threshold": (cfg.d_sae,),
-            "quota_per_token": (cfg.d_sae,),
-        }
-        given = (W_enc, W_dec, b_enc, b_dec, threshold, quota_per_token)
-        for (name, shape), tensor in zip(expected.items(), given, strict=True):
-            if tensor is not None and tuple(tensor.shape) != shape:
-                raise WrongInput(f"`{name}` must have shape {shape}; got {tuple(tensor.shape)}")
-        if needs_threshold(cfg.allocation) and threshold is None:
-            raise WrongInput(f"`threshold` must be given for `allocation` (={cfg.allocation}); got None")
-        if W_enc.dtype not in DTYPES:
-            raise WrongInput(f"`W_enc` must have one of the dtypes {', '.join(DTYPES.values())}; got {W_enc.dtype}")
+        check_tensors(cfg, W_enc, W_dec, b_enc, b_dec, threshold, quota_per_token)
         self.cfg = dataclasses.replace(cfg, dtype=DTYPES[W_enc.dtype])
         self.W_enc, self.W_dec = nn.Parameter(W_enc), nn.Parameter(W_dec)
         self.b_enc, self.b_dec = nn.Parameter(b_enc), nn.Parameter(b_dec)
@@ -220,47 +202,27 @@ class SAE(nn.Module):
         decoded = kernels_for("auto", self.device).decode(found, self.W_dec.detach(), x.shape[0])
         return decoded + bias.to(self.dtype)
 
-    def save(self, folder: str | Path) -> None:
-        """Writes `sae.safetensors` and then `config.json` into `folder`; a crash leaves no half-written file.
-
-        Raises:
-            WrongInput: `folder` is a URL.
-            CannotContinue: the files cannot be written, on a full disk for example.
-        """
-        folder = mounted_path(folder)
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        content = {**self.cfg.to_dict(), "weights_sha256": digest_of(tensors)}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # Always the same temporary name, so that weights left by a killed process are overwritten.
-            with replacing(folder / WEIGHTS, temporary=folder / f".{WEIGHTS}.tmp") as temporary:
-                save_file(tensors, temporary)
-                as_new_files_are(temporary)
-            replace(folder / CONFIG, f"{json.dumps(content, indent=2)}\n".encode())
-        except (OSError, SafetensorError) as error:
-            advice = way_out(error, folder)
-            raise CannotContinue(f"the SAE could not be written into {folder} ({error}); {advice}") from error
-
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> SAE:
-        """Reads an SAE from its folder, or from the folder of the run that trained it.
+    def load(
+        cls, path: str | Path, device: str | torch.device = "cpu", *, k: int | None = None, hook: str | None = None
+    ) -> SAE:
+        """Reads an SAE from its folder, from that of the run that trained it, or from the Hugging Face Hub.
+
+        The files may be those of SAELens, dictionary_learning or sparsify. A path that exists is never looked for on
+        the Hub.
 
         Args:
-            path: folder of the SAE or of the run; see `distsae.model.sae_files`.
+            path: folder of the SAE or of the run; or `user/repository`, or `user/repository/folder`, on the Hub.
             device: device to put the weights on.
+            k: mean matches per token, for files of another tool that do not say it.
+            hook: hook of the activations, for files of another tool that do not say it.
 
         Raises:
-            WrongInput: there is no SAE at `path`, or this machine has no such device.
+            WrongInput: there is no SAE at `path`, or none that can be carried over; or this machine has no such device.
             TornData: a file is damaged, or is not what an SAE has; the text names the file.
         """
-        folder, device = sae_folder(path), device_named(device)
-        try:
-            content = read_json_object(folder / CONFIG)
-            cfg = typed(SAEConfig, content)
-            digest = typed(SAEDigest, content).weights_sha256
-        except (WrongField, WrongInput) as error:
-            raise TornData(f"{folder / CONFIG} is not the config of an SAE: {error}") from None
-        tensors = read_weights(folder / WEIGHTS, digest)
+        device = device_named(device)
+        cfg, tensors, folder = read_sae(path, Given(k=k, hook=hook))
         try:
             return cls(cfg, **{name: tensor.to(device) for name, tensor in tensors.items()})
         except WrongInput as error:

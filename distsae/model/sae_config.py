@@ -29,7 +29,7 @@ class SAEConfig:
         hook_name: hook of the activations.
         hook_layer: layer number of the hook; None for a module path without one.
         model_name: name of the language model.
-        context_size: number of tokens in a context.
+        context_size: number of tokens in a context; 0 if it is not known.
         prepend_bos: whether contexts begin with the BOS token.
         dtype: dtype of the weights.
         store_fingerprint: identity of the activation store used in training.
@@ -54,7 +54,7 @@ class SAEConfig:
     hook_name: str
     hook_layer: int | None
     model_name: str
-    context_size: Annotated[int, Between(1)]
+    context_size: Annotated[int, Between(0)]
     prepend_bos: bool
     dtype: str = "float32"
     store_fingerprint: str = ""

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from distsae.checked_files.safetensors_file import SafetensorsFile
 from distsae.errors import TornData
+from distsae.model.formats.weight_source import MemoryWeights, WeightSource, row_blocks
 
-__all__ = ["DTYPES", "OPTIONAL", "REQUIRED", "SAEDigest", "digest_of", "read_weights"]
+__all__ = ["DTYPES", "OPTIONAL", "REQUIRED", "SAEDigest", "digest_of", "read_weights", "refuse_broken", "source_digest"]
 
 REQUIRED = ("W_enc", "W_dec", "b_enc", "b_dec")
 """Tensors that every SAE has."""
@@ -33,8 +34,6 @@ DTYPES = {
 }
 """Dtypes that the weights of an SAE may have, with their names in its config."""
 
-_PIECE_BYTES = 64 << 20
-
 
 @dataclass(frozen=True)
 class SAEDigest:
@@ -49,16 +48,17 @@ class SAEDigest:
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
     """Returns the sha256 of tensors, with their names, dtypes and shapes, in hexadecimal; the order does not matter."""
+    return source_digest(MemoryWeights(tensors))
+
+
+def source_digest(source: WeightSource) -> str:
+    """Returns the sha256 of all tensors of a source, as `digest_of` does; they are read in blocks."""
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        rows = tensor if tensor.dim() else tensor.reshape(1)
-        step = max(_PIECE_BYTES // max(rows[:1].nbytes, 1), 1)
-        for start in range(0, len(rows), step):
-            piece = rows[start : start + step].cpu().contiguous()
-            if piece.numel():
-                digest.update(piece.reshape(-1).view(torch.uint8).numpy().data)
+    for name in sorted(source.names()):
+        digest.update(f"{name} {source.dtype(name)} {list(source.shape(name))}\n".encode())
+        for _, block in row_blocks(source, name):
+            if block.numel():
+                digest.update(block.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -91,13 +91,26 @@ def read_weights(file: Path, digest: str | None) -> dict[str, Tensor]:
         raise TornData(f"{file} must have a floating-point `{other[0]}`; got {tensors[other[0]].dtype}")
     if digest is not None and digest_of(tensors) != digest:
         raise TornData(f"{file} is damaged: the digest of its weights is not the one in the SAE's config.json")
+    refuse_broken(file, tensors)
+    return tensors
+
+
+def refuse_broken(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Checks that weights are finite.
+
+    Args:
+        file: file that they are from, for the error.
+        tensors: weights by name.
+
+    Raises:
+        TornData: some are not; the text names the file and the tensor.
+    """
     if broken := [name for name, tensor in tensors.items() if not _is_finite(tensor)]:
         count = int((~tensors[broken[0]].isfinite()).sum())
         raise TornData(
             f"{file} must have finite weights; got {count:,} infinities or NaNs in `{broken[0]}`; save the SAE "
             "again in a dtype that holds its weights, or train it again"
         )
-    return tensors
 
 
 def _is_finite(tensor: Tensor) -> bool:
