@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, Self
 
@@ -32,6 +33,7 @@ from distsae.allocation import (
 from distsae.devices import device_named
 from distsae.errors import TornData, WrongInput
 from distsae.kernels import kernels_for
+from distsae.model.attachment import Attachment, Edit, attached
 from distsae.model.feature_shard import score_chunks
 from distsae.model.formats.foreign_sae import Given
 from distsae.model.sae_config import SAEConfig
@@ -55,8 +57,8 @@ class SAE(KeptSAE):
 
     With `normalise: token` in its config, `b_dec` is multiplied by the scale of the row, `||x|| / sqrt(d_in)`.
 
-    Weights may be fp32, fp16, bf16 or fp64 (`sae.half()`). Activations may have any floating-point dtype, whatever that
-    of the weights; results have the dtype of the weights. Matches are always selected in fp32.
+    Weights may be fp32, fp16, bf16 or fp64 (`sae.half()`), and all is computed in their dtype. Activations may have any
+    other; `encode`, `decode` and `forward` return what they are given. Matches are always selected in fp32.
 
     Args:
         cfg: what the SAE is and where it came from; its `dtype` follows the weights.
@@ -115,6 +117,9 @@ class SAE(KeptSAE):
         Raises:
             WrongInput: `x` has another width, or whole numbers.
         """
+        return self._encoded(x).to(x.dtype)
+
+    def _encoded(self, x: Tensor) -> Tensor:
         centred, scales = self._centred(x)
         pre_acts = centred.to(self.dtype) @ self.W_enc + self.b_enc
         if self.threshold is not None:
@@ -122,10 +127,32 @@ class SAE(KeptSAE):
         else:
             top = pre_acts.relu().topk(self.cfg.k, dim=-1)
             feature_acts = torch.zeros_like(pre_acts).scatter(-1, top.indices, top.values)
-        if scales is None:
-            return feature_acts
-        self._scales = scales
-        return feature_acts * scales.to(self.dtype)
+        if scales is not None:
+            self._scales = scales
+            feature_acts = feature_acts * scales.to(self.dtype)
+        return feature_acts
+
+    def encode_sparse(self, x: Tensor, selection_mb: float = SELECTION_MB) -> Matches:
+        """Returns what `encode` would, as matches: at widths where `[..., d_sae]` does not fit.
+
+        Args:
+            x: activations, `[..., d_in]`; `token` in the matches counts these rows, flattened.
+            selection_mb: MiB that one chunk of scores may take.
+
+        Raises:
+            WrongInput: `x` has another width, or whole numbers.
+        """
+        return self.matches(x.reshape(-1, x.shape[-1]) if x.dim() else x, selection_mb=selection_mb)
+
+    def attach(
+        self, model: nn.Module, *, spliced: bool = True, edit: Edit | None = None, keep_error: bool = False
+    ) -> AbstractContextManager[Attachment]:
+        """Returns a context in which each forward pass of a transformers model runs with this SAE at its hook.
+
+        It yields what the last pass gave: activations, the rows that the SAE is for, their matches. Other rows keep
+        their own activation. See `distsae.model.attachment.attached` for the arguments and errors.
+        """
+        return attached(self, model, spliced=spliced, edit=edit, keep_error=keep_error)
 
     def decode(self, feature_acts: Tensor, x: Tensor | None = None) -> Tensor:
         """Returns the reconstruction `[..., d_in]` of `feature_acts` `[..., d_sae]`.
@@ -140,7 +167,7 @@ class SAE(KeptSAE):
         """
         decoded = feature_acts.to(self.dtype) @ self.W_dec
         if not self.normalises_rows:
-            return decoded + self.b_dec
+            return (decoded + self.b_dec).to(feature_acts.dtype)
         scales = self._scales if x is None else row_scales(self._widened(x))
         if scales is None or scales.shape[:-1] != feature_acts.shape[:-1]:
             encoded = "none" if scales is None else f"{[*scales.shape[:-1]]}"
@@ -148,11 +175,11 @@ class SAE(KeptSAE):
                 f"`x` must be given to decode {[*feature_acts.shape[:-1]]} rows with an SAE that normalises rows; got "
                 f"{encoded} encoded last; pass the activations as `x`"
             )
-        return decoded + (scales * self.b_dec).to(self.dtype)
+        return (decoded + (scales * self.b_dec).to(self.dtype)).to(feature_acts.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the reconstruction of activations `[..., d_in]` under the frozen rule."""
-        return self.decode(self.encode(x), x)
+        return self.decode(self._encoded(x), x).to(x.dtype)
 
     @torch.no_grad()
     def matches(self, x: Tensor, rule: MatchRule = "frozen", selection_mb: float = SELECTION_MB) -> Matches:
@@ -204,7 +231,13 @@ class SAE(KeptSAE):
 
     @classmethod
     def load(
-        cls, path: str | Path, device: str | torch.device = "cpu", *, k: int | None = None, hook: str | None = None
+        cls,
+        path: str | Path,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+        *,
+        k: int | None = None,
+        hook: str | None = None,
     ) -> SAE:
         """Reads an SAE from its folder, from that of the run that trained it, or from the Hugging Face Hub.
 
@@ -214,6 +247,7 @@ class SAE(KeptSAE):
         Args:
             path: folder of the SAE or of the run; or `user/repository`, or `user/repository/folder`, on the Hub.
             device: device to put the weights on.
+            dtype: dtype to bring the weights to; None for that of the files.
             k: mean matches per token, for files of another tool that do not say it.
             hook: hook of the activations, for files of another tool that do not say it.
 
@@ -224,7 +258,7 @@ class SAE(KeptSAE):
         device = device_named(device)
         cfg, tensors, folder = read_sae(path, Given(k=k, hook=hook))
         try:
-            return cls(cfg, **{name: tensor.to(device) for name, tensor in tensors.items()})
+            return cls(cfg, **{name: tensor.to(device, dtype) for name, tensor in tensors.items()})
         except WrongInput as error:
             raise TornData(f"{folder / WEIGHTS} does not go with {CONFIG}: {error}") from None
 

@@ -39,6 +39,11 @@ class SAEConfig:
         normalisation_scale: factor that activations were multiplied by in training.
         max_norm: norm of raw activations over which rows were left out of training, calibration and measurement; None
             if none were.
+        excluded_positions: positions at the start of each context whose rows it was not trained on.
+        excluded_tokens: ids of tokens whose rows it was not trained on.
+        model_revision: commit of the model's repository, or `local`; empty if it is not known.
+        model_digest: sha256 of the model's weights and configuration; empty if it is not known.
+        tokenizer_digest: sha256 of the tokenizer's definition; empty if it is not known.
         init_scale: factor between the encoder and decoder rows that training started with; None if it started with the
             weights of an SAE.
         distsae_version: version of distsae that wrote the SAE.
@@ -62,6 +67,11 @@ class SAEConfig:
     normalise: str = "none"
     normalisation_scale: Annotated[float, Between(0)] = 1.0
     max_norm: Annotated[float, Between(0)] | None = None
+    excluded_positions: Annotated[int, Between(0)] = 0
+    excluded_tokens: tuple[Annotated[int, Between(0)], ...] = ()
+    model_revision: str = ""
+    model_digest: str = ""
+    tokenizer_digest: str = ""
     init_scale: float | None = None
     distsae_version: str = ""
 
@@ -81,4 +91,5 @@ class SAEConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields and the architecture as plain values."""
-        return {**dataclasses.asdict(self), "architecture": self.architecture}
+        values = {**dataclasses.asdict(self), "excluded_tokens": list(self.excluded_tokens)}
+        return {**values, "architecture": self.architecture}

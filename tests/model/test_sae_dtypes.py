@@ -1,6 +1,7 @@
 """An SAE in any floating-point dtype, on activations in any other; what its config says of it is so."""
 
 import json
+import math
 from typing import get_args
 
 import pytest
@@ -58,7 +59,7 @@ def test_activations_of_any_dtype(rule, normalise, weights, rows, x):
     with torch.no_grad():
         given = x.to(rows)
         acts = sae.encode(given)
-        assert acts.dtype == sae(given).dtype == sae.decode(acts.to(rows), given).dtype == weights
+        assert acts.dtype == sae(given).dtype == sae.decode(acts, given).dtype == rows
         if torch.bfloat16 not in (weights, rows):
             torch.testing.assert_close(acts.float(), plain.encode(x), **near)
         torch.testing.assert_close(sae.decode(acts.float(), given).float(), plain.decode(acts.float(), x), **near)
@@ -102,6 +103,9 @@ def test_the_config_says_what_the_weights_are(tmp_path, dtype, name):
     assert json.loads((tmp_path / "config.json").read_text())["dtype"] == name
     loaded = SAE.load(tmp_path)
     assert (loaded.dtype, loaded.cfg.dtype) == (dtype, name)
+    widened = SAE.load(tmp_path, dtype=torch.float64)
+    assert (widened.dtype, widened.cfg.dtype) == (torch.float64, "float64")
+    assert torch.equal(widened.W_enc, loaded.W_enc.double())
     assert loaded.float().cfg.dtype == "float32"
 
 
@@ -167,3 +171,15 @@ def test_an_unknown_device_is_no_damage(tmp_path, device):
     with pytest.raises(WrongInput, match=rf"`device` \(={device}\) must be auto or a device of .*; got .*; use"):
         SAE.load(tmp_path, device=device)
     assert SAE.load(tmp_path, device=torch.device("cpu")).device.type == "cpu"
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("shape", [(30, D_IN), (2, 5, 3, D_IN), (D_IN,)])
+def test_sparse_encoding_gives_the_dense_one(rule, shape, x):
+    sae, given = _sae(rule), x.flatten()[: math.prod(shape)].reshape(shape)
+    found = sae.encode_sparse(given)
+    dense = torch.zeros(math.prod(shape[:-1]), D_SAE)
+    dense[found.token, found.feature] = found.score
+    torch.testing.assert_close(dense.reshape(*shape[:-1], D_SAE), sae.encode(given), rtol=1e-5, atol=1e-5)
+    with pytest.raises(WrongInput, match="`x` must have"):
+        sae.encode_sparse(given[..., :3])

@@ -77,6 +77,11 @@ def frozen_sae(
         normalise=config.normalise,
         normalisation_scale=normalisation.scale,
         max_norm=reader.max_norm,
+        excluded_positions=attributes.excluded_positions,
+        excluded_tokens=attributes.excluded_tokens,
+        model_revision=attributes.model_revision,
+        model_digest=attributes.model_digest,
+        tokenizer_digest=attributes.tokenizer_digest,
         init_scale=state.init_scale,
         distsae_version=__version__,
     )
