@@ -41,7 +41,8 @@ class ProduceConfig:
             is unlike all others).
         excluded_tokens: ids of tokens whose rows are left out wherever they occur, such as the end-of-text token
             between documents. Their rows are stored as zeros, and count in no statistics, training or measurement.
-        text_field: field or column that holds the text.
+        text_field: field or column that holds the text; or lists of token ids, which are taken as they are; or lists of
+            messages with `role` and `content`, which become tokens by the tokenizer's chat template.
         skip_bad_records: whether records without a text, or lines that are no JSON, are left out and counted; if not,
             the first one ends the reading.
         split: split of a Hugging Face data set, or of one that `save_to_disk` wrote.

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsae.errors import WrongInput
+from distsae.text.given_tokens import ChatMessages, GivenTokens
 from distsae.text.long_text import WINDOW, encode_long
 
 if TYPE_CHECKING:
@@ -61,12 +62,17 @@ class DocumentEncoder:
             most: number of tokens after which the rest of a long text may be left; None encodes all.
 
         Raises:
-            WrongInput: the tokenizer does not know the text, or a token has no embedding.
+            WrongInput: the tokenizer does not know the text, a token has no embedding, or a chat has no template.
         """
-        encoded, characters = self._encode(texts, most)
-        for index, ids in enumerate(encoded):
+        plain = [text for text in texts if not isinstance(text, GivenTokens | ChatMessages)]
+        of_plain, characters = self._encode(plain, most)
+        for index, ids in enumerate(of_plain):
             if np.isin(ids, self._control).any():
-                encoded[index] = self._spelled_out(texts[index], most)
+                of_plain[index] = self._spelled_out(plain[index], most)
+        in_order = iter(of_plain)
+        encoded = [
+            self._given(text) if isinstance(text, GivenTokens | ChatMessages) else next(in_order) for text in texts
+        ]
         self._characters += characters
         self._tokens += sum(map(len, encoded))
         if self._unknown is not None:
@@ -75,6 +81,11 @@ class DocumentEncoder:
             self.check()
         self.check_ids(max((int(ids.max()) for ids in encoded if len(ids)), default=0))
         return encoded
+
+    def _given(self, document: GivenTokens | ChatMessages) -> NDArray[np.int32]:
+        """Returns tokens that are given, or those of a chat, control tokens included; EOS at the end is added later."""
+        ids = document.ids if isinstance(document, GivenTokens) else document.ids(self._tokenizer)
+        return ids[:-1] if len(ids) and ids[-1] == self._tokenizer.eos_token_id else ids
 
     def check(self) -> None:
         """Judges the tokenizer by all texts that were encoded so far.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from distsae.errors import WrongInput, nearest
 from distsae.text.bad_records import BadRecords
+from distsae.text.given_tokens import document_of
 from distsae.text.text_field import wrong_text_field
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _ROWS_AT_ONCE = 512
 
 
 def table_documents(file: Path, text_field: str, bad: BadRecords | None = None) -> Iterator[str]:
-    """Yields the texts in the column `text_field` of a `.parquet` or `.arrow` file, which is read piece by piece.
+    """Yields the documents in the column `text_field` of a `.parquet` or `.arrow` file, which is read piece by piece.
 
     Args:
         file: the table.
@@ -43,9 +44,11 @@ def table_documents(file: Path, text_field: str, bad: BadRecords | None = None) 
             _parquet_column(file, text_field) if file.suffix == ".parquet" else _arrow_column(file, text_field)
         ):
             for start in range(0, len(column), _ROWS_AT_ONCE):
-                for text in column.slice(start, _ROWS_AT_ONCE).to_pylist():
+                for value in column.slice(start, _ROWS_AT_ONCE).to_pylist():
+                    text = document_of(value)
                     if text is None:
-                        text = bad.instead(wrong_text_field(text_field, "null", f"{file}, row {number}"))
+                        found = "null" if value is None else "other values"
+                        text = bad.instead(wrong_text_field(text_field, found, f"{file}, row {number}"))
                     yield text
                     number += 1
     except (ArrowException, OSError, UnicodeDecodeError) as error:
@@ -82,13 +85,15 @@ def _arrow_column(file: Path, text_field: str) -> Iterator[Any]:
 def _check_column(schema: pyarrow.Schema, text_field: str, file: Path) -> None:
     if text_field not in schema.names:
         raise wrong_text_field(text_field, f"the fields {schema.names}", str(file), nearest(text_field, schema.names))
-    if not _is_text(kind := schema.field(text_field).type):
+    if not _is_document(kind := schema.field(text_field).type):
         raise wrong_text_field(text_field, f"a column of {kind}", str(file))
 
 
-def _is_text(kind: pyarrow.DataType) -> bool:
+def _is_document(kind: pyarrow.DataType) -> bool:
     from pyarrow import types
 
     if types.is_dictionary(kind):
-        return _is_text(kind.value_type)
+        return _is_document(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return bool(types.is_integer(kind.value_type) or types.is_struct(kind.value_type))  # token ids, messages
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

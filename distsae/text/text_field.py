@@ -1,18 +1,19 @@
-"""Takes the text out of a record of a corpus, or reports what is in its place."""
+"""Takes the document out of a record of a corpus (text, token ids or messages), or reports what is in its place."""
 
 from __future__ import annotations
 
 from distsae.errors import WrongInput, nearest
+from distsae.text.given_tokens import document_of
 
 __all__ = ["text_of", "wrong_text_field"]
 
 
 def text_of(record: object, text_field: str, where: str) -> str:
-    """Returns the text in the field `text_field` of `record`.
+    """Returns the document in the field `text_field` of `record`, of one of the kinds of `given_tokens.py`.
 
     Args:
         record: record as it was read, normally a dict.
-        text_field: name of the field that holds the text.
+        text_field: name of the field that holds the text, the token ids or the messages.
         where: file and line of the record; the error names them.
 
     Raises:
@@ -22,9 +23,10 @@ def text_of(record: object, text_field: str, where: str) -> str:
         raise wrong_text_field(text_field, f"a {type(record).__name__}", where)
     if text_field not in record:
         raise wrong_text_field(text_field, f"the fields {list(record)}", where, nearest(text_field, map(str, record)))
-    if not isinstance(text := record[text_field], str):
-        raise wrong_text_field(text_field, "null" if text is None else f"a {type(text).__name__}", where)
-    return text
+    value = record[text_field]
+    if (found := document_of(value)) is None:
+        raise wrong_text_field(text_field, "null" if value is None else f"a {type(value).__name__}", where)
+    return found
 
 
 def wrong_text_field(text_field: str, found: str, where: str, hint: str = "") -> WrongInput:
@@ -37,5 +39,6 @@ def wrong_text_field(text_field: str, found: str, where: str, hint: str = "") ->
         hint: further text, such as the result of `nearest`.
     """
     return WrongInput(
-        f"`text_field` (={text_field}) must name a text in every record; got {found} in {where}{hint}; set --text_field"
+        f"`text_field` (={text_field}) must name a text, token ids or messages in every record; got {found} in {where}"
+        f"{hint}; set --text_field"
     )

@@ -17,6 +17,7 @@ from typing import IO, cast
 
 from distsae.errors import WrongInput
 from distsae.text.bad_records import BadRecords
+from distsae.text.given_tokens import without_half_pairs
 from distsae.text.text_field import text_of
 
 __all__ = ["COMPRESSIONS", "json_documents", "text_document"]
@@ -65,7 +66,7 @@ def json_documents(file: Path, text_field: str, bad: BadRecords | None = None) -
                         text = text_of(record, text_field, f"{file}, line {number}")
                     except WrongInput as error:
                         text = bad.instead(error)
-                    yield _without_half_pairs(text)
+                    yield without_half_pairs(text)
     except _DAMAGE as error:
         raise _unreadable(file, error) from None
 
@@ -103,14 +104,6 @@ def _parsed(line: str, file: Path, number: int) -> object:
         raise WrongInput(
             f"`corpus` file {file} must hold one JSON object a line; got at line {number}: {error}; correct that line"
         ) from None
-
-
-def _without_half_pairs(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _unreadable(file: Path, error: Exception) -> WrongInput:
