@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,13 @@ import torch
 from distsae.errors import WrongInput
 from distsae.language_model.foreign_errors import WrongModel, one_line
 from distsae.language_model.loading_report import quiet_transformers, refuse_missing_weights
-from distsae.language_model.model_folder import code_digest, read_config, refuse_unusable, weights_digest
+from distsae.language_model.model_folder import (
+    code_digest,
+    gguf_digest,
+    read_config,
+    refuse_unusable,
+    weights_digest,
+)
 from distsae.text.local_path import local_path
 
 if TYPE_CHECKING:
@@ -36,6 +43,7 @@ class ModelFiles:
         name: name or folder that the user gave.
         revision: commit of the hub repository; `"local"` for a folder.
         folder: folder of the files.
+        gguf: name of the GGUF file in it that holds the model; None for a folder that `save_pretrained` wrote.
         digest: SHA-256 of weights and configuration, hexadecimal.
         tokenizer_digest: SHA-256 of the tokenizer's whole definition, hexadecimal.
         code_digest: SHA-256 of the model's own code, hexadecimal; None if none of it may run.
@@ -45,6 +53,7 @@ class ModelFiles:
     name: str
     revision: str
     folder: Path
+    gguf: str | None
     digest: str
     tokenizer_digest: str
     code_digest: str | None
@@ -80,7 +89,7 @@ def find_model(name_or_dir: str, *, revision: str | None = None, trust_remote_co
     """Finds or downloads a model's files and computes their digests, without loading the weights.
 
     Args:
-        name_or_dir: folder written by `save_pretrained`, or name of a Hugging Face repository.
+        name_or_dir: folder written by `save_pretrained`, a GGUF file, or the name of a Hugging Face repository.
         revision: branch, tag or commit of the repository; None for its default branch.
         trust_remote_code: whether code that came with the model may run. Nobody is ever asked.
 
@@ -90,14 +99,16 @@ def find_model(name_or_dir: str, *, revision: str | None = None, trust_remote_co
     from transformers import AutoConfig, AutoTokenizer
 
     path = local_path(name_or_dir, "model")
+    if path is not None and path.suffix == ".gguf":
+        return _find_gguf(name_or_dir, path)
     if path is None:
         folder = _hub_folder(name_or_dir, revision, trust_remote_code)
     elif (path / "config.json").is_file():
         folder = path
     else:
         raise WrongInput(
-            f"`model` (={name_or_dir}) must be a folder that save_pretrained wrote; got one without config.json; "
-            "save model and tokenizer there"
+            f"`model` (={name_or_dir}) must be a folder that save_pretrained wrote, or a GGUF file; got one without "
+            "config.json; save model and tokenizer there"
         )
     config = read_config(folder, name_or_dir)
     refuse_unusable(folder, name_or_dir, config)
@@ -109,9 +120,39 @@ def find_model(name_or_dir: str, *, revision: str | None = None, trust_remote_co
         name=name_or_dir,
         revision="local" if path is not None else folder.name,
         folder=folder,
+        gguf=None,
         digest=weights_digest(folder, name_or_dir, config),
         tokenizer_digest=_tokenizer_digest(tokenizer),
         code_digest=code_digest(folder, name_or_dir, config) if trust_remote_code else None,
+        tokenizer=tokenizer,
+    )
+
+
+def _find_gguf(name: str, file: Path) -> ModelFiles:
+    """Returns a model in one GGUF file, with its tokenizer; its weights are dequantised when it is loaded.
+
+    Raises:
+        WrongInput: the file is none that transformers reads, or the gguf package is missing.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    if find_spec("gguf") is None:
+        raise WrongInput(f"`model` (={name}) must be read by the gguf package; got none; install `distsae[gguf]`")
+    with (
+        quiet_transformers(),
+        WrongModel(name, "be a GGUF file of a kind that transformers knows", "use another model"),
+    ):
+        AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+    with quiet_transformers(), WrongModel(name, "hold a tokenizer", "use another GGUF file"):
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    return ModelFiles(
+        name=name,
+        revision="local",
+        folder=file.parent,
+        gguf=file.name,
+        digest=gguf_digest(file, name),
+        tokenizer_digest=_tokenizer_digest(tokenizer),
+        code_digest=None,
         tokenizer=tokenizer,
     )
 
@@ -127,7 +168,7 @@ def load_language_model(
     """Loads a causal language model and its tokenizer.
 
     Args:
-        name_or_dir: folder written by `save_pretrained`, or name of a Hugging Face repository.
+        name_or_dir: folder written by `save_pretrained`, a GGUF file, or the name of a Hugging Face repository.
         revision: branch, tag or commit of the repository; None for its default branch.
         device: device on which the model runs.
         dtype: dtype in which the model computes.
@@ -145,6 +186,7 @@ def load_language_model(
         model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,
             dtype=dtype,
+            **({} if files.gguf is None else {"gguf_file": files.gguf}),
             trust_remote_code=trust_remote_code,
             ignore_mismatched_sizes=True,  # they are in the report then, and refused by name
             output_loading_info=True,

@@ -7,6 +7,7 @@ another one. Weights that are tied to a loaded one are not in the report.
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,7 +50,8 @@ def quiet_transformers() -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):  # for bars that heed no setting
+            yield
     finally:
         logging.set_verbosity(level)
 

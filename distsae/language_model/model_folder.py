@@ -15,7 +15,7 @@ from typing import Any
 from distsae.errors import WrongInput
 from distsae.language_model.foreign_errors import WrongModel
 
-__all__ = ["code_digest", "read_config", "refuse_unusable", "weights_digest"]
+__all__ = ["code_digest", "gguf_digest", "read_config", "refuse_unusable", "weights_digest"]
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt")  # in transformers' order of preference
 _VOLATILE = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "use_cache")  # no effect on activations
@@ -83,6 +83,12 @@ def weights_digest(folder: Path, name: str, config: dict[str, Any]) -> str:
         with WrongModel(name, "hold weights that can be read", "save the model again"), file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
+
+
+def gguf_digest(file: Path, name: str) -> str:
+    """Returns the SHA-256 of a GGUF file, which holds weights and configuration, hexadecimal."""
+    with WrongModel(name, "hold weights that can be read", "download it anew"), file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def code_digest(folder: Path, name: str, config: dict[str, Any]) -> str | None:

@@ -53,7 +53,7 @@ class Attachment:
             WrongInput: the model has not run yet.
         """
         if self.matches is None or self.included is None or self.activations is None:
-            raise WrongInput("the model must have run; got no forward pass yet; call the model inside the `with` block")
+            raise WrongInput("the model must have run; got no forward pass yet; call it inside the block")
         dense = torch.zeros(self.included.numel(), self.d_sae, device=self.matches.score.device)
         dense[self.matches.token, self.matches.feature] = self.matches.score
         return dense.reshape(*self.included.shape, self.d_sae)
