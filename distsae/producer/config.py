@@ -37,6 +37,8 @@ class ProduceConfig:
         batch_contexts: contexts in a forward pass; part of the store's identity, because the last bit of an activation
             can depend on it.
         prepend_bos: whether every context starts with BOS.
+        join_documents: whether a context may hold the end of one document and the beginning of others; if not, what is
+            left of a document after its last whole context is dropped, and documents shorter than one give nothing.
         excluded_positions: number of first positions in a context that give no row (1 leaves out BOS, whose activation
             is unlike all others).
         excluded_tokens: ids of tokens whose rows are left out wherever they occur, such as the end-of-text token
@@ -72,6 +74,7 @@ class ProduceConfig:
     chunk_rows: int = 8192
     batch_contexts: int = 32
     prepend_bos: bool = True
+    join_documents: bool = True
     excluded_positions: int = 1
     excluded_tokens: tuple[int, ...] = ()
     text_field: str = "text"

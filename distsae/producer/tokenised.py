@@ -118,6 +118,8 @@ def _key(config: ProduceConfig, tokenizer_digest: str) -> str:
     if config.heldout_by != "contexts":
         rule = heldout_rule(config)
         made_from = (*made_from, rule.by, rule.share, rule.most)
+    if not config.join_documents:
+        made_from = (*made_from, "documents apart")
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
@@ -164,12 +166,20 @@ def _tokenise(
         say(f"tokenising {config.corpus}")
     left = None if wanted is None else wanted - pieces.tokens
     batches = tokenised_documents(
-        corpus.documents, files.tokenizer, vocabulary, first=pieces.documents, most_tokens=left
+        corpus.documents,
+        files.tokenizer,
+        vocabulary,
+        first=pieces.documents,
+        most_tokens=left if config.join_documents else None,
     )
+    if not config.join_documents:
+        batches = (batch.cut_to(shape.text_tokens) for batch in batches)
     with Progress(wanted, "tokenise", "tokens", done=pieces.tokens) as progress:
         try:
             for batch in batches if left is None or left > 0 else ():
                 pieces.append(batch)
                 progress.advance(len(batch.token_ids))
+                if wanted is not None and pieces.tokens >= wanted:
+                    break
         finally:
             pieces.flush()

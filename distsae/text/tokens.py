@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,6 +67,14 @@ class TokenisedDocuments:
             digests=np.concatenate([part.digests for part in parts]),
             skipped=sum(part.skipped for part in parts),
         )
+
+    def cut_to(self, multiple: int) -> TokenisedDocuments:
+        """Returns the documents without the tokens beyond the last multiple of `multiple` in each of them."""
+        lengths = self.lengths // multiple * multiple
+        begin = np.cumsum(self.lengths) - self.lengths
+        place = np.arange(len(self.token_ids)) - np.repeat(begin, self.lengths)
+        kept = self.token_ids[place < np.repeat(lengths, self.lengths)]
+        return replace(self, token_ids=kept, lengths=lengths)
 
     def only(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Returns token ids and document numbers of the `chosen` documents, bool `[documents]`."""

@@ -38,6 +38,26 @@ def test_packed_once_and_found_again(tmp_path, config, files, capsys):
     assert first.fingerprint == again.fingerprint
 
 
+@pytest.mark.parametrize("heldout_by", ["documents", "contexts"])
+@pytest.mark.parametrize("most", [None, 400])
+def test_documents_are_not_joined_if_that_is_asked(tmp_path, config, files, heldout_by, most):
+    apart = replace(config, join_documents=False, heldout_by=heldout_by, context_length=16, max_rows=most)
+    with Claims(tmp_path / "claims") as claims:
+        found = tokenised_corpus(apart, files, tmp_path, claims)
+        joined = tokenised_corpus(replace(apart, join_documents=True), files, tmp_path, claims)
+    assert found.fingerprint != joined.fingerprint
+    document_id = found.contexts.document_id
+    assert (document_id == document_id[:, :1]).all()
+    assert not (joined.contexts.document_id == joined.contexts.document_id[:, :1]).all()
+    texts = list(documents(config.corpus))
+    for context, number in zip(found.contexts.token_ids[:40], document_id[:40, 0].tolist(), strict=True):
+        alone = files.tokenizer(texts[number], add_special_tokens=False)["input_ids"]
+        assert " ".join(map(str, context[1:].tolist())) in " ".join(map(str, [*alone, files.tokenizer.eos_token_id]))
+    if most is None:
+        expected = sum((len(files.tokenizer(text)["input_ids"]) + 1) // 15 for text in texts)
+        assert len(found.contexts) == expected
+
+
 def test_memory_does_not_grow_with_the_corpus(tmp_path, config, files, monkeypatch):
     monkeypatch.setattr(tokenised_module, "TokenPieces", partial(TokenPieces, tokens=5000))
     monkeypatch.setattr(tokenised_module, "tokenised_documents", partial(tokenised_documents, documents_at_once=20))

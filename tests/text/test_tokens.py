@@ -80,3 +80,20 @@ def test_a_tokenizer_without_eos_is_refused(tiny_model_dir):
     other.eos_token = None
     with pytest.raises(WrongInput, match="EOS"):
         tokenised_documents(["a"], other)
+
+
+@given(lengths=st.lists(st.integers(0, 20), max_size=12), multiple=st.integers(1, 7))
+def test_documents_cut_to_whole_contexts(lengths, multiple):
+    sizes = np.asarray(lengths, np.int64)
+    whole = TokenisedDocuments(
+        first=3,
+        token_ids=np.arange(sizes.sum(), dtype=np.int32),
+        lengths=sizes,
+        digests=np.zeros(len(sizes), np.uint64),
+    )
+    cut = whole.cut_to(multiple)
+    parts = np.split(whole.token_ids, np.cumsum(sizes)[:-1]) if lengths else []
+    expected = [token for part in parts for token in part[: len(part) // multiple * multiple].tolist()]
+    assert cut.token_ids.tolist() == expected
+    assert cut.lengths.tolist() == [length // multiple * multiple for length in lengths]
+    assert cut.first == 3
