@@ -3,10 +3,10 @@
     python -m tests.benchmarks.exported_saes --peers_python PEERS/bin/python --store STORE --runs RUN [RUN ...]
     python -m tests.benchmarks.exported_saes --peers_python PEERS/bin/python --store STORE --hook HOOK --theirs
 
-The first prints, for each run and each tool that can hold its SAE, on held-out rows of the store: pairs of row and feature
-that fire in one of the two only; the largest relative difference of a row's reconstruction; the FVU here and by the
-tool's own forward; and whether reading the folder again gives the SAE back bit for bit. The second trains SAEs with the
-tools' own trainers, saves them with their own functions, and prints the same after reading them here.
+The first prints, for each run and each tool that can hold its SAE, on held-out rows of the store: pairs of row and
+feature that fire in one of the two only; the largest relative difference of a row's reconstruction; the FVU here and by
+the tool's own forward; and whether reading the folder again gives the SAE back bit for bit. The second trains SAEs with
+the tools' own trainers, saves them with their own functions, and prints the same after reading them here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ THEIRS = {
     ),
     "sparsify": ("topk",),
 }
-HEAD = "| SAE | tool | features on | on in one only | x_hat | FVU here | FVU there | back |\n|---|---|---|---|---|---|---|---|"
+HEAD = "| SAE | tool | features on | on in one only | x_hat | FVU here | FVU there | back |\n" + 8 * "|---" + "|"
 
 
 def rows_of(store: Store, hook: str, count: int, max_norm: float | None = None) -> Tensor:
