@@ -32,10 +32,14 @@ def test_an_sae_is_the_same_after_every_door(run, tiny_store, tmp_path, to):
     trained, back = SAE.load(run), SAE.load(tmp_path / "back")
     assert trained.cfg == back.cfg
     assert all(torch.equal(tensor, back.state_dict()[name]) for name, tensor in trained.state_dict().items())
-    for folder in ("there", "back"):
-        found = _evaluated(tmp_path / folder, tiny_store, tmp_path / f"{folder}.json")
-        for name in ("fvu", "l0", "loss_recovered_zero", "frozen_rule"):
-            assert found[name] == expected[name], name
+    found = _evaluated(tmp_path / "back", tiny_store, tmp_path / "back.json")
+    for name in ("fvu", "l0", "ce_spliced", "frozen_rule"):
+        assert found[name] == expected[name], name
+    # From the tool's own files the matrices may lie the other way round in memory, which changes the last bits of sums.
+    found = _evaluated(tmp_path / "there", tiny_store, tmp_path / "there.json")
+    for name in ("fvu", "l0", "ce_spliced"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5), name
+        assert found["frozen_rule"][name] == pytest.approx(expected["frozen_rule"][name], rel=1e-5), name
 
 
 def test_a_run_begins_from_an_sae_of_another_tool(run, tiny_store, tmp_path):
