@@ -87,25 +87,31 @@ def test_without_a_network_the_hub_is_refused_before_anything_is_written(run):
 
 
 MEMORY = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from distsae.export import ExportConfig
 from distsae.export.export import export
 import torch
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak():  # what getrusage has is inherited from the process that started this one
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+torch.zeros(8) @ torch.zeros(8)
+before = peak()
 export(ExportConfig(run=sys.argv[1], to=sys.argv[2], out=sys.argv[3]))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+print((peak() - before) >> 10)
 """
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("to", ["saelens", "dictionary_learning", "sparsify", "safetensors"])
 def test_a_wide_sae_needs_the_memory_of_a_few_blocks(tmp_path, to):
-    """Two matrices of 768 MiB each."""
-    d_in, d_sae = 1024, 3 << 16
+    """Two matrices of 512 MiB each."""
+    d_in, d_sae = 1024, 1 << 17
     cfg = config("token_choice", d_in=d_in, d_sae=d_sae)
     W = torch.randn(d_in, d_sae)
     SAE(cfg, W_enc=W, W_dec=W.t(), b_enc=torch.randn(d_sae), b_dec=torch.randn(d_in)).save(tmp_path / "sae")
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "sae"), to, str(tmp_path / "o")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 500
+    assert int(done.stdout) < 400
     assert torch.equal(SAE.load(tmp_path / "o").W_enc, W)
