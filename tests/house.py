@@ -29,7 +29,7 @@ FLOOR_NAMES = (
     "mesh; features; order of batches; corpora",
     "checkpoints; a transformers model at its hooks",
     "store to SAE; text to store; supervision",
-    "measurements of a finished SAE",
+    "measurements of a finished SAE; its doors",
     "the report; estimates before a run",
     "whole pipelines",
     "commands",

@@ -17,6 +17,7 @@ from distsae.cli.store import MergeConfig, PathConfig, StoreInfoConfig
 from distsae.cli.store_import import StoreImportConfig
 from distsae.cli.train_arguments import TrainArguments
 from distsae.evaluation.config import EvaluateConfig
+from distsae.export import ExportConfig, ImportConfig
 from distsae.launching import SuperviseConfig
 from distsae.producer import ProduceConfig
 from distsae.recipes import DemoConfig
@@ -29,6 +30,8 @@ CONFIGS = {
     "produce": (ProduceConfig,),
     "train": (TrainArguments,),
     "evaluate": (EvaluateConfig,),
+    "export": (ExportConfig,),
+    "import": (ImportConfig,),
     "study": (StudyConfig, GridConfig),
     "supervise": (SuperviseConfig,),
     "demo": (DemoConfig,),
@@ -45,8 +48,12 @@ RAISED_IN = {
     "cli/train.py": "train",
     "cli/checkpoint.py": "checkpoint",
     "evaluation": "evaluate",
+    "export/config.py": "export",
+    "export/export.py": "export",
+    "export/importing.py": "import",
     "language_model": "produce evaluate",
     "losses": "train",
+    "model/formats": "export",
     "planning": "train",
     "producer": "produce",
     "recipes/demo.py": "demo",

@@ -65,6 +65,11 @@ def open_inputs(config: EvaluateConfig) -> Inputs:
     store = Store.open(config.store)
     sae = SAE.load(folder).to(device).float().eval()  # what fp16 or bf16 weights stand for, exactly
     hook = sae.cfg.hook_name
+    if not hook:
+        raise WrongInput(
+            f"`run` (={config.run}) must be an SAE whose hook is known; got another tool's files without it; "
+            "use `distsae import` with its hook first"
+        )
     store.require_hook(hook)
     if store.d_in(hook) != sae.cfg.d_in:
         raise WrongInput(

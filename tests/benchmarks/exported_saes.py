@@ -3,10 +3,10 @@
     python -m tests.benchmarks.exported_saes --peers_python PEERS/bin/python --store STORE --runs RUN [RUN ...]
     python -m tests.benchmarks.exported_saes --peers_python PEERS/bin/python --store STORE --hook HOOK --theirs
 
-The first prints, for each run and each tool that can hold its SAE, on held-out rows of the store: pairs of row and feature
-that fire in one of the two only; the largest relative difference of a row's reconstruction; the FVU here and by the
-tool's own forward; and whether reading the folder again gives the SAE back bit for bit. The second trains SAEs with the
-tools' own trainers, saves them with their own functions, and prints the same after reading them here.
+The first prints, for each run and each tool that can hold its SAE, on held-out rows of the store: pairs of row and
+feature that fire in one of the two only; the largest relative difference of a row's reconstruction; the FVU here and by
+the tool's own forward; and whether reading the folder again gives the SAE back bit for bit. The second trains SAEs with
+the tools' own trainers, saves them with their own functions, and prints the same after reading them here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ THEIRS = {
     ),
     "sparsify": ("topk",),
 }
-HEAD = "| SAE | tool | features on | on in one only | x_hat | FVU here | FVU there | back |\n|---|---|---|---|---|---|---|---|"
+HEAD = "| SAE | tool | features on | on in one only | x_hat | FVU here | FVU there | back |\n" + 8 * "|---" + "|"
 
 
 def rows_of(store: Store, hook: str, count: int, max_norm: float | None = None) -> Tensor:
@@ -66,7 +66,7 @@ def out_and_back(arguments: argparse.Namespace, store: Store, scratch: Path) -> 
     for number, run in enumerate(arguments.runs):
         sae = SAE.load(run)
         x = rows_of(store, sae.cfg.hook_name, arguments.rows, sae.cfg.max_norm)
-        for tool in TOOLS:
+        for tool in arguments.tools:
             folder = scratch / f"{number}-{tool}"
             name = f"{sae.cfg.allocation}, {sae.cfg.normalise}"
             try:
@@ -82,8 +82,8 @@ def theirs(arguments: argparse.Namespace, store: Store, scratch: Path) -> None:
     x = rows_of(store, arguments.hook, 2 * arguments.rows)
     scale = x.shape[1] ** 0.5 / float(torch.linalg.vector_norm(x, dim=1).median())
     training, held = (part.contiguous() for part in (x * scale).chunk(2))
-    for tool, kinds in THEIRS.items():
-        for kind in kinds:
+    for tool in arguments.tools:
+        for kind in THEIRS[tool]:
             folder = scratch / f"{tool}-{kind.replace(' ', '-')}"
             job = {"steps": arguments.steps, "batch": 512, "d_sae": arguments.d_sae, "k": 16}
             train_theirs(arguments.peers_python, tool, kind, folder, training, scratch, **job)
@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", default=[], help="run folders")
     parser.add_argument("--hook", help="hook of the rows that their SAEs are trained on")
     parser.add_argument("--theirs", action="store_true", help="train SAEs with the tools' own trainers, and read them")
+    parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--d_sae", type=int, default=1024)

@@ -1,8 +1,8 @@
 """Trains an SAE with a tool's own trainer and saves it with the tool's own function: `PEERS_PYTHON peer_trains.py JOB`.
 
-It is run by the interpreter of the peers, and imports torch and the tool's package, and nothing of distsae. JOB is a JSON
-object: `tool` and `kind` of the SAE; `rows`, a .npy file of activations to train on; `steps`; `batch`; `d_sae`; `k`;
-`folder` to save into. The short trainings are there to get weights that are used as the tool means them.
+It is run by the interpreter of the peers, and imports torch and the tool's package, and nothing of distsae. JOB is a
+JSON object: `tool` and `kind` of the SAE; `rows`, a .npy file of activations to train on; `steps`; `batch`; `d_sae`;
+`k`; `folder` to save into. The short trainings are there to get weights that are used as the tool means them.
 """
 
 from __future__ import annotations
@@ -54,18 +54,22 @@ def saelens(job: dict[str, Any]) -> None:
 
 
 def dictionary_learning(job: dict[str, Any]) -> None:
-    from dictionary_learning import trainers
+    from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
+    from dictionary_learning.trainers.jumprelu import JumpReluTrainer
+    from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKTrainer
+    from dictionary_learning.trainers.standard import StandardTrainer
+    from dictionary_learning.trainers.top_k import TopKTrainer
     from dictionary_learning.training import trainSAE
 
     modules = {
-        "AutoEncoder": (trainers.standard.StandardTrainer, {"sparsity_warmup_steps": None}),
-        "AutoEncoderTopK": (trainers.top_k.TopKTrainer, {"k": job["k"]}),
-        "BatchTopKSAE": (trainers.batch_top_k.BatchTopKTrainer, {"k": job["k"], "threshold_start_step": 5}),
+        "AutoEncoder": (StandardTrainer, {"sparsity_warmup_steps": None}),
+        "AutoEncoderTopK": (TopKTrainer, {"k": job["k"]}),
+        "BatchTopKSAE": (BatchTopKTrainer, {"k": job["k"], "threshold_start_step": 5}),
         "MatryoshkaBatchTopKSAE": (
-            trainers.matryoshka_batch_top_k.MatryoshkaBatchTopKTrainer,
+            MatryoshkaBatchTopKTrainer,
             {"k": job["k"], "threshold_start_step": 5, "group_fractions": [0.25, 0.75]},
         ),
-        "JumpReluAutoEncoder": (trainers.jumprelu.JumpReluTrainer, {"sparsity_warmup_steps": None}),
+        "JumpReluAutoEncoder": (JumpReluTrainer, {"sparsity_warmup_steps": None}),
     }
     trainer, keys = modules[job["kind"]]
     config = {

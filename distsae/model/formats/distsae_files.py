@@ -29,7 +29,7 @@ def exported(cfg: SAEConfig, source: WeightSource, dtype: torch.dtype) -> Export
     return Exported(
         weights=WEIGHTS,
         container="safetensors",
-        tensors={name: from_source(source, name, None if name in _EXACT else dtype) for name in source.names()},
+        tensors={name: from_source(source, name, None if name in _EXACT else dtype) for name in sorted(source.names())},
         documents={CONFIG: cfg.to_dict()},
         digested=CONFIG,
     )
