@@ -28,6 +28,7 @@ from distsae.store.opening import units_of_merge
 from distsae.store.outliers_in_words import outliers_in_words
 from distsae.store.passages import Passages
 from distsae.store.records import FileChecksum, HookSums, Split, UnitRecord
+from distsae.store.row_contexts import RowContext, UnitContexts
 from distsae.store.row_norms import row_norms
 from distsae.store.store import Store
 from distsae.store.unit_plan import (
@@ -55,12 +56,14 @@ __all__ = [
     "NormSummary",
     "Passages",
     "Reading",
+    "RowContext",
     "RowIds",
     "Split",
     "Statistics",
     "Store",
     "StoreAttributes",
     "StorePaths",
+    "UnitContexts",
     "UnitData",
     "UnitRecord",
     "begin_reading",

@@ -27,6 +27,7 @@ from distsae.store.norm_histogram import NormHistogram
 from distsae.store.norm_summary import NormSummary
 from distsae.store.opening import read_sealed
 from distsae.store.records import UnitRecord, merged_norms
+from distsae.store.row_contexts import RowContext, UnitContexts
 from distsae.store.sealed import check_record
 from distsae.store.stored_array import StoredArray
 from distsae.store.unit_plan import unit_count, unit_sizes, unit_split
@@ -274,6 +275,14 @@ class Store:
         """
         arrays = {name: self.array(unit_index, name).read().astype(np.int64) for name in ROW_ARRAYS}
         return RowIds(**{name: torch.from_numpy(values) for name, values in arrays.items()})
+
+    def context_of(self, unit: int, row: int) -> RowContext:
+        """Returns the text that a row of a unit comes from; `UnitContexts.read` does so for many rows.
+
+        Raises:
+            TornData: a file is missing or damaged; the text names it.
+        """
+        return UnitContexts.read(self, unit).of_row(row)
 
     def heldout_contexts(self) -> Tensor:
         """Returns the token ids of the held-out contexts, int64 `[contexts, context_length]`, BOS included.
