@@ -10,7 +10,7 @@ def byte_level(tiny_model_dir):
     return AutoTokenizer.from_pretrained(tiny_model_dir)
 
 
-@pytest.mark.parametrize("text", ["the river runs.", "  two  spaces\nand a line", "tabs\tand <b>tags</b> & \"quotes\""])
+@pytest.mark.parametrize("text", ["the river runs.", "  two  spaces\nand a line", 'tabs\tand <b>tags</b> & "quotes"'])
 def test_tokens_side_by_side_are_the_text(byte_level, text):
     assert "".join(TokenText(byte_level).of(byte_level(text).input_ids)) == text
 
