@@ -24,7 +24,7 @@ __all__ = ["COMMANDS", "main"]
 _SECONDS_FOR_THE_FIRST = 30.0
 """Time that the other processes of a machine leave to the first one to report an error of all ranks."""
 
-COMMANDS = ("demo", "produce", "store", "train", "supervise", "checkpoint", "evaluate", "study", "report")
+COMMANDS = ("demo", "produce", "store", "train", "supervise", "checkpoint", "evaluate", "features", "study", "report")
 
 _MACHINE_ERRORS = {
     errno.ENOENT,

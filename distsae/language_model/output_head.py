@@ -1,8 +1,8 @@
-"""What the end of a language model does to a direction of the residual stream: its final norm's weight, its unembedding.
+"""The end of a language model, as a direction of the residual stream meets it: final norm and unembedding.
 
-Along a direction `d` the logits change by `W_U (w * d)`, up to the scale of the norm, which depends on the token. `w` is
-the gain of the final norm. Families write it differently: Gemma keeps `w - 1`, and layer norms subtract the mean of `d`
-first. So the gain is not read from a parameter but measured, with inputs on which the norm's own scale is 1.
+Along a direction `d` the logits change by `W_U (w * d)`, up to the scale of the norm, which depends on the token; `w`
+is the gain of the final norm. Families write it differently: Gemma keeps `w - 1`, and layer norms subtract the mean of
+`d` first. So the gain is not read from a parameter but measured, with inputs on which the norm's own scale is 1.
 """
 
 from __future__ import annotations
@@ -93,4 +93,5 @@ def _gain(norm: nn.Module, signs: Tensor) -> Tensor:
     """Returns the gain where `signs` is not 0; the bias of the norm cancels in the difference."""
     scale = (signs != 0).float().mean().sqrt()
     difference = (norm(signs[None])[0].float() - norm(-signs[None])[0].float()) / 2
-    return difference * signs.float() * scale
+    gain: Tensor = difference * signs.float() * scale
+    return gain

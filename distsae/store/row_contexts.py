@@ -1,9 +1,9 @@
 """Leads from rows back to text: which context of its unit each row comes from, and the token ids of that context.
 
-A row knows the number of its context and its position. The token ids of whole contexts lie beside the rows, in the order
-in which the model saw them, without numbers. So contexts are told apart by their tokens: those of the rows of a context,
-in the order of positions, are the end of one stored context. This holds in merged stores too, whose units have kept the
-numbers of the stores that they come from.
+A row knows the number of its context and its position. The token ids of whole contexts lie beside the rows, in the
+order in which the model saw them, without numbers. So contexts are told apart by their tokens: those of the rows of a
+context, in the order of positions, are the end of one stored context. This holds in merged stores too, whose units have
+kept the numbers of the stores that they come from.
 """
 
 from __future__ import annotations

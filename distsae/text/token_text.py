@@ -1,9 +1,9 @@
-"""The text of single tokens, so that the tokens of a context side by side read as the context does.
+r"""The text of single tokens, so that the tokens of a context side by side read as the context does.
 
 Tokenizers write a vocabulary in alphabets of their own: byte-level ones map every byte to a printable character, others
 mark spaces by `▁` and single bytes by `<0x0A>`. Decoding one token at a time would drop leading spaces in some, and in
 all of them a character that is split over several tokens would be lost. Here the bytes of each token are found, and
-those that are only a part of a character are shown as such: `\\xe2\\x80`.
+those that are only a part of a character are shown as such: `\xe2\x80`.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class TokenText:
 
 
 def _readable(content: bytes) -> str:
-    """Returns bytes as text; what is no whole character as `\\xe2\\x80`."""
+    r"""Returns bytes as text; what is no whole character as `\xe2\x80`."""
     return content.decode("utf-8", errors="backslashreplace")
 
 
 def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Returns whether the vocabulary has the byte-level alphabet, in which a space is `Ġ`, and no `▁` in its place."""
-    vocabulary = tokenizer.get_vocab()
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
     spaces = sum(token.startswith("Ġ") for token in vocabulary)
     return spaces > sum(token.startswith("▁") for token in vocabulary)
 

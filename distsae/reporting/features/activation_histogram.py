@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BINS", "EDGES", "bin_centre", "bins_of", "counted"]
+__all__ = ["BINS", "EDGES", "OCTAVES", "PER_OCTAVE", "bin_centre", "bins_of", "counted"]
 
-_OCTAVES = 20
-_PER_OCTAVE = 8
+OCTAVES = 20
+"""Octaves of the histograms on either side of 1."""
 
-EDGES = np.exp2(np.arange(-_OCTAVES * _PER_OCTAVE, _OCTAVES * _PER_OCTAVE + 1) / _PER_OCTAVE).astype(np.float32)
+PER_OCTAVE = 8
+
+EDGES = np.exp2(np.arange(-OCTAVES * PER_OCTAVE, OCTAVES * PER_OCTAVE + 1) / PER_OCTAVE).astype(np.float32)
 """Edges between bins, fp32. Bin `i` holds activations from `EDGES[i - 1]` to below `EDGES[i]`; the first and the last
 bin hold everything below and above."""
 
@@ -28,7 +30,7 @@ def bins_of(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 
 def bin_centre(index: int) -> float:
     """Returns the middle of a bin, on a scale of ratios."""
-    return float(2.0 ** ((index - 0.5) / _PER_OCTAVE - _OCTAVES))
+    return float(2.0 ** ((index - 0.5) / PER_OCTAVE - OCTAVES))
 
 
 def counted(

@@ -19,8 +19,7 @@ SITE_SHARD = 64
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
-    """Makes a page about each feature of a trained SAE: how often and how strongly it fires, on what text, and beside
-    which other features.
+    """Makes a page about each feature of a trained SAE: how often it fires, on what text, and with which others.
 
     Args:
         run: run folder, or the folder of a saved SAE.

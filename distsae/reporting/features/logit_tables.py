@@ -28,8 +28,8 @@ class LogitTables:
         promotion: their effects, fp32 `[features, tokens]`.
         suppressed: token ids with the smallest effects, the smallest first.
         suppression: their effects.
-        bar_heights: tokens in each of `HISTOGRAM_BARS` bins of equal width from the smallest to the largest effect, int64
-            `[features, bars]`.
+        bar_heights: tokens in each of `HISTOGRAM_BARS` bins of equal width, from the smallest effect to the largest,
+            int64 `[features, bars]`.
         bar_values: middles of the bins, fp32 `[features, bars]`.
     """
 

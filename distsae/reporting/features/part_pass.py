@@ -84,7 +84,7 @@ def part_result(sae: SAE, store: Store, contexts: UnitContexts, part: Part, sett
     return PartResult(
         rows=rows,
         count=np.bincount(feature, minlength=d_sae),
-        total=np.bincount(feature, weights=score.astype(np.float64), minlength=d_sae),
+        total=np.bincount(feature, weights=score.astype(np.float64), minlength=d_sae).astype(np.float64),
         bin_feature=bin_feature,
         bin=bins,
         bin_count=bin_count,

@@ -75,9 +75,8 @@ class PartResult:
             "pair_feature": self.pair_feature.astype(np.int32),
         }
         with replacing(path, path.with_name(f".{path.name}.tmp")) as temporary:
-            save_file(
-                {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}, temporary
-            )
+            tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+            save_file(tensors, temporary)
             as_new_files_are(temporary)
 
 
