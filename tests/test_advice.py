@@ -22,6 +22,7 @@ from distsae.recipes import DemoConfig
 from distsae.recipes.study import StudyConfig
 from distsae.recipes.study.config import GridConfig
 from distsae.reporting import ReportConfig
+from distsae.reporting.features import FeaturesConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {
@@ -31,6 +32,7 @@ CONFIGS = {
     "study": (StudyConfig, GridConfig),
     "supervise": (SuperviseConfig,),
     "demo": (DemoConfig,),
+    "features": (FeaturesConfig,),
     "report": (ReportConfig,),
     "store": (StoreInfoConfig, PathConfig, MergeConfig),
     "checkpoint": (ListConfig, CheckpointInfoConfig, VerifyConfig),
@@ -43,10 +45,11 @@ RAISED_IN = {
     "cli/train.py": "train",
     "cli/checkpoint.py": "checkpoint",
     "evaluation": "evaluate",
-    "language_model": "produce evaluate",
+    "language_model": "produce evaluate features",
     "losses": "train",
     "planning": "train",
     "producer": "produce",
+    "reporting/features": "features",
     "recipes/demo.py": "demo",
     "recipes/demo_stages.py": "demo",
     "recipes/study": "study",

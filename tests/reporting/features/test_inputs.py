@@ -6,8 +6,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from distsae.errors import WrongInput
 from distsae.reporting.features.config import FeaturesConfig
 from distsae.reporting.features.inputs import open_inputs
-from distsae.store import Store
-from tests.reporting.features.samples import HOOK, save_random_sae
+from tests.reporting.features.dense import whole_sae, whole_store
+from tests.reporting.features.samples import save_random_sae
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,10 @@ def test_the_stores_own_model(sae, tiny_store):
     assert "".join(inputs.text.of(tokens)) == tokenizer.decode(tokens)
 
 
-def test_a_model_that_is_not_at_hand(sae, tiny_store, capsys, monkeypatch):
-    store = Store.open(tiny_store)
-    gone = store.attributes.__class__(**{**vars(store.attributes), "model": "/gone/model"})
-    monkeypatch.setattr(Store, "attributes", property(lambda self: gone, lambda self, value: None), raising=False)
-    inputs = open_inputs(_config(sae, tiny_store))
+def test_a_model_that_is_not_at_hand(tmp_path, capsys):
+    whole_store(tmp_path / "store", model="/gone/model")
+    whole_sae().save(tmp_path / "sae")
+    inputs = open_inputs(_config(tmp_path / "sae", tmp_path / "store"))
     assert (inputs.head, inputs.vocabulary, inputs.text[3]) == (None, 0, "⟨3⟩")
     assert "the model of the store is not at hand" in capsys.readouterr().err
 
@@ -55,4 +54,3 @@ def test_an_sae_of_another_width_or_hook(tiny_store, tmp_path):
         open_inputs(_config(save_random_sae(tmp_path / "a", d_in=16), tiny_store))
     with pytest.raises(WrongInput, match=r"`hook` \(=blocks.7.resid_post\) must be in the store"):
         open_inputs(_config(save_random_sae(tmp_path / "b", hook_name="blocks.7.resid_post"), tiny_store))
-    assert HOOK == "blocks.0.resid_post"
