@@ -52,7 +52,8 @@ class FeaturePage:
         sampled: contexts from all over the range of its activations, the strongest first.
         promoted: token and direct effect of the tokens that it promotes most.
         suppressed: the same of those that it suppresses most.
-        logit_heights: histogram of its effects on all tokens; empty without a language model.
+        logit_heights: histogram of its effects on all tokens; empty without a language model, and unless a format
+            needs it.
         logit_values: middles of the bins.
         nearest: feature and cosine of the nearest decoder rows.
         correlated: feature, correlation and common rows of those that fire together with it.

@@ -29,7 +29,7 @@ class LogitTables:
         suppressed: token ids with the smallest effects, the smallest first.
         suppression: their effects.
         bar_heights: tokens in each of `HISTOGRAM_BARS` bins of equal width, from the smallest effect to the largest,
-            int64 `[features, bars]`.
+            int64 `[features, bars]`; no bars unless they were asked for.
         bar_values: middles of the bins, fp32 `[features, bars]`.
     """
 
@@ -42,7 +42,9 @@ class LogitTables:
 
 
 @torch.no_grad()
-def logit_tables(head: OutputHead, W_dec: Tensor, most: int, vocabulary: int) -> LogitTables:
+def logit_tables(
+    head: OutputHead, W_dec: Tensor, most: int, vocabulary: int, with_histogram: bool = True
+) -> LogitTables:
     """Returns the tables of some features.
 
     Args:
@@ -50,6 +52,7 @@ def logit_tables(head: OutputHead, W_dec: Tensor, most: int, vocabulary: int) ->
         W_dec: decoder rows of the features, fp32 `[features, width]`.
         most: tokens wanted on either side.
         vocabulary: number of token ids that the tokenizer has; embeddings behind them belong to no token.
+        with_histogram: whether histograms are wanted, which take as long as the tables.
     """
     parts = []
     step = max(_ELEMENTS // len(head.unembedding), 1)
@@ -57,7 +60,7 @@ def logit_tables(head: OutputHead, W_dec: Tensor, most: int, vocabulary: int) ->
         effects = head.effects(W_dec[start : start + step])[:, :vocabulary]
         promoted, promotion = largest_of_rows(effects, most)
         suppressed, suppression = largest_of_rows(-effects, most)
-        parts.append((promoted, promotion, suppressed, -suppression, *_histogram(effects)))
+        parts.append((promoted, promotion, suppressed, -suppression, *_histogram(effects, with_histogram)))
     return LogitTables(
         **{
             name: np.concatenate([part[column] for part in parts])
@@ -66,7 +69,9 @@ def logit_tables(head: OutputHead, W_dec: Tensor, most: int, vocabulary: int) ->
     )
 
 
-def _histogram(effects: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _histogram(effects: Tensor, wanted: bool) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    if not wanted:
+        return np.empty((len(effects), 0), np.int64), np.empty((len(effects), 0), np.float32)
     low, high = effects.aminmax(dim=1, keepdim=True)
     width = (high - low).clamp_min(torch.finfo(torch.float32).tiny) / HISTOGRAM_BARS
     bins = ((effects - low) / width).long().clamp_max(HISTOGRAM_BARS - 1)

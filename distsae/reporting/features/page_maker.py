@@ -54,7 +54,13 @@ class PageMaker:
         correlated = self._coactivation.correlated(first, last, config.neighbours)
         logits = None
         if self._inputs.head is not None:
-            logits = logit_tables(self._inputs.head, W_dec[first:last], config.tokens, self._inputs.vocabulary)
+            logits = logit_tables(
+                self._inputs.head,
+                W_dec[first:last],
+                config.tokens,
+                self._inputs.vocabulary,
+                with_histogram=not {"neuronpedia", "saedashboard"}.isdisjoint(config.formats),
+            )
         alignment = largest_of_rows(W_dec[first:last], _ALIGNMENT)
         decoder_l1 = W_dec[first:last].abs().sum(1).tolist()
         return [

@@ -102,10 +102,10 @@ class SiteFiles:
         replace(self._out / "index.html", page.encode())
 
     def _shard(self, pages: Sequence[FeaturePage]) -> dict[str, Any]:
-        words: dict[str, int] = {}
+        words: dict[int, int] = {}  # number of each token's text in this shard
 
         def word(token_id: int) -> int:
-            return words.setdefault(self._text[token_id], len(words))
+            return words.setdefault(token_id, len(words))
 
         features = [
             {
@@ -122,7 +122,7 @@ class SiteFiles:
             }
             for page in pages
         ]
-        return {"first": pages[0].feature, "v": list(words), "f": features}
+        return {"first": pages[0].feature, "v": self._text.of(words), "f": features}
 
 
 def _context(context: ShownContext, words: list[int]) -> list[Any]:

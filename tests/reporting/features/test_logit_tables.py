@@ -22,6 +22,9 @@ def test_tables_against_one_product(elements, monkeypatch):
     np.testing.assert_allclose(found.promotion, -np.sort(-effects, axis=1)[:, :4], rtol=1e-5)
     np.testing.assert_allclose(found.suppression, np.sort(effects, axis=1)[:, :4], rtol=1e-5)
     assert (found.bar_heights.sum(1) == 17).all()
+    without = logit_tables(head, W_dec, 4, vocabulary=17, with_histogram=False)
+    assert (without.bar_heights.shape, without.bar_values.shape) == ((9, 0), (9, 0))
+    assert np.array_equal(without.promoted, found.promoted)
     for row in range(9):
         heights, edges = np.histogram(effects[row], HISTOGRAM_BARS)
         assert abs(heights - found.bar_heights[row]).sum() <= 2  # a value on an edge may round to either side

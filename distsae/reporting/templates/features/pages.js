@@ -157,7 +157,7 @@
   /* The page of a feature */
 
   const bars = (heights, label, ticks, titles) => {
-    const width = 300, height = 182, bottom = 162, highest = Math.max(...heights, 1), each = width / heights.length;
+    const width = 250, height = 192, bottom = 172, highest = Math.max(...heights, 1), each = width / heights.length;
     const parts = [drawn("title", {}, label)];
     heights.forEach((count, n) => {
       const tall = count ? Math.max(bottom * count / highest, 1.5) : 0;
@@ -244,7 +244,7 @@
   const page = (f, content) => {
     const one = content.f[f - content.first], words = content.v, cards = [];
     if (one.h.length) cards.push(element("section", { class: "card histogram" },
-      element("h3", {}, "Activations", element("small", {}, "tokens on which it fires")), histogram(one.h)));
+      element("h3", {}, "Activations", element("small", {}, "tokens")), histogram(one.h)));
     if (one.p.length) cards.push(element("section", { class: "card logits" },
       element("h3", {}, "Direct effect on the logits"), element("div", { class: "pair" },
         effects("promotes", one.p, words, "up"), effects("suppresses", one.q, words, "down"))));
@@ -287,7 +287,7 @@
         fact("dead", grouped(all - alive)), fact("tokens read", grouped(index.rows)),
         fact("features per token", number(index.count.reduce((a, b) => a + b, 0) / Math.max(index.rows, 1)))),
       element("div", { class: "cards" }, element("section", { class: "card histogram" },
-        element("h3", {}, "Densities", element("small", {}, "features by the share of tokens on which they fire")),
+        element("h3", {}, "Densities", element("small", {}, "features by share of tokens")),
         bars(heights, "Histogram of densities", ticks, titles))),
       element("p", { class: "note" }, `Text: ${index.contexts} contexts of the ${index.split} split of ${index.corpus}. `
         + "Choose a feature in the list, or press j for the first one; / searches by number, token or text."),
