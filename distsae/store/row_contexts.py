@@ -9,7 +9,7 @@ kept the numbers of the stores that they come from.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distsae.errors import TornData
+from distsae.store.attributes import StoreAttributes
 from distsae.store.contents import RowIds
-from distsae.store.layout import StorePaths
-
-if TYPE_CHECKING:
-    from distsae.store.store import Store
+from distsae.store.stored_array import StoredArray
 
 __all__ = ["RowContext", "UnitContexts"]
 
@@ -43,6 +41,18 @@ class RowContext:
     document_id: int
 
 
+class HasRows(Protocol):
+    """What is needed of a `Store`."""
+
+    attributes: StoreAttributes
+
+    def read_ids(self, unit_index: int) -> RowIds:
+        """Returns the origin of the rows of a unit."""
+
+    def array(self, unit: int, name: str) -> StoredArray:
+        """Returns an array of a unit."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UnitContexts:
     """The contexts of a unit, in the order in which the model saw them, and which of them each row comes from.
@@ -60,14 +70,15 @@ class UnitContexts:
     context_id: Tensor
 
     @classmethod
-    def read(cls, store: Store, unit: int) -> UnitContexts:
+    def read(cls, store: HasRows, unit: int) -> UnitContexts:
         """Reads the contexts of a unit.
 
         Raises:
             TornData: a file is missing or damaged, or the rows are not those of the contexts; the text names it.
         """
         ids, skip = store.read_ids(unit), store.attributes.excluded_positions
-        stored = store.array(unit, "context_token_ids").read().astype(np.int64)
+        array = store.array(unit, "context_token_ids")
+        stored = array.read().astype(np.int64)
         numbers, found = np.unique(ids.context_id.numpy(), return_inverse=True)
         length = stored.shape[1] - skip
         of_rows = np.full((len(numbers), length), -1, np.int64)
@@ -87,8 +98,7 @@ class UnitContexts:
                     token_ids=torch.from_numpy(stored),
                     context_id=torch.from_numpy(context_id),
                 )
-        folder = StorePaths(store.path).attempt(store.record(unit).attempt)
-        raise TornData(f"{folder} has rows that are not those of its contexts; produce the store again")
+        raise TornData(f"{array.folder} has rows that are not those of its contexts; produce the store again")
 
     def of_row(self, row: int) -> RowContext:
         """Returns the text that a row of the unit comes from."""

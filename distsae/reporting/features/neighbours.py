@@ -89,27 +89,28 @@ class Coactivation:
         together = np.zeros((last - first, most), np.int64)
         for start, stop in _ranges(first, last, self._d_sae):
             product = (self._of_feature[start:stop] @ self._fires).tocoo()
-            own, other, both = product.row.astype(np.int64) + start, product.col.astype(np.int64), product.data
-            use = (both >= LEAST_TOGETHER) & (own != other)
-            own, other, both = own[use], other[use], both[use].astype(np.int64)
+            use = (product.data >= LEAST_TOGETHER) & (product.row + start != product.col)
+            own = product.row[use].astype(np.int64) + start
+            other = product.col[use].astype(np.int64)
+            both = product.data[use].astype(np.int64)
             value = self._correlation(own, other, both)
-            use = value > 0
-            own, other, both, value = own[use], other[use], both[use], value[use]
             order = np.lexsort((other, -value, own))
-            own = own[order]
-            rank = np.arange(len(own)) - np.searchsorted(own, own)
-            chosen = rank < most
-            at = own[chosen] - first, rank[chosen]
-            feature[at] = other[order[chosen]]
-            correlation[at] = value[order[chosen]]
-            together[at] = both[order[chosen]]
+            order = order[value[order] > 0]
+            ranked = own[order]
+            rank = np.arange(len(ranked)) - np.searchsorted(ranked, ranked)
+            chosen = order[rank < most]
+            at = own[chosen] - first, rank[rank < most]
+            feature[at] = other[chosen]
+            correlation[at] = value[chosen]
+            together[at] = both[chosen]
         return feature, correlation, together
 
     def _correlation(
         self, own: NDArray[np.int64], other: NDArray[np.int64], both: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Returns the correlation of pairs; 0 where a feature fires on every row."""
-        n, a, b = float(self.rows), self._counts[own].astype(np.float64), self._counts[other].astype(np.float64)
+        n = float(self.rows)
+        a, b = self._counts[own].astype(np.float64), self._counts[other].astype(np.float64)
         variance = a * (n - a) * b * (n - b)
         value: NDArray[np.float64] = (n * both - a * b) / np.sqrt(np.where(variance > 0, variance, np.inf))
         return value

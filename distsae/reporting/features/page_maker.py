@@ -36,7 +36,8 @@ class PageMaker:
     """
 
     def __init__(self, inputs: FeatureInputs, config: FeaturesConfig, paths: Sequence[Path]) -> None:
-        self._inputs, self._config, self._paths = inputs, config, paths
+        self._inputs, self._config = inputs, config
+        self._paths = paths
         self._coactivation = Coactivation(*read_pairs(paths), d_sae=inputs.sae.cfg.d_sae)
         self._token_ids = _token_ids(inputs)
 

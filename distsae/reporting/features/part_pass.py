@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distsae.allocation import Matches
 from distsae.model import SAE
 from distsae.reporting.features.activation_histogram import counted
 from distsae.reporting.features.firing_contexts import FiringContexts
@@ -53,22 +54,19 @@ def part_result(sae: SAE, store: Store, contexts: UnitContexts, part: Part, sett
     """
     rows = 0
     sample_rows = 0
-    row_parts, feature_parts, score_parts = [], [], []
+    found_parts = []
     ordinal = contexts.context - part.first + part.ordinal  # of each row of the unit, as far as it is in the part
     for x, index in _blocks(store, settings.hook, contexts, part, sae.cfg.max_norm):
         found = sae.matches(x.to(sae.device))
         rows += len(index)
         sample_rows += int((ordinal[index] < settings.correlation_contexts).sum())
-        row_parts.append(index[found.token.cpu()])
-        feature_parts.append(found.feature.cpu())
-        score_parts.append(found.score.cpu())
-    row = torch.cat([torch.empty(0, dtype=torch.int64), *row_parts])
-    feature = torch.cat([torch.empty(0, dtype=torch.int64), *feature_parts]).numpy()
-    score = torch.cat([torch.empty(0), *score_parts]).numpy()
+        found_parts.append(Matches(index[found.token.cpu()], found.feature.cpu(), found.score.cpu()))
+    none = torch.empty(0, dtype=torch.int64)
+    found = Matches.joined([Matches(none, none, torch.empty(0)), *found_parts])  # tokens are rows of the unit
+    found = found.picked(_order(found.feature, ordinal[found.token], contexts.ids.position[found.token]))
+    row, feature = found.token, found.feature.numpy()
     context, position = ordinal[row].numpy(), contexts.ids.position[row].numpy()
-    order = np.lexsort((position, context, feature))
-    row, feature, score = row[torch.from_numpy(order)], feature[order], score[order]
-    context, position = context[order], position[order]
+    score = found.score.numpy()
     firing = FiringContexts.of_matches(
         feature,
         context,
@@ -93,6 +91,11 @@ def part_result(sae: SAE, store: Store, contexts: UnitContexts, part: Part, sett
         pair_row=(context * store.attributes.context_length + position)[in_sample],
         pair_feature=feature[in_sample],
     )
+
+
+def _order(feature: Tensor, context: Tensor, position: Tensor) -> Tensor:
+    """Returns the order of matches by feature, context and position."""
+    return torch.from_numpy(np.lexsort((position.numpy(), context.numpy(), feature.numpy())))
 
 
 def _blocks(

@@ -130,7 +130,8 @@ def read_pairs(paths: Sequence[Path]) -> tuple[int, NDArray[np.int64], NDArray[n
     Raises:
         TornData: a file is missing or damaged; the text names it.
     """
-    rows, row, feature = 0, [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    rows = 0
+    row, feature = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for path in paths:
         with _opened(path) as file:
             count = int(file.tensor("rows")[1])

@@ -35,7 +35,8 @@ class SAEDashboardFiles:
     """
 
     def __init__(self, out: Path, text: TokenText, facts: PageFacts) -> None:
-        self._folder, self._text, self._facts = out / "saedashboard", text, facts
+        self._folder = out / "saedashboard"
+        self._text, self._facts = text, facts
 
     def write(self, shard: int, pages: Sequence[FeaturePage]) -> None:
         """Writes the batch of a shard: of the features that fire."""

@@ -68,8 +68,8 @@ class SiteFiles:
     """
 
     def __init__(self, out: Path, text: TokenText, facts: PageFacts, shard_features: int) -> None:
-        self._out, self._text, self._facts = out, text, facts
-        self._shard_features = shard_features
+        self._out, self._text = out, text
+        self._facts, self._shard_features = facts, shard_features
 
     def write(self, shard: int, pages: Sequence[FeaturePage]) -> None:
         """Writes the shards of the site that the pages are in."""
