@@ -24,6 +24,7 @@ from distsae.recipes import DemoConfig
 from distsae.recipes.study import StudyConfig
 from distsae.recipes.study.config import GridConfig
 from distsae.reporting import ReportConfig
+from distsae.reporting.features import FeaturesConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {
@@ -35,6 +36,7 @@ CONFIGS = {
     "study": (StudyConfig, GridConfig),
     "supervise": (SuperviseConfig,),
     "demo": (DemoConfig,),
+    "features": (FeaturesConfig,),
     "report": (ReportConfig,),
     "store": (StoreInfoConfig, PathConfig, MergeConfig, StoreImportConfig),
     "checkpoint": (ListConfig, CheckpointInfoConfig, VerifyConfig),
@@ -51,11 +53,12 @@ RAISED_IN = {
     "export/config.py": "export",
     "export/export.py": "export",
     "export/importing.py": "import",
-    "language_model": "produce evaluate",
+    "language_model": "produce evaluate features",
     "losses": "train",
     "model/formats": "export",
     "planning": "train",
     "producer": "produce",
+    "reporting/features": "features",
     "recipes/demo.py": "demo",
     "recipes/demo_stages.py": "demo",
     "recipes/study": "study",

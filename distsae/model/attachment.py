@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +17,23 @@ from torch import Tensor, nn
 from distsae.allocation import Matches
 from distsae.errors import WrongInput
 from distsae.hooks import HookPoint, activations_at, resolve_hook, splice
-
-if TYPE_CHECKING:
-    from distsae.model.sae import SAE
+from distsae.model.sae_config import SAEConfig
 
 __all__ = ["Attachment", "Edit", "attached"]
 
 Edit = Callable[[Tensor], Tensor]
 """A function from feature activations, `[rows, d_sae]`, to others."""
+
+
+class AttachableSAE(Protocol):
+    """What an SAE must do to be attached; `distsae.SAE` does."""
+
+    cfg: SAEConfig
+
+    def encode(self, x: Tensor) -> Tensor: ...
+    def decode(self, feature_acts: Tensor, x: Tensor) -> Tensor: ...
+    def matches(self, x: Tensor) -> Matches: ...
+    def decode_matches(self, matches: Matches, x: Tensor) -> Tensor: ...
 
 
 @dataclass(eq=False)
@@ -61,7 +70,7 @@ class Attachment:
 
 @contextmanager
 def attached(
-    sae: SAE, model: nn.Module, *, spliced: bool = True, edit: Edit | None = None, keep_error: bool = False
+    sae: AttachableSAE, model: nn.Module, *, spliced: bool = True, edit: Edit | None = None, keep_error: bool = False
 ) -> Iterator[Attachment]:
     """Within this context every forward pass of `model` is encoded at the SAE's hook; `SAE.attach` is the method.
 
@@ -112,7 +121,7 @@ def attached(
         handle.remove()
 
 
-def _reconstruction(sae: SAE, x: Tensor, found: Matches, edit: Edit | None, keep_error: bool) -> Tensor:
+def _reconstruction(sae: AttachableSAE, x: Tensor, found: Matches, edit: Edit | None, keep_error: bool) -> Tensor:
     x_hat = sae.decode_matches(found, x)
     if edit is None:
         return x.to(x_hat.dtype) if keep_error else x_hat
@@ -124,7 +133,7 @@ def _reconstruction(sae: SAE, x: Tensor, found: Matches, edit: Edit | None, keep
     return new + (x.to(new.dtype) - x_hat) if keep_error else new
 
 
-def _check(point: HookPoint, values: Tensor, sae: SAE) -> None:
+def _check(point: HookPoint, values: Tensor, sae: AttachableSAE) -> None:
     activations_at(point, values, values[..., 0] if values.dim() else values)
     if values.shape[-1] != sae.cfg.d_in:
         raise WrongInput(
@@ -133,7 +142,7 @@ def _check(point: HookPoint, values: Tensor, sae: SAE) -> None:
         )
 
 
-def _included(values: Tensor, inputs: dict[str, Any], sae: SAE) -> Tensor:
+def _included(values: Tensor, inputs: dict[str, Any], sae: AttachableSAE) -> Tensor:
     """Returns which rows the SAE is for, bool `[batch, length]`.
 
     Positions are counted from the start of the input, and on from what a cache holds; padding on the left is not known.

@@ -105,12 +105,12 @@ def _sections(runs: Sequence[ReportedRun]) -> list[Section]:
     return sections
 
 
-def require_libraries(command: str) -> None:
-    """Refuses a command that makes a page, unless its drawing libraries are installed.
+def require_libraries(command: str, names: Sequence[str] = ("matplotlib", "jinja2")) -> None:
+    """Refuses a command that makes a page, unless the libraries `names` that it needs are installed.
 
     Raises:
-        WrongInput: matplotlib or jinja2 is missing.
+        WrongInput: one of them is missing.
     """
-    missing = [name for name in ("matplotlib", "jinja2") if importlib.util.find_spec(name) is None]
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise WrongInput(f"`{command}` needs {' and '.join(missing)}; run: pip install 'distsae[report]'")

@@ -29,6 +29,7 @@ from distsae.store.outliers_in_words import outliers_in_words
 from distsae.store.own_store import OwnStoreSettings, write_own_store
 from distsae.store.passages import Passages
 from distsae.store.records import FileChecksum, HookSums, Split, UnitRecord
+from distsae.store.row_contexts import RowContext, UnitContexts
 from distsae.store.row_norms import row_norms
 from distsae.store.row_source import ArrayRows, JoinedRows, RowSource
 from distsae.store.store import Store
@@ -60,6 +61,7 @@ __all__ = [
     "OwnStoreSettings",
     "Passages",
     "Reading",
+    "RowContext",
     "RowIds",
     "RowSource",
     "Split",
@@ -67,6 +69,7 @@ __all__ = [
     "Store",
     "StoreAttributes",
     "StorePaths",
+    "UnitContexts",
     "UnitData",
     "UnitRecord",
     "begin_reading",

@@ -27,6 +27,7 @@ from distsae.store.norm_summary import NormSummary, sealed_statistics
 from distsae.store.opening import read_sealed
 from distsae.store.own_store import write_own_store
 from distsae.store.records import UnitRecord, merged_norms
+from distsae.store.row_contexts import RowContext, UnitContexts
 from distsae.store.row_source import Activations
 from distsae.store.sealed import check_record
 from distsae.store.stored_array import StoredArray
@@ -76,11 +77,7 @@ class Store:
 
     @classmethod
     def write(cls, path: str | Location, activations: Activations, **options: Any) -> Store:  # noqa: ANN401
-        """Makes a store of activations of your own and returns it; `write_own_store` lists the options.
-
-        Raises:
-            WrongInput: activations, ids and settings do not go together; nothing stays at `path`.
-        """
+        """Makes a store of activations of your own; `write_own_store` has the options and errors."""
         root = location(path)
         write_own_store(root, activations, **options)
         return cls.open(root)
@@ -276,6 +273,14 @@ class Store:
         """
         arrays = {name: self.array(unit_index, name).read().astype(np.int64) for name in ROW_ARRAYS}
         return RowIds(**{name: torch.from_numpy(values) for name, values in arrays.items()})
+
+    def context_of(self, unit: int, row: int) -> RowContext:
+        """Returns the text that a row of a unit comes from; `UnitContexts.read` does so for many rows.
+
+        Raises:
+            TornData: a file is missing or damaged; the text names it.
+        """
+        return UnitContexts.read(self, unit).of_row(row)
 
     def heldout_contexts(self) -> Tensor:
         """Returns the token ids of the held-out contexts, int64 `[contexts, context_length]`, BOS included.

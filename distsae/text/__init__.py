@@ -5,6 +5,7 @@ from __future__ import annotations
 from distsae.text.contexts import Contexts, ContextShape, cut, cut_contexts, pack
 from distsae.text.corpus import Corpus, corpus_files, documents, open_corpus
 from distsae.text.heldout_documents import Repeats, choose_heldout, repeats
+from distsae.text.token_text import TokenText
 from distsae.text.tokens import TokenisedDocuments, tokenised_documents
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Contexts",
     "Corpus",
     "Repeats",
+    "TokenText",
     "TokenisedDocuments",
     "choose_heldout",
     "corpus_files",

@@ -7,6 +7,7 @@ any other document. The encoder asks for the tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,13 +67,23 @@ class ChatMessages(str):
             )
         try:
             found = tokenizer.apply_chat_template(self.messages, tokenize=True, return_dict=True)["input_ids"]
-        except Exception as error:  # a template is a program of its own, and raises what it likes
+        except _refusals() as error:
             reason = " ".join(str(error).split())[:200]
             raise WrongInput(
                 f"`corpus` must have messages that the tokenizer's chat template takes; got {type(error).__name__}: "
                 f"{reason}; leave such chats out, or use another template"
             ) from error
         return np.asarray(found, np.int32)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Returns what a template raises, which is a program of its own, and what transformers does without jinja2."""
+    own = (ArithmeticError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
+    if find_spec("jinja2") is None:
+        return own
+    from jinja2 import TemplateError
+
+    return (*own, TemplateError)
 
 
 def document_of(value: object) -> str | None:
