@@ -47,17 +47,34 @@ def refuse_another_model(
     unit = _StoredUnit(root, attributes, record)
     rows, contexts = unit.some_rows()
     token_ids = unit.token_ids(contexts)
+    _refuse_unknown_tokens(token_ids, model, name, root)
     context = torch.from_numpy(np.searchsorted(contexts, unit.context_id[rows]))
     position = torch.from_numpy(unit.position[rows].astype(np.int64))
     captured = capture(model, hooks, token_ids.to(next(model.parameters()).device))
     for hook in hooks:
         stored = unit.first_chunk(hook)[torch.from_numpy(rows)]
         distance = _distance(captured[hook].cpu()[context, position].to(stored.dtype), stored)
-        if not distance <= _ALLOWED[attributes.model_dtype]:  # NaN is refused too
+        known = attributes.model_digest != ""  # of activations that were imported, the dtype of the model is not known
+        if not distance <= _ALLOWED[attributes.model_dtype if known else "bf16"]:  # NaN is refused too
             raise WrongInput(
                 f"`model` (={name}) must be the one that made the store {root}; got activations at {hook} that differ "
                 f"from those in unit {record.index} by {distance:.1%} of their norm; use that model, or another store"
             )
+
+
+def _refuse_unknown_tokens(token_ids: Tensor, model: nn.Module, name: str, root: Location) -> None:
+    least, most = int(token_ids.min()), int(token_ids.max())
+    if least < 0:
+        raise WrongInput(
+            f"`store` (={root}) must have the tokens of its contexts, so that a model can run on them; got a store of "
+            "activations without; import them with --token_ids"
+        )
+    embeddings = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    if most >= embeddings:
+        raise WrongInput(
+            f"`model` (={name}) must have an embedding for every token of the store {root}; got the token {most} and "
+            f"{embeddings} embeddings; use the model that the activations are from"
+        )
 
 
 class _StoredUnit:

@@ -1,7 +1,8 @@
 """The feature shard that is trained, and the frozen SAE that training produces."""
 
 from distsae.model.feature_shard import FeatureShard, project_out, score_chunks
-from distsae.model.sae import SAE, MatchRule
+from distsae.model.match_rule import MatchRule
+from distsae.model.sae import SAE
 from distsae.model.sae_config import NORMALISATIONS, SAEConfig
 from distsae.model.selection_memory import (
     ALL_CANDIDATES_BYTES,

@@ -15,27 +15,23 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from distsae.allocation import (
-    FeatureSelector,
     Matches,
     Placement,
-    QuotaCredit,
-    Selector,
-    ThresholdSelector,
-    TokenSelector,
     select,
 )
 from distsae.devices import device_named
 from distsae.errors import TornData, WrongInput
 from distsae.kernels import kernels_for
 from distsae.model.attachment import Attachment, Edit, attached
-from distsae.model.feature_shard import score_chunks
+from distsae.model.feature_shard import FeatureShard, score_chunks
 from distsae.model.formats.foreign_sae import Given
+from distsae.model.match_rule import MatchRule, selector_of
 from distsae.model.sae_config import SAEConfig
 from distsae.model.sae_digest import DTYPES
 from distsae.model.sae_files import CONFIG, WEIGHTS
@@ -43,13 +39,10 @@ from distsae.model.sae_reading import read_sae
 from distsae.model.sae_saving import KeptSAE
 from distsae.model.sae_tensors import check_tensors
 from distsae.model.selection_memory import SELECTION_MB
-from distsae.model.training_rule import training_selector
+from distsae.model.training_rule import AllocationName
 from distsae.row_scales import row_scales
 
 __all__ = ["SAE", "MatchRule"]
-
-MatchRule = Literal["frozen", "training", "per_token"]
-"""How `SAE.matches` selects."""
 
 
 class SAE(KeptSAE):
@@ -205,14 +198,8 @@ class SAE(KeptSAE):
         tokens = x.shape[0]
         centred, scales = self._centred(x)
         centred = centred.float()
-        if rule == "frozen" and self.threshold is not None:
-            selector: Selector = ThresholdSelector(self.threshold.float())
-        elif rule == "per_token":
-            selector = TokenSelector(self.cfg.k)
-        else:
-            selector = self._training_selector(tokens)
         (found,) = select(
-            [selector],
+            [selector_of(rule, self.cfg, self.threshold, self.quota_per_token, tokens)],
             lambda: score_chunks(self.W_enc.t(), self.b_enc, centred, selection_mb),
             Placement.solo(self.cfg.d_sae),
             tokens,
@@ -228,6 +215,29 @@ class SAE(KeptSAE):
         found = Matches(matches.token, matches.feature, matches.score.to(self.dtype))
         decoded = kernels_for("auto", self.device).decode(found, self.W_dec.detach(), x.shape[0])
         return decoded + bias.to(self.dtype)
+
+    @classmethod
+    def from_shard(
+        cls, shard: FeatureShard, k: int, allocation: AllocationName = "token_choice", threshold: Tensor | None = None
+    ) -> SAE:
+        """Returns an SAE with copies of the weights of a shard that holds all features, after steps by hand.
+
+        It works on activations as the shard does: those that were normalised for training.
+
+        Args:
+            shard: the features, on one process.
+            k: mean matches per token.
+            allocation: rule of the SAE.
+            threshold: score that a feature must exceed to fire, `[d_sae]`; None for Token Choice.
+
+        Raises:
+            WrongInput: the shard holds a part of the features, or the rule needs a threshold.
+        """
+        if shard.d_sae != len(shard.b_enc):
+            raise WrongInput(f"`shard` must hold all {shard.d_sae} features; got {len(shard.b_enc)} of them")
+        cfg = SAEConfig.of_unknown_origin(len(shard.b_dec), shard.d_sae, k, allocation)
+        parts = {"W_enc": shard.W_enc.T, "W_dec": shard.W_dec, "b_enc": shard.b_enc, "b_dec": shard.b_dec}
+        return cls(cfg, **{name: part.detach().clone() for name, part in parts.items()}, threshold=threshold)
 
     @classmethod
     def load(
@@ -282,13 +292,3 @@ class SAE(KeptSAE):
                 f"{[*x.shape]}; pass activations of `{self.cfg.hook_name}`"
             )
         return x.to(torch.promote_types(self.dtype, torch.float32))
-
-    def _training_selector(self, tokens: int) -> Selector:
-        selector = training_selector(self.cfg.allocation, self.cfg.k, self.cfg.d_sae)
-        if isinstance(selector, FeatureSelector):
-            if self.quota_per_token is None:
-                raise WrongInput(
-                    "the training rule of Feature Choice needs `quota_per_token`; got an SAE without; use rule frozen"
-                )
-            selector.grant(QuotaCredit(self.quota_per_token, self.cfg.k).pay(tokens))
-        return selector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from distsae.checked_files import Between
 from distsae.errors import WrongInput
@@ -83,6 +83,21 @@ class SAEConfig:
                 f"`normalise` (={self.normalise}) must be one of {', '.join(NORMALISATIONS)}; use the version of "
                 "distsae that wrote the SAE"
             )
+
+    @classmethod
+    def of_unknown_origin(cls, d_in: int, d_sae: int, k: int, allocation: AllocationName) -> Self:
+        """Returns the config of an SAE of which neither hook nor model are known."""
+        return cls(
+            d_in=d_in,
+            d_sae=d_sae,
+            k=k,
+            allocation=allocation,
+            hook_name="",
+            hook_layer=None,
+            model_name="",
+            context_size=0,
+            prepend_bos=False,
+        )
 
     @property
     def architecture(self) -> str:

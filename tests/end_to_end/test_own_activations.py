@@ -93,3 +93,25 @@ def test_wrong_input_is_one_line_and_leaves_no_store(words, message, tmp_path, m
     said = _run("store", "import", *words, "--out", "s", code=2)
     assert message in said.splitlines()[-1]
     assert not (tmp_path / "s").exists()
+
+
+def test_a_store_without_tokens_cannot_be_run_on(activations, tmp_path):
+    out = ("--out", tmp_path / "s", "--hook", "blocks.2.resid_post", "--heldout_share", 0.1)
+    _run("store", "import", activations / "acts", *out)
+    train = ("train", "--store", tmp_path / "s", "--out", tmp_path / "r", "--steps", 2, "--batch_tokens", 64)
+    _run(*train, "--sae.d_sae", 64, "--sae.k", 4, "--wandb", "off")
+    said = _run("evaluate", tmp_path / "r", "--store", tmp_path / "s", "--model", MODEL, code=2)
+    assert "must have the tokens of its contexts" in said.splitlines()[-1]
+    said = _run("features", tmp_path / "r", "--store", tmp_path / "s")
+    assert "tokens are shown by their ids" in said
+    assert (tmp_path / "r/features/index.html").exists()
+
+
+def test_tokens_that_the_model_has_no_embedding_for(activations, tmp_path):
+    np.save(tmp_path / "tokens.npy", np.load(activations / "tokens.npy") + 10**6)
+    out = ("--out", tmp_path / "s", "--hook", "blocks.2.resid_post", "--token_ids", tmp_path / "tokens.npy")
+    _run("store", "import", activations / "acts", *out)
+    train = ("train", "--store", tmp_path / "s", "--out", tmp_path / "r", "--steps", 2, "--batch_tokens", 64)
+    _run(*train, "--sae.d_sae", 64, "--sae.k", 4, "--wandb", "off")
+    said = _run("evaluate", tmp_path / "r", "--store", tmp_path / "s", "--model", MODEL, code=2)
+    assert "must have an embedding for every token of the store" in said.splitlines()[-1]

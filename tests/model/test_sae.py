@@ -9,7 +9,7 @@ import torch
 from distsae import SAE
 from distsae.allocation import QuotaCredit, feature_choice, mutual_choice, token_choice, zipf_quotas
 from distsae.errors import CannotContinue, TornData, WrongInput
-from distsae.model import SELECTION_MB, SAEConfig
+from distsae.model import SELECTION_MB, FeatureShard, SAEConfig
 
 D_IN = 12
 D_SAE = 50
@@ -237,3 +237,18 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_sae(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (tmp_path / "sae.safetensors").read_bytes() == old
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "sae.safetensors"]
+
+
+def test_an_sae_from_a_shard_has_its_weights():
+    shard = FeatureShard(4, 8, range(8), torch.ones(4), seed=0)
+    sae = SAE.from_shard(shard, 2)
+    x = torch.randn(5, 4)
+    scores = ((x - 1) @ shard.W_enc.T).relu()
+    expected = torch.zeros_like(scores).scatter(1, scores.topk(2).indices, scores.topk(2).values) @ shard.W_dec + 1
+    torch.testing.assert_close(sae(x), expected)
+    shard.W_enc.data.zero_()
+    assert sae.W_enc.abs().sum() > 0  # copies, so that further steps do not change it
+    frozen = SAE.from_shard(shard, 2, "mutual_choice", torch.full((8,), 0.3))
+    assert frozen.cfg.architecture == "jumprelu"
+    with pytest.raises(WrongInput, match="`shard` must hold all 8 features; got 3"):
+        SAE.from_shard(FeatureShard(4, 8, range(3), torch.ones(4), seed=0), 2)

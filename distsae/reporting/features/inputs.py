@@ -85,7 +85,10 @@ def _language_model(config: FeaturesConfig, store: Store) -> LanguageModel | Non
     """Returns the model of the store, or the one that was given, which must have the same tokenizer and weights."""
     attributes = store.attributes
     name = config.model or attributes.model
-    is_stores_repository = name == attributes.model and attributes.model_revision != "local"
+    if not name:
+        say("tokens are shown by their ids: the store's activations were imported without a model; give --model")
+        return None
+    is_stores_repository = name == attributes.model and attributes.model_revision not in ("local", "own activations")
     revision = attributes.model_revision if is_stores_repository else None
     try:
         model = load_language_model(name, revision=revision, trust_remote_code=config.trust_remote_code)
@@ -98,7 +101,7 @@ def _language_model(config: FeaturesConfig, store: Store) -> LanguageModel | Non
         ("weights", model.digest, attributes.model_digest),
         ("tokenizer", model.tokenizer_digest, attributes.tokenizer_digest),
     ):
-        if found != expected:
+        if expected and found != expected:  # of activations that were imported, no digest is known
             if config.model is not None:
                 raise WrongInput(
                     f"`model` (={name}) must be the model that produced the store, with {what} of digest {expected}; "
