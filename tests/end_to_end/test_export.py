@@ -57,6 +57,10 @@ def test_a_relu_sae_is_measured_and_evaluated(run, tiny_store, tmp_path, capsys)
     file.write_text(json.dumps(cfg))
     assert main(["evaluate", str(tmp_path / "relu"), "--store", str(tiny_store)]) == 2
     assert "`k` must be given" in capsys.readouterr().err
+    file.write_text(json.dumps(cfg | {"k": 4}))
+    assert main(["evaluate", str(tmp_path / "relu"), "--store", str(tiny_store)]) == 2
+    assert "must be an SAE whose hook is known" in capsys.readouterr().err
+    file.write_text(json.dumps(cfg))
     keys = ["--hook", "blocks.0.resid_post", "--store", str(tiny_store), "--out", str(tmp_path / "in")]
     assert main(["import", str(tmp_path / "relu"), *keys]) == 0
     found = _evaluated(tmp_path / "in", tiny_store, tmp_path / "in.json")

@@ -85,7 +85,7 @@ def format_of(name: str) -> SAEFormat:
         WrongInput: there is none of that name.
     """
     if name not in FORMATS:
-        raise WrongInput(f"`to` (={name}) must be one of {', '.join(FORMATS)}, hub{nearest(name, FORMATS)}")
+        raise WrongInput(f"`to` (={name}) must be one of {', '.join(FORMATS)}{nearest(name, FORMATS)}")
     return FORMATS[name]
 
 
