@@ -25,7 +25,7 @@ def run(tmp_path_factory):
 def _words(run, store, out, **changes):
     values = {"store": store, "out": out, "max_rows": 4000, "part_rows": 300, "shard_features": 64, "device": "cpu"}
     values |= {"format": "site,parquet,neuronpedia,saedashboard"} | changes
-    return ["features", str(run), *(word for name, value in values.items() for word in (f"--{name}", str(value)))]
+    return ["features", *(word for name, value in values.items() for word in (f"--{name}", str(value))), str(run)]
 
 
 def _start(words):
