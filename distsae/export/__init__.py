@@ -1,5 +1,6 @@
 """The doors of a finished SAE: out, as the files of another tool or onto the Hub; and in, from such files."""
 
 from distsae.export.config import ExportConfig, ImportConfig
+from distsae.export.saebench import BenchSAE
 
-__all__ = ["ExportConfig", "ImportConfig"]
+__all__ = ["BenchSAE", "ExportConfig", "ImportConfig"]
