@@ -79,7 +79,9 @@ def run_demo(config: DemoConfig) -> int:
             )
             return code
         record.add(stage, time.monotonic() - stage_started)
-    print(f"\n{summary(out)}\n\n{_times(record, time.monotonic() - started)}\nreport: {stages[-1].product}", flush=True)
+    pages = [f"feature pages: {stage.product.with_name('index.html')}" for stage in stages if stage.name == "features"]
+    ends = [_times(record, time.monotonic() - started), *pages, f"report: {stages[-1].product}"]
+    print(f"\n{summary(out)}\n", *ends, sep="\n", flush=True)
     return 0
 
 

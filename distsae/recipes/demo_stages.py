@@ -111,6 +111,10 @@ def demo_stages(config: DemoConfig) -> list[Stage]:
         command = _distsae("evaluate", str(run), "--store", str(store), "--max_tokens", "12000")
         title = f"Evaluate: {name.replace('_', ' ')}"
         stages.append(Stage(f"evaluate_{name}", title, command, run / "evaluation.json"))
+    last = runs[-1]
+    command = _distsae("features", str(last), "--store", str(store), "--max_rows", "100000")
+    pages = last / "features" / "features.json"
+    stages.append(Stage("features", "A page about each feature of the last SAE", command, pages))
     report = out / "report"
     command = _distsae("report", *map(str, runs), "--out", str(report))
     stages.append(Stage("report", "Report", command, report / "index.html"))

@@ -1,4 +1,4 @@
-"""`distsae demo`, small, as a user runs it: nine stages, a table, a report; then again, with nothing to do."""
+"""`distsae demo`, small, as a user runs it: ten stages, a table, a report; then again, with nothing to do."""
 
 import json
 import subprocess
@@ -22,6 +22,9 @@ def test_demo(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert (out / "report" / "index.html").stat().st_size > 10_000
     assert f"report: {out / 'report' / 'index.html'}" in done.stdout
+    pages = out / "runs" / "feature_choice" / "features" / "index.html"
+    assert f"feature pages: {pages}" in done.stdout
+    assert pages.exists()
     for name in ("token_choice", "mutual_choice", "feature_choice"):
         evaluation = json.loads((out / "runs" / name / "evaluation.json").read_text())
         assert evaluation["l0"] == pytest.approx(8, rel=0.05)

@@ -10,6 +10,7 @@ from distsae.evaluation import EvaluateConfig
 from distsae.producer import ProduceConfig
 from distsae.recipes import DemoConfig, demo_stages, launch_config
 from distsae.reporting import ReportConfig
+from distsae.reporting.features import FeaturesConfig
 from distsae.training import TrainConfig
 
 
@@ -32,6 +33,7 @@ def test_the_stages_come_in_order(commands):
         "produce",
         *(f"train_{run}" for run in ("token_choice", "mutual_choice", "feature_choice")),
         *(f"evaluate_{run}" for run in ("token_choice", "mutual_choice", "feature_choice")),
+        "features",
         "report",
     ]
 
@@ -69,6 +71,9 @@ def test_evaluations_and_report_are_the_plain_commands(commands):
     argv = arguments(commands["evaluate_mutual_choice"], "evaluate")
     config = parse(EvaluateConfig, argv, prog="", examples="", help="", positionals=("run",))
     assert (config.run, config.store) == ("demo/runs/mutual_choice", "demo/store")
+    assert commands["features"][:4] == (sys.executable, "-m", "distsae", "features")
+    pages = parse(FeaturesConfig, commands["features"][4:], prog="", examples="", help="", positionals=("run",))
+    assert (pages.run, pages.store) == ("demo/runs/feature_choice", "demo/store")
     assert commands["report"][:4] == (sys.executable, "-m", "distsae", "report")
     report = parse(ReportConfig, commands["report"][4:], prog="", examples="", help="", positionals=("runs",))
     assert report.runs == tuple(f"demo/runs/{run}" for run in ("token_choice", "mutual_choice", "feature_choice"))
