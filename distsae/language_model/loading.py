@@ -7,7 +7,9 @@ the loaded model, and a finished job can be recognised without loading anything.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -183,14 +185,16 @@ def load_language_model(
 
     files = find_model(name_or_dir, revision=revision, trust_remote_code=trust_remote_code)
     with quiet_transformers(), WrongModel(name_or_dir, "be a causal language model that loads", "use another model"):
-        model, report = AutoModelForCausalLM.from_pretrained(
-            files.folder,
-            dtype=dtype,
-            **({} if files.gguf is None else {"gguf_file": files.gguf}),
-            trust_remote_code=trust_remote_code,
-            ignore_mismatched_sizes=True,  # they are in the report then, and refused by name
-            output_loading_info=True,
-        )
+        gguf = {} if files.gguf is None else {"gguf_file": files.gguf}
+        with redirect_stderr(io.StringIO()) if gguf else nullcontext():  # its bar heeds no setting
+            model, report = AutoModelForCausalLM.from_pretrained(
+                files.folder,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # they are in the report then, and refused by name
+                output_loading_info=True,
+                **gguf,
+            )
         refuse_missing_weights(name_or_dir, report)
         model.requires_grad_(False)
         model = model.eval().to(device)

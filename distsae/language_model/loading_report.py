@@ -7,7 +7,6 @@ another one. Weights that are tied to a loaded one are not in the report.
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,8 +49,7 @@ def quiet_transformers() -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # for bars that heed no setting
-            yield
+        yield
     finally:
         logging.set_verbosity(level)
 

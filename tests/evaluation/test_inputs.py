@@ -59,7 +59,7 @@ def test_another_corpus_is_packed_like_the_store(run, tiny_store, tmp_path):
 def test_the_corpus_has_the_settings_that_its_errors_name(run, tiny_store, tmp_path):
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps({"body": "river stone light house wind rain " * 40}) + "\n")
-    with pytest.raises(WrongInput, match=r"`text_field` \(=text\) must name a text .*set --text_field"):
+    with pytest.raises(WrongInput, match=r"`text_field` \(=text\) must name a text, .*set --text_field"):
         opened(run, tiny_store, corpus=str(other), max_tokens=64)
     assert opened(run, tiny_store, corpus=str(other), text_field="body", max_tokens=64).token_ids.shape == (4, 16)
     with pytest.raises(WrongInput, match=r"`split` \(=test\) must belong to a data set with splits"):
