@@ -67,7 +67,7 @@ def _refuse_unknown_tokens(token_ids: Tensor, model: nn.Module, name: str, root:
     if least < 0:
         raise WrongInput(
             f"`store` (={root}) must have the tokens of its contexts, so that a model can run on them; got a store of "
-            "activations without; import them with --token_ids"
+            "activations without; import them again, with their tokens"
         )
     embeddings = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     if most >= embeddings:
