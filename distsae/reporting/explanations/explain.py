@@ -27,6 +27,7 @@ from distsae.reporting.explanations.page_tables import PageTables, pages_folder
 from distsae.reporting.explanations.prompts import PROMPTS_VERSION
 from distsae.reporting.explanations.result_folder import FeatureResult, ResultFolder
 from distsae.reporting.explanations.selection import other_contexts, selected_features
+from distsae.reporting.explanations.site_names import name_in_site
 from distsae.reporting.explanations.summary import summary_of
 from distsae.signals import listening, stop_signals
 
@@ -133,6 +134,7 @@ def explain(plan: ExplainPlan, pause: float = 1.0) -> dict[str, Any]:
                 _work(wanted, config, endpoint, folder, len(plan.features) - sum(left_out.values()))
         summary = summary_of(folder.results.values(), left_out, plan.settings, config.seed)
         folder.write_summary(summary)
+        name_in_site(plan.pages, folder.results.values())
     return summary
 
 
