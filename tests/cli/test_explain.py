@@ -26,7 +26,8 @@ def test_a_table_and_where_it_is(run, capsys):
     shown = capsys.readouterr()
     out = run / "features" / "explanations"
     assert shown.out.splitlines()[1].split()[:3] == ["detection", "1.000", "[1.000,"]
-    assert shown.out.endswith(f"4 of 4 features have an explanation\nwrote {out}\n")
+    assert "\n4 of 4 features have an explanation\nof 32 non-activating contexts" in shown.out
+    assert shown.out.endswith(f"\nwrote {out}\n")
     assert "4 features, 36 requests, about" in shown.err
     assert "explaining: 4/4 features" in shown.err
     assert json.loads((out / "explanations.json").read_text())["settings"]["model"] == "m"

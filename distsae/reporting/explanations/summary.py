@@ -67,6 +67,12 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         shown = [_with_interval(score[measure], score[f"{measure}_ci95"]) for measure in _MEASURES]
         lines.append(f"{name:<12} {shown[0]:<26} {shown[1]:<26} {judged:>8,} {score['unparsed']:>9,}")
     lines.append(f"{summary['explained']:,} of {summary['features']:,} features have an explanation")
+    wrong = summary["detection"]["true_negatives"] + summary["detection"]["false_positives"]
+    if wrong:
+        lines.append(
+            f"of {wrong:,} non-activating contexts the features may fire in {summary['other_firing']:.1f}, "
+            "by their densities"
+        )
     if summary["problems"]:
         lines.append(f"{summary['problems']:,} features had a problem, which is in their lines")
     lines += [f"{count:,} features were left out: {reason}" for reason, count in summary["left_out"].items()]

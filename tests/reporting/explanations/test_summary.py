@@ -41,7 +41,11 @@ def test_lines():
         "0",
     ]
     assert lines[2].split() == ["fuzzing", "-", "-", "0", "24"]
-    assert lines[3:] == ["3 of 3 features have an explanation", "1,200 features were left out: too few contexts"]
+    assert lines[3:] == [
+        "3 of 3 features have an explanation",
+        "of 12 non-activating contexts the features may fire in 1.5, by their densities",
+        "1,200 features were left out: too few contexts",
+    ]
 
 
 def test_none_and_one():
