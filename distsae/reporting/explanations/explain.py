@@ -33,6 +33,9 @@ from distsae.signals import listening, stop_signals
 
 __all__ = ["ExplainPlan", "explain", "plan_of"]
 
+Done = queue.SimpleQueue[FeatureResult | BaseException | signal.Signals]
+"""Where threads put results, and signals arrive."""
+
 _TOO_FEW = f"fewer than {FEWEST_CONTEXTS} contexts on their pages"
 
 
@@ -154,7 +157,7 @@ def _work(
     wanted: list[FeatureExamples], config: ExplainConfig, endpoint: ChatEndpoint, folder: ResultFolder, total: int
 ) -> None:
     todo: queue.SimpleQueue[FeatureExamples] = queue.SimpleQueue()
-    done: queue.SimpleQueue[FeatureResult | BaseException | signal.Signals] = queue.SimpleQueue()
+    done: Done = queue.SimpleQueue()
     for examples in wanted:
         todo.put(examples)
 
@@ -177,8 +180,10 @@ def _work(
             threading.Thread(target=work, name="explanations", daemon=True).start()
         for _ in wanted:
             result = done.get()
-            if isinstance(result, signal.Signals):
+            if not isinstance(result, FeatureResult):
                 endpoint.stop()
+                _keep_the_rest(done, folder)
+            if isinstance(result, signal.Signals):
                 say(f"stopped by {result.name}: what is done is kept in {folder.out}; the same command goes on")
                 raise KeyboardInterrupt if result is signal.SIGINT else SystemExit(STOPPED)
             if isinstance(result, BaseException):
@@ -186,3 +191,11 @@ def _work(
             folder.append(result)
             unparsed += result.detection.unparsed + result.fuzzing.unparsed
             progress.advance(1, unparsed=unparsed, tried_again=endpoint.tried_again)
+
+
+def _keep_the_rest(done: Done, folder: ResultFolder) -> None:
+    """Writes the results that were ready when the work was stopped."""
+    while not done.empty():
+        result = done.get()
+        if isinstance(result, FeatureResult):
+            folder.append(result)

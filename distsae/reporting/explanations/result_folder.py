@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ SUMMARY = "explanations.json"
 """Mean scores over the features."""
 
 _SETTINGS = "settings.json"
+_LONGEST_LINE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +166,9 @@ class ResultFolder:
         assert self._file is not None
         self._file.seek(0)
         whole = 0
-        for number, line in enumerate(self._file, 1):
+        for number, line in enumerate(iter(functools.partial(self._file.readline, _LONGEST_LINE), b""), 1):
+            if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+                raise TornData(f"{path} is damaged: line {number} must have at most {_LONGEST_LINE:,} bytes; got more")
             if not line.endswith(b"\n"):
                 self._file.truncate(whole)
                 break

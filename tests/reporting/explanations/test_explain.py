@@ -1,13 +1,16 @@
 import json
+import queue
+import signal
 
 import pytest
 
 from distsae.errors import WrongInput
 from distsae.reporting.explanations.chat_endpoint import EndpointFailed
-from distsae.reporting.explanations.explain import explain, plan_of
-from distsae.reporting.explanations.result_folder import EXPLANATIONS
+from distsae.reporting.explanations.explain import _keep_the_rest, explain, plan_of
+from distsae.reporting.explanations.result_folder import EXPLANATIONS, ResultFolder
 from tests.reporting.explanations.chat_server import Fault, always, coin, inverted, perfect, serving
 from tests.reporting.explanations.samples import config, feature_page, own_pages, write_pages
+from tests.reporting.explanations.test_result_folder import result
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,15 @@ def test_the_same_whatever_the_concurrency_and_in_parts(pages, tmp_path):
         one = min(lines_of(tmp_path / "a"))
         _explained(server, pages, tmp_path / "c", features=(one,))
         assert lines_of(tmp_path / "c")[one] == lines_of(tmp_path / "a")[one]
+
+
+def test_what_was_ready_when_another_failed_is_kept(tmp_path):
+    with ResultFolder(tmp_path, {}) as folder:
+        done = queue.SimpleQueue()
+        for one in (result(1), EndpointFailed("x"), result(2), signal.SIGTERM):
+            done.put(one)
+        _keep_the_rest(done, folder)
+    assert set(lines_of(tmp_path)) == {1, 2}
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

@@ -52,7 +52,7 @@ def test_a_line_that_was_cut_is_done_again(tmp_path):
         assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("line", [b"garbage", b"[]", b"{}", b"\xff", b'{"feature": -1}', b"[" * 5000])
+@pytest.mark.parametrize("line", [b"garbage", b"[]", b"{}", b"\xff", b'{"feature": -1}', b"[" * 5000, b"x" * (1 << 21)])
 def test_a_damaged_line_is_named(tmp_path, line):
     with ResultFolder(tmp_path, SETTINGS) as folder:
         folder.append(result(3))
