@@ -24,6 +24,7 @@ from distsae.recipes import DemoConfig
 from distsae.recipes.study import StudyConfig
 from distsae.recipes.study.config import GridConfig
 from distsae.reporting import ReportConfig
+from distsae.reporting.explanations import ExplainConfig
 from distsae.reporting.features import FeaturesConfig
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +38,7 @@ CONFIGS = {
     "supervise": (SuperviseConfig,),
     "demo": (DemoConfig,),
     "features": (FeaturesConfig,),
+    "explain": (ExplainConfig,),
     "report": (ReportConfig,),
     "store": (StoreInfoConfig, PathConfig, MergeConfig, StoreImportConfig),
     "checkpoint": (ListConfig, CheckpointInfoConfig, VerifyConfig),
@@ -58,6 +60,7 @@ RAISED_IN = {
     "model/formats": "export",
     "planning": "train",
     "producer": "produce",
+    "reporting/explanations": "explain",
     "reporting/features": "features",
     "recipes/demo.py": "demo",
     "recipes/demo_stages.py": "demo",

@@ -26,7 +26,7 @@ _SECONDS_FOR_THE_FIRST = 30.0
 
 COMMANDS = (
     *("demo", "produce", "store", "train", "supervise", "checkpoint"),
-    *("evaluate", "features", "export", "import", "study", "report"),
+    *("evaluate", "features", "explain", "export", "import", "study", "report"),
 )
 
 _MACHINE_ERRORS = {

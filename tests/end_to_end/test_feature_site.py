@@ -7,8 +7,10 @@ import json
 import pytest
 
 from distsae.cli.main import main
+from distsae.reporting.explanations.site_names import name_in_site
 from distsae.reporting.features.site_files import SiteFiles, entry_of
 from tests.end_to_end.browser import browser, chromium
+from tests.reporting.explanations.test_result_folder import result
 from tests.reporting.features.samples import FACTS, HOSTILE, Words, page, save_random_sae, script_content
 
 pytestmark = [
@@ -138,8 +140,32 @@ def test_hostile_text_is_shown_and_does_not_run(tmp_path, opened):
     assert shown == "".join(text[token] for token in (0, 1, 3, 4))
     assert json.loads(opened.value("JSON.stringify([...document.scripts].map(s => s.getAttribute('src')))")) == [
         "assets/pages.js",
+        "data/explanations.js",
         "data/index.js",
     ]
+
+
+def test_explanations_are_shown_and_searched(tmp_path, opened):
+    text = Words(HOSTILE)
+    files = SiteFiles(tmp_path / "named", text, FACTS, shard_features=64)
+    pages = [page(feature) for feature in range(64)]
+    files.write(0, pages)
+    files.finish([entry_of(one, text) for one in pages])
+    words = '<b>Zebras</b>, \u2028 in "books"'
+    name_in_site(tmp_path / "named", [result(2, explanation=words), result(3, explanation=None)])
+    opened.open(f"file://{tmp_path}/named/index.html#2")
+    opened.wait("document.querySelector('ol.contexts')")
+    shown = opened.value("document.querySelector('main .explanation').textContent")
+    assert shown == f"{words} detection 1, fuzzing no score"
+    assert opened.value("document.querySelector('#row-2 .label').textContent") == words
+    assert opened.value("document.querySelectorAll('main b, #rows b').length") == 0
+    opened.value("(() => { const q = document.getElementById('query'); q.value = 'zebras';"
+                 "q.dispatchEvent(new Event('input')); })()")  # fmt: skip
+    opened.wait("document.querySelectorAll('#rows .row').length === 1")
+    opened.open(f"file://{tmp_path}/named/index.html#3")
+    opened.wait("document.title.startsWith('Feature 3')")
+    assert opened.value("document.querySelector('main .explanation') === null")
+    assert opened.complaints == []
 
 
 def test_the_policy_blocks_other_scripts(site, opened):

@@ -10,7 +10,6 @@ run but those of the folder.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
@@ -24,6 +23,7 @@ from distsae.reporting.features.activation_histogram import OCTAVES, PER_OCTAVE
 from distsae.reporting.features.config import SITE_SHARD
 from distsae.reporting.features.feature_page import FeaturePage, ShownContext
 from distsae.reporting.features.page_facts import PageFacts
+from distsae.reporting.features.site_script import EXPLANATIONS_CALL, EXPLANATIONS_SCRIPT, data_script
 from distsae.text import TokenText
 
 __all__ = ["SiteFiles", "entry_of", "rounded"]
@@ -78,7 +78,7 @@ class SiteFiles:
         for start in range(0, len(pages), SITE_SHARD):
             number = (shard * self._shard_features + start) // SITE_SHARD
             content = self._shard(pages[start : start + SITE_SHARD])
-            replace(data / f"shard-{number:06d}.js", _script(f"distsaeShard({number},", content))
+            replace(data / f"shard-{number:06d}.js", data_script(f"distsaeShard({number},", content))
 
     def finish(self, entries: Sequence[dict[str, Any]]) -> None:
         """Writes the index, and the page itself last."""
@@ -89,7 +89,10 @@ class SiteFiles:
             "per_octave": PER_OCTAVE,
             **{name: [entry[name] for entry in entries] for name in ("count", "largest", "label", "text")},
         }
-        replace(self._out / "data" / "index.js", _script("distsaeIndex(", content))
+        replace(self._out / "data" / "index.js", data_script("distsaeIndex(", content))
+        explanations = self._out / EXPLANATIONS_SCRIPT
+        if not explanations.exists():  # `distsae explain` may have filled those of a folder that is written again
+            replace(explanations, data_script(EXPLANATIONS_CALL, {}))
         assets = self._out / "assets"
         assets.mkdir(exist_ok=True)
         templates = files("distsae.reporting") / "templates" / "features"
@@ -129,9 +132,3 @@ def _context(context: ShownContext, words: list[int]) -> list[Any]:
     """Returns a context as the page reads it: ids, first position, place of the peak, words, and the acts over 0."""
     acts = [value for place, act in enumerate(context.acts) if act > 0 for value in (place, rounded(act))]
     return [context.context_id, context.document_id, context.first, context.position - context.first, words, acts]
-
-
-def _script(call: str, content: dict[str, Any]) -> bytes:
-    """Returns a script that passes JSON to a function, ASCII alone, without what could end a script or open a tag."""
-    encoded = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return f"{call}{encoded.replace('<', chr(92) + 'u003c')})\n".encode()

@@ -60,6 +60,7 @@ def test_the_page_lets_no_other_script_run(tmp_path):
     assert "unsafe" not in policy
     assert re.findall(r"<script[^>]*>", html) == [
         '<script src="assets/pages.js" defer>',
+        '<script src="data/explanations.js" defer>',
         '<script src="data/index.js" defer>',
     ]
     assert not re.search(r'https?://|\son\w+=|style="', html)

@@ -13,6 +13,7 @@
   let order = [];            // features in the list
   let shown = null;          // feature on the page, null for the overview
   let names = [];            // lower-case text that is searched
+  let explanations = {};     // of data/explanations.js: feature -> [words, detection, fuzzing]
 
   const element = (name, attributes = {}, ...children) => {
     const made = document.createElement(name);
@@ -84,7 +85,8 @@
     for (let place = first; place < last; place++) {
       const f = order[place];
       const label = element("span", { class: "label" });
-      index.label[f].forEach((text, n) => label.append(...(n ? [element("i", {}, "·")] : []), named(text)));
+      if (explanations[f]) label.append(explanations[f][0]);
+      else index.label[f].forEach((text, n) => label.append(...(n ? [element("i", {}, "·")] : []), named(text)));
       const row = element("a", {
         class: "row", href: `#${f}`, id: `row-${f}`, role: "option", tabindex: "-1", "aria-posinset": place + 1,
         "aria-setsize": order.length, "aria-selected": String(f === shown),
@@ -147,9 +149,12 @@
     then.forEach((call) => call(content));
   };
 
+  window.distsaeExplanations = (content) => { explanations = content; }; // it is read before the index
+
   window.distsaeIndex = (content) => {
     index = content;
-    names = index.label.map((label, f) => `${label.map((text) => text.trim()).join(" ")}\n${index.text[f]}`.toLowerCase());
+    names = index.label.map((label, f) => [...(explanations[f] || []).slice(0, 1), label.map((text) => text.trim()).join(" "),
+      index.text[f]].join("\n").toLowerCase());
     search();
     follow();
   };
@@ -199,7 +204,7 @@
   };
 
   const link = (f) => {
-    const label = (index.label[f] || []).map(named).join(" · ");
+    const label = explanations[f] ? explanations[f][0] : (index.label[f] || []).map(named).join(" · ");
     return element("a", { href: `#${f}`, title: label }, String(f), label ? element("span", { class: "sr" }, " ") : "",
       label ? ` ${label}` : " dead");
   };
@@ -255,6 +260,8 @@
         neighbours("nearest (cosine)", chunks(one.n, 2).map(([g, value]) => [g, number(value, 2)]), []), together)));
     }
     const label = index.label[f].map(named).join(" · ");
+    const [words_, ...scores] = explanations[f] || [];
+    const score = (value) => (value === null ? "no score" : number(value, 2));
     $("feature").replaceChildren(
       element("div", { class: "head" }, element("h2", {}, `Feature ${f}`), element("span", { class: "label" }, label),
         element("div", { class: "walk" },
@@ -264,6 +271,8 @@
         fact("fires on", one.c ? `${grouped(one.c)} of ${grouped(index.rows)} tokens` : "no token"),
         ...(one.c ? [fact("one in", `${grouped(Math.round(index.rows / one.c))}`), fact("mean", number(one.m)),
           fact("largest", number(one.x))] : [])),
+      ...(words_ ? [element("p", { class: "explanation" }, words_, element("small", { title: "balanced accuracy" },
+        ` detection ${score(scores[0])}, fuzzing ${score(scores[1])}`))] : []),
       ...(cards.length ? [element("div", { class: "cards" }, ...cards)] : []),
       ...contexts("Top contexts", "the largest activation of each context", one.t, words, one.x),
       ...contexts("Sampled contexts", "from all over the range of its activations", one.s, words, one.x),
