@@ -1,7 +1,7 @@
 """Loss recovered with SAELens's object in the language model: `PYTHON spliced_by_saelens.py EXPORTED SAE STORE TOKENS`.
 
-It is run by an interpreter that has distsae and sae-lens. EXPORTED is a folder in the files of SAELens, SAE the same SAE
-as `distsae import` has read it, STORE its store. The contexts are those that `distsae evaluate SAE --max_tokens TOKENS`
+It is run by an interpreter that has distsae and sae-lens. EXPORTED is a folder in the files of SAELens, SAE what
+`distsae import` has made of it, STORE its store. The contexts are those that `distsae evaluate SAE --max_tokens TOKENS`
 measures; SAELens encodes and decodes, and the frozen rule of that evaluation must have the same losses.
 """
 
