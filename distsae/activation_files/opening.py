@@ -39,6 +39,8 @@ def open_activations(paths: Sequence[str], key: str | None = None) -> Activation
     files = _files(paths)
     if files[0].suffix in TABLES:
         return table_rows(files, key)
+    if key is not None and all(file.suffix == ".npy" for file in files):
+        raise WrongInput(f"`key` (={key}) must be left out for npy files, which hold one array each; remove it")
     sources: list[RowSource] = []
     for file in files:
         if file.suffix == ".npy":

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from distsae.errors import CannotContinue, WrongInput
 from distsae.language_model import LanguageModel, capture, resolve_hook
-from distsae.producer.rounding import refuse_rounding, roomier_dtype
 from distsae.store import StoreAttributes, UnitData, row_order
 from distsae.store.layout import DTYPES
+from distsae.store.rounding import refuse_rounding, roomier_dtype
 from distsae.text import Contexts
 
 __all__ = ["check_fits", "compute_unit"]

@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distsae.checked_files import is_plain, shown
 from distsae.errors import WrongInput
 from distsae.seeds import numpy_generator
 from distsae.store.attributes import StoreAttributes
 from distsae.store.commit import begin_store, commit_unit, committed_units, read_attributes, seal_store
 from distsae.store.layout import DTYPES
 from distsae.store.location import Location, remove_tree
+from distsae.store.rounding import refuse_rounding
 from distsae.store.row_source import Activations, RowSource, as_source
 from distsae.store.unit_plan import row_order, unit_contexts, unit_split
 from distsae.store.writer import UnitData, write_attempt
@@ -73,10 +75,8 @@ class OwnStoreSettings:
         for name, least in {"excluded_positions": 0, "unit_rows": 1, "chunk_rows": 1}.items():
             if getattr(self, name) < least:
                 raise WrongInput(f"`{name}` (={getattr(self, name)}) must be at least {least}; use a larger number")
-        if not self.hook or "/" in self.hook or self.hook in (".", ".."):
-            raise WrongInput(
-                f"`hook` (={self.hook}) must be a name without slashes; use one such as blocks.3.resid_post"
-            )
+        if not is_plain(self.hook) or "/" in self.hook:
+            raise WrongInput(f"`hook` (={shown(self.hook)}) must be a plain name; use one like blocks.3.resid_post")
 
 
 def write_own_store(
@@ -129,6 +129,7 @@ def _write(
     train, heldout = _held_out(source.contexts, documents, settings)
     order = np.concatenate([train, heldout])
     attributes = _attributes(source, settings, tokens, documents, heldout)
+    _refuse_rounding(source, attributes)
     new = read_attributes(root) is None
     begin_store(root, attributes)
     try:
@@ -146,13 +147,31 @@ def _write(
         raise
 
 
+def _sample(contexts: int) -> np.ndarray:
+    return np.unique(np.linspace(0, contexts - 1, _SAMPLED_CONTEXTS).astype(np.int64))
+
+
+def _refuse_rounding(source: RowSource, attributes: StoreAttributes) -> None:
+    """Refuses a dtype in which too much of the activations would be lost, by a sample of them."""
+    rows = source.take(_sample(source.contexts))[:, attributes.excluded_positions :].flatten(0, 1)
+    kept = rows[torch.isfinite(rows.to(DTYPES[attributes.dtype].torch)).all(dim=1)]  # others are named with their row
+    if len(kept):
+        refuse_rounding(kept.float() if kept.dtype.itemsize < 8 else kept, attributes.dtype, attributes.hooks[0])
+
+
 def _fitting(ids: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
     """Returns ids in the shape of the contexts; rows without contexts are contexts of one."""
     if ids.dtype.is_floating_point or ids.dtype == torch.bool:
         raise WrongInput(f"`{name}` must hold whole numbers; got {ids.dtype}")
     if ids.numel() != int(np.prod(shape)) or (ids.shape != shape and shape[1:] not in ((), (1,))):
         raise WrongInput(f"`{name}` must have the shape {[*shape]}, as the activations do; got {[*ids.shape]}")
-    return ids.to("cpu", torch.int64).reshape(shape)
+    ids = ids.to("cpu", torch.int64).reshape(shape)
+    least, most = int(ids.min()), int(ids.max())
+    if name == "token_ids" and not -1 <= least <= most < 2**31:
+        raise WrongInput(
+            f"`token_ids` must be from 0 to {2**31 - 1}, or -1 where one is unknown; got {least} to {most}"
+        )
+    return ids
 
 
 def _held_out(contexts: int, documents: Tensor | None, settings: OwnStoreSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +199,7 @@ def _attributes(
     names = {torch.float16: "fp16", torch.bfloat16: "bf16"}
     dtype = names.get(source.dtype, "fp32") if settings.dtype == "auto" else settings.dtype
     digest = hashlib.sha256(f"{source.contexts} {source.length} {source.d_in} {source.dtype}".encode())
-    sample = np.unique(np.linspace(0, source.contexts - 1, _SAMPLED_CONTEXTS).astype(np.int64))
+    sample = _sample(source.contexts)
     digest.update(source.take(sample).contiguous().view(torch.uint8).numpy().data)
     for ids in (tokens, documents):
         digest.update(b"" if ids is None else ids[sample].contiguous().numpy().data)
@@ -263,5 +282,6 @@ def _check_values(acts: Tensor, stored: Tensor, attributes: StoreAttributes, ori
         raise WrongInput(f"`activations` must be finite; got an infinity or NaN in {where}; leave such rows out")
     raise WrongInput(
         f"`dtype` (={attributes.dtype}) must hold every activation; got {acts[context, row].abs().max().item():g} in "
-        f"{where}, beyond {torch.finfo(stored.dtype).max:g}; use bf16 or fp32"
+        f"{where}, beyond {torch.finfo(stored.dtype).max:g}; "
+        f"{'scale them down' if stored.dtype == torch.float32 else 'use bf16 or fp32'}"
     )

@@ -101,6 +101,12 @@ def test_paths_without_activations(paths, message, tmp_path, monkeypatch):
         open_activations(paths)
 
 
+def test_a_key_for_files_without_names(tmp_path):
+    np.save(tmp_path / "a.npy", ROWS)
+    with pytest.raises(WrongInput, match=r"`key` \(=x\) must be left out for npy files"):
+        open_activations([str(tmp_path / "a.npy")], "x")
+
+
 def test_ids_that_are_none(tmp_path):
     np.save(tmp_path / "rows.npy", ROWS)
     rows = [str(tmp_path / "rows.npy")]

@@ -79,7 +79,8 @@ def test_activations_of_another_model_are_found_out(activations, tmp_path):
         (["rows.npy", "--heldout_share", "0.9"], "`heldout_share` (=0.9) must be from 0 to 0.5"),
         (["rows.npy", "--token_ids", "rows.npy"], "`token_ids` (=rows.npy) must hold whole numbers"),
         (["rows.npy", "--token_ids", "one.npy"], "`token_ids`"),
-        (["rows.npy", "--key", "x", "--hook", "a/b"], "`hook` (=a/b) must be a name without slashes"),
+        (["rows.npy", "--hook", "a/b"], "`hook` (='a/b') must be a plain name"),
+        (["rows.npy", "--key", "x"], "`key` (=x) must be left out for npy files"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_no_store(words, message, tmp_path, monkeypatch):

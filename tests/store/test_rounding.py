@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from distsae.errors import WrongInput
-from distsae.producer.rounding import refuse_rounding, roomier_dtype, rounding_loss
+from distsae.store.rounding import refuse_rounding, roomier_dtype, rounding_loss
 
 KINDS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
