@@ -54,6 +54,25 @@ _OF_FEATURE = (
 """Fields that a feature has in both formats."""
 
 
+_UNSET: dict[str, dict[str, Any]] = {
+    "feature": {"vectorLabel": None, "vectorDefaultSteerStrength": 10},
+    "activation": dict.fromkeys(
+        ("dataIndex", "dataSource", "dfaTargetIndex", "dfaMaxValue", "logitContributions", "zIndices", "zValues")
+    ),
+    "release": {"isNewUi": False, "featured": False, "defaultUmapSourceIds": []}
+    | dict.fromkeys(("creatorEmail", "defaultSourceSetName", "defaultSourceId")),
+    "model": {"layers": 0, "neuronsPerLayer": 0, "owner": "", "inferenceEnabled": False}
+    | dict.fromkeys(("defaultSourceSetName", "defaultSourceId", "tlensId", "website", "dimension")),
+    "sourceset": {"type": "", "urls": [], "defaultRange": 1, "defaultShowBreaks": True}
+    | dict.fromkeys(("showCorrelated", "showDfa", "showHeadAttribution", "showUmap"), False)
+    | dict.fromkeys(("creatorEmail", "defaultOfModelId")),
+    "source": {"inferenceHosts": []}
+    | dict.fromkeys(("hasUmap", "hasUmapClusters", "hasUmapLogSparsity", "inferenceEnabled"), False)
+    | dict.fromkeys(("saelensSaeId", "saelensRelease", "saelensConfig", "notes", "defaultOfModelId")),
+}
+"""Fields that say nothing here, with the values that stand for that, so that every record has all of its fields."""
+
+
 class NeuronpediaFiles:
     """Writes `neuronpedia/`.
 
@@ -101,10 +120,10 @@ class NeuronpediaFiles:
             | {"hasDashboards": True, "hfRepoId": None, "hfFolderId": None, **owner},
         }
         for name, record in records.items():
-            replace(self._folder / f"{name}.jsonl", _lines([record]))
+            replace(self._folder / f"{name}.jsonl", _lines([_UNSET[name] | record]))
 
     def _feature(self, page: FeaturePage, one: dict[str, Any]) -> dict[str, Any]:
-        return {
+        return _UNSET["feature"] | {
             "modelId": self._model,
             "layer": self._source,
             "index": str(page.feature),
@@ -123,7 +142,7 @@ class NeuronpediaFiles:
     def _activation(self, feature: int, number: int, activation: dict[str, Any]) -> dict[str, Any]:
         values = activation["values"]
         name = f"{self._model} {self._source} {feature} {number}"
-        return {
+        return _UNSET["activation"] | {
             "id": f"c{hashlib.sha256(name.encode()).hexdigest()[:24]}",
             "tokens": activation["tokens"],
             "modelId": self._model,
