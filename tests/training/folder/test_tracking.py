@@ -125,6 +125,7 @@ def test_what_was_asked_for_is_refused_in_one_line(mode, alone, tmp_path):
         start_tracking(start_accelerator(config), config)
 
 
+@pytest.mark.heavy  # wandb waits for a minute and a half, whatever it is told
 def test_online_without_a_server_is_one_line(alone, tmp_path, monkeypatch):
     """Nobody listens at the address; the library would try again for a long time."""
     config = _config(tmp_path / "run", wandb="online")
