@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from distsae.checked_files import shown
+from distsae.checked_files.column_table import opened_table
 from distsae.errors import WrongInput, nearest
-
-if TYPE_CHECKING:
-    import pyarrow
 
 __all__ = ["TABLES", "table_column", "table_rows"]
 
@@ -55,7 +54,7 @@ def table_column(files: Sequence[Path], name: str, option: str) -> Iterator[np.n
 def _column_of_lists(file: Path) -> str:
     from pyarrow import types
 
-    with _opened(file) as (schema, _):
+    with _refused_if_damaged(file), opened_table(file, _ROWS_AT_ONCE) as (schema, _):
         found = []
         for field in schema:
             kind, depth = _storage(field.type), 0
@@ -73,56 +72,29 @@ def _column_of_lists(file: Path) -> str:
 
 def _batches(file: Path, name: str, option: str) -> Iterator[tuple[int, Any]]:
     """Yields the values of a column, a piece at a time, each with the number of its first row."""
+    with _refused_if_damaged(file), opened_table(file, _ROWS_AT_ONCE) as (schema, columns):
+        if name not in schema.names:
+            raise WrongInput(
+                f"`{option}` (={name}) must be a column of {file}; got {', '.join(map(shown, schema.names))}"
+                f"{nearest(name, schema.names)}"
+            )
+        row = 0
+        for values in columns(name):
+            yield row, values
+            row += len(values)
+
+
+@contextmanager
+def _refused_if_damaged(file: Path) -> Iterator[None]:
     from pyarrow import ArrowException
 
     try:
-        with _opened(file) as (schema, batches):
-            if name not in schema.names:
-                raise WrongInput(
-                    f"`{option}` (={name}) must be a column of {file}; got {', '.join(map(shown, schema.names))}"
-                    f"{nearest(name, schema.names)}"
-                )
-            row = 0
-            for batch in batches(name):
-                values = batch.column(batch.schema.names.index(name))
-                yield row, values
-                row += len(values)
+        yield
     except (ArrowException, OSError) as error:
-        raise _damaged(file, error) from None
-
-
-class _opened:  # noqa: N801 (used as a function)
-    """Opens a table: its schema, and a function from a column's name to its record batches."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def __enter__(self) -> tuple[pyarrow.Schema, Any]:
-        import pyarrow
-        from pyarrow import ArrowException, parquet
-
-        try:
-            if self._file.suffix == ".parquet":
-                table = parquet.ParquetFile(self._file)
-                self._content: Any = table
-                return table.schema_arrow, lambda name: table.iter_batches(_ROWS_AT_ONCE, columns=[name])
-            self._content = pyarrow.memory_map(str(self._file))
-            if self._content.read(6) == b"ARROW1":
-                whole = pyarrow.ipc.open_file(self._content)
-                return whole.schema, lambda _: (whole.get_batch(index) for index in range(whole.num_record_batches))
-            self._content.seek(0)
-            stream = pyarrow.ipc.open_stream(self._content)
-            return stream.schema, lambda _: iter(stream)
-        except (ArrowException, OSError) as error:
-            raise _damaged(self._file, error) from None
-
-    def __exit__(self, *_: object) -> None:
-        self._content.close()
-
-
-def _damaged(file: Path, error: Exception) -> WrongInput:
-    reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-    return WrongInput(f"`activations` file {file} must be a whole {file.suffix[1:]} file; got {reason}; write it again")
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise WrongInput(
+            f"`activations` file {file} must be a whole {file.suffix[1:]} file; got {reason}; write it again"
+        ) from None
 
 
 def _lists(values: Any, file: Path, row: int, name: str) -> np.ndarray:  # noqa: ANN401 (an array of pyarrow)

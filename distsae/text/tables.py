@@ -1,8 +1,4 @@
-"""Reads documents from a column of a table: a Parquet file or an Arrow file.
-
-Arrow files come in two formats, stream (which `datasets` writes) and file (which is Feather). Both are read, and mapped
-into memory instead of being loaded.
-"""
+"""Reads documents from a column of a table: a Parquet file or an Arrow file."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distsae.checked_files.column_table import opened_table
 from distsae.errors import WrongInput, nearest
 from distsae.text.bad_records import BadRecords
 from distsae.text.given_tokens import document_of
@@ -40,9 +37,7 @@ def table_documents(file: Path, text_field: str, bad: BadRecords | None = None) 
     bad = bad or BadRecords()
     try:
         number = 0
-        for column in (
-            _parquet_column(file, text_field) if file.suffix == ".parquet" else _arrow_column(file, text_field)
-        ):
+        for column in _column(file, text_field):
             for start in range(0, len(column), _ROWS_AT_ONCE):
                 for value in column.slice(start, _ROWS_AT_ONCE).to_pylist():
                     text = document_of(value)
@@ -58,28 +53,10 @@ def table_documents(file: Path, text_field: str, bad: BadRecords | None = None) 
         ) from None
 
 
-def _parquet_column(file: Path, text_field: str) -> Iterator[Any]:
-    from pyarrow.parquet import ParquetFile
-
-    with ParquetFile(file) as table:
-        _check_column(table.schema_arrow, text_field, file)
-        for batch in table.iter_batches(_ROWS_AT_ONCE, columns=[text_field]):
-            yield batch.column(0)
-
-
-def _arrow_column(file: Path, text_field: str) -> Iterator[Any]:
-    import pyarrow
-
-    with pyarrow.memory_map(str(file)) as content:
-        if content.read(6) == b"ARROW1":
-            table = pyarrow.ipc.open_file(content)
-            batches = (table.get_batch(index) for index in range(table.num_record_batches))
-        else:
-            content.seek(0)
-            batches = table = pyarrow.ipc.open_stream(content)
-        _check_column(table.schema, text_field, file)
-        for batch in batches:
-            yield batch.column(text_field)
+def _column(file: Path, text_field: str) -> Iterator[Any]:
+    with opened_table(file, _ROWS_AT_ONCE) as (schema, columns):
+        _check_column(schema, text_field, file)
+        yield from columns(text_field)
 
 
 def _check_column(schema: pyarrow.Schema, text_field: str, file: Path) -> None:
