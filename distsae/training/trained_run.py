@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distsae.model import SAE
+from distsae.training.folder import RunFolder
 
 __all__ = ["TrainedRun"]
 
@@ -38,7 +39,8 @@ class TrainedRun:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The logged lines, one for each step that was logged, in order; see `metrics.jsonl` in the docs."""
-        by_step = {line["step"]: line for line in map(json.loads, self._log())}  # a resumed run logs some steps again
+        lines = RunFolder(self.folder).metrics.lines()
+        by_step = {line["step"]: line for line in lines}  # a resumed run logs some steps again
         return [by_step[step] for step in sorted(by_step)]
 
     @property
@@ -46,7 +48,3 @@ class TrainedRun:
         """FVU and L0 of the finished SAE on held-out rows, beside the training rule's; empty without such rows."""
         file = self.folder / "frozen_rule.json"
         return dict(json.loads(file.read_text())) if file.exists() else {}
-
-    def _log(self) -> list[str]:
-        file = self.folder / "metrics.jsonl"
-        return file.read_text().splitlines() if file.exists() else []

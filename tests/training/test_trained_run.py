@@ -54,7 +54,8 @@ def test_a_sweep_has_its_runs_as_members(store, tmp_path):
 
 def test_a_resumed_run_logs_a_step_once(tmp_path):
     lines = [{"step": step, "fvu": value} for step, value in ((1, 0.9), (2, 0.8), (3, 0.7), (2, 0.6), (3, 0.5))]
-    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    torn = '{"step": 4, "fv'  # the process was killed here
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + torn)
     assert [line["fvu"] for line in TrainedRun(tmp_path).metrics] == [0.9, 0.6, 0.5]
     assert TrainedRun(tmp_path / "nowhere").metrics == []
     assert TrainedRun(tmp_path).frozen_rule == {}
