@@ -5,6 +5,7 @@ from __future__ import annotations
 from distsae.hooks.forward_pass import capture, hook_names, resolve_hook, splice
 from distsae.hooks.hook_points import HookPoint
 from distsae.language_model.loading import LanguageModel, ModelFiles, find_model, load_language_model
+from distsae.language_model.model_of_store import model_of_store
 from distsae.language_model.output_head import OutputHead, output_head
 from distsae.language_model.probe import hook_widths
 from distsae.language_model.resuming import LowerBlocks, block_count, blocks_below
@@ -23,6 +24,7 @@ __all__ = [
     "hook_names",
     "hook_widths",
     "load_language_model",
+    "model_of_store",
     "output_head",
     "refuse_another_model",
     "resolve_hook",
