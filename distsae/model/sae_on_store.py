@@ -31,24 +31,25 @@ class SAEOnStore:
     store: Store
 
 
-def open_on_store(run: str, store: str, device: torch.device) -> SAEOnStore:
+def open_on_store(run: str, store: str, device: torch.device, option: str = "run") -> SAEOnStore:
     """Opens an SAE and a sealed store.
 
     Args:
-        run: what the user gave as `run`: a path, or a name of the Hub.
+        run: what the user gave for the SAE: a path, or a name of the Hub.
         store: what the user gave as `store`.
         device: device to put the SAE on.
+        option: name of the option that `run` was given with, for errors.
 
     Raises:
         WrongInput: one of them is missing, or they do not belong together.
         TornData: a file is damaged; the text names it.
     """
-    folder = folder_of(run, "run")
+    folder = folder_of(run, option)
     opened = Store.open(store)
     sae = SAE.load(run).to(device).float().eval()
     if not sae.cfg.hook_name:
         raise WrongInput(
-            f"`run` (={run}) must be an SAE whose hook is known; got another tool's files without it; "
+            f"`{option}` (={run}) must be an SAE whose hook is known; got another tool's files without it; "
             "use `distsae import` with its hook first"
         )
     refuse_other_store(sae.cfg, opened)
