@@ -74,11 +74,12 @@ class ExplainPlan:
 
     def examples(self, features: tuple[int, ...]) -> Iterator[FeatureExamples | None]:
         """Yields what is sent about features; None for one that has too few contexts."""
-        firings = self._firings(features)
+        firings = self.firings(features)
         for own in self.tables.read(features):
             yield examples_of(own, self.others, self.config, firings)
 
-    def _firings(self, features: tuple[int, ...]) -> Firings | None:
+    def firings(self, features: tuple[int, ...]) -> Firings | None:
+        """Returns where features fire in the contexts that may become non-activating ones; None without a store."""
         if self.check is None or not features:
             return None
         most = self.others.looked_at(self.config.scored_contexts)

@@ -73,7 +73,7 @@ def test_windows_know_where_they_are(run, tiny_store, fires):
 
 def test_none_of_the_contexts_fires(run, tiny_store, fires):
     plan, plain = _plan(run, tiny_store), _plan(run, tiny_store, store=None, device="auto")
-    firings, left_out, fewer = plan._firings(plan.features), 0, 0
+    firings, left_out, fewer = plan.firings(plan.features), 0, 0
     for own in plan.tables.read(plan.features):
         candidates = list(plan.others.candidates(own, 0))[: plan.others.looked_at(SCORED)]
         assert candidates[:SCORED] == plain.others.drawn(own, SCORED, 0)
