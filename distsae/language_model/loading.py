@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from contextlib import nullcontext, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from distsae.errors import WrongInput
+from distsae.language_model.adapter import Adapter, find_adapter, merged
 from distsae.language_model.foreign_errors import WrongModel, one_line
 from distsae.language_model.loading_report import quiet_transformers, refuse_missing_weights
 from distsae.language_model.model_folder import (
@@ -50,6 +51,7 @@ class ModelFiles:
         tokenizer_digest: SHA-256 of the tokenizer's whole definition, hexadecimal.
         code_digest: SHA-256 of the model's own code, hexadecimal; None if none of it may run.
         tokenizer: the tokenizer.
+        adapter: adapter that is merged into the weights in `folder`; None for none. `digest` is that of both.
     """
 
     name: str
@@ -60,6 +62,7 @@ class ModelFiles:
     tokenizer_digest: str
     code_digest: str | None
     tokenizer: PreTrainedTokenizerBase
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +94,8 @@ def find_model(name_or_dir: str, *, revision: str | None = None, trust_remote_co
     """Finds or downloads a model's files and computes their digests, without loading the weights.
 
     Args:
-        name_or_dir: folder written by `save_pretrained`, a GGUF file, or the name of a Hugging Face repository.
+        name_or_dir: folder written by `save_pretrained`, of a model or a PEFT adapter; a GGUF file; or the name of a
+            Hugging Face repository.
         revision: branch, tag or commit of the repository; None for its default branch.
         trust_remote_code: whether code that came with the model may run. Nobody is ever asked.
 
@@ -105,9 +109,12 @@ def find_model(name_or_dir: str, *, revision: str | None = None, trust_remote_co
         return _find_gguf(name_or_dir, path)
     if path is None:
         folder = _hub_folder(name_or_dir, revision, trust_remote_code)
-    elif (path / "config.json").is_file():
-        folder = path
     else:
+        folder = path
+    if (adapter := find_adapter(folder, name_or_dir)) is not None:
+        revision = "local" if path is not None else folder.name
+        return _on_its_base(name_or_dir, revision, adapter, trust_remote_code)
+    if not (folder / "config.json").is_file():
         raise WrongInput(
             f"`model` (={name_or_dir}) must be a folder that save_pretrained wrote, or a GGUF file; got one without "
             "config.json; save model and tokenizer there"
@@ -127,6 +134,40 @@ def find_model(name_or_dir: str, *, revision: str | None = None, trust_remote_co
         tokenizer_digest=_tokenizer_digest(tokenizer),
         code_digest=code_digest(folder, name_or_dir, config) if trust_remote_code else None,
         tokenizer=tokenizer,
+    )
+
+
+def _on_its_base(name: str, revision: str, adapter: Adapter, trust_remote_code: bool) -> ModelFiles:
+    """Returns the files of an adapter's base, with the identity of both.
+
+    The tokenizer is the adapter's, if it was saved with one.
+
+    Raises:
+        WrongInput: the base is missing, or is an adapter itself.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        base = find_model(adapter.base, revision=adapter.base_revision, trust_remote_code=trust_remote_code)
+    except WrongInput as error:
+        raise WrongInput(f"{error} (the base of the adapter {name}; its adapter_config.json names it)") from error
+    if base.adapter is not None:
+        raise WrongInput(
+            f"`model` (={name}) must be an adapter of a whole model; got one of the adapter {adapter.base}; merge that "
+            "one first, by merge_and_unload of the peft library"
+        )
+    tokenizer = base.tokenizer
+    if (adapter.folder / "tokenizer_config.json").is_file():
+        with quiet_transformers(), WrongModel(name, "hold a tokenizer that loads", "save the tokenizer there"):
+            tokenizer = AutoTokenizer.from_pretrained(adapter.folder, trust_remote_code=trust_remote_code)
+    return replace(
+        base,
+        name=name,
+        revision=revision,
+        digest=hashlib.sha256(f"{base.digest} {adapter.digest}".encode()).hexdigest(),
+        tokenizer_digest=_tokenizer_digest(tokenizer),
+        tokenizer=tokenizer,
+        adapter=adapter,
     )
 
 
@@ -167,10 +208,11 @@ def load_language_model(
     dtype: torch.dtype = torch.float32,
     trust_remote_code: bool = False,
 ) -> LanguageModel:
-    """Loads a causal language model and its tokenizer.
+    """Loads a causal language model and its tokenizer; an adapter is merged into its base.
 
     Args:
-        name_or_dir: folder written by `save_pretrained`, a GGUF file, or the name of a Hugging Face repository.
+        name_or_dir: folder written by `save_pretrained`, of a model or a PEFT adapter; a GGUF file; or the name of a
+            Hugging Face repository.
         revision: branch, tag or commit of the repository; None for its default branch.
         device: device on which the model runs.
         dtype: dtype in which the model computes.
@@ -196,6 +238,8 @@ def load_language_model(
                 **gguf,
             )
         refuse_missing_weights(name_or_dir, report)
+        if files.adapter is not None:
+            model = merged(model, files.adapter, name_or_dir)
         model.requires_grad_(False)
         model = model.eval().to(device)
         vocabulary = int(model.get_input_embeddings().weight.shape[0])

@@ -15,7 +15,8 @@ class ProduceConfig:
     """Settings of a producer.
 
     Args:
-        model: folder written by `save_pretrained`, a GGUF file, or the name of a Hugging Face repository.
+        model: folder written by `save_pretrained`, of a model or a PEFT adapter; a GGUF file; or the name of a Hugging
+            Face repository.
         corpus: .jsonl, .txt (both also as .gz or .zst), .parquet or .arrow file, a folder of such files, a folder
             written by `save_to_disk`, or name of a Hugging Face data set.
         hooks: hooks to store, for example '[blocks.3.resid_post]'; the path of any module is a hook too.

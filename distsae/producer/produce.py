@@ -227,5 +227,7 @@ def _attributes(
         model_dtype=config.model_dtype,
         keep_units=config.keep_units,
         code_digest=files.code_digest,
-        library_versions={name: version(name) for name in _LIBRARIES},
+        base_model=None if files.adapter is None else files.adapter.base,
+        adapter_digest=None if files.adapter is None else files.adapter.digest,
+        library_versions={name: version(name) for name in (*_LIBRARIES, *(("peft",) if files.adapter else ()))},
     )
