@@ -149,3 +149,13 @@ def test_without_peft(tiny_model_dir, tmp_path, monkeypatch):
     with pytest.raises(WrongInput, match=r"by the peft package, .*; got none; install `distsae\[peft\]`"):
         find_model(str(tmp_path))
     assert find_model(str(tiny_model_dir)).adapter is None
+
+
+def test_in_a_model_that_is_split(lora):
+    folder, _ = lora
+    whole = capture(load_language_model(str(folder)).model, [HOOK], IDS)[HOOK]
+    split = capture(load_language_model(str(folder), device_map={"": "cpu"}).model, [HOOK], IDS)[HOOK]
+    assert torch.equal(split, whole)
+    away = {"transformer.wte": "cpu", "transformer.wpe": "cpu", "transformer.h.0": "cpu", "transformer.h.1": "disk"}
+    with pytest.raises(WrongInput, match=r"must keep all weights on GPUs or the CPU .*transformer\.h\.1\..* elsewhere"):
+        load_language_model(str(folder), device_map=away | {"transformer.ln_f": "disk", "lm_head": "cpu"})

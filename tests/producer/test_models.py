@@ -120,3 +120,20 @@ def test_a_store_of_an_adapter_says_so_and_is_one_of_its_model(config, tiny_mode
     produce(replace(config, out=str(tmp_path / "plain")))
     plain = Store.open(tmp_path / "plain").attributes
     assert {"base_model", "adapter_digest"}.isdisjoint(plain.to_json())
+
+
+def test_a_store_is_the_same_if_the_model_is_split(config, tmp_path, capsys):
+    """Parts on the disk go the same way through transformers as parts on other GPUs."""
+    produce(config)
+    parts = ("transformer.wte", "transformer.wpe", "transformer.h.0", "lm_head")
+    split = dict.fromkeys(parts, "cpu") | {"transformer.h.1": "disk", "transformer.ln_f": "disk"}
+    produce(replace(config, device="auto", out=str(tmp_path / "split"), device_map=split))
+    assert "is split into 6 parts: 4 on cpu, 2 on disk" in capsys.readouterr().err
+    assert Store.open(tmp_path / "split").content_digest == Store.open(config.out).content_digest
+    assert Store.open(tmp_path / "split").fingerprint == Store.open(config.out).fingerprint
+    (tmp_path / "split" / "dataset.json").unlink()
+    (tmp_path / "split" / "commits" / "unit-000000.json").unlink()
+    produce(
+        replace(config, device="auto", out=str(tmp_path / "split"), device_map="auto")
+    )  # it may go on split in another way
+    assert Store.open(tmp_path / "split").content_digest == Store.open(config.out).content_digest
