@@ -27,7 +27,9 @@
 #     times for each time that the job starts;
 #   - wrong input (2) or a diverged training (3): the job ends with that code.
 #
-# This is an example: add the partition, account, modules and network interface (NCCL_SOCKET_IFNAME) of your site.
+# This is an example: add the partition, account and modules of your site. On each node gloo uses the network interface
+# that leads to the first node. Where that is the wrong one, export GLOO_SOCKET_IFNAME=ib0 before sbatch (one name;
+# NCCL_SOCKET_IFNAME, NCCL's own choice, may also be written ^lo,docker0).
 set -euo pipefail
 
 : "${DISTSAE_PYTHON:=$SLURM_SUBMIT_DIR/.venv/bin/python}"   # where distsae is installed
