@@ -1,7 +1,7 @@
 """Guards of a training process: it starts like the other ranks, stops on request, and says why when it fails."""
 
 from distsae.training.guards.accelerator import check_processes, longest_wait, set_timeout, start_accelerator
-from distsae.training.guards.agreement import require_agreement
+from distsae.training.guards.agreement import require_agreement, require_same_kernels
 from distsae.training.guards.diagnosis import Diagnosis
 from distsae.training.guards.leaving import leave_together, leave_with
 from distsae.training.guards.lost_rank import lost_ranks_named
@@ -24,6 +24,7 @@ __all__ = [
     "longest_wait",
     "lost_ranks_named",
     "require_agreement",
+    "require_same_kernels",
     "set_timeout",
     "start_accelerator",
     "wait_for_main_machine",
