@@ -208,8 +208,9 @@ def _train(
         )
         stack.callback(reader.close)  # otherwise a thread that waits for rows would keep the process alive
         heldout = HeldoutCheck(store, shared.hook, reader)
-        saver = Saver(Ranks(mesh.device_mesh, saving), shared.checkpoint.asynchronous)
-        job = Job(store, reader, mesh, accelerator, heldout, saver, watchdog)
+        ranks = Ranks(mesh.device_mesh, saving)
+        saver = Saver(ranks, shared.checkpoint.asynchronous)
+        job = Job(store, reader, mesh, accelerator, heldout, saver, ranks, watchdog)
         runs: list[Run] = []
         for name, config in configs.items():
             folder = stack.enter_context(closing(RunFolder(config.out)))
