@@ -28,6 +28,8 @@ __all__ = ["DeepSpeedEngine"]
 
 _SHARDED = ("W_enc", "W_dec", "b_enc")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_RATE = "relative_rate"
+"""Key of a parameter group: its learning rate as a multiple of that of the step."""
 
 
 class _MeshMpu:
@@ -85,7 +87,9 @@ class DeepSpeedEngine:
         self._mesh = mesh
         for name in _SHARDED:
             getattr(shard, name).tensor_model_parallel = True
-        adam = torch.optim.Adam(shard.parameters(), lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps)
+        others = [parameter for name, parameter in shard.named_parameters() if name != "W_dec"]
+        groups = [{"params": others, _RATE: 1.0}, {"params": [shard.W_dec], _RATE: config.decoder_rate}]
+        adam = torch.optim.Adam(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps)
         settings: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
@@ -119,7 +123,7 @@ class DeepSpeedEngine:
             surrogate = sum((p * dense[name]).sum() * ranks for name, p in shard.named_parameters())
             self._engine.backward(surrogate)
         for group in self._engine.optimizer.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group[_RATE]
         self._engine.step()
         norm = float(self._engine.get_global_grad_norm())
         if expected is not None:
