@@ -1,8 +1,8 @@
 """Tensors of the pretended device, and what its operations refuse, cost and return.
 
 A tensor says `cuda:0`, or the number of its process's device, and holds its numbers in a CPU tensor. An operation runs
-on these, if CUDA would run it on the devices of its arguments: tensors of both devices meet only in copies, as indices on
-the CPU, and as scalars on the CPU in elementwise operations.
+on these, if CUDA would run it on the devices of its arguments: tensors of both devices meet only in copies, as indices
+on the CPU, and as scalars on the CPU in elementwise operations.
 """
 
 from __future__ import annotations
