@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distsae.allocation import LEAST_GUESSED_TOKENS
-from distsae.model import ALL_CANDIDATES_BYTES, FIRST_STEP_BYTES, chunk_size, needs_threshold
+from distsae.model import ALL_CANDIDATES_BYTES, FIRST_STEP_BYTES, chunk_size, needs_threshold, selection_mb_on
 from distsae.planning.items import TRAINING, Facts, Item, MemoryKind
 from distsae.planning.saving import saving_items
 from distsae.training import TrainConfig
@@ -66,7 +66,7 @@ def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item
     else:
         device_bytes = calibrating * d_in * vectors
         candidates = _CANDIDATE_BYTES * config.sae.k * calibrating * ranks
-        size = chunk_size(features, calibrating, config.selection_mb, facts.prefilter)
+        size = chunk_size(features, calibrating, _selection_mb(config, facts), facts.prefilter)
         candidates += ALL_CANDIDATES_BYTES[facts.prefilter] * size * calibrating
     if config.allocation == "feature_choice" or config.finetune_fc_from is not None:
         fresh = max(CALIBRATION_TOKENS // config.batch_tokens, 1) * config.batch_tokens // ranks
@@ -99,8 +99,13 @@ def _chunk(config: TrainConfig, facts: Facts, features: int, tokens: int) -> int
     size = max(FIRST_STEP_BYTES[rule][facts.prefilter] for rule in rules)
     if "feature_choice" in rules and tokens < LEAST_GUESSED_TOKENS:
         size = max(size, ALL_CANDIDATES_BYTES[facts.prefilter])
-    scores = chunk_size(features, tokens, config.selection_mb, facts.prefilter) * tokens
+    scores = chunk_size(features, tokens, _selection_mb(config, facts), facts.prefilter) * tokens
     return round(size * scores)
+
+
+def _selection_mb(config: TrainConfig, facts: Facts) -> float:
+    """Returns the memory in MiB that a chunk of scores may take."""
+    return selection_mb_on("cuda" if facts.gpu else "cpu", config.tokens_at_once, config.selection_mb)
 
 
 def _columns(config: TrainConfig, facts: Facts) -> int:

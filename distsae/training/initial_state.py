@@ -14,7 +14,7 @@ from distsae.batches import Normalisation
 from distsae.errors import WrongInput
 from distsae.kernels import kernels_for, prefilter_wanted
 from distsae.losses import CollapseAlarms, FiringStatistics, Underused
-from distsae.model import SAE, FeatureShard
+from distsae.model import SAE, FeatureShard, selection_mb_on
 from distsae.parallel import Mesh
 from distsae.training.config import TrainConfig
 from distsae.training.engines import DeepSpeedEngine, Engine, PlainEngine, WeightAverage
@@ -43,7 +43,7 @@ def initial_shard(config: TrainConfig, mean: Tensor, mesh: Mesh, device: torch.d
         mesh.features(config.sae.d_sae),
         mean.cpu(),
         config.seed,
-        config.selection_mb,
+        selection_mb_on(device.type, config.tokens_at_once, config.selection_mb),
         kernels_for(config.kernels, device),
         prefilter_wanted(config.prefilter, device),
     ).to(device)
