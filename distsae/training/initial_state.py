@@ -82,7 +82,7 @@ def initial_state(
         engine=_engine(config, shard, mesh),
         phases=Phases(config, config.steps, mesh, device),
         statistics=FiringStatistics(features, auxiliary.window(tokens), auxiliary.dead_after(tokens), device),
-        thresholds=ThresholdTracker(features),
+        thresholds=ThresholdTracker(features, device),
         underused=Underused.none(features),
         auxiliary=MutualSelector(config.sae.k * auxiliary.k_per_k),
         meter=Meter(config.batch_tokens, clock if clock is not None else TrainingClock()),

@@ -40,7 +40,7 @@ D_IN = 64
 CHUNK = 16
 """Features of a chunk."""
 
-_K = 8
+_K = 2
 _STEPS = 10
 _SETTLED = 5
 """Steps before the first that is counted: forecasts and bounds have to be found."""
@@ -79,11 +79,11 @@ class Growth:
 
 
 def step_cost(rule: str, *, auxiliary: bool, prefilter: bool = True, chunks: int = 2, blocks: int = 1) -> StepCost:
-    """Measures steps of 512 tokens, 8 matches a token and 16 features a chunk.
+    """Measures steps of 512 tokens, 2 matches a token and 16 features a chunk.
 
     Args:
         rule: allocation rule.
-        auxiliary: whether every seventh feature is trained by the auxiliary loss.
+        auxiliary: whether every second feature is trained by the auxiliary loss.
         prefilter: whether scores are prefiltered.
         chunks: chunks of scores.
         blocks: blocks of the update.
@@ -112,7 +112,7 @@ def step_cost(rule: str, *, auxiliary: bool, prefilter: bool = True, chunks: int
         block_bytes = -(-features // blocks) * D_IN * 4
         state.engine = PlainEngine(shard, mesh, config.optimizer, block_bytes=block_bytes)
         if auxiliary:
-            state.underused = Underused((torch.arange(features) % 7 == 0).to(CUDA), 1 / 7, 0.0, 1 / 7)
+            state.underused = Underused((torch.arange(features) % 2 == 0).to(CUDA), 0.5, 0.0, 0.5)
         found = []
         for step in range(_STEPS - 1):
             x = torch.randn(TOKENS, D_IN, generator=generator).to(CUDA)
