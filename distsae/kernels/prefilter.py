@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.scores import feature_and_token, in_chunk
-from distsae.allocation.segments import smallest_per_segment
+from distsae.allocation.segments import smallest_per_segment, true_indices_within
 from distsae.kernels.operations import Kernels
 
 __all__ = ["PrefilterName", "PrefilterRows", "PrefilteredScores", "prefilter_tokens", "prefilter_wanted"]
@@ -193,6 +193,15 @@ class PrefilteredScores:
             bound = bound.expand(upper.shape)[feature_and_token(flat_in_rows, upper.shape[1])]
         kept = ((score.float() >= bound.view(-1)) & (score > 0)).nonzero().squeeze(1)
         return flat[kept], score[kept]
+
+    def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Finds the positive scores that are at least a bound; see `Scores.within`."""
+        flat, there = true_indices_within(self._upper > (bound * _LOWER).bfloat16(), places)
+        score = self._exact(flat)
+        if bound.numel() > 1:
+            bound = bound.expand(self._upper.shape)[feature_and_token(flat, self.shape[1])]
+        kept = there & (score.float() >= bound.view(-1)) & (score > 0)
+        return flat, score.masked_fill_(~kept, 0.0), there.sum()
 
     def leading(self, k: int) -> Tensor:
         """Returns the smallest of each token's `k` scores with the largest upper bounds; see `Scores.leading`."""

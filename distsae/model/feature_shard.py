@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distsae.allocation import ExactScores, Scores
 from distsae.kernels import CPU, Kernels, PrefilteredScores, PrefilterRows, prefilter_tokens
-from distsae.model.selection_memory import SELECTION_MB, chunk_bounds
+from distsae.model.selection_memory import SELECTION_MB, chunk_bounds, selection_mb_on
 from distsae.seeds import torch_generator
 
 __all__ = ["FeatureShard", "initial_rows", "project_out", "score_chunks"]
@@ -139,7 +139,7 @@ def score_chunks(
     W_enc: Tensor,
     b_enc: Tensor,
     centred: Tensor,
-    selection_mb: float = SELECTION_MB,
+    selection_mb: float | None = None,
     left_out: Tensor | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields `(first feature, W_enc[chunk] @ centred.T + b_enc[chunk])`; each chunk overwrites the one before it.
@@ -151,11 +151,14 @@ def score_chunks(
         b_enc: encoder biases, `[features]`.
         centred: activations minus `b_dec`, fp32 `[tokens, d_in]`.
         selection_mb: memory in MiB for a chunk and the work of selecting from it; a chunk of eight features may take
-            more.
+            more. By default that of the device.
         left_out: indices of tokens whose scores are all 0, int64; None for none.
     """
-    bounds = chunk_bounds(W_enc.shape[0], centred.shape[0], selection_mb, prefilter=False)
-    buffer = centred.new_empty(max(last - first for first, last in bounds), centred.shape[0])
+    tokens = centred.shape[0]
+    if selection_mb is None:
+        selection_mb = selection_mb_on(centred.device.type, tokens)
+    bounds = chunk_bounds(W_enc.shape[0], tokens, selection_mb, prefilter=False)
+    buffer = centred.new_empty(max(last - first for first, last in bounds), tokens)
     transposed = centred.t()
     for first, last in bounds:
         chunk = buffer[: last - first]

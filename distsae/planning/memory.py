@@ -56,7 +56,7 @@ def kept_items(config: TrainConfig, facts: Facts) -> Iterator[Item]:
     if average:
         yield Item("running average of the weights", 2 * matrix + 4 * features, ALWAYS, device)
     yield Item("firing statistics, quotas", _statistics_bytes(config) * features, TRAINING, device)
-    yield Item("thresholds", 16 * features, ALWAYS)
+    yield Item("thresholds", 16 * features, ALWAYS, device)
 
 
 def local_features(config: TrainConfig) -> int:
