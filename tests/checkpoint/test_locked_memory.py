@@ -6,12 +6,17 @@ import ctypes
 import gc
 import mmap
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
 
+from distsae.checkpoint import Ranks
 from distsae.checkpoint.locked_memory import LockedMemory, lock
-from distsae.checkpoint.snapshot import HostCopies
+from distsae.checkpoint.snapshot import HostCopies, Snapshot
+from distsae.checkpoint.write_plan import REPLICATED
+from tests.pretended_cuda import CUDA, pretended_cuda
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _GPU = torch.device("cuda", 0)
@@ -112,6 +117,32 @@ def test_every_shape_and_dtype(dtype, shape):
     assert torch.equal(copy, values)
     assert (copy.shape, copy.dtype) == (values.shape, values.dtype)
     copies.free()
+
+
+def test_a_snapshot_of_a_pretended_gpu_goes_through_cuda_s_own_functions():
+    calls = []
+    functions = SimpleNamespace(
+        cudaHostRegister=lambda address, size, flags: calls.append((address, size, flags)) or 0,
+        cudaHostUnregister=lambda address: calls.append(address),
+    )
+    copies = HostCopies()
+    with pretended_cuda(), mock.patch.object(torch.cuda, "cudart", return_value=functions):
+        state = {"w": torch.arange(6.0, device=CUDA).view(2, 3)}
+        snapshot = Snapshot.take(state, Ranks(None), copies)
+        copy = snapshot.files[REPLICATED]["w"]
+        assert torch.equal(copy, torch.arange(6.0).view(2, 3))
+        assert calls == [(copy.data_ptr(), 24, 0)]
+        copies.free()
+        assert calls[1:] == [copy.data_ptr()]
+
+
+def test_a_failure_of_cuda_is_named():
+    """The device's next kernel reports it once more, which must not end the run."""
+    functions = SimpleNamespace(cudaHostRegister=lambda address, size, flags: 712)
+    reported = mock.Mock(side_effect=RuntimeError("CUDA error: part or all of the requested memory range is already"))
+    with mock.patch.object(torch.cuda, "cudart", return_value=functions), mock.patch.object(torch, "ones", reported):
+        assert lock(4096, 4096, _GPU) == "CUDA error 712"
+    reported.assert_called_once_with(1, device=_GPU)
 
 
 def test_a_torch_without_cuda_says_why():
