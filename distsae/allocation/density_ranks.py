@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.cache_blocks import cache_blocks
+from distsae.allocation.segments import counted
 from distsae.collective import Collective, Solo
 
 __all__ = ["DensityRanks"]
@@ -52,7 +53,7 @@ class DensityRanks:
         for density_block, bins_block in cache_blocks(density, bins):
             torch.bitwise_right_shift(density_block.float().view(torch.int32), 16, out=bins_block)
             bins_block.masked_fill_(bins_block < _SMALLEST, 0)
-            counts += torch.bincount(bins_block, minlength=_BINS)
+            counts += counted(bins_block, _BINS)
         return DensityRanks(bins, (feature or Solo()).sum(counts).cpu())
 
     @property

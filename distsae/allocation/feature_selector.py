@@ -15,7 +15,7 @@ from torch import Tensor
 from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
 from distsae.allocation.scores import Scores, feature_and_token
-from distsae.allocation.segments import largest_per_segment, smallest_per_segment
+from distsae.allocation.segments import counted, largest_per_segment, smallest_per_segment
 from distsae.allocation.selector import Placement, refuse_non_finite
 
 __all__ = ["LEAST_GUESSED_TOKENS", "FeatureSelector"]
@@ -91,7 +91,7 @@ class FeatureSelector:
         bounds = _with_guesses(self._bounds[chunk], quotas, scores)
         flat, score = scores.above(bounds.masked_fill(quotas == 0, torch.inf)[:, None])
         for share in _RETRY_SHARES:
-            held = torch.bincount(flat // self._tokens, minlength=quotas.numel())
+            held = counted(flat // self._tokens, quotas.numel())
             too_few = ((held < quotas) & (bounds > 0)).nonzero().squeeze(1)
             if not too_few.numel():
                 break
@@ -121,7 +121,7 @@ class FeatureSelector:
         # All data ranks have the same quotas: one of them counts what was granted, each what it has selected.
         granted = self._quotas.sum() if placement.data.rank == 0 else self._quotas.new_zeros(())
         missing = granted - len(matches)
-        counts = placement.world.stack(torch.stack([granted.new_tensor(self._non_finite), missing]))
+        counts = placement.world.stack(torch.stack([torch.full_like(granted, self._non_finite), missing])).cpu()
         refuse_non_finite(counts[:, 0])
         self.shortfall = int(counts[:, 1].sum())
         return matches
@@ -131,7 +131,7 @@ class FeatureSelector:
 
         The bounds are those of this rank's tokens, not of all data ranks: each must find its own `quotas[j]` largest.
         """
-        filled = torch.bincount(feature, minlength=self._quotas.numel()) >= self._quotas
+        filled = counted(feature, self._quotas.numel()) >= self._quotas
         bounds = torch.where(filled, _SAFETY * _smallest(feature, score, len(self._bounds)), 0.0)
         self._bounds = torch.where(self._quotas > 0, bounds, self._bounds)
 

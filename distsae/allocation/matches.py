@@ -63,5 +63,6 @@ class Matches:
         return acts
 
     def _sorted(self, first: Tensor, second: Tensor) -> Matches:
-        span = int(second.max()) + 1 if len(self) else 1
-        return self.picked((first * span + second).argsort())
+        if not len(self):
+            return self
+        return self.picked((first * (second.max() + 1) + second).argsort())

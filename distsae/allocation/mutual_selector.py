@@ -6,6 +6,9 @@ proves in which bin the cut lies; the few scores of that bin are gathered and th
 proves to lie outside the bins, further histograms find it. If all ranks together hold fewer candidates than the budget,
 the lower bound was too high and the batch is offered again without one. Equal scores at the cut go to the smallest
 (token, feature).
+
+On a GPU, once there is a forecast, the candidates of a chunk get a fixed number of places (`roomy_candidates.py`), so
+that the CPU waits for the device twice in a batch and not in every chunk.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from distsae.allocation.order_statistic import (
     nth_largest,
     nth_largest_in,
 )
+from distsae.allocation.roomy_candidates import Places, RoomyCandidates
 from distsae.allocation.scores import Scores, feature_and_token
+from distsae.allocation.segments import true_indices_within
 from distsae.allocation.selector import Placement, refuse_non_finite
 from distsae.collective import Collective, Solo
 
@@ -54,6 +59,8 @@ class MutualSelector:
         self.shortfall = 0
         self.second_passes = 0
         self._forecast = CutForecast()
+        self._places = Places()
+        self._short = False  # all positive scores of the last batch were selected
 
     def set_budget(self, k: float) -> float:
         """Sets the mean matches per token of the next batches, and returns it."""
@@ -77,11 +84,23 @@ class MutualSelector:
         self._scores: list[Tensor] = []
         self._keys: list[Tensor] = []  # local feature * tokens + local token: ascending as chunks come
         self._held = 0
+        self._most_held = 0  # of a chunk
         self._non_finite = 0
+        self._roomy: RoomyCandidates | None = None
+        if self._budget and self._places.number and (self._lower > 0 or self._short):
+            self._roomy = RoomyCandidates(self._places.number, tokens)
 
     def offer(self, first_feature: int, scores: Scores) -> None:
         """Keeps the scores of allowed features that reach the lower bound."""
         self._device = scores.device  # set on every rank, also on one without candidates
+        if self._roomy is not None:
+            self._non_finite += scores.non_finite()
+            bound = torch.full((1, 1), self._lower, device=scores.device)
+            if self.allowed is not None:
+                allowed = self.allowed[first_feature : first_feature + scores.shape[0], None]
+                bound = torch.where(allowed, bound, torch.inf)
+            self._roomy.collect(first_feature, scores, bound)
+            return
         rows = None
         if self.allowed is not None:
             rows = self.allowed[first_feature : first_feature + scores.shape[0]].nonzero().squeeze(1)
@@ -95,6 +114,7 @@ class MutualSelector:
         self._scores.append(score)
         self._keys.append(flat + first_feature * self._tokens)
         self._held += flat.numel()
+        self._most_held = max(self._most_held, flat.numel())
         if self._held > 2 * self._budget:
             self._trim()
 
@@ -104,14 +124,19 @@ class MutualSelector:
         budget = self._budget
         scores, keys = self._candidates()
         bits = _bits(scores)
+        if self._roomy is not None:
+            bits = torch.where(scores > 0, bits, -1)  # empty places are below all bins
         interval = self._forecast.interval()
-        counts = self._counts_of_all(bits, interval)
+        counts, fits = self._counts_of_all(bits, interval)
         held = int(counts.sum())
-        if held < budget and self._forecast.lower > 0:
-            self._forecast.learn(None)
+        if not fits or (held < budget and self._forecast.lower > 0):
+            if fits:
+                self._forecast.learn(None)
+            self._short = False
             self.second_passes += 1
             return None
         self.shortfall = max(budget - held, 0)
+        self._short = self.shortfall > 0
         self.cut = None
         if held > budget:
             cut_bin = Bin.of(counts, budget, *interval)
@@ -119,30 +144,54 @@ class MutualSelector:
                 cut = nth_largest_in(cut_bin, bits, world)
             else:
                 cut = nth_largest(bits, budget, world, 0, ALL_BITS)
-            keep = self._selected(bits, keys, cut, world)
-            scores = scores.masked_select(keep)
-            keys = keys.masked_select(keep)
+            scores, keys = self._picked(scores, keys, self._selected(bits, keys, cut, world), budget)
             self.cut = score_of(cut.value)
-        elif held == budget > 0:
-            smallest = int(bits.min()) if bits.numel() else ALL_BITS
-            self.cut = score_of(-int(world.max(torch.tensor([-smallest], device=self._device))))
+        elif self._roomy is not None:
+            scores, keys = self._picked(scores, keys, scores > 0, held)
+        if held == budget > 0:
+            smallest = torch.where(bits > 0, bits, ALL_BITS).amin() if bits.numel() else bits.new_tensor(ALL_BITS)
+            self.cut = score_of(-int(world.max(-smallest[None])))
         self._forecast.learn(self.cut)
         feature, token = feature_and_token(keys, self._tokens)
         return Matches(token, feature, scores)
 
-    def _counts_of_all(self, bits: Tensor, interval: tuple[int, int]) -> Tensor:
-        """Returns the bin counts of the candidates of all ranks; one collective, if all scores are finite."""
+    def _counts_of_all(self, bits: Tensor, interval: tuple[int, int]) -> tuple[Tensor, bool]:
+        """Returns the bin counts of the candidates of all ranks, on the CPU, and whether all of them had a place.
+
+        One collective, if all scores are finite.
+        """
         world = self._placement.world
-        any_non_finite = torch.tensor([self._non_finite > 0], device=self._device)
-        numbers = torch.cat([any_non_finite, bin_counts(bits, *interval)])
+        counts = bin_counts(bits, *interval)
+        most = torch.full((1,), self._most_held, device=self._device)
+        if self._roomy is not None:
+            counts[:1].zero_()  # empty places
+            most = self._roomy.most_filled()[None]
+        full = (most >= self._places.number) if self._roomy is not None else torch.zeros_like(most, dtype=torch.bool)
+        any_non_finite = torch.full((1,), int(self._non_finite > 0), device=self._device)
+        numbers = torch.cat([any_non_finite, full, counts])
         if 2 * self._budget * world.size < 1 << 31:  # what all ranks may hold fits in int32: half the bytes
             numbers = numbers.int()
-        ranks_with_non_finite, counts = world.sum(numbers).tensor_split([1])
+        of_all = torch.cat([world.sum(numbers), most]).cpu()  # the CPU waits for the device
+        ranks_with_non_finite, ranks_without_room, *_ = of_all[:2].tolist()
         if ranks_with_non_finite:
             refuse_non_finite(world.stack(torch.tensor(self._non_finite, device=self._device)))
-        return counts
+        if self._roomy is not None and int(of_all[-1]) >= self._places.number:
+            self._places.grow(self._roomy.chunks, self._budget)
+        elif self._device.type == "cuda":
+            self._places.learn(int(of_all[-1]))
+        return of_all[2:-1], not ranks_without_room
+
+    def _picked(self, scores: Tensor, keys: Tensor, keep: Tensor, of_all: int) -> tuple[Tensor, Tensor]:
+        """Returns the scores and keys that are kept; on all ranks together `of_all` are."""
+        if self._roomy is None:
+            return scores.masked_select(keep), keys.masked_select(keep)
+        number = of_all if self._placement.world.size == 1 else int(keep.sum())
+        index, _ = true_indices_within(keep, number)
+        return scores[index], keys[index]
 
     def _candidates(self) -> tuple[Tensor, Tensor]:
+        if self._roomy is not None:
+            return self._roomy.joined()
         if not self._scores:
             return torch.zeros(0, device=self._device), torch.zeros(0, dtype=torch.long, device=self._device)
         return torch.cat(self._scores), torch.cat(self._keys)
@@ -175,17 +224,16 @@ class MutualSelector:
         Returns:
             bool `[held]`.
         """
-        keep = bits > cut.value
-        at_cut = (bits == cut.value).nonzero().squeeze(1)
+        keep = bits >= cut.value
         if cut.equal > cut.kept:
+            at_cut = (bits == cut.value).nonzero().squeeze(1)
             feature, token = feature_and_token(keys[at_cut], self._tokens)
             token = token + self._placement.first_token
             order = token * self._placement.d_sae + feature + self._placement.first_feature
             pairs = self._tokens * self._placement.data.size * self._placement.d_sae
             from_last = pairs - 1 - order  # the earliest pairs are the largest numbers
             last_kept = nth_largest_in(Bin(0, pairs, cut.kept, cut.equal), from_last, group)
-            at_cut = at_cut[from_last >= last_kept.value]
-        keep[at_cut] = True
+            keep[at_cut[from_last < last_kept.value]] = False
         return keep
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from distsae.allocation.segments import counted, true_indices_within
 from distsae.collective import Collective
 
 __all__ = ["Bin", "OrderStatistic", "bin_counts", "nth_largest", "nth_largest_in"]
@@ -84,7 +85,7 @@ def bin_counts(keys: Tensor, low: int, high: int) -> Tensor:
     """
     # An arithmetic shift rounds down, so that keys just below `low` stay below.
     index = ((keys - low) >> _shift(low, high)).clamp_(-1, _BINS)
-    return torch.bincount(index + 1, minlength=_BINS + 2)
+    return counted(index + 1, _BINS + 2)
 
 
 def nth_largest(keys: Tensor, n: int, group: Collective, low: int, high: int) -> OrderStatistic:
@@ -99,7 +100,7 @@ def nth_largest(keys: Tensor, n: int, group: Collective, low: int, high: int) ->
     """
     if group.size == 1:
         return _nth_largest_here(keys, n)
-    found = Bin.of(group.sum(bin_counts(keys, low, high)), n, low, high)
+    found = Bin.of(group.sum(bin_counts(keys, low, high)).cpu(), n, low, high)
     assert found is not None
     return nth_largest_in(found, keys, group)
 
@@ -112,12 +113,12 @@ def nth_largest_in(found: Bin, keys: Tensor, group: Collective) -> OrderStatisti
         keys: this rank's keys, int64 `[any]`; keys outside the bin are ignored.
         group: the ranks that hold keys.
     """
-    keys = keys.masked_select((keys >= found.low) & (keys < found.high))
+    keys = _inside(keys, found)
     while found.count * group.size > _FEW and found.high - found.low > 1:
-        inner = Bin.of(group.sum(bin_counts(keys, found.low, found.high)), found.n, found.low, found.high)
+        inner = Bin.of(group.sum(bin_counts(keys, found.low, found.high)).cpu(), found.n, found.low, found.high)
         assert inner is not None
         found = inner
-        keys = keys.masked_select((keys >= inner.low) & (keys < inner.high))
+        keys = _inside(keys, found)
     if found.high - found.low == 1:  # all of them are equal
         return OrderStatistic(found.low, found.n, found.count)
     padded = keys.new_full((found.count,), found.low - 1)
@@ -125,10 +126,20 @@ def nth_largest_in(found: Bin, keys: Tensor, group: Collective) -> OrderStatisti
     return _nth_largest_here(group.stack(padded).view(-1), found.n)
 
 
+def _inside(keys: Tensor, found: Bin) -> Tensor:
+    """Returns the keys inside a bin; on a GPU, so as not to wait, `found.count` keys, others below the bin."""
+    inside = (keys >= found.low) & (keys < found.high)
+    if not keys.is_cuda or not keys.numel():
+        return keys.masked_select(inside)
+    index, there = true_indices_within(inside, found.count)
+    return torch.where(there, keys[index], found.low - 1)
+
+
 def _nth_largest_here(keys: Tensor, n: int) -> OrderStatistic:
     """Finds the n-th largest of keys that are all on this rank."""
-    value = int(keys.topk(n, sorted=False).values.min())
-    return OrderStatistic(value, n - int((keys > value).sum()), int((keys == value).sum()))
+    smallest = keys.topk(n, sorted=False).values.min()
+    value, above, equal = torch.stack([smallest, (keys > smallest).sum(), (keys == smallest).sum()]).tolist()
+    return OrderStatistic(value, n - above, equal)
 
 
 def _shift(low: int, high: int) -> int:

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from distsae.allocation.segments import just_below, true_indices
+from distsae.allocation.segments import just_below, true_indices, true_indices_within
 
 __all__ = ["ExactScores", "Scores", "feature_and_token", "in_chunk"]
 
@@ -47,6 +47,19 @@ class Scores(Protocol):
 
         Returns:
             Flat indices `feature * tokens + token`, int64, ascending, and the exact scores, at least fp32.
+        """
+        ...
+
+    def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Finds the positive scores that are at least a bound, as `above` does, without waiting for the device.
+
+        Args:
+            bound: lower bound of the scores, as in `above`.
+            places: number of scores that may be found.
+
+        Returns:
+            Flat indices, int64 `[places]`, ascending where the score is not 0; the exact scores, 0 in empty places; and
+            the number of places that were taken, int64 `[]`. If all were, there may have been more scores.
         """
         ...
 
@@ -95,6 +108,13 @@ class ExactScores:
         score = searched.reshape(-1)[flat]
         score = score.float() if score.dtype.itemsize < 4 else score
         return (flat if rows is None else in_chunk(flat, rows, self.shape[1])), score
+
+    def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Finds the positive scores that are at least a bound; see `Scores.within`."""
+        flat, there = true_indices_within(self._pre_acts > just_below(bound), places)
+        score = self._pre_acts.view(-1)[flat]
+        score = score.float() if score.dtype.itemsize < 4 else score
+        return flat, score.masked_fill_(~there, 0.0), there.sum()
 
     def leading(self, k: int) -> Tensor:
         """Returns each token's `k`-th largest score in this chunk; see `Scores.leading`."""

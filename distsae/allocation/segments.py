@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["just_below", "largest_per_segment", "ranked", "smallest_per_segment", "true_indices"]
+__all__ = [
+    "counted",
+    "just_below",
+    "largest_per_segment",
+    "ranked",
+    "smallest_per_segment",
+    "true_indices",
+    "true_indices_within",
+]
 
 
 def just_below(bound: Tensor) -> Tensor:
@@ -16,6 +24,13 @@ def just_below(bound: Tensor) -> Tensor:
     """
     bound = bound.clamp(min=0)
     return torch.nextafter(bound, torch.zeros_like(bound))
+
+
+def counted(index: Tensor, length: int) -> Tensor:
+    """Returns how often each number below `length` occurs in `index`, int64 `[length]`; without waiting for a GPU."""
+    if index.is_cuda:  # where `bincount` looks for the largest number first, and the CPU waits for it
+        return index.new_zeros(length, dtype=torch.long).scatter_add_(0, index.long(), torch.ones_like(index.long()))
+    return torch.bincount(index, minlength=length)
 
 
 def ranked(segment: Tensor, score: Tensor, segments: int) -> tuple[Tensor, Tensor]:
@@ -32,9 +47,10 @@ def ranked(segment: Tensor, score: Tensor, segments: int) -> tuple[Tensor, Tenso
     # The bits of positive scores are ordered as the scores are: one sort of integers does for both keys.
     bits = score.float().view(torch.int32).long()
     order = ((segment + 1 << 31) - bits).sort(stable=True).indices
-    counts = torch.bincount(segment, minlength=segments)
+    counts = counted(segment, segments)
     first = counts.cumsum(0) - counts
-    return order, torch.arange(order.numel(), device=order.device) - first.repeat_interleave(counts)
+    number = order.numel()
+    return order, torch.arange(number, device=order.device) - first.repeat_interleave(counts, output_size=number)
 
 
 def largest_per_segment(segment: Tensor, score: Tensor, quotas: Tensor) -> Tensor:
@@ -76,3 +92,20 @@ def true_indices(mask: Tensor) -> Tensor:
     some_true = eights.nonzero().squeeze(1)
     inside = eights[some_true].view(torch.bool).view(-1, 8).nonzero()
     return some_true[inside[:, 0]] * 8 + inside[:, 1]
+
+
+def true_indices_within(mask: Tensor, places: int) -> tuple[Tensor, Tensor]:
+    """Returns the flat indices of the first true entries of a contiguous bool tensor, without waiting for the device.
+
+    Args:
+        mask: the tensor, not empty.
+        places: number of indices to return.
+
+    Returns:
+        Indices, int64 `[places]`, ascending; and which of them are of true entries, bool `[places]`. The others, after
+        them, are the last index of the tensor.
+    """
+    flat = mask.view(-1)
+    found = flat.nonzero_static(size=places, fill_value=flat.numel()).squeeze(1)
+    there = found < flat.numel()
+    return found.clamp_(max=flat.numel() - 1), there

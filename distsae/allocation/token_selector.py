@@ -15,7 +15,7 @@ from torch import Tensor
 from distsae.allocation.exchange import CandidateExchange, pick_of_all
 from distsae.allocation.matches import Matches
 from distsae.allocation.scores import Scores, feature_and_token
-from distsae.allocation.segments import largest_per_segment, ranked, smallest_per_segment
+from distsae.allocation.segments import counted, largest_per_segment, ranked, smallest_per_segment
 from distsae.allocation.selector import Placement, refuse_non_finite
 
 __all__ = ["TokenSelector"]
@@ -78,7 +78,7 @@ class TokenSelector:
         device = matches.score.device
         if placement.feature.size > 1:
             matches = self._above_global_bound(matches)
-            counts = torch.bincount(matches.token, minlength=self._tokens)
+            counts = counted(matches.token, self._tokens)
             body = torch.cat([counts.int(), matches.score.float().view(torch.int32)])
             bodies = self._exchange.gather(placement.feature, body)
             all_tokens = torch.arange(self._tokens, device=device)
@@ -86,7 +86,7 @@ class TokenSelector:
             scores = [part[self._tokens :].view(torch.float32) for part in bodies]
             _, own = pick_of_all(tokens, scores, self._quotas(device), placement.feature.rank)
             matches = matches.picked(own)
-        counts = placement.world.stack(torch.tensor([self._non_finite, len(matches)], device=device))
+        counts = placement.world.stack(torch.tensor([self._non_finite, len(matches)]))
         refuse_non_finite(counts[:, 0])
         self.shortfall = self.k * placement.sharing(self._tokens) - int(counts[:, 1].sum())
         return matches.by_feature()
@@ -131,7 +131,7 @@ class TokenSelector:
         self._held = len(candidates)
         score = candidates.score.float()
         lower = score.new_zeros(self._tokens) if self._lower is None else self._lower
-        full = torch.bincount(candidates.token, minlength=self._tokens) == self.k
+        full = counted(candidates.token, self._tokens) == self.k
         smallest = smallest_per_segment(candidates.token, score, self._tokens)
         self._lower = torch.where(full, torch.maximum(lower, smallest), lower)
         return candidates

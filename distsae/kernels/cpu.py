@@ -68,9 +68,11 @@ def _match_dots(feature: Tensor, token: Tensor, rows: Tensor, vectors: Tensor) -
 
 
 def _row_sums(starts: Tensor, index: Tensor, weight: Tensor, vectors: Tensor) -> Tensor:
-    if not index.numel():
+    begin, end = int(starts[0]), int(starts[-1])
+    if begin == end:
         return vectors.new_zeros(starts.numel() - 1, vectors.shape[1])
-    return embedding_bag(index, vectors, starts[:-1], per_sample_weights=weight, mode="sum")
+    own = slice(begin, end)
+    return embedding_bag(index[own], vectors, starts[:-1] - begin, per_sample_weights=weight[own], mode="sum")
 
 
 def _adam(

@@ -74,7 +74,8 @@ class Kernels:
         match_dots: `(feature, token, rows, vectors)`: `rows[feature] . vectors[token]` of each pair, `[pairs]`; the
             pairs are sorted by feature. The bits of a result do not depend on the other pairs.
         row_sums: `(starts, index, weight, vectors)`: for each row, the sum of `weight[i] * vectors[index[i]]` over
-            `starts[row] <= i < starts[row + 1]`, in this order, `[rows, d_in]`: a row gradient.
+            `starts[row] <= i < starts[row + 1]`, in this order, `[rows, d_in]`: a row gradient. The rows may be some of
+            many: `index` and `weight` then go on before and after theirs.
         adam: one step of Adam.
     """
 

@@ -18,10 +18,17 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.scores import feature_and_token, in_chunk
-from distsae.allocation.segments import smallest_per_segment
+from distsae.allocation.segments import smallest_per_segment, true_indices_within
 from distsae.kernels.operations import Kernels
 
-__all__ = ["PrefilterName", "PrefilterRows", "PrefilteredScores", "prefilter_tokens", "prefilter_wanted"]
+__all__ = [
+    "PrefilterName",
+    "PrefilterRows",
+    "PrefilteredScores",
+    "prefilter_tokens",
+    "prefilter_wanted",
+    "ruled_out_to",
+]
 
 PrefilterName = Literal["auto", "bf16", "none"]
 
@@ -114,6 +121,15 @@ class PrefilterRows:
         return bool(longest + biases.float().abs().max() < _LARGEST)
 
 
+def ruled_out_to(bound: Tensor) -> Tensor:
+    """Returns the largest upper bound that rules out every score of at least `bound`, in bf16.
+
+    Args:
+        bound: bounds, not negative.
+    """
+    return (bound * _LOWER).bfloat16()
+
+
 def prefilter_tokens(centred: Tensor) -> Tensor:
     """Returns the other matrix of the product that bounds the scores.
 
@@ -181,18 +197,27 @@ class PrefilteredScores:
     def above(self, bound: Tensor, rows: Tensor | None = None, most: int | None = None) -> tuple[Tensor, Tensor]:
         """Finds the positive scores that are at least a bound; see `Scores.above`."""
         upper = self._upper if rows is None else self._upper[rows]
-        flat_in_rows = self._kernels.above(upper, (bound * _LOWER).bfloat16())
+        flat_in_rows = self._kernels.above(upper, ruled_out_to(bound))
         if most is not None and flat_in_rows.numel() > 2 * most > 0:
             # The chunk alone proves a higher bound: the smallest of `most` exact scores.
             likely = flat_in_rows[upper.view(-1)[flat_in_rows].topk(most, sorted=False).indices].sort().values
             bound = bound.clamp(min=float(self._exact(self._in_chunk(likely, rows)).min().float()))
-            flat_in_rows = self._kernels.above(upper, (bound * _LOWER).bfloat16())
+            flat_in_rows = self._kernels.above(upper, ruled_out_to(bound))
         flat = self._in_chunk(flat_in_rows, rows)
         score = self._exact(flat)
         if bound.numel() > 1:
             bound = bound.expand(upper.shape)[feature_and_token(flat_in_rows, upper.shape[1])]
         kept = ((score.float() >= bound.view(-1)) & (score > 0)).nonzero().squeeze(1)
         return flat[kept], score[kept]
+
+    def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Finds the positive scores that are at least a bound; see `Scores.within`."""
+        flat, there = true_indices_within(self._upper > ruled_out_to(bound), places)
+        score = self._exact(flat)
+        if bound.numel() > 1:
+            bound = bound.expand(self._upper.shape)[feature_and_token(flat, self.shape[1])]
+        kept = there & (score.float() >= bound.view(-1)) & (score > 0)
+        return flat, score.masked_fill_(~kept, 0.0), there.sum()
 
     def leading(self, k: int) -> Tensor:
         """Returns the smallest of each token's `k` scores with the largest upper bounds; see `Scores.leading`."""

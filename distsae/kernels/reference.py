@@ -41,6 +41,8 @@ def _match_dots(
 def _row_sums(
     starts: Tensor, index: Tensor, weight: Tensor, vectors: Tensor, *, gather_bytes: int = _GATHER_BYTES
 ) -> Tensor:
+    own = slice(int(starts[0]), int(starts[-1]))
+    index, weight = index[own], weight[own]
     row = torch.arange(starts.numel() - 1, device=starts.device).repeat_interleave(starts.diff())
     sums = vectors.new_zeros(starts.numel() - 1, vectors.shape[1])
     for part in _parts(index, vectors, gather_bytes):

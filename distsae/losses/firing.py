@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from distsae.allocation.segments import counted
 from distsae.collective import Collective
 
 __all__ = ["FiringStatistics"]
@@ -52,7 +53,7 @@ class FiringStatistics:
             tokens: number of tokens of the global batch.
             data: the ranks with the same features and the other tokens of the batch.
         """
-        counts = data.sum(torch.bincount(feature, minlength=self.matches.numel())).to(self.matches.device)
+        counts = data.sum(counted(feature, self.matches.numel())).to(self.matches.device)
         decay = math.exp(-tokens / self.window_tokens)
         self.matches.mul_(decay).add_(counts)
         self.tokens.mul_(decay).add_(tokens)

@@ -10,6 +10,7 @@ from distsae.model.selection_memory import (
     SELECTION_MB,
     chunk_size,
     least_selection_mb,
+    selection_mb_on,
 )
 from distsae.model.training_rule import ALLOCATION_TITLES, AllocationName, needs_threshold, training_selector
 
@@ -29,5 +30,6 @@ __all__ = [
     "needs_threshold",
     "project_out",
     "score_chunks",
+    "selection_mb_on",
     "training_selector",
 ]

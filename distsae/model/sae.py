@@ -38,7 +38,6 @@ from distsae.model.sae_files import CONFIG, WEIGHTS
 from distsae.model.sae_reading import read_sae
 from distsae.model.sae_saving import KeptSAE
 from distsae.model.sae_tensors import check_tensors
-from distsae.model.selection_memory import SELECTION_MB
 from distsae.model.training_rule import AllocationName
 from distsae.row_scales import row_scales
 
@@ -125,12 +124,12 @@ class SAE(KeptSAE):
             feature_acts = feature_acts * scales.to(self.dtype)
         return feature_acts
 
-    def encode_sparse(self, x: Tensor, selection_mb: float = SELECTION_MB) -> Matches:
+    def encode_sparse(self, x: Tensor, selection_mb: float | None = None) -> Matches:
         """Returns what `encode` would, as matches: at widths where `[..., d_sae]` does not fit.
 
         Args:
             x: activations, `[..., d_in]`; `token` in the matches counts these rows, flattened.
-            selection_mb: MiB that one chunk of scores may take.
+            selection_mb: MiB that one chunk of scores may take; by default 128, on a GPU 4096.
 
         Raises:
             WrongInput: `x` has another width, or whole numbers.
@@ -175,7 +174,7 @@ class SAE(KeptSAE):
         return self.decode(self._encoded(x), x).to(x.dtype)
 
     @torch.no_grad()
-    def matches(self, x: Tensor, rule: MatchRule = "frozen", selection_mb: float = SELECTION_MB) -> Matches:
+    def matches(self, x: Tensor, rule: MatchRule = "frozen", selection_mb: float | None = None) -> Matches:
         """Selects the matches of a batch without ever holding the scores `[tokens, d_sae]`.
 
         Args:
@@ -183,8 +182,8 @@ class SAE(KeptSAE):
             rule: `"frozen"` for the frozen rule, `"training"` for the batch rule with these tokens as the global batch.
                 For Token Choice the two are the same. `"per_token"` keeps the `k` largest scores of each token,
                 whatever the SAE's own rule.
-            selection_mb: MiB that one chunk of scores and the work of selecting from it may take. It does not change
-                the matches.
+            selection_mb: MiB that one chunk of scores and the work of selecting from it may take; by default 128, on a
+                GPU 4096. It does not change the matches.
 
         Returns:
             Matches sorted by token, then feature.

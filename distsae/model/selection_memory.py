@@ -7,20 +7,27 @@ fp32, and for scores that the prefilter only bounds in bf16: `BYTES[prefilter]`.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 from distsae.model.training_rule import AllocationName
 
 __all__ = [
     "ALL_CANDIDATES_BYTES",
     "FIRST_STEP_BYTES",
+    "GPU_SELECTION_MB",
     "SELECTION_MB",
     "chunk_bounds",
     "chunk_size",
     "least_selection_mb",
+    "selection_mb_on",
 ]
 
 SELECTION_MB = 128
 """Default memory in MiB for one chunk of scores and the work of selecting from it."""
+
+GPU_SELECTION_MB = 4096
+"""The same on a GPU, where a chunk costs dozens of launches whatever its size: a step of 131072 features and 8192
+tokens has 7 chunks instead of 193."""
 
 _WORST_BYTES = (48, 24)
 """Memory of a score in the worst case, on which the size of a chunk is based: 4 or 2 bytes for the score, 1 for the
@@ -67,6 +74,19 @@ def chunk_size(features: int, tokens: int, selection_mb: float, prefilter: bool)
 def least_selection_mb(tokens: int) -> int:
     """Returns the smallest `selection_mb`, in whole MiB, for `tokens` tokens on a rank."""
     return -(-_FEWEST * _WORST_BYTES[False] * tokens // (1 << 20))
+
+
+def selection_mb_on(device_type: str, tokens: int, given: float | Literal["auto"] = "auto") -> float:
+    """Returns the memory in MiB for one chunk of scores.
+
+    Args:
+        device_type: type of the device of the scores, such as `"cpu"` or `"cuda"`.
+        tokens: number of tokens on this rank.
+        given: what was asked for; `auto` is the default of the device, or the least that will do.
+    """
+    if given != "auto":
+        return given
+    return max(SELECTION_MB if device_type == "cpu" else GPU_SELECTION_MB, least_selection_mb(tokens))
 
 
 def _affordable(tokens: int, selection_mb: float, prefilter: bool) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from distsae.kernels import PrefilterRows
+from distsae.planning.gpu import gpu_items
 from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, MemoryKind, Moment, bytes_at
 from distsae.planning.saving import COPY
 from distsae.planning.work import end_items, step_items
@@ -34,6 +35,7 @@ def memory_items(members: Sequence[TrainConfig], facts: Facts) -> list[Item]:
         Item("Python, torch and libraries, measured now", facts.process_bytes, ALWAYS),
         Item("reader: rows read ahead, batches", facts.reader_bytes, ALWAYS),
     ]
+    items += gpu_items(members[0], facts)
     items += _together([item for config in members for item in kept_items(config, facts)])
     works = [_work(config, facts) for config in members]
     items += max(works, key=lambda work: sum(item.bytes for item in work))
@@ -54,7 +56,7 @@ def kept_items(config: TrainConfig, facts: Facts) -> Iterator[Item]:
     if average:
         yield Item("running average of the weights", 2 * matrix + 4 * features, ALWAYS, device)
     yield Item("firing statistics, quotas", _statistics_bytes(config) * features, TRAINING, device)
-    yield Item("thresholds", 16 * features, ALWAYS)
+    yield Item("thresholds", 16 * features, ALWAYS, device)
 
 
 def local_features(config: TrainConfig) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distsae.allocation import LEAST_GUESSED_TOKENS
-from distsae.model import ALL_CANDIDATES_BYTES, FIRST_STEP_BYTES, chunk_size, needs_threshold
+from distsae.allocation.roomy_candidates import PLACES_PER_MATCH
+from distsae.model import ALL_CANDIDATES_BYTES, FIRST_STEP_BYTES, chunk_size, needs_threshold, selection_mb_on
 from distsae.planning.items import TRAINING, Facts, Item, MemoryKind
 from distsae.planning.saving import saving_items
 from distsae.training import TrainConfig
@@ -16,6 +17,9 @@ __all__ = ["end_items", "step_items"]
 _CANDIDATE_BYTES = 2 * 32
 """Bytes for each match of the budget: candidates take 12 bytes and number up to twice the budget, and they are copied
 while they are joined and compared."""
+
+_PLACE_BYTES = 36
+"""Bytes of a place for a candidate on a GPU: score and key, joined, and the bits that are compared."""
 
 _MATCH_BYTES = 72
 """Bytes of a match of the step: token, feature, score and dot product; sorted by token; sent and merged."""
@@ -36,7 +40,8 @@ def step_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Ite
     yield Item("a chunk of scores and selection from it", _chunk(config, facts, features, micro), ("select",), device)
     most = config.sae.k if config.sae.k_start is None else config.sae.k_start
     budget = most * micro * ranks * (1 + (config.quota_refresh is not None) + _aux(config) * config.auxiliary.k_per_k)
-    yield Item("candidates for the matches", round(_CANDIDATE_BYTES * budget), ("select",), device)
+    places = _PLACE_BYTES * PLACES_PER_MATCH if facts.gpu else 0
+    yield Item("candidates for the matches", round(max(_CANDIDATE_BYTES, places) * budget), ("select",), device)
     yield Item("the batch: centred, in bf16", _columns(config, facts), ("select",), device)
     matches = most * config.batch_tokens * (1 + _aux(config) * config.auxiliary.k_per_k) / config.mesh.feature
     yield Item("matches with their gradients", round(_MATCH_BYTES * matches), ("update",), device)
@@ -48,8 +53,6 @@ def step_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Ite
     if config.evaluate_every is not None:
         yield from _heldout_check(config, facts, matrices // 2, device)
     yield from saving_items(config, facts, features)
-    if facts.gpu:
-        yield Item("initial rows on their way to the GPU", matrices, ("start",))
 
 
 def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item]:
@@ -66,7 +69,7 @@ def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item
     else:
         device_bytes = calibrating * d_in * vectors
         candidates = _CANDIDATE_BYTES * config.sae.k * calibrating * ranks
-        size = chunk_size(features, calibrating, config.selection_mb, facts.prefilter)
+        size = chunk_size(features, calibrating, _selection_mb(config, facts), facts.prefilter)
         candidates += ALL_CANDIDATES_BYTES[facts.prefilter] * size * calibrating
     if config.allocation == "feature_choice" or config.finetune_fc_from is not None:
         fresh = max(CALIBRATION_TOKENS // config.batch_tokens, 1) * config.batch_tokens // ranks
@@ -99,8 +102,13 @@ def _chunk(config: TrainConfig, facts: Facts, features: int, tokens: int) -> int
     size = max(FIRST_STEP_BYTES[rule][facts.prefilter] for rule in rules)
     if "feature_choice" in rules and tokens < LEAST_GUESSED_TOKENS:
         size = max(size, ALL_CANDIDATES_BYTES[facts.prefilter])
-    scores = chunk_size(features, tokens, config.selection_mb, facts.prefilter) * tokens
+    scores = chunk_size(features, tokens, _selection_mb(config, facts), facts.prefilter) * tokens
     return round(size * scores)
+
+
+def _selection_mb(config: TrainConfig, facts: Facts) -> float:
+    """Returns the memory in MiB that a chunk of scores may take."""
+    return selection_mb_on("cuda" if facts.gpu else "cpu", config.tokens_at_once, config.selection_mb)
 
 
 def _columns(config: TrainConfig, facts: Facts) -> int:

@@ -11,7 +11,7 @@ from distsae.checkpoint import CheckpointConfig
 from distsae.errors import WrongInput
 from distsae.kernels import KernelsName, PrefilterName
 from distsae.losses import AlarmConfig, AuxiliaryConfig, AuxName
-from distsae.model import SELECTION_MB, AllocationName, least_selection_mb
+from distsae.model import AllocationName, least_selection_mb
 from distsae.parallel import MeshConfig
 from distsae.store.mounted_path import mounted_path
 from distsae.store.norm_summary import LEAST_RATIO
@@ -131,8 +131,8 @@ class TrainConfig:
             by default it never does.
         mesh: number of parts that the tokens and the features are split into.
         selection_mb: memory in MiB, on each rank, for one chunk of scores and the work of selecting from it; the
-            candidates that are kept for the budget of matches take more. It does not change the matches, and hardly
-            the speed.
+            candidates that are kept for the budget of matches take more. It does not change the matches. `auto` is
+            128, on a GPU 4096.
         kernels: version of the step's operations: `auto` is the fast one for the device (`cpu` or `triton`),
             `reference` a plain one for comparison.
         prefilter: computation of the scores: `bf16` finds candidates by a bf16 product with a certified margin, and
@@ -179,7 +179,7 @@ class TrainConfig:
     quota_refresh: int | None = None
     finetune_fc_from: float | None = None
     mesh: MeshConfig = MeshConfig()
-    selection_mb: int = SELECTION_MB
+    selection_mb: int | Literal["auto"] = "auto"
     kernels: KernelsName = "auto"
     prefilter: PrefilterName = "auto"
     engine: Literal["plain", "deepspeed"] = "plain"
@@ -200,6 +200,11 @@ class TrainConfig:
     def seed_of_order(self) -> int:
         """Seed of the order in which rows are read."""
         return self.seed if self.order_seed is None else self.order_seed
+
+    @property
+    def tokens_at_once(self) -> int:
+        """Tokens of a micro-batch on one data rank."""
+        return self.batch_tokens // self.mesh.data // self.accumulation
 
     def stored(self) -> dict[str, Any]:
         """Returns the nested config as a run folder keeps it: without `sweep`, since each member is its own run."""
@@ -254,13 +259,11 @@ class TrainConfig:
                 f"`accumulation` (={self.accumulation}) must be at least 1 and, times {STREAMS}, divide `batch_tokens` "
                 f"(={self.batch_tokens})"
             )
-        tokens = self.batch_tokens // self.mesh.data // self.accumulation
-        least = max(least_selection_mb(tokens), 1)
-        if self.selection_mb < least:
+        least = max(least_selection_mb(self.tokens_at_once), 1)
+        if self.selection_mb != "auto" and self.selection_mb < least:
             raise WrongInput(
                 f"`selection_mb` (={self.selection_mb}) must be at least {least}, enough for the scores of eight "
-                f"features and the {tokens} tokens of a data rank; give more, use a smaller `batch_tokens`, or a "
-                "larger `mesh.data`"
+                f"features and the {self.tokens_at_once} tokens of a data rank; use auto, or give more"
             )
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise WrongInput(f"`ema_decay` (={self.ema_decay}) must be between 0 and 1; leave it out for no average")

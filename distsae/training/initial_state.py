@@ -14,7 +14,7 @@ from distsae.batches import Normalisation
 from distsae.errors import WrongInput
 from distsae.kernels import kernels_for, prefilter_wanted
 from distsae.losses import CollapseAlarms, FiringStatistics, Underused
-from distsae.model import SAE, FeatureShard
+from distsae.model import SAE, FeatureShard, selection_mb_on
 from distsae.parallel import Mesh
 from distsae.training.config import TrainConfig
 from distsae.training.engines import DeepSpeedEngine, Engine, PlainEngine, WeightAverage
@@ -41,12 +41,13 @@ def initial_shard(config: TrainConfig, mean: Tensor, mesh: Mesh, device: torch.d
         mean.shape[0],
         config.sae.d_sae,
         mesh.features(config.sae.d_sae),
-        mean.cpu(),
+        mean,
         config.seed,
-        config.selection_mb,
+        selection_mb_on(device.type, config.tokens_at_once, config.selection_mb),
         kernels_for(config.kernels, device),
         prefilter_wanted(config.prefilter, device),
-    ).to(device)
+        device,
+    )
 
 
 def initial_state(
@@ -82,7 +83,7 @@ def initial_state(
         engine=_engine(config, shard, mesh),
         phases=Phases(config, config.steps, mesh, device),
         statistics=FiringStatistics(features, auxiliary.window(tokens), auxiliary.dead_after(tokens), device),
-        thresholds=ThresholdTracker(features),
+        thresholds=ThresholdTracker(features, device),
         underused=Underused.none(features),
         auxiliary=MutualSelector(config.sae.k * auxiliary.k_per_k),
         meter=Meter(config.batch_tokens, clock if clock is not None else TrainingClock()),

@@ -22,15 +22,16 @@ class ThresholdTracker:
 
     Args:
         features: number of features on this rank.
+        device: device of the averages.
 
     Attributes:
-        total: weighted sum of the smallest selected scores of each feature, fp64 `[features]`, on the CPU.
-        weight: sum of the weights, fp64 `[features]`, on the CPU.
+        total: weighted sum of the smallest selected scores of each feature, fp64 `[features]`.
+        weight: sum of the weights, fp64 `[features]`.
     """
 
-    def __init__(self, features: int) -> None:
-        self.total = torch.zeros(features, dtype=torch.float64)
-        self.weight = torch.zeros(features, dtype=torch.float64)
+    def __init__(self, features: int, device: torch.device | str = "cpu") -> None:
+        self.total = torch.zeros(features, dtype=torch.float64, device=device)
+        self.weight = torch.zeros_like(self.total)
 
     def update(self, selector: object) -> None:
         """Adds the cuts of the batch that `selector` has just resolved; a rule without cuts changes nothing.
@@ -41,7 +42,7 @@ class ThresholdTracker:
             self.total.mul_(_DECAY).add_((1 - _DECAY) * (selector.cut or 0.0))
             self.weight.mul_(_DECAY).add_(1 - _DECAY)
         elif isinstance(selector, FeatureSelector):
-            cuts = selector.cuts.cpu().double()
+            cuts = selector.cuts.to(self.total)
             fired = cuts.isfinite()
             self.total = torch.where(fired, self.total * _DECAY + (1 - _DECAY) * cuts, self.total)
             self.weight = torch.where(fired, self.weight * _DECAY + (1 - _DECAY), self.weight)
@@ -52,7 +53,10 @@ class ThresholdTracker:
         self.weight.zero_()
 
     def thresholds(self) -> Tensor:
-        """Returns the averages, fp64 `[features]`; infinite for a feature that has never been selected."""
+        """Returns the averages, fp64 `[features]`, on the CPU; infinite for a feature that was never selected."""
+        return self._averages().cpu()
+
+    def _averages(self) -> Tensor:
         return torch.where(self.weight > 0, self.total / self.weight, torch.inf)
 
     def mean(self, mesh: Mesh, device: torch.device) -> float | None:
@@ -62,7 +66,7 @@ class ThresholdTracker:
             mesh: the mesh, as this rank sees it.
             device: device of the collective.
         """
-        tracked = self.thresholds()
+        tracked = self._averages()
         finite = tracked.isfinite()
         sums = torch.stack([torch.where(finite, tracked, 0.0).sum(), finite.sum().double()])
         total, count = mesh.feature.sum(sums.to(device)).tolist()

@@ -83,7 +83,7 @@ def cases(draw: st.DrawFn) -> Case:
 def chunks(batch: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
     """Yields the chunks of a `[tokens, features]` batch as the encoder does: feature-major, through one buffer."""
     columns = batch.t().contiguous()
-    buffer = torch.empty(size, batch.shape[0], dtype=batch.dtype)
+    buffer = torch.empty(size, batch.shape[0], dtype=batch.dtype, device=batch.device)
     for first in range(0, columns.shape[0], size):
         part = buffer[: min(size, columns.shape[0] - first)]
         part.copy_(columns[first : first + size])

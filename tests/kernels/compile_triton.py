@@ -1,9 +1,17 @@
 """Compiles the Triton kernels, called as in a step, for GPUs that are not present; nothing is launched.
 
-The interpreter accepts much that the compiler refuses. `test_triton_gpu.py` runs this in a process of its own.
+The interpreter accepts much that the compiler refuses. `test_triton_gpu.py` runs this in a process of its own. It
+prints one JSON object: for each architecture, the number of kernels, and for each kernel the most registers of a thread
+and the most bytes of stack, which is where registers spill to.
 """
 
 from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
 
 import torch
 import triton
@@ -15,6 +23,7 @@ from distsae.kernels import row_starts
 from distsae.kernels.triton_gpu import TRITON
 
 TARGETS = [GPUTarget("cuda", 80, 32), GPUTarget("cuda", 90, 32), GPUTarget("hip", "gfx942", 64)]
+_CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
 class _Absent(DriverBase):
@@ -39,13 +48,26 @@ _compiled = []
 
 
 def _compile(kernel, *operands, grid, warmup, **options):
-    _compiled.append(_run(kernel, *operands, grid=grid, warmup=True, **options))
+    _compiled.append((kernel.__name__, _run(kernel, *operands, grid=grid, warmup=True, **options)))
+
+
+def _resources(cubin: bytes) -> tuple[int, int]:
+    """Returns the registers of a thread and its bytes of stack."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = subprocess.run(
+            [_CUOBJDUMP, "--dump-resource-usage", file.name], check=True, capture_output=True, text=True
+        ).stdout
+    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
+    return int(registers), int(stack)
 
 
 def main() -> None:
-    """Compiles the kernels and prints how many there are for each device."""
+    """Compiles the kernels for each device and prints what they take."""
     JITFunction.run = _compile
     feature, token = torch.arange(6) // 2, torch.arange(6) % 3
+    report = {}
     for number, target in enumerate(TARGETS):
         triton.runtime.driver.set_active(_Absent(number))
         _compiled.clear()
@@ -56,8 +78,14 @@ def main() -> None:
                 # The same kernel wherever a slice begins: its sum has one order.
                 TRITON.match_dots(feature[2:] - 1, token[2:], rows[1:], vectors)
                 TRITON.row_sums(row_starts(feature, 3), token, score, vectors)
-        assert all("cubin" in found.asm or "hsaco" in found.asm for found in _compiled)
-        print(target.arch, len({found.hash for found in _compiled}))
+        assert all("cubin" in found.asm or "hsaco" in found.asm for _, found in _compiled)
+        most: dict[str, tuple[int, ...]] = {}
+        for name, found in _compiled:
+            if "cubin" in found.asm:
+                taken = _resources(found.asm["cubin"])
+                most[name] = tuple(map(max, zip(most.get(name, taken), taken, strict=True)))
+        report[target.arch] = {"kernels": len({found.hash for _, found in _compiled}), "most": most}
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

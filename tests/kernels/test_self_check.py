@@ -1,6 +1,7 @@
 """The check of kernels before a run uses them: it accepts right ones, and names the operation that is wrong."""
 
 from dataclasses import fields, replace
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from distsae.errors import WrongInput
 from distsae.kernels import CPU, REFERENCE
 from distsae.kernels.operations import Kernels
-from distsae.kernels.self_check import refuse_if_wrong
+from distsae.kernels.self_check import KernelsDoNotRun, refuse_if_wrong
 
 HERE = torch.device("cpu")
 
@@ -76,3 +77,29 @@ def test_a_failing_operation_is_named_in_one_line():
         refuse_if_wrong(replace(REFERENCE, decode=_failing), HERE)
     assert "\n" not in str(caught.value)
     assert "much more" not in str(caught.value)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+def test_a_build_of_triton_that_fails_is_one_line(monkeypatch, tmp_path):
+    """As where Python's headers are missing: the compiler fails, and Triton passes that on."""
+    from triton.runtime.build import compile_module_from_src
+
+    monkeypatch.setenv("CC", "/bin/false")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+
+    def built(*operands):
+        compile_module_from_src("int nothing;", "nothing")
+
+    kernels = replace(REFERENCE, name="triton", row_sums=built)
+    with pytest.raises(KernelsDoNotRun, match=r"row_sums gave CalledProcessError Command .*; use `kernels`") as caught:
+        refuse_if_wrong(kernels, HERE)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_full_device_is_no_fault_of_the_kernels():
+    def full(*operands):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        refuse_if_wrong(replace(REFERENCE, decode=full), HERE)

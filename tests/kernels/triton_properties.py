@@ -79,6 +79,7 @@ def test_row_sums(shape, dtype):
     here = slice(int(starts[first]), None)
     some = TRITON.row_sums(starts[first:] - starts[first], matches.token[here], matches.score[here], vectors)
     assert torch.equal(some, found[first:])
+    assert torch.equal(TRITON.row_sums(starts[first:], matches.token, matches.score, vectors), some)
     strided = torch.stack([matches.score, matches.score], 1)[:, 1]  # as a message is split
     assert torch.equal(TRITON.row_sums(starts, matches.token, strided, vectors), found)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distsae.model import FIRST_STEP_BYTES, AllocationName, chunk_size, least_selection_mb
+from distsae.model import FIRST_STEP_BYTES, AllocationName, chunk_size, least_selection_mb, selection_mb_on
 from distsae.model.selection_memory import chunk_bounds
 
 
@@ -40,3 +40,10 @@ def test_least_memory_target():
 
 def test_every_rule_was_measured():
     assert set(FIRST_STEP_BYTES) == set(get_args(AllocationName))
+
+
+def test_a_gpu_gets_larger_chunks_unless_told_otherwise():
+    assert [selection_mb_on(device, 8192) for device in ("cpu", "cuda")] == [128, 4096]
+    assert [selection_mb_on(device, 8192, 7) for device in ("cpu", "cuda")] == [7, 7]
+    assert selection_mb_on("cpu", 1 << 20) == least_selection_mb(1 << 20) == 384  # whatever the batch, it fits
+    assert [len(chunk_bounds(131072, 8192, size, prefilter=True)) for size in (128, 4096)] == [193, 7]

@@ -81,8 +81,8 @@ def _train(**changes):
         ),
         (lambda: _train(selection_mb=0), r"`selection_mb` \(=0\) must be at least 2, enough for .* the 4096 tokens"),
         (
-            lambda: _train(batch_tokens=1 << 20, mesh=MeshConfig(data=2)),
-            r"`selection_mb` \(=128\) must be at least 192, .* 524288 tokens of a data rank; give more, use a smaller",
+            lambda: _train(batch_tokens=1 << 20, mesh=MeshConfig(data=2), selection_mb=128),
+            r"`selection_mb` \(=128\) must be at least 192, .* 524288 tokens of a data rank; use auto, or give more",
         ),
         (
             lambda: _train(quota_refresh=0, allocation="feature_choice"),

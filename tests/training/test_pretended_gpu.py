@@ -12,8 +12,8 @@ from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import Gradients, OptimizerConfig, PlainEngine, Selectors, forward_backward
 from distsae.training.thresholds import ThresholdTracker
+from tests.pretended_cuda import CUDA, pretended_cuda
 from tests.training.dense_step import ALPHA, K_AUX
-from tests.training.pretended_gpu import GPU, PretendedGpu
 from tests.training.samples import D_IN, D_SAE, RULES, TOKENS, K, activations, mean_and_variance, selector_on
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
@@ -54,8 +54,8 @@ def _trained(device, rule, prefilter, state):
 @pytest.mark.parametrize("rule", RULES)
 def test_steps_on_a_gpu_are_those_on_the_cpu(rule, prefilter, state):
     numbers, thresholds, parameters = _trained(torch.device("cpu"), rule, prefilter, state)
-    with PretendedGpu():
-        found = _trained(GPU, rule, prefilter, state)
+    with pretended_cuda():
+        found = _trained(CUDA, rule, prefilter, state)
     assert found[0] == numbers
     assert torch.equal(found[1], thresholds)
     for parameter, expected in zip(found[2], parameters, strict=True):

@@ -7,8 +7,6 @@ the start, and their effect at the first update.
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -18,11 +16,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from distsae.checkpoint import Streamed
-from distsae.errors import WrongInput
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
 from distsae.training.engines.deepspeed_checks import global_norm, refuse_misunderstood_mesh, refuse_other_norm
 from distsae.training.engines.deepspeed_config import DeepSpeedConfig
+from distsae.training.engines.deepspeed_package import working_deepspeed
 from distsae.training.engines.optimizer import OptimizerConfig
 from distsae.training.step.gradients import Gradients
 
@@ -81,7 +79,7 @@ class DeepSpeedEngine:
         zero: settings of ZeRO.
 
     Raises:
-        WrongInput: DeepSpeed is not installed, or has other groups than the mesh.
+        WrongInput: DeepSpeed is not installed, does not work here, or has other groups than the mesh.
     """
 
     def __init__(self, shard: FeatureShard, mesh: Mesh, config: OptimizerConfig, zero: DeepSpeedConfig) -> None:
@@ -103,7 +101,10 @@ class DeepSpeedEngine:
         }
         if zero.offload_optimizer != "none":
             settings["zero_optimization"]["offload_optimizer"] = {"device": zero.offload_optimizer}
-        self._engine = _initialize(shard, adam, _MeshMpu(mesh), settings)
+        with working_deepspeed(shard.b_dec.device) as deepspeed:
+            self._engine, *_ = deepspeed.initialize(
+                model=shard, optimizer=adam, mpu=_MeshMpu(mesh), dist_init_required=False, config=settings
+            )
         refuse_misunderstood_mesh(self._engine, shard, mesh)
         self._norm_compared = False
 
@@ -209,21 +210,3 @@ class DeepSpeedEngine:
                     **{moment: torch.zeros_like(partition) for moment in _MOMENTS},
                 }
         optimizer._lazy_init_hp_params_optimizer_state()
-
-
-def _initialize(shard: FeatureShard, adam: torch.optim.Optimizer, mpu: _MeshMpu, settings: dict[str, Any]) -> Any:  # noqa: ANN401  (DeepSpeed is untyped)
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    try:
-        import deepspeed
-        import deepspeed.ops
-    except ImportError as error:
-        raise WrongInput(
-            "`engine` (=deepspeed) must have the package deepspeed; got none; run "
-            "`pip install 'distsae[deepspeed]'`, or use `engine` plain"
-        ) from error
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    # On CPU DeepSpeed would first compile an all-reduce over shared memory, which takes minutes and looks like a hang.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    engine, *_ = deepspeed.initialize(model=shard, optimizer=adam, mpu=mpu, dist_init_required=False, config=settings)
-    return engine

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, Scores, select
+from distsae.allocation.segments import counted
 from distsae.batches import Batch
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
@@ -53,7 +54,7 @@ def quota_thresholds(shard: FeatureShard, quota_per_token: Tensor, k: float, bat
     selector.grant(granted)
     centred = left_out.zeroed(batch.x - shard.b_dec)
     (matches,) = select([selector], lambda: shard.encode_chunks(centred, left_out.rows), placement, tokens)
-    found = mesh.data.sum(torch.bincount(matches.feature, minlength=len(granted)))
+    found = mesh.data.sum(counted(matches.feature, len(granted)))
     return torch.where(found < granted, 0.0, selector.cuts)
 
 
@@ -127,6 +128,12 @@ class _ScoreRatios:
         assert bound.numel() == 1  # Mutual Choice has one bound for all features
         kept = ratio >= bound.view(-1)
         return flat[kept], ratio[kept]
+
+    def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
+        least = torch.where(self._thresholds.isinf(), torch.inf, bound * self._thresholds * (1 - 2**-20))
+        flat, score, filled = self._scores.within(least, places)
+        ratio = score / self._thresholds.squeeze(1)[flat // self.shape[1]]
+        return flat, ratio.masked_fill(ratio < bound.view(-1), 0.0), filled
 
     def leading(self, k: int) -> Tensor:
         return torch.zeros(self.shape[1], device=self.device)

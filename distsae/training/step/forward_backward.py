@@ -94,18 +94,26 @@ def forward_backward(
     normaliser = max(all_tokens, 1) * variance
     terms = [_term(shard, matches, error * (2 * share / normaliser))]
 
-    aux_loss = 0.0
+    numbers = [*energies]
     if auxiliary is not None:
         # The residual is a constant here: auxiliary features learn what the main ones leave, and `b_dec` stays out.
         misfit = reconstructions[1] + error
         residual_energy = energies[0].clamp(min=torch.finfo(torch.float32).tiny)
-        aux_loss = float(mesh.data.sum(_energy(misfit)) / residual_energy)
+        numbers.append(mesh.data.sum(_energy(misfit)) / residual_energy)
         terms.append(_term(shard, auxiliary, misfit * (2 * share * alpha_aux / residual_energy)))
 
     gradients = Gradients(tuple(terms), centred, len(shard.features), kernels)
-    squared_error, energy = energies.tolist()
-    loss = squared_error / normaliser
-    return BatchOutcome(matches, loss, aux_loss, squared_error, energy, gradients, all_tokens, selected.observed)
+    squared_error, energy, *aux_loss = torch.stack(numbers).tolist()  # on a GPU the CPU waits once for all of them
+    return BatchOutcome(
+        matches,
+        squared_error / normaliser,
+        sum(aux_loss, 0.0),
+        squared_error,
+        energy,
+        gradients,
+        all_tokens,
+        selected.observed,
+    )
 
 
 def _energy(rows: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import Matches
+from distsae.allocation.segments import counted
 from distsae.collective import Collective
 from distsae.kernels import Kernels, row_starts
 
@@ -65,14 +66,10 @@ class Gradients:
         Yields:
             `(first, last, gradient of W_enc[first:last], gradient of W_dec[first:last])`.
         """
-        bounds = [*range(0, self.features, size), self.features]
-        bounds_tensor = torch.tensor(bounds, device=self.centred.device)
-        match_bounds = [starts[bounds_tensor].tolist() for starts in self._starts]  # of each term
-        for block, (first, last) in enumerate(pairwise(bounds)):
-            encoder, decoder = self._row_sums(0, first, last, slice(*match_bounds[0][block : block + 2]))
+        for first, last in pairwise([*range(0, self.features, size), self.features]):
+            encoder, decoder = self._row_sums(0, first, last)
             for term in range(1, len(self.terms)):
-                matches = slice(*match_bounds[term][block : block + 2])
-                more_encoder, more_decoder = self._row_sums(term, first, last, matches)
+                more_encoder, more_decoder = self._row_sums(term, first, last)
                 encoder += more_encoder
                 decoder += more_decoder
             yield first, last, encoder, decoder
@@ -126,21 +123,20 @@ class Gradients:
         """For each term, the index of each feature's first match, and at the end the number of matches."""
         return [row_starts(term.matches.feature, self.features) for term in self.terms]
 
-    def _row_sums(self, number: int, first: int, last: int, chosen: slice) -> tuple[Tensor, Tensor]:
+    def _row_sums(self, number: int, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Returns what a term contributes to the encoder and decoder gradients of some rows.
 
         Args:
             number: index of the term.
             first: first of the rows.
             last: end of the rows, exclusive.
-            chosen: matches of these rows.
         """
         term = self.terms[number]
-        starts = self._starts[number][first : last + 1] - chosen.start
-        token = term.matches.token[chosen]
+        starts = self._starts[number][first : last + 1]
+        token = term.matches.token
         return (
-            self.kernels.row_sums(starts, token, term.dots[chosen], self.centred),
-            self.kernels.row_sums(starts, token, term.matches.score[chosen], term.g),
+            self.kernels.row_sums(starts, token, term.dots, self.centred),
+            self.kernels.row_sums(starts, token, term.matches.score, term.g),
         )
 
 
@@ -174,7 +170,7 @@ def _merged(parts: Sequence[tuple[Matches, Tensor]], sizes: Sequence[int], featu
     Returns:
         All matches and their dots.
     """
-    counts = torch.stack([torch.bincount(matches.feature, minlength=features) for matches, _ in parts])
+    counts = torch.stack([counted(matches.feature, features) for matches, _ in parts])
     # A part's first match of a feature comes after all matches of earlier features and those of earlier parts.
     start = counts.sum(0).cumsum(0) - counts.sum(0) + counts.cumsum(0) - counts
     shifts = start - (counts.cumsum(1) - counts)

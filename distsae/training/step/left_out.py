@@ -48,5 +48,5 @@ def left_out_of(parts: Sequence[Tensor | None], mesh: Mesh) -> list[LeftOut]:
     if not found:
         return [NONE_LEFT_OUT] * len(parts)
     own = [part.numel() for part in found]
-    of_all = mesh.data.sum(torch.tensor(own, device=found[0].device)).tolist()
+    of_all = mesh.data.sum(torch.tensor(own)).tolist()
     return [LeftOut(part if number else None, total) for part, number, total in zip(found, own, of_all, strict=True)]

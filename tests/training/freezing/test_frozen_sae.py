@@ -15,7 +15,7 @@ from distsae.store import Store
 from distsae.training import SizeConfig, TrainConfig, initial_state
 from distsae.training.freezing import frozen_sae
 from tests.distributed.processes import run_on_mesh
-from tests.training.pretended_gpu import GPU, PretendedGpu
+from tests.pretended_cuda import CUDA, pretended_cuda
 from tests.training.samples import RULES
 
 HOOK = "blocks.0.resid_post"
@@ -169,9 +169,9 @@ def test_features_on_a_gpu_give_the_sae_of_those_on_the_cpu(rule, tiny_store):
     """Quotas and statistics are on the GPU, tracked thresholds on the CPU; no operation mixes them."""
     mesh = build_mesh(MeshConfig(), 1, "cpu")
     _, expected, gap = _finish(mesh, tiny_store, rule)
-    with PretendedGpu():
-        shard, sae, found = _finish(mesh, tiny_store, rule, GPU)
-        assert shard.W_enc.device == GPU
+    with pretended_cuda():
+        shard, sae, found = _finish(mesh, tiny_store, rule, CUDA)
+        assert shard.W_enc.device == CUDA
     assert found == gap
     for name, tensor in expected.state_dict().items():
         assert torch.equal(sae.state_dict()[name], tensor), name

@@ -1,0 +1,88 @@
+"""The mode in which this process has a GPU: `torch.cuda` says so, and tensors can be made there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.pretended_cuda.collectives import pretended_nccl
+from tests.pretended_cuda.device_guard import load_device_guard
+from tests.pretended_cuda.ledger import LEDGER
+from tests.pretended_cuda.tensors import CUDA, OnCuda, dispatched
+from tests.pretended_cuda.triton_launches import launch
+
+__all__ = ["pretended_cuda"]
+
+_MEMORY = 80 << 30
+_make_tensor = torch.tensor
+
+
+class _Dispatched(TorchDispatchMode):
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        return dispatched(function, arguments, named or {})
+
+
+def _tensor(data: Any, *, device: Any = None, **named: Any) -> Tensor:
+    """Stands for `torch.tensor`, which copies from the CPU and waits for the copy."""
+    if device is None or torch.device(device).type != "cuda":
+        return _make_tensor(data, device=device, **named)
+    LEDGER.waited("torch.tensor")
+    return OnCuda(_make_tensor(data.held if isinstance(data, OnCuda) else data, **named))
+
+
+def _stands_for() -> Iterator[tuple[Any, str, Any]]:
+    """Yields what stands for parts of torch: the object, the name of the part, and its stand-in."""
+    yield torch, "tensor", _tensor
+    yield Tensor, "cuda", lambda tensor, *rest, **named: tensor.to(CUDA)
+    # A module that is moved gets new parameters: the numbers of a tensor cannot be exchanged for those of a subclass.
+    yield torch.__future__, "_overwrite_module_params_on_conversion", True
+    properties = SimpleNamespace(
+        name="pretended", total_memory=_MEMORY, major=9, minor=0, multi_processor_count=132, warp_size=32
+    )
+    constants: dict[str, Any] = {
+        "is_available": True,
+        "is_initialized": True,
+        "device_count": int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        "current_device": CUDA.index,
+        "get_device_capability": (9, 0),
+        "get_device_name": properties.name,
+        "get_device_properties": properties,
+        "is_bf16_supported": True,
+        "mem_get_info": (_MEMORY, _MEMORY),
+        "max_memory_allocated": 0,
+        "memory_allocated": 0,
+        "memory_reserved": 0,
+        "set_device": None,
+        "empty_cache": None,
+        "manual_seed_all": None,
+        "device_of": nullcontext(),
+        "device": nullcontext(),
+    }
+    for name, value in constants.items():
+        yield torch.cuda, name, lambda *given, _value=value, **named: _value
+    yield torch.cuda, "synchronize", lambda *given: LEDGER.waited("synchronize")
+    if find_spec("triton") is not None:
+        from triton.runtime.jit import JITFunction
+
+        yield JITFunction, "run", launch
+
+
+@contextmanager
+def pretended_cuda() -> Iterator[None]:
+    """Within this block, the process has one GPU, whose ledger is `LEDGER`."""
+    load_device_guard()
+    with ExitStack() as stack:
+        for owner, name, value in _stands_for():
+            stack.enter_context(mock.patch.object(owner, name, value))
+        stack.enter_context(pretended_nccl())
+        stack.enter_context(_Dispatched())
+        yield

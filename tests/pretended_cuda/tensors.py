@@ -1,0 +1,139 @@
+"""Tensors of the pretended device, and what its operations refuse, cost and return.
+
+A tensor says `cuda:0`, or the number of its process's device, and holds its numbers in a CPU tensor. An operation runs
+on these, if CUDA would run it on the devices of its arguments: tensors of both devices meet only in copies, as indices
+on the CPU, and as scalars on the CPU in elementwise operations.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from tests.pretended_cuda.collectives import check_collective
+from tests.pretended_cuda.costs import launches_of, tensors_in, traffic_of, waits_of
+from tests.pretended_cuda.ledger import LEDGER
+
+__all__ = ["CUDA", "OnCuda", "dispatched"]
+
+CUDA = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+"""The pretended device of this process: like any program here, it uses one."""
+
+_COPIES = ("copy_", "_to_copy")
+_TAKE_SCALARS = ("fill_", "fill", "masked_fill_", "masked_fill")
+_TAKE_CPU_INDICES = ("index", "index_put", "index_put_", "_index_put_impl_")
+_FOR_NUMPY = "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first."
+
+
+class OnCuda(Tensor):
+    """A tensor of the pretended device."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> OnCuda:
+        made = Tensor._make_wrapper_subclass(
+            cls, held.shape, held.stride(), held.storage_offset(), dtype=held.dtype, device=CUDA
+        )
+        made.held = held
+        return made
+
+    def __repr__(self, **named: Any) -> str:
+        return f"OnCuda({self.held!r})"
+
+    def tolist(self) -> Any:
+        LEDGER.waited("tolist")
+        return self.held.tolist()
+
+    def new_tensor(self, data: Any, **named: Any) -> Tensor:
+        LEDGER.waited("new_tensor")
+        return OnCuda(self.held.new_tensor(data, **named))
+
+    def data_ptr(self) -> int:
+        return self.held.data_ptr()
+
+    def numpy(self, *arguments: Any, **named: Any) -> Any:
+        raise TypeError(_FOR_NUMPY)
+
+    def __array__(self, *arguments: Any, **named: Any) -> Any:
+        raise TypeError(_FOR_NUMPY)
+
+    @classmethod
+    def __torch_dispatch__(cls, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        return dispatched(function, arguments, named or {})
+
+
+def dispatched(function: Any, arguments: Any, named: dict[str, Any]) -> Any:
+    """Runs an operation on the CPU tensors behind its arguments, if CUDA would run it on these devices."""
+    full = function.name()
+    name = full.split("::")[1].split(".")[0]
+    if full.startswith("c10d::"):
+        check_collective(name, arguments)
+    met = tensors_in((arguments, named))
+    there = [tensor for tensor in met if isinstance(tensor, OnCuda)]
+    _refuse_two_devices(function, name, arguments, met, bool(there))
+    device = named.get("device")
+    goes_there = bool(there) if device is None else torch.device(device).type == "cuda"
+    if name == "_pin_memory":
+        goes_there = False
+    here_arguments, here_named = tree_map_only(OnCuda, lambda tensor: tensor.held, (arguments, named))
+    if device is not None:
+        here_named["device"] = torch.device("cpu")
+    here_named.pop("pin_memory", None)
+    result = function(*here_arguments, **here_named)
+    crosses = name == "_to_copy" and device is not None and goes_there != bool(there)
+    if crosses and any(result is tensor for tensor in tensors_in(here_arguments)):
+        result = result.clone()  # between two devices there is always a copy
+    if there or goes_there:
+        LEDGER.operations.add(full)
+        _count(function, name, arguments, named, result, crosses)
+    wrapper_of = {id(tensor.held): tensor for tensor in there}
+
+    def on_device(tensor: Tensor) -> Tensor:
+        """Results in place keep their wrapper."""
+        return wrapper_of[id(tensor)] if id(tensor) in wrapper_of else OnCuda(tensor)
+
+    if not goes_there:
+        return result
+    with torch.inference_mode(False):  # torch gives views a version, which an inference tensor refuses
+        return tree_map_only(Tensor, on_device, result)
+
+
+def _refuse_two_devices(function: Any, name: str, arguments: Any, met: list[Tensor], any_there: bool) -> None:
+    """Raises as CUDA does if tensors of both devices meet."""
+    here = [tensor for tensor in met if not isinstance(tensor, OnCuda)]
+    if not any_there or not here or name in _COPIES:
+        return
+    if torch.Tag.pointwise in function.tags or name in _TAKE_SCALARS:
+        here = [tensor for tensor in here if tensor.dim()]
+    if name in _TAKE_CPU_INDICES and isinstance(arguments[0], OnCuda):
+        indices = tensors_in(arguments[1])
+        for index in indices:
+            if not isinstance(index, OnCuda):
+                LEDGER.waited("index on the CPU")
+        here = [tensor for tensor in here if tensor.dim() and not any(tensor is index for index in indices)]
+    if here:
+        raise RuntimeError(
+            "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! "
+            f"({function.name()})"
+        )
+
+
+def _count(function: Any, name: str, arguments: Any, named: dict[str, Any], result: Any, crosses: bool) -> None:
+    """Enters an operation into the ledger."""
+    if name == "copy_":
+        crosses = isinstance(arguments[0], OnCuda) != isinstance(arguments[1], OnCuda)
+    if crosses:
+        source = arguments[1] if name == "copy_" else arguments[0]
+        blocks = not (named.get("non_blocking") or (name == "copy_" and len(arguments) > 2 and arguments[2]))
+        if blocks:
+            LEDGER.waited("copy to the CPU" if isinstance(source, OnCuda) else "copy from the CPU")
+        return
+    if waits := waits_of(name, arguments, named):
+        LEDGER.waited(name, waits)
+    if launches := launches_of(name, arguments):
+        LEDGER.launched(name, launches, traffic_of(function, arguments, named, result))

@@ -1,0 +1,52 @@
+"""Budgets of a step on a GPU: launches, waits of the CPU for the device, bytes of the update. None may grow.
+
+Where a number has become smaller, write the smaller one down here. `python -m tests.benchmarks.gpu_step` makes the
+table of whole steps from the same measurements.
+"""
+
+import pytest
+
+from tests.pretended_cuda.device_guard import load_device_guard
+from tests.pretended_cuda.step_costs import bytes_a_weight, growth_of
+
+LAUNCHES = {
+    ("mutual_choice", False): (24, 45, 160),
+    ("mutual_choice", True): (53, 49, 254),
+    ("token_choice", False): (47, 45, 205),
+    ("token_choice", True): (76, 49, 299),
+    ("feature_choice", False): (118.5, 45, 169),
+    ("feature_choice", True): (156.75, 49, 226),
+}
+"""Launches of each chunk of scores, of each block of the update, and of the rest of a step."""
+
+WAITS = {
+    ("mutual_choice", False): (0, 0, 5),
+    ("mutual_choice", True): (0, 0, 7),
+    ("token_choice", False): (2.25, 0, 4),
+    ("token_choice", True): (2.25, 0, 6),
+    ("feature_choice", False): (6.25, 0, 7.5),
+    ("feature_choice", True): (6.875, 0, 7),
+}
+"""Waits of each, likewise: Mutual Choice waits the same few times however many chunks there are."""
+
+BYTES = {"fp32": 75.4, "bf16": 168.4, "int8": 344.5}
+"""Bytes that an update reads and writes for each number of the encoder and decoder, by the storage of the moments."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler():
+    load_device_guard()
+
+
+@pytest.mark.parametrize(("rule", "auxiliary"), LAUNCHES)
+def test_a_step_launches_and_waits_no_more_than_it_did(rule, auxiliary):
+    for budget, found in zip((LAUNCHES, WAITS), growth_of(rule, auxiliary=auxiliary), strict=True):
+        chunk, block, rest = budget[rule, auxiliary]
+        assert found.chunk <= chunk, found
+        assert found.block <= block, found
+        assert found.rest <= rest, found
+
+
+@pytest.mark.parametrize("state", BYTES)
+def test_an_update_moves_no_more_bytes_than_it_did(state):
+    assert bytes_a_weight(state) <= BYTES[state]
