@@ -1,8 +1,8 @@
-"""The plain engine: Adam on every rank's own rows, in blocks that fit in the processor's cache.
+"""The plain engine: Adam on every rank's own rows, in blocks that fit in the processor's cache, or whole on a GPU.
 
 One pass over the rows does everything. For each block, gradients are summed from the matches, those of the decoder are
 projected, their norm is measured, Adam updates the rows, decoder rows are brought back to unit norm, and the encoder
-rows are copied into the prefilter.
+rows are copied into the prefilter. On a GPU one operation does all of it, if moments are in fp32.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distsae.checkpoint import Streamed
-from distsae.kernels import AdamStep
+from distsae.kernels import AdamStep, UpdatedRows
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
 from distsae.training.engines.moments import moments_of
@@ -64,6 +64,8 @@ class PlainEngine:
             block_bytes = _CPU_BLOCK_BYTES if shard.W_enc.device.type == "cpu" else _GPU_BLOCK_BYTES
         row_bytes = shard.W_enc[:1].numel() * shard.W_enc.element_size()
         self._block_rows = max(1, block_bytes // row_bytes)
+        single = shard.W_enc.dtype == torch.float32 and config.state == "fp32"
+        self._updates_whole = single and shard.kernels.update_rows is not None
 
     @torch.no_grad()
     def update(self, gradients: Gradients, learning_rate: float) -> float:
@@ -98,6 +100,36 @@ class PlainEngine:
             numbers: count and rates of the Adam step that updates the rows; None only measures the norm.
             scale: factor for the gradients that Adam gets.
         """
+        update = self._update_whole if self._updates_whole else self._update_in_blocks
+        through, squares = update(whole, b_enc, numbers, scale)
+        # One all-reduce for both. `b_dec` is replicated on the feature axis, so its norm is added once, afterwards.
+        message = self._mesh.feature.sum(torch.cat([through.double(), squares[None]]))
+        through, squares = message[:-1].to(through.dtype), message[-1]
+        b_dec = whole.b_dec_as_decoder_bias() - through
+        return float((squares + b_dec.double().square().sum()).sqrt()), b_dec
+
+    def _update_whole(
+        self, whole: Gradients, b_enc: Tensor, numbers: AdamStep | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Updates all rows in one operation; see `_pass` for the arguments.
+
+        Returns the part of the gradient of `b_dec` that goes through this rank's encoder rows, and the sum of the
+        squares of this rank's gradients, fp64.
+        """
+        through = b_enc @ self._named["W_enc"]
+        everything = slice(None)
+        live = {name: (self._named[name], *self._moments[name].read(everything)) for name in _SHARDED}
+        low = self._shard.prefilter_rows() if numbers is not None else None
+        update_rows = self._shard.kernels.update_rows
+        assert update_rows is not None
+        rows = UpdatedRows(live["W_enc"], live["W_dec"], live["b_enc"], low)
+        energy = update_rows(whole.row_terms(), whole.centred, b_enc, rows, numbers, scale)
+        return through, b_enc.double().square().sum() + energy.double().sum()
+
+    def _update_in_blocks(
+        self, whole: Gradients, b_enc: Tensor, numbers: AdamStep | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Does what `_update_whole` does, one block of rows after the other."""
         through = torch.zeros_like(self._named["b_dec"])
         squares = b_enc.double().square().sum()
         for first, last, W_enc, W_dec in whole.row_blocks(self._block_rows):
@@ -111,11 +143,7 @@ class PlainEngine:
                 self._adam(_SHARDED, rows, parts if scale == 1 else tuple(part * scale for part in parts), numbers)
                 self._shard.normalise_decoder(first, last)
                 self._shard.refresh_prefilter(first, last)
-        # One all-reduce for both. `b_dec` is replicated on the feature axis, so its norm is added once, afterwards.
-        message = self._mesh.feature.sum(torch.cat([through.double(), squares[None]]))
-        through, squares = message[:-1].to(through.dtype), message[-1]
-        b_dec = whole.b_dec_as_decoder_bias() - through
-        return float((squares + b_dec.double().square().sum()).sqrt()), b_dec
+        return through, squares
 
     def _adam(self, names: tuple[str, ...], rows: slice, gradients: tuple[Tensor, ...], numbers: AdamStep) -> None:
         """Updates some rows of the named parameters and their moments.
