@@ -2,7 +2,7 @@
 
 from distsae.kernels.choice import KernelsName, kernels_for
 from distsae.kernels.cpu import CPU, row_starts
-from distsae.kernels.operations import AdamRows, AdamStep, Kernels
+from distsae.kernels.operations import AdamRows, AdamStep, Kernels, RowTerm, UpdatedRows
 from distsae.kernels.prefilter import (
     PrefilteredScores,
     PrefilterName,
@@ -23,6 +23,8 @@ __all__ = [
     "PrefilterName",
     "PrefilterRows",
     "PrefilteredScores",
+    "RowTerm",
+    "UpdatedRows",
     "kernels_for",
     "prefilter_tokens",
     "prefilter_wanted",

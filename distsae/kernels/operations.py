@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from distsae.allocation import Matches
 
-__all__ = ["AdamRows", "AdamStep", "Kernels"]
+__all__ = ["AdamRows", "AdamStep", "Kernels", "RowTerm", "UpdateRows", "UpdatedRows"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class AdamStep:
         beta1: decay of the running mean of the gradients.
         beta2: decay of the running mean of the squared gradients.
         eps: number that is added to the root of the second moment.
+        decoder_rate: learning rate of decoder rows as a multiple of `lr`, for a whole update (`UpdateRows`).
     """
 
     step: int
@@ -34,6 +35,7 @@ class AdamStep:
     beta1: float
     beta2: float
     eps: float
+    decoder_rate: float = 1.0
 
 
 class AdamRows(Protocol):
@@ -59,6 +61,69 @@ class AdamRows(Protocol):
         ...
 
 
+class RowTerm(NamedTuple):
+    """What one reconstruction contributes to the gradients of all rows; see `distsae.training.step.Gradients`.
+
+    Args:
+        starts: index of each row's first match, and at the end the number of matches, int64 `[features + 1]`.
+        token: token of each match, int64 `[matches]`.
+        dots: factor of `centred[token]` in the gradient of the encoder row, `[matches]`.
+        score: factor of `g[token]` in the gradient of the decoder row, `[matches]`.
+        g: gradient of the loss with respect to the reconstruction, `[tokens, d_in]`.
+    """
+
+    starts: Tensor
+    token: Tensor
+    dots: Tensor
+    score: Tensor
+    g: Tensor
+
+
+@dataclass(frozen=True)
+class UpdatedRows:
+    """What an update changes, in place: fp32, contiguous, one row per feature.
+
+    Args:
+        W_enc: encoder rows, and their two moments, `[features, d_in]` each.
+        W_dec: decoder rows, and their two moments, `[features, d_in]` each.
+        b_enc: encoder biases, and their two moments, `[features]` each.
+        low: the prefilter's copy of the encoder rows (`PrefilterRows.rows`); None without one.
+    """
+
+    W_enc: tuple[Tensor, Tensor, Tensor]
+    W_dec: tuple[Tensor, Tensor, Tensor]
+    b_enc: tuple[Tensor, Tensor, Tensor]
+    low: Tensor | None
+
+
+class UpdateRows(Protocol):
+    """A whole update of all rows in one operation."""
+
+    def __call__(
+        self,
+        terms: list[RowTerm],
+        centred: Tensor,
+        b_gradient: Tensor,
+        rows: UpdatedRows,
+        numbers: AdamStep | None,
+        scale: float,
+    ) -> Tensor:
+        """Sums the row gradients, projects those of the decoder, measures them, and updates everything of a feature.
+
+        Args:
+            terms: one or two terms of the gradients.
+            centred: `x - b_dec`, `[tokens, d_in]`.
+            b_gradient: gradient of `b_enc`, `[features]`.
+            rows: what is updated: weights by Adam, decoder rows back to unit norm, then the prefilter's copy.
+            numbers: numbers of the Adam step; with None the gradients are only measured.
+            scale: factor for the gradients that Adam gets.
+
+        Returns:
+            Squared norm of each feature's gradients with respect to both rows, without `scale`, `[features]`.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Kernels:
     """One version of every operation.
@@ -77,6 +142,7 @@ class Kernels:
             `starts[row] <= i < starts[row + 1]`, in this order, `[rows, d_in]`: a row gradient. The rows may be some of
             many: `index` and `weight` then go on before and after theirs.
         adam: one step of Adam.
+        update_rows: a whole update of fp32 rows; None where the operations above do it faster, block by block.
     """
 
     name: str
@@ -86,3 +152,4 @@ class Kernels:
     match_dots: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     row_sums: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     adam: AdamRows
+    update_rows: UpdateRows | None = None

@@ -20,6 +20,7 @@ from torch import Tensor
 from distsae.allocation.scores import feature_and_token, in_chunk
 from distsae.allocation.segments import smallest_per_segment, true_indices_within
 from distsae.kernels.operations import Kernels
+from distsae.kernels.prefilter_margins import COLUMNS, FLUSHED, MARGIN, ROUND_UP, TINY, bias_error, summation_error
 
 __all__ = [
     "PrefilterName",
@@ -32,26 +33,14 @@ __all__ = [
 
 PrefilterName = Literal["auto", "bf16", "none"]
 
-_COLUMNS = 4
-"""Number of columns that are added to a row for its bias and margins."""
-
 _ALIGNMENT = 16
 """The width of the matrices is a multiple of this."""
-
-_ROUND_UP = 1 + 2**-7
-"""A positive number times this, rounded to bf16, is at least the number."""
 
 _LOWER = 1 - 2**-7
 """A score of at least `bound`, rounded to bf16, is above `bound` times this, rounded to bf16."""
 
-_TINY = 2.0**-100
-"""A term that keeps the bounds of positive scores from being flushed to zero."""
-
 _LARGEST = 2.0**120
 """Scores and bounds that are certified to be below this cannot overflow."""
-
-_FLUSHED = 2.0**-63
-"""The square of a smaller number may be flushed to zero, and its part of a norm be lost."""
 
 
 def prefilter_wanted(name: PrefilterName, device: torch.device) -> bool:
@@ -61,16 +50,6 @@ def prefilter_wanted(name: PrefilterName, device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def _summation_error(d_in: int, device: torch.device) -> float:
-    """Returns the largest relative error of an fp32 dot product of `d_in` and a few terms, for any order of the sum.
-
-    The matrix units of GPUs do not round what they add: they align a few terms with the largest one and truncate them
-    (Fasi et al., "Numerical behavior of NVIDIA tensor cores", 2021). With four terms the error is up to three times as
-    large.
-    """
-    return (d_in + 2 * _COLUMNS) * 2.0 ** (-24 if device.type == "cpu" else -22)
 
 
 class PrefilterRows:
@@ -88,8 +67,15 @@ class PrefilterRows:
 
     def __init__(self, features: int, d_in: int, device: torch.device) -> None:
         self.d_in = d_in
-        width = -(-(d_in + _COLUMNS) // _ALIGNMENT) * _ALIGNMENT
+        width = -(-(d_in + COLUMNS) // _ALIGNMENT) * _ALIGNMENT
         self.rows = torch.zeros(features, width, dtype=torch.bfloat16, device=device)
+
+    @staticmethod
+    def of(rows: Tensor, d_in: int) -> PrefilterRows:
+        """Returns the copy whose `rows` are these, for rows `d_in` wide."""
+        copy = PrefilterRows(0, d_in, rows.device)
+        copy.rows = rows
+        return copy
 
     def refresh(self, first: int, W_enc: Tensor, b_enc: Tensor) -> None:
         """Copies some encoder rows and their biases.
@@ -100,18 +86,17 @@ class PrefilterRows:
             b_enc: their biases, fp32 `[n]`.
         """
         rows = self.rows[first : first + W_enc.shape[0]]
-        error = _summation_error(self.d_in, self.rows.device)
+        error = summation_error(self.d_in, self.rows.device)
         rounded = rows[:, : self.d_in]
         rounded.copy_(W_enc)
         norm = _norms(W_enc)
         rounding_norm = _norms(rounded.to(W_enc.dtype).sub_(W_enc))
         coarse = b_enc.bfloat16()
-        rest = b_enc - coarse.to(b_enc.dtype) + (2**-13 + 2 * error) * b_enc.abs() + _TINY
-        # The products behind both margins, and their sums, are rounded as well: 1% covers it.
-        row_margin = norm * (1.01 * _ROUND_UP)
-        rounding_margin = (rounding_norm + 2.5 * error * norm) * (1.01 * _ROUND_UP)
+        rest = b_enc - coarse.to(b_enc.dtype) + bias_error(error) * b_enc.abs() + TINY
+        row_margin = norm * MARGIN
+        rounding_margin = (rounding_norm + 2.5 * error * norm) * MARGIN
         rows[:, self.d_in] = coarse
-        rows[:, self.d_in + 1 : self.d_in + _COLUMNS] = torch.stack([rest, row_margin, rounding_margin], 1).bfloat16()
+        rows[:, self.d_in + 1 : self.d_in + COLUMNS] = torch.stack([rest, row_margin, rounding_margin], 1).bfloat16()
 
     def certifies(self, columns: Tensor) -> bool:
         """Returns whether every score of the tokens `columns`, and every bound of one, is certain to be finite."""
@@ -148,14 +133,14 @@ def prefilter_tokens(centred: Tensor) -> Tensor:
     norm = torch.maximum(_norms(centred), _norms(widened))
     rounding_norm = _norms(widened.sub_(centred))
     columns[:, d_in : d_in + 2] = 1
-    columns[:, d_in + 2 : d_in + _COLUMNS] = (torch.stack([rounding_norm, norm], 1) * _ROUND_UP).bfloat16()
+    columns[:, d_in + 2 : d_in + COLUMNS] = (torch.stack([rounding_norm, norm], 1) * ROUND_UP).bfloat16()
     return columns
 
 
 def _norms(rows: Tensor) -> Tensor:
     """Returns upper bounds of the norms of some rows, but for rounding."""
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
-    return norms.add_(_FLUSHED * rows.shape[1] ** 0.5)
+    return norms.add_(FLUSHED * rows.shape[1] ** 0.5)
 
 
 class PrefilteredScores:

@@ -11,7 +11,9 @@ from torch import Tensor
 from distsae.allocation import Matches
 from distsae.errors import WrongInput
 from distsae.kernels.cpu import row_starts
-from distsae.kernels.operations import AdamStep, Kernels
+from distsae.kernels.operations import AdamStep, Kernels, RowTerm, UpdatedRows
+from distsae.kernels.plain_update import plain_update
+from distsae.kernels.prefilter import PrefilterRows
 from distsae.kernels.reference import REFERENCE
 
 __all__ = ["BUILD_FAILURES", "KernelsDoNotRun", "refuse_if_wrong"]
@@ -133,8 +135,43 @@ def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Calla
             version.adam([parameter], [rows.flip(0)], [mean], [square], AdamStep(3, 0.01, 0.9, 0.99, 1e-8))
         return all(_near(*pair) for pair in zip(found, expected, strict=True))
 
-    for check in (decode, match_dots, row_sums, upper_scores, above, adam):
+    def update_rows() -> bool:
+        assert kernels.update_rows is not None
+        term = RowTerm(starts, by_feature.token, by_feature.score, by_feature.score, vectors)
+        found, expected = (_rows_to_update(rows) for _ in range(2))
+        others = ([term, term], vectors, rows[:, 0])
+        numbers = AdamStep(3, 0.01, 0.9, 0.99, 1e-8, decoder_rate=3.0)
+        energy = kernels.update_rows(*others, found, numbers, 0.5)
+        same = _near(energy, plain_update(*others, expected, numbers, 0.5))
+        for name in ("W_enc", "W_dec", "b_enc"):
+            pairs = zip(getattr(found, name), getattr(expected, name), strict=True)
+            same = same and all(_near(*pair) for pair in pairs)
+        return same and _bounded(found)
+
+    checks = [decode, match_dots, row_sums, upper_scores, above, adam]
+    for check in checks if kernels.update_rows is None else [*checks, update_rows]:
         yield check.__name__, check
+
+
+def _rows_to_update(rows: Tensor) -> UpdatedRows:
+    """Returns copies of some rows, with moments, and the prefilter's copy of them."""
+    unit = rows / rows.norm(dim=1, keepdim=True)
+    matrices = [(weights.clone(), rows.abs(), rows.square()) for weights in (rows, unit)]
+    biases = (rows[:, 1].clone(), rows[:, 2].abs(), rows[:, 3].square())
+    return UpdatedRows(matrices[0], matrices[1], biases, PrefilterRows(rows.shape[0], rows.shape[1], rows.device).rows)
+
+
+def _bounded(rows: UpdatedRows) -> bool:
+    """Returns whether the prefilter's copy holds the rows, rounded, and margins that are large enough."""
+    assert rows.low is not None
+    W_enc, b_enc = rows.W_enc[0], rows.b_enc[0]
+    width = W_enc.shape[1]
+    low = rows.low.float()
+    off = low[:, :width] - W_enc
+    bias, norm, rounding = low[:, width] + low[:, width + 1], low[:, width + 2], low[:, width + 3]
+    rounded = off.abs() <= 2**-7 * W_enc.abs()
+    enough = (bias >= b_enc) & (norm >= W_enc.norm(dim=1)) & (rounding >= off.norm(dim=1))
+    return bool(rounded.all() & enough.all())
 
 
 def _near(found: Tensor, expected: Tensor) -> bool:

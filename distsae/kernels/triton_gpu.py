@@ -5,8 +5,7 @@ gathered row. Here one program owns one row of the result and walks over the row
 dot product. No result depends on the other rows or pairs of a call, nor on where a slice begins in memory: the bits
 follow from the operands alone.
 
-Product, comparison and Adam are torch's own: its fused Adam updates all tensors of a call in one launch, as a kernel
-written here would.
+Product and comparison are torch's own, and so is Adam where an update is not whole (`triton_update.py`).
 
 Import this module only where Triton is installed. With `TRITON_INTERPRET=1` it computes on a CPU, slowly.
 """
@@ -22,6 +21,7 @@ from distsae.allocation import Matches
 from distsae.kernels.cpu import CPU, row_starts
 from distsae.kernels.operations import Kernels
 from distsae.kernels.reference import REFERENCE
+from distsae.kernels.triton_update import update_rows
 
 __all__ = ["TRITON"]
 
@@ -143,5 +143,5 @@ def _total(numbers: Tensor) -> tl.dtype:
     return tl.float64 if numbers.dtype == torch.float64 else tl.float32
 
 
-TRITON = Kernels("triton", _upper_scores, REFERENCE.above, _decode, _match_dots, _row_sums, CPU.adam)
+TRITON = Kernels("triton", _upper_scores, REFERENCE.above, _decode, _match_dots, _row_sums, CPU.adam, update_rows)
 """Every operation for a GPU."""

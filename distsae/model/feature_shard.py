@@ -97,6 +97,13 @@ class FeatureShard(nn.Module):
             self._low.refresh(first, self.W_enc[first:last], self.b_enc[first:last])
             self._low_versions = self._versions()
 
+    def prefilter_rows(self) -> Tensor | None:
+        """Returns the prefilter's copy of the encoder rows, for an update that renews all of them; None without one."""
+        if self._low is None or self._low.rows.device != self.W_enc.device:
+            return None
+        self._low_versions = self._versions()
+        return self._low.rows
+
     def _low_precision(self) -> PrefilterRows:
         """Returns the prefilter's copy of the encoder rows, up to date."""
         if self._low is None or self._low.rows.device != self.W_enc.device:

@@ -19,10 +19,14 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.runtime.jit import JITFunction
 
-from distsae.kernels import row_starts
+from distsae.kernels import AdamStep, PrefilterRows, RowTerm, UpdatedRows, row_starts
 from distsae.kernels.triton_gpu import TRITON
+from distsae.kernels.triton_update import update_rows
 
 TARGETS = [GPUTarget("cuda", 80, 32), GPUTarget("cuda", 90, 32), GPUTarget("hip", "gfx942", 64)]
+UPDATED = (64, 768, 2304, 4096)
+"""Widths of the rows that are updated."""
+
 _CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
@@ -63,6 +67,16 @@ def _resources(cubin: bytes) -> tuple[int, int]:
     return int(registers), int(stack)
 
 
+def _update(width: int, feature: torch.Tensor, token: torch.Tensor) -> None:
+    """Updates three features, with the auxiliary term and the prefilter's copy, as every step of a run does."""
+    vectors, of_match, of_feature = torch.ones(3, width), torch.ones(6), torch.ones(3)
+    matrix, vector = tuple(torch.ones(3, width) for _ in range(3)), tuple(torch.ones(3) for _ in range(3))
+    low = PrefilterRows(3, width, torch.device("cpu")).rows
+    term = RowTerm(row_starts(feature, 3), token, of_match, of_match, vectors)
+    rows = UpdatedRows(matrix, matrix, vector, low)
+    update_rows([term, term], vectors, of_feature, rows, AdamStep(1, 0.1, 0.8, 0.95, 1e-10, 3.0), 1.0)
+
+
 def main() -> None:
     """Compiles the kernels for each device and prints what they take."""
     JITFunction.run = _compile
@@ -78,6 +92,8 @@ def main() -> None:
                 # The same kernel wherever a slice begins: its sum has one order.
                 TRITON.match_dots(feature[2:] - 1, token[2:], rows[1:], vectors)
                 TRITON.row_sums(row_starts(feature, 3), token, score, vectors)
+        for width in UPDATED:
+            _update(width, feature, token)
         assert all("cubin" in found.asm or "hsaco" in found.asm for _, found in _compiled)
         most: dict[str, tuple[int, ...]] = {}
         for name, found in _compiled:

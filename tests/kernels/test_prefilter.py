@@ -16,7 +16,7 @@ from distsae.allocation import (
     zipf_quotas,
 )
 from distsae.kernels import CPU, REFERENCE, PrefilteredScores, PrefilterRows, prefilter_tokens, prefilter_wanted
-from distsae.kernels.prefilter import _summation_error
+from distsae.kernels.prefilter_margins import summation_error
 from distsae.model import FeatureShard
 from tests.allocation.samples import modest
 
@@ -233,9 +233,9 @@ def test_the_margin_covers_sums_of_matrix_units(kind):
         terms = torch.full((768,), 2.0**-23 * (1 - 2**-20))
         terms[0] = 1.0
     error = (terms.double().sum() - _cut_off(terms)).abs() / terms.double().abs().sum()
-    assert 0 < error <= _summation_error(768, torch.device("cuda"))
+    assert 0 < error <= summation_error(768, torch.device("cuda"))
     if kind.startswith("as much"):  # rounding has no such error
-        assert error > _summation_error(768, torch.device("cpu"))
+        assert error > summation_error(768, torch.device("cpu"))
 
 
 def test_the_choice_to_prefilter_is_the_users():

@@ -9,6 +9,7 @@ import torch
 from distsae.errors import WrongInput
 from distsae.kernels import CPU, REFERENCE
 from distsae.kernels.operations import Kernels
+from distsae.kernels.plain_update import plain_update
 from distsae.kernels.self_check import KernelsDoNotRun, refuse_if_wrong
 
 HERE = torch.device("cpu")
@@ -25,6 +26,7 @@ def test_right_kernels_pass_and_every_operation_is_tried(kernels):
 
         return operation
 
+    kernels = replace(kernels, update_rows=plain_update)
     operations = {field.name for field in fields(Kernels)} - {"name"}
     refuse_if_wrong(replace(kernels, **{name: recorded(name) for name in operations}), HERE)
     assert tried == operations
@@ -54,6 +56,12 @@ def _failing(*operands):
     raise RuntimeError("ptxas fatal\nand much more")
 
 
+def _decoder_rows_of_another_norm(terms, centred, b_gradient, rows, numbers, scale):
+    energy = plain_update(terms, centred, b_gradient, rows, numbers, scale)
+    rows.W_dec[0].mul_(1.001)
+    return energy
+
+
 WRONG = {
     "decode": lambda by_token, W_dec, tokens: REFERENCE.decode(by_token, W_dec, tokens) * 1.01,
     "match_dots": _dependent_on_other_pairs,
@@ -61,6 +69,7 @@ WRONG = {
     "upper_scores": _added_in_bf16,
     "above": lambda scores, bound: (scores >= bound).view(-1).nonzero().squeeze(1),
     "adam": _another_bias_correction,
+    "update_rows": _decoder_rows_of_another_norm,
 }
 
 
@@ -103,3 +112,13 @@ def test_a_full_device_is_no_fault_of_the_kernels():
 
     with pytest.raises(torch.OutOfMemoryError):
         refuse_if_wrong(replace(REFERENCE, decode=full), HERE)
+
+
+def test_margins_of_the_prefilter_that_are_too_small_are_noticed():
+    def update(terms, centred, b_gradient, rows, numbers, scale):
+        energy = plain_update(terms, centred, b_gradient, rows, numbers, scale)
+        rows.low[5, rows.W_enc[0].shape[1] + 3] *= 0.5
+        return energy
+
+    with pytest.raises(WrongInput, match="update_rows gave a different result"):
+        refuse_if_wrong(replace(REFERENCE, update_rows=update), HERE)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from distsae.kernels import PrefilterRows, prefilter_tokens
-from distsae.kernels.prefilter import _LOWER, _summation_error
+from distsae.kernels.prefilter import _LOWER
+from distsae.kernels.prefilter_margins import summation_error
 from tests.kernels.tensor_cores import UNITS, MatrixUnit
 from tests.pretended_cuda import CUDA, pretended_cuda
 
@@ -39,7 +40,7 @@ def _share_of_margin(unit, kind, width):
     """The largest error of a product of bf16 rows, as a share of what the prefilter allows for."""
     rows, tokens = (part.bfloat16() for part in _pairs(kind, width))
     exact = (rows.double() * tokens.double()).sum(1)
-    allowed = _summation_error(width, CUDA) * rows.double().norm(dim=1) * tokens.double().norm(dim=1)
+    allowed = summation_error(width, CUDA) * rows.double().norm(dim=1) * tokens.double().norm(dim=1)
     return float(((unit.dots(rows, tokens).double() - exact).abs() / allowed).max())
 
 

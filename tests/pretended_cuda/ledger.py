@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,9 +40,21 @@ class Ledger:
     operations: set[str] = field(default_factory=set)
     kernels: set[str] = field(default_factory=set)
     collectives: list[str] = field(default_factory=list)
+    _open: bool = True
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Counts nothing within this block: it stands for what is counted as a whole."""
+        before, self._open = self._open, False
+        try:
+            yield
+        finally:
+            self._open = before
 
     def launched(self, name: str, number: int, traffic: int) -> None:
         """Adds launches of an operation, and the bytes that they move."""
+        if not self._open:
+            return
         place = _place()
         self.launches[name] += number
         self.launched_at[place] += number
@@ -48,6 +62,8 @@ class Ledger:
 
     def waited(self, reason: str, number: int = 1) -> None:
         """Adds waits of the CPU for the device."""
+        if not self._open:
+            return
         self.waits[reason] += number
         self.waited_at[f"{_place()} {reason}"] += number
 

@@ -9,28 +9,55 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+import torch
 
-from distsae.kernels import CPU
+from distsae.kernels import CPU, PrefilterRows
+from distsae.model import project_out
 from tests.pretended_cuda.ledger import LEDGER
 from tests.pretended_cuda.tensors import OnCuda
 
 __all__ = ["launch"]
 
 
-def _dots(operands: dict[str, Any]) -> Tensor:
-    return CPU.match_dots(*(operands[name] for name in ("feature", "token", "rows", "vectors")))
+def _dots(held: dict[str, Any]) -> None:
+    held["dots"].copy_(CPU.match_dots(*(held[name] for name in ("feature", "token", "rows", "vectors"))))
 
 
-def _weighted_sums(operands: dict[str, Any]) -> Tensor:
-    return CPU.row_sums(*(operands[name] for name in ("starts", "index", "weight", "vectors")))
+def _weighted_sums(held: dict[str, Any]) -> None:
+    held["sums"].copy_(CPU.row_sums(*(held[name] for name in ("starts", "index", "weight", "vectors"))))
 
 
-_STATEMENTS: dict[str, tuple[Callable[[dict[str, Any]], Tensor], str, tuple[str, ...]]] = {
-    "_dots": (_dots, "dots", ("feature", "token")),
-    "_weighted_sums": (_weighted_sums, "sums", ("starts", "index", "weight")),
+def _update_rows(held: dict[str, Any]) -> None:
+    encoder = decoder = torch.zeros(())
+    for prefix in ("", "more_")[: held["TERMS"]]:
+        starts, token, dots, score, g = (held[prefix + name] for name in ("starts", "token", "dots", "score", "g"))
+        encoder = encoder + CPU.row_sums(starts, token, dots, held["centred"])
+        decoder = decoder + CPU.row_sums(starts, token, score, g)
+    project_out(decoder, held["W_dec"])
+    held["energy"].copy_(encoder.square().sum(1) + decoder.square().sum(1))
+    if not held["UPDATES"]:
+        return
+    for name, gradient in (("W_enc", encoder), ("W_dec", decoder), ("b_enc", held["b_gradient"])):
+        mean, square, numbers = held[f"{name}_mean"], held[f"{name}_square"], held[name]
+        gradient = gradient * held["scale"]
+        mean.mul_(held["beta1"]).add_(gradient * held["rest1"])
+        square.mul_(held["beta2"]).add_(gradient.square() * held["rest2"])
+        rate = held["decoder_rate" if name == "W_dec" else "rate"]
+        numbers.sub_(rate * mean / (square.sqrt() * held["root"] + held["eps"]))
+    held["W_dec"].div_(held["W_dec"].norm(dim=1, keepdim=True))
+    if held["LOW"]:
+        low = PrefilterRows.of(OnCuda(held["low"]), held["width"])  # with the margins of a GPU
+        low.refresh(0, OnCuda(held["W_enc"]), OnCuda(held["b_enc"]))
+
+
+_MATCHED = ("starts", "token", "dots", "score", "more_starts", "more_token", "more_dots", "more_score")
+_CHANGED = tuple(f"{name}{part}" for name in ("W_enc", "W_dec", "b_enc") for part in ("", "_mean", "_square"))
+_STATEMENTS: dict[str, tuple[Callable[[dict[str, Any]], None], tuple[str, ...], tuple[str, ...]]] = {
+    "_dots": (_dots, ("feature", "token", "dots"), ()),
+    "_weighted_sums": (_weighted_sums, ("starts", "index", "weight", "sums"), ()),
+    "_update_rows": (_update_rows, (*_MATCHED, "b_gradient", "low", "energy"), _CHANGED),
 }
-"""For each kernel: what it computes, where it writes that, and what it reads beside gathered rows."""
+"""For each kernel: its plain statement; what it reads or writes, gathered rows aside; what it reads and writes."""
 
 
 def launch(kernel: Any, *arguments: Any, grid: tuple[int, ...], warmup: bool, **options: Any) -> None:
@@ -38,12 +65,13 @@ def launch(kernel: Any, *arguments: Any, grid: tuple[int, ...], warmup: bool, **
     name = kernel.__name__
     operands = dict(zip(kernel.arg_names, arguments, strict=True))
     for operand, value in operands.items():
-        if isinstance(value, Tensor):
+        if isinstance(value, torch.Tensor):
             assert isinstance(value, OnCuda), f"{name}: {operand} is on the CPU"
             assert value.is_contiguous(), f"{name}: {operand} is not contiguous"
     assert all(0 < size < 1 << 31 for size in grid), f"{name}: a grid of {grid}"
-    statement, written, read = _STATEMENTS[name]
+    statement, once, twice = _STATEMENTS[name]
     held = {operand: value.held if isinstance(value, OnCuda) else value for operand, value in operands.items()}
-    held[written].copy_(statement(held))
+    with LEDGER.closed():
+        statement(held)
     LEDGER.kernels.add(name)
-    LEDGER.launched(name, 1, sum(held[operand].nbytes for operand in (written, *read)))
+    LEDGER.launched(name, 1, sum(held[operand].nbytes for operand in (*once, *twice, *twice)))

@@ -1,8 +1,8 @@
-"""The plain engine: Adam on every rank's own rows, in blocks that fit in the processor's cache.
+"""The plain engine: Adam on every rank's own rows, in blocks that fit in the processor's cache, or whole on a GPU.
 
 One pass over the rows does everything. For each block, gradients are summed from the matches, those of the decoder are
 projected, their norm is measured, Adam updates the rows, decoder rows are brought back to unit norm, and the encoder
-rows are copied into the prefilter.
+rows are copied into the prefilter. On a GPU one operation does all of it, if moments are in fp32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from distsae.checkpoint import Streamed
-from distsae.kernels import AdamStep
+from distsae.kernels import AdamStep, UpdatedRows
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
 from distsae.training.engines.moments import moments_of
@@ -63,6 +63,8 @@ class PlainEngine:
             block_bytes = _CPU_BLOCK_BYTES if shard.W_enc.device.type == "cpu" else _GPU_BLOCK_BYTES
         row_bytes = shard.W_enc[:1].numel() * shard.W_enc.element_size()
         self._block_rows = max(1, block_bytes // row_bytes)
+        single = shard.W_enc.dtype == torch.float32 and config.state == "fp32"
+        self._updates_whole = single and shard.kernels.update_rows is not None
 
     @torch.no_grad()
     def update(self, gradients: Gradients, learning_rate: float) -> float:
@@ -75,7 +77,8 @@ class PlainEngine:
         for steps in self._steps.values():
             steps += 1
         config = self._config
-        numbers = AdamStep(int(self._steps["W_enc"]), learning_rate, config.beta1, config.beta2, config.eps)
+        step = int(self._steps["W_enc"])
+        numbers = AdamStep(step, learning_rate, config.beta1, config.beta2, config.eps, config.decoder_rate)
         if config.clip_norm is None:
             norm, b_dec = self._pass(whole, b_enc, numbers, 1.0)
             scale = 1.0
@@ -97,6 +100,38 @@ class PlainEngine:
             numbers: count and rates of the Adam step that updates the rows; None only measures the norm.
             scale: factor for the gradients that Adam gets.
         """
+        update = self._update_whole if self._updates_whole else self._update_in_blocks
+        through, squares = update(whole, b_enc, numbers, scale)
+        # One all-reduce for both. `b_dec` is replicated on the feature axis, so its norm is added once, afterwards.
+        message = self._mesh.feature.sum(torch.cat([through.double(), squares[None]]))
+        through, squares = message[:-1].to(through.dtype), message[-1]
+        b_dec = whole.b_dec_as_decoder_bias() - through
+        return float((squares + b_dec.double().square().sum()).sqrt()), b_dec
+
+    def _update_whole(
+        self, whole: Gradients, b_enc: Tensor, numbers: AdamStep | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Updates all rows in one operation; see `_pass` for the arguments.
+
+        Returns the part of the gradient of `b_dec` that goes through this rank's encoder rows, and the sum of the
+        squares of this rank's gradients, fp64.
+        """
+        through = b_enc @ self._named["W_enc"]
+        everything = slice(None)
+        live = {
+            name: (self._named[name], *self._moments[name].read(everything)) for name in ("W_enc", "W_dec", "b_enc")
+        }
+        low = self._shard.prefilter_rows() if numbers is not None else None
+        update_rows = self._shard.kernels.update_rows
+        assert update_rows is not None
+        rows = UpdatedRows(live["W_enc"], live["W_dec"], live["b_enc"], low)
+        energy = update_rows(whole.row_terms(), whole.centred, b_enc, rows, numbers, scale)
+        return through, b_enc.double().square().sum() + energy.double().sum()
+
+    def _update_in_blocks(
+        self, whole: Gradients, b_enc: Tensor, numbers: AdamStep | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Does what `_update_whole` does, one block of rows after the other."""
         through = torch.zeros_like(self._named["b_dec"])
         squares = b_enc.double().square().sum()
         for first, last, W_enc, W_dec in whole.row_blocks(self._block_rows):
@@ -107,15 +142,11 @@ class PlainEngine:
             squares += sum(torch.linalg.vector_norm(part).double() ** 2 for part in (W_enc, W_dec))
             if numbers is not None:
                 self._adam(("W_enc", "b_enc"), rows, _scaled((W_enc, b_enc[rows]), scale), numbers)
-                decoder = replace(numbers, lr=self._config.decoder_rate * numbers.lr)
+                decoder = replace(numbers, lr=numbers.decoder_rate * numbers.lr)
                 self._adam(("W_dec",), rows, _scaled((W_dec,), scale), decoder)
                 self._shard.normalise_decoder(first, last)
                 self._shard.refresh_prefilter(first, last)
-        # One all-reduce for both. `b_dec` is replicated on the feature axis, so its norm is added once, afterwards.
-        message = self._mesh.feature.sum(torch.cat([through.double(), squares[None]]))
-        through, squares = message[:-1].to(through.dtype), message[-1]
-        b_dec = whole.b_dec_as_decoder_bias() - through
-        return float((squares + b_dec.double().square().sum()).sqrt()), b_dec
+        return through, squares
 
     def _adam(self, names: tuple[str, ...], rows: slice, gradients: tuple[Tensor, ...], numbers: AdamStep) -> None:
         """Updates some rows of the named parameters and their moments.

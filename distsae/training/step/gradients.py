@@ -20,7 +20,7 @@ from torch import Tensor
 from distsae.allocation import Matches
 from distsae.allocation.segments import counted
 from distsae.collective import Collective
-from distsae.kernels import Kernels, row_starts
+from distsae.kernels import Kernels, RowTerm, row_starts
 
 __all__ = ["Gradients", "Term"]
 
@@ -73,6 +73,13 @@ class Gradients:
                 encoder += more_encoder
                 decoder += more_decoder
             yield first, last, encoder, decoder
+
+    def row_terms(self) -> list[RowTerm]:
+        """Returns what `row_blocks` sums, for an operation that sums it itself."""
+        return [
+            RowTerm(starts, term.matches.token, term.dots, term.matches.score, term.g)
+            for term, starts in zip(self.terms, self._starts, strict=True)
+        ]
 
     def b_enc(self) -> Tensor:
         """Returns the gradient of `b_enc`, `[features]`."""
