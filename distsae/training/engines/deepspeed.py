@@ -107,6 +107,8 @@ class DeepSpeedEngine:
             )
         refuse_misunderstood_mesh(self._engine, shard, mesh)
         self._norm_compared = False
+        # DeepSpeed would link them after the update of the first group, when the second has none.
+        self._create_moments()
 
     @torch.no_grad()
     def update(self, gradients: Gradients, learning_rate: float) -> float:
@@ -155,8 +157,7 @@ class DeepSpeedEngine:
     def tensors(self) -> dict[str, Tensor | Streamed]:
         """Returns Adam's steps and moments as `adam.NAME.PARAMETER`; a moment is gathered when it is read."""
         inner = self._engine.optimizer.optimizer.state
-        steps = [of_partition["step"] for of_partition in inner.values() if "step" in of_partition]
-        step = steps[0].detach().clone() if steps else torch.zeros((), dtype=torch.float32)
+        step = next(iter(inner.values()))["step"]
         tensors: dict[str, Tensor | Streamed] = {}
         for name, parameter in self._shard.named_parameters():
             tensors[f"adam.step.{name}"] = step.clone()
@@ -173,7 +174,6 @@ class DeepSpeedEngine:
         """Copies the checkpoint's steps and parameters into DeepSpeed's partitions, which have its moments already."""
         from deepspeed.utils import safe_set_full_fp32_param
 
-        self._create_moments()
         step = tensors["adam.step.W_enc"]
         assert isinstance(step, Tensor)
         for of_partition in self._engine.optimizer.optimizer.state.values():
@@ -185,8 +185,6 @@ class DeepSpeedEngine:
         """Returns a moment of all rows of a parameter, gathered from the data ranks. Collective."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        if not self._engine.optimizer.optimizer.state:
-            return torch.zeros_like(parameter)
         whole: Tensor = safe_get_full_optimizer_state(parameter, moment)
         return whole
 
@@ -194,15 +192,12 @@ class DeepSpeedEngine:
         """Sets this rank's partition of a moment from the moment of all rows of the parameter."""
         from deepspeed.utils import safe_set_full_optimizer_state
 
-        self._create_moments()
         safe_set_full_optimizer_state(parameter, value.to(parameter.device), moment)
 
     def _create_moments(self) -> None:
-        """Creates the moments that DeepSpeed would create at its first update, if it has none yet."""
+        """Creates the moments that DeepSpeed would create at its first update."""
         optimizer = self._engine.optimizer
         inner = optimizer.optimizer
-        if inner.state:
-            return
         for group in inner.param_groups:
             for partition in group["params"]:
                 inner.state[partition] = {
