@@ -181,12 +181,11 @@ class PrefilteredScores:
 
     def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
         """Finds the positive scores that are at least a bound; see `Scores.within`."""
-        flat, there = true_indices_within(self._upper > (bound * _LOWER).bfloat16(), places)
-        score = self._exact(flat)
-        if bound.numel() > 1:
-            bound = bound.expand(self._upper.shape)[feature_and_token(flat, self.shape[1])]
-        kept = there & (score.float() >= bound.view(-1)) & (score > 0)
-        return flat, score.masked_fill_(~kept, 0.0), there.sum()
+        flat = true_indices_within(self._upper > (bound * _LOWER).bfloat16(), places)
+        self.rescored += places
+        scores_at = self._kernels.scores_at or self._scores_at
+        score = scores_at(flat, self._W_enc, self._b_enc, self._centred, bound)
+        return flat, score, torch.searchsorted(flat, self._upper.numel())
 
     def leading(self, k: int) -> Tensor:
         """Returns the smallest of each token's `k` scores with the largest upper bounds; see `Scores.leading`."""
@@ -205,6 +204,14 @@ class PrefilteredScores:
         feature, token = feature_and_token(flat, self.shape[1])
         dots = self._kernels.match_dots(feature, token, self._W_enc, self._centred)
         return dots.add_(self._b_enc[feature])
+
+    def _scores_at(self, flat: Tensor, rows: Tensor, biases: Tensor, vectors: Tensor, bound: Tensor) -> Tensor:
+        """Returns what `Kernels.scores_at` does."""
+        there = flat < rows.shape[0] * vectors.shape[0]
+        feature, token = feature_and_token(flat.clamp(max=rows.shape[0] * vectors.shape[0] - 1), vectors.shape[0])
+        score = self._kernels.match_dots(feature, token, rows, vectors).add_(biases[feature])
+        least = bound.view(-1) if bound.numel() == 1 else bound[feature, 0]
+        return score.masked_fill_(~(there & (score >= least) & (score > 0)), 0.0)
 
     def _in_chunk(self, flat_in_rows: Tensor, rows: Tensor | None) -> Tensor:
         return flat_in_rows if rows is None else in_chunk(flat_in_rows, rows, self.shape[1])
