@@ -12,6 +12,7 @@ bit for bit however the features are cut into chunks and the tokens are split ov
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -22,7 +23,14 @@ from distsae.allocation.segments import smallest_per_segment, true_indices_withi
 from distsae.kernels.operations import Kernels
 from distsae.kernels.prefilter_margins import COLUMNS, FLUSHED, MARGIN, ROUND_UP, TINY, bias_error, summation_error
 
-__all__ = ["PrefilterName", "PrefilterRows", "PrefilteredScores", "prefilter_tokens", "prefilter_wanted"]
+__all__ = [
+    "PrefilterName",
+    "PrefilterRows",
+    "PrefilteredScores",
+    "plain_scores_at",
+    "prefilter_tokens",
+    "prefilter_wanted",
+]
 
 PrefilterName = Literal["auto", "bf16", "none"]
 
@@ -183,8 +191,11 @@ class PrefilteredScores:
         """Finds the positive scores that are at least a bound; see `Scores.within`."""
         flat = true_indices_within(self._upper > (bound * _LOWER).bfloat16(), places)
         self.rescored += places
-        scores_at = self._kernels.scores_at or self._scores_at
-        score = scores_at(flat, self._W_enc, self._b_enc, self._centred, bound)
+        operands = (flat, self._W_enc, self._b_enc, self._centred, bound)
+        if self._kernels.scores_at is not None:
+            score = self._kernels.scores_at(*operands)
+        else:
+            score = plain_scores_at(self._kernels.match_dots, *operands)
         return flat, score, torch.searchsorted(flat, self._upper.numel())
 
     def leading(self, k: int) -> Tensor:
@@ -205,13 +216,21 @@ class PrefilteredScores:
         dots = self._kernels.match_dots(feature, token, self._W_enc, self._centred)
         return dots.add_(self._b_enc[feature])
 
-    def _scores_at(self, flat: Tensor, rows: Tensor, biases: Tensor, vectors: Tensor, bound: Tensor) -> Tensor:
-        """Returns what `Kernels.scores_at` does."""
-        there = flat < rows.shape[0] * vectors.shape[0]
-        feature, token = feature_and_token(flat.clamp(max=rows.shape[0] * vectors.shape[0] - 1), vectors.shape[0])
-        score = self._kernels.match_dots(feature, token, rows, vectors).add_(biases[feature])
-        least = bound.view(-1) if bound.numel() == 1 else bound[feature, 0]
-        return score.masked_fill_(~(there & (score >= least) & (score > 0)), 0.0)
-
     def _in_chunk(self, flat_in_rows: Tensor, rows: Tensor | None) -> Tensor:
         return flat_in_rows if rows is None else in_chunk(flat_in_rows, rows, self.shape[1])
+
+
+def plain_scores_at(
+    match_dots: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    flat: Tensor,
+    rows: Tensor,
+    biases: Tensor,
+    vectors: Tensor,
+    bound: Tensor,
+) -> Tensor:
+    """Computes what `Kernels.scores_at` does, by `Kernels.match_dots`."""
+    pairs = rows.shape[0] * vectors.shape[0]
+    feature, token = feature_and_token(flat.clamp(max=pairs - 1), vectors.shape[0])
+    score = match_dots(feature, token, rows, vectors).add_(biases[feature])
+    least = bound.view(-1) if bound.numel() == 1 else bound[feature, 0]
+    return score.masked_fill_(~((flat < pairs) & (score >= least) & (score > 0)), 0.0)
