@@ -86,9 +86,10 @@ def check_interface(environment: Mapping[str, str] = os.environ) -> None:
     known = [name for _, name in socket.if_nameindex()]
     if not names or all(name.strip() in known for name in names.split(",")):
         return
+    syntax = " (`^` and `=` are NCCL's syntax, which gloo does not know)" if re.search(r"[\^=]", names) else ""
     raise WrongInput(
         f"the environment variable `GLOO_SOCKET_IFNAME` (={names}) must name a network interface of this machine; got "
-        f"one that is none of {', '.join(known)}; use one of these, or unset it"
+        f"one that is none of {', '.join(known)}{syntax}; use one of these, or unset it"
     )
 
 

@@ -22,12 +22,15 @@
 #
 # Events (docs/clusters.md, "Preemption"):
 #   - the time is nearly up, or the job is preempted: all processes stop after a checkpoint, and the job is requeued;
+#   - processes do not stop within GRACE (240) seconds, because a rank is lost: they are killed, and the job is requeued;
 #   - scancel: all processes stop after a checkpoint if KillWait gives them the time; the job is not requeued;
 #   - a process crashes or a node hangs: the whole job step is restarted after PAUSE (10) seconds, at most RESTARTS (3)
 #     times for each time that the job starts;
 #   - wrong input (2) or a diverged training (3): the job ends with that code.
 #
-# This is an example: add the partition, account, modules and network interface (NCCL_SOCKET_IFNAME) of your site.
+# This is an example: add the partition, account and modules of your site. On each node gloo uses the network interface
+# that leads to the first node. Where that is the wrong one, export GLOO_SOCKET_IFNAME=ib0 before sbatch (one name;
+# NCCL_SOCKET_IFNAME, NCCL's own choice, may also be written ^lo,docker0).
 set -euo pipefail
 
 : "${DISTSAE_PYTHON:=$SLURM_SUBMIT_DIR/.venv/bin/python}"   # where distsae is installed
@@ -35,9 +38,10 @@ set -euo pipefail
 : "${CLUSTER_CONFIG:=$DISTSAE_REPOSITORY/cluster_configs/multinode.yaml}"
 : "${RESTARTS:=3}"
 : "${PAUSE:=10}"
+: "${GRACE:=240}"                                           # seconds to stop after a signal; less than --signal gives
 GPUS_PER_NODE="${SLURM_GPUS_ON_NODE:-8}"
 read -r MAIN_ADDRESS < <(scontrol show hostnames "$SLURM_JOB_NODELIST") # the first one
-export DISTSAE_PYTHON CLUSTER_CONFIG GPUS_PER_NODE MAIN_ADDRESS
+export DISTSAE_PYTHON CLUSTER_CONFIG GPUS_PER_NODE MAIN_ADDRESS GRACE
 export OMP_NUM_THREADS=$((${SLURM_CPUS_PER_TASK:-$GPUS_PER_NODE} / GPUS_PER_NODE))
 
 asked="" step="" interrupted=""
@@ -68,7 +72,7 @@ run_step() {
     # them two minutes to stop by themselves, and then kills what hangs.
     # The inner shell is there because $SLURM_NODEID, the number of the node, must be read on the node.
     srun --kill-on-bad-exit=0 --wait=120 bash -c '
-        exec "$DISTSAE_PYTHON" -m distsae supervise --restarts 0 -- \
+        exec "$DISTSAE_PYTHON" -m distsae supervise --restarts 0 --grace "$GRACE" -- \
             --config_file "$CLUSTER_CONFIG" \
             --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * GPUS_PER_NODE))" \
             --machine_rank "$SLURM_NODEID" --main_process_ip "$MAIN_ADDRESS" --main_process_port "$MAIN_PORT" \

@@ -21,6 +21,7 @@ from distsae.export import ExportConfig, ImportConfig
 from distsae.launching import SuperviseConfig
 from distsae.producer import ProduceConfig
 from distsae.recipes import DemoConfig
+from distsae.recipes.check import CheckConfig
 from distsae.recipes.study import StudyConfig
 from distsae.recipes.study.config import GridConfig
 from distsae.reporting import ReportConfig
@@ -36,6 +37,7 @@ CONFIGS = {
     "import": (ImportConfig,),
     "study": (StudyConfig, GridConfig),
     "supervise": (SuperviseConfig,),
+    "check": (CheckConfig,),
     "demo": (DemoConfig,),
     "features": (FeaturesConfig,),
     "explain": (ExplainConfig,),
@@ -62,6 +64,7 @@ RAISED_IN = {
     "producer": "produce",
     "reporting/explanations": "explain",
     "reporting/features": "features",
+    "recipes/check": "check",
     "recipes/demo.py": "demo",
     "recipes/demo_stages.py": "demo",
     "recipes/study": "study",

@@ -56,6 +56,8 @@ def test_the_interface_of_gloo_exists():
             WrongInput, match=rf"`GLOO_SOCKET_IFNAME` \(={name}\) must name a network interface of this"
         ):
             check_interface({"GLOO_SOCKET_IFNAME": name})
+    with pytest.raises(WrongInput, match=r"\(`\^` and `=` are NCCL's syntax, which gloo does not know\)"):
+        check_interface({"GLOO_SOCKET_IFNAME": "^lo"})
 
 
 def test_numbers(monkeypatch):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from distsae.checkpoint.locked_memory import LockedMemory
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.state import Shard, Streamed, Value, describe
 from distsae.checkpoint.write_plan import REPLICATED, RankTensors, rows_to_write, shard_file
@@ -77,9 +78,10 @@ class HostCopies:
     """Host memory for copies of tensors, reused from one checkpoint to the next.
 
     Memory is reused because the first touch of fresh memory takes longer than the copy itself. Copies from a GPU go to
-    pinned memory, and all of them run at the same time.
+    page-locked memory, and all of them run at the same time.
     """
 
+    locked: LockedMemory = field(default_factory=LockedMemory)
     _kept: dict[str, Tensor] = field(default_factory=dict)
     _under_way: bool = False
 
@@ -92,7 +94,9 @@ class HostCopies:
         """Begins to copy a tensor and returns the copy. The next copy of this name overwrites it."""
         kept = self._kept.get(name)
         if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
-            kept = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            if kept is not None:
+                self.locked.release(kept)
+            kept = self.locked.like(tensor) if tensor.is_cuda else torch.empty(tensor.shape, dtype=tensor.dtype)
             self._kept[name] = kept
         kept.copy_(tensor, non_blocking=tensor.is_cuda)
         self._under_way |= tensor.is_cuda
@@ -105,5 +109,7 @@ class HostCopies:
             self._under_way = False
 
     def free(self) -> None:
-        """Frees the memory. Copies that are still referred to, by a save under way, stay valid."""
+        """Gives the memory back. Copies that are still referred to, by a save under way, stay valid."""
+        for kept in self._kept.values():
+            self.locked.release(kept)
         self._kept.clear()

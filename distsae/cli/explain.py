@@ -8,7 +8,7 @@ HELP = "Explain features in words by a language model behind an endpoint of your
 
 EXAMPLES = """\
   distsae explain runs/mc --dry_run                            shows what would be sent, and sends nothing
-  distsae explain runs/mc --endpoint http://localhost:8000/v1 --model Qwen/Qwen3-8B
+  distsae explain runs/mc --endpoint http://localhost:8000/v1 --model Qwen/Qwen3-8B --store stores/gpt2
   distsae explain runs/mc --endpoint https://api.openai.com/v1 --key_env OPENAI_API_KEY --model gpt-4o-mini --out named
   distsae explain pages --endpoint http://localhost:8000/v1 --model Qwen/Qwen3-8B --features '[3, 17, 256]'
 """

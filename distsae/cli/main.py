@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import importlib
@@ -10,6 +11,7 @@ import platform
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 
 from distsae.cli.missing_packages import missing_package
@@ -25,7 +27,7 @@ _SECONDS_FOR_THE_FIRST = 30.0
 """Time that the other processes of a machine leave to the first one to report an error of all ranks."""
 
 COMMANDS = (
-    *("demo", "produce", "store", "train", "supervise", "checkpoint"),
+    *("check", "demo", "produce", "store", "train", "supervise", "checkpoint"),
     *("evaluate", "features", "explain", "export", "import", "study", "report"),
 )
 
@@ -90,22 +92,43 @@ def main(
     *,
     run: Callable[[list[str]], int] = _run,
     wait: Callable[[float], None] = time.sleep,
+    leave: Callable[[int], object] = os._exit,
 ) -> int:
     """Runs one command and returns its exit code, one of `distsae.exit_codes`.
+
+    A command that fails inside a process group ends this process at once: what Python does while it shuts down might
+    wait for other ranks, which wait for this one.
 
     Args:
         argv: name of the command and its arguments; by default those of this process.
         run: function that runs the command that `argv` names; its errors become exit codes.
         wait: function that waits for a number of seconds.
+        leave: function that ends this process with an exit code.
     """
     guard_standard_streams()
     try:
-        return _exit_code(list(sys.argv[1:] if argv is None else argv), run, wait)
-    finally:
-        if os.environ.get("WORLD_SIZE", "1") != "1":
-            # Threads of a process group release the tensors of the last collective with a delay. While Python shuts
-            # down that would abort the process. The groups are left in reference cycles, so a collection ends them now.
-            gc.collect()
+        code = _exit_code(list(sys.argv[1:] if argv is None else argv), run, wait)
+    except BaseException:  # a bug
+        if not _in_process_group():
+            raise
+        speak(traceback.format_exc().rstrip())
+        code = FAILED
+    if code != DONE and _in_process_group():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # it was closed, or its reader has gone
+                stream.flush()
+        leave(code)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # Threads of a process group release the tensors of the last collective with a delay. While Python shuts down
+        # that would abort the process. The groups are left in reference cycles, so a collection ends them now.
+        gc.collect()
+    return code
+
+
+def _in_process_group() -> bool:
+    """Returns whether a process group is open; torch is not loaded to find out."""
+    module = sys.modules.get("torch.distributed")
+    return module is not None and bool(module.is_available() and module.is_initialized())
 
 
 def _exit_code(argv: list[str], run: Callable[[list[str]], int], wait: Callable[[float], None]) -> int:

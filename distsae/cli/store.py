@@ -162,6 +162,7 @@ def _summary(store: Store) -> dict[str, Any]:
         "model": attributes.model,
         "model_revision": attributes.model_revision,
         "model_digest": attributes.model_digest,
+        **({} if attributes.base_model is None else {"base_model": attributes.base_model}),
         "tokenizer": attributes.tokenizer_digest,
         "corpus": attributes.corpus,
         "corpus_fingerprint": attributes.corpus_fingerprint,

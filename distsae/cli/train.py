@@ -15,6 +15,7 @@ EXAMPLES = """
       --store store --out runs/mc --sae.d_sae 4096 --mesh.feature 2
   distsae train --config run.yaml --finetune_fc_from 0.7
   distsae train --config run.yaml --mesh.feature 8 --dry_run
+  distsae train --config run.yaml --mesh.feature 8 --dry_run --device cuda --memory_gb 80
   distsae train --store store --out runs/sweep --sweep.k '[16,32,64]' --sweep.seed '[0,1]'
 """
 
@@ -30,11 +31,16 @@ def run(argv: list[str]) -> int:
     if arguments.dry_run:
         from distsae.planning import dry_run
 
-        plan = dry_run(arguments.config(), arguments.memory_gb)
+        plan = dry_run(arguments.config(), arguments.memory_gb, arguments.device)
         if is_main_process():
             show(plan)
         return 0
     if arguments.memory_gb is not None:
         raise WrongInput(f"`memory_gb` (={arguments.memory_gb}) must be given with `dry_run`; add --dry_run")
+    if arguments.device != "auto":
+        raise WrongInput(
+            f"`device` (={arguments.device}) must be given with `dry_run`, as accelerate chooses the device of a run; "
+            "add --dry_run, or set ACCELERATE_USE_CPU=true to train on the CPU"
+        )
     train(arguments.config(), check=require_room)
     return 0

@@ -1,10 +1,11 @@
-"""The keys of `distsae train`: those of a run, and two that only plan the memory of one."""
+"""The keys of `distsae train`: those of a run, and three that only plan the memory of one."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
 
+from distsae.planning import PlannedDevice
 from distsae.training import TrainConfig
 
 __all__ = ["TrainArguments"]
@@ -17,10 +18,13 @@ class TrainArguments(TrainConfig):  # noqa: D101  (composed below)
             launcher is needed, whatever the mesh.
         memory_gb: GiB that each process has, on its GPU if there is one; with `dry_run` only, to plan for another
             machine; by default the memory that is free here.
+        device: with `dry_run` only: device to plan for, `cuda` also on a machine without a GPU, with the `memory_gb` of
+            one; `auto` is a GPU if there is one here.
     """
 
     dry_run: bool = False
     memory_gb: float | None = None
+    device: PlannedDevice = "auto"
 
     def config(self) -> TrainConfig:
         """Returns the config of the run, without the keys that only plan."""

@@ -16,7 +16,7 @@ class EvaluateConfig:
     """Measures a trained SAE: fidelity, spliced loss, density, adaptivity.
 
     Args:
-        run: run folder, or the folder of a saved SAE.
+        run: run folder, folder of an SAE, or name of one on the Hub (user/repository/folder, saelens:RELEASE/SAE_ID).
         store: activation store whose held-out contexts, which training never reads, are evaluated.
         model: name or folder of the language model to splice into; by default the model of the store.
         corpus: other text to evaluate, a file, folder or dataset name; packed into contexts as the text of the store.

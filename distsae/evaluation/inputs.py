@@ -14,11 +14,11 @@ from distsae.evaluation.config import EvaluateConfig
 from distsae.language_model import (
     LanguageModel,
     hook_widths,
-    load_language_model,
+    model_of_store,
     refuse_another_model,
 )
 from distsae.model import SAE
-from distsae.model.sae_files import sae_folder
+from distsae.model.sae_on_store import open_on_store
 from distsae.progress import say
 from distsae.seeds import numpy_generator
 from distsae.store import Store
@@ -34,7 +34,7 @@ class Inputs:
     """The inputs of one evaluation.
 
     Args:
-        sae_path: folder of the SAE.
+        sae_path: folder of the SAE, or its name on the Hub.
         sae: the SAE, on `device`, with weights in fp32.
         store: the sealed store.
         model: the language model that produced the store, on `device`.
@@ -61,69 +61,34 @@ def open_inputs(config: EvaluateConfig) -> Inputs:
     if config.corpus is not None:
         refuse_unused_settings(config.corpus, text_field=config.text_field, split=config.split, subset=config.subset)
     device = device_named(config.device, dtype=torch.float64)  # sums are kept in float64
-    folder = sae_folder(config.run, "run")
-    store = Store.open(config.store)
-    sae = SAE.load(folder).to(device).float().eval()  # what fp16 or bf16 weights stand for, exactly
-    hook = sae.cfg.hook_name
-    if not hook:
-        raise WrongInput(
-            f"`run` (={config.run}) must be an SAE whose hook is known; got another tool's files without it; "
-            "use `distsae import` with its hook first"
-        )
-    store.require_hook(hook)
-    if store.d_in(hook) != sae.cfg.d_in:
-        raise WrongInput(
-            f"`store` (={config.store}) must hold activations as wide as the SAE's d_in {sae.cfg.d_in}; got "
-            f"{store.d_in(hook)} at {hook}; give the store that the SAE was trained on"
-        )
+    opened = open_on_store(config.run, config.store, device)
+    store, hook = opened.store, opened.sae.cfg.hook_name
     if store.attributes.context_length < store.attributes.excluded_positions + 2:
         raise WrongInput(
             f"`store` (={config.store}) must leave a next token to predict after its excluded positions; got contexts "
             f"of {store.attributes.context_length} tokens with {store.attributes.excluded_positions} excluded; use a "
             "store with longer contexts"
         )
-    model = _language_model(config, store, device)
+    model = model_of_store(
+        store,
+        config.model,
+        trust_remote_code=config.trust_remote_code,
+        tokenizer=config.corpus is not None,  # the store's own contexts are tokens already
+        code=True,
+        device=device,
+        dtype=DTYPES[store.attributes.model_dtype].torch,  # in which the activations of the store were computed
+    )
     _refuse_another_model(model, store, hook)
     token_ids = _token_ids(config, store, model)
-    return Inputs(sae_path=folder, sae=sae, store=store, model=model, hook=hook, token_ids=token_ids, device=device)
-
-
-def _language_model(config: EvaluateConfig, store: Store, device: torch.device) -> LanguageModel:
-    attributes = store.attributes
-    name = config.model or attributes.model
-    if not name:
-        raise WrongInput(
-            f"`model` must be given for {store.path}, a store of activations that were imported without it; add "
-            "`--model` with the model that they are from"
-        )
-    is_stores_repository = name == attributes.model and attributes.model_revision not in ("local", "own activations")
-    revision = attributes.model_revision if is_stores_repository else None
-    dtype = DTYPES[attributes.model_dtype].torch  # the dtype in which the activations of the store were computed
-    try:
-        model = load_language_model(
-            name, revision=revision, device=device, dtype=dtype, trust_remote_code=config.trust_remote_code
-        )
-    except WrongInput as error:
-        if config.model is None:
-            raise WrongInput(f"{error} (the model of the store; give `--model` if it has moved)") from error
-        raise
-    is_known = bool(attributes.model_digest)  # of an imported store it is not: the model's activations are compared
-    if is_known and model.digest != attributes.model_digest:
-        raise WrongInput(
-            f"`model` (={name}) must be the model that produced the store, whose weights have digest "
-            f"{attributes.model_digest}; got {model.digest}; give `--model` with the same weights"
-        )
-    if is_known and model.code_digest != attributes.code_digest:
-        raise WrongInput(
-            f"`model` (={name}) must run the code that produced the store, with digest {attributes.code_digest}; got "
-            f"{model.code_digest}; set --trust_remote_code if the store was made with it, and give `--model` with it"
-        )
-    if is_known and config.corpus is not None and model.tokenizer_digest != attributes.tokenizer_digest:
-        raise WrongInput(
-            f"`model` (={name}) must have the store's tokenizer (digest {attributes.tokenizer_digest}) to pack "
-            f"`corpus`; got digest {model.tokenizer_digest}; use the tokenizer of the store"
-        )
-    return model
+    return Inputs(
+        sae_path=opened.path,
+        sae=opened.sae,
+        store=store,
+        model=model,
+        hook=hook,
+        token_ids=token_ids,
+        device=device,
+    )
 
 
 def _refuse_another_model(model: LanguageModel, store: Store, hook: str) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from distsae.errors import WrongInput
 from distsae.evaluation.config import EvaluateConfig
-from distsae.model.sae_files import IN_RUN, sae_folder
+from distsae.model.sae_files import IN_RUN
+from distsae.model.sae_reading import folder_of, refuse_to_write_there
 
 __all__ = ["default_out", "out_file"]
 
@@ -45,7 +46,8 @@ def out_file(config: EvaluateConfig) -> Path:
 
 def default_out(path: Path) -> Path:
     """Returns the file for an evaluation of `path`: in the run folder, or in the folder of an SAE without a run."""
-    folder = sae_folder(path, "run").resolve()
+    folder = folder_of(path, "run").resolve()
+    refuse_to_write_there(path, "run")
     run = folder.parent if folder.name == IN_RUN and (folder.parent / "config.yaml").is_file() else path
     return run / "evaluation.json"
 

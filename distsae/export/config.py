@@ -21,7 +21,7 @@ class ExportConfig:
     """Writes a finished SAE as the files of another tool, with a model card, or puts it on the Hugging Face Hub.
 
     Args:
-        run: run folder, or the folder of a saved SAE.
+        run: run folder, folder of an SAE, or name of one on the Hub (user/repository/folder, saelens:RELEASE/SAE_ID).
         to: saelens, dictionary_learning, sparsify, safetensors (distsae's own files), or hub (these, put on the Hub).
         out: folder to make; may be left out for hub.
         dtype: dtype of the weights there: fp32, bf16 or fp16; by default that of the SAE.
@@ -77,7 +77,7 @@ class ImportConfig:
     """Reads an SAE of SAELens, dictionary_learning, sparsify or the Hugging Face Hub, and saves it as one of distsae.
 
     Args:
-        sae: folder of the SAE, or user/repository or user/repository/folder on the Hub.
+        sae: folder of the SAE, or its name on the Hub (user/repository/folder, saelens:RELEASE/SAE_ID).
         out: folder to make.
         k: mean features per token, where the files do not say it (thresholds and plain ReLU).
         store: activation store, on whose held-out rows the mean features per token are measured.

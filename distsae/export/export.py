@@ -14,8 +14,8 @@ from distsae.model.formats.foreign_sae import Given
 from distsae.model.formats.model_card import Measurements
 from distsae.model.formats.weight_source import MemoryWeights, WeightSource
 from distsae.model.hub import make_repository, push
-from distsae.model.sae_files import IN_RUN, is_complete, sae_folder
-from distsae.model.sae_reading import opened_weights, read_sae
+from distsae.model.sae_files import IN_RUN, is_complete
+from distsae.model.sae_reading import folder_of, opened_weights, read_sae
 from distsae.progress import Progress
 
 __all__ = ["export"]
@@ -29,11 +29,11 @@ def export(config: ExportConfig) -> str:
         TornData: a file of the SAE is damaged; the text names it.
         CannotContinue: the files cannot be written, or the server does not answer.
     """
-    folder = sae_folder(config.run, "run")
+    folder = folder_of(config.run, "run")
     if config.out is not None:
         refuse_taken(Path(config.out))
     if not is_complete(folder):
-        cfg, tensors, _ = read_sae(folder, Given())
+        cfg, tensors, _ = read_sae(config.run, Given(), "run")
         return _export(config, cfg, MemoryWeights(tensors), Measurements())
     run = folder.parent if folder.name == IN_RUN else folder
     with opened_weights(folder) as (cfg, source):

@@ -13,6 +13,7 @@ from distsae.model import SAE, SAEConfig
 from distsae.model.formats.folder_writing import refuse_taken, write_folder
 from distsae.model.formats.foreign_sae import Given
 from distsae.model.formats.weight_source import MemoryWeights
+from distsae.model.sae_on_store import refuse_other_store
 from distsae.model.sae_reading import read_sae
 from distsae.store import Store
 from distsae.training.freezing.heldout_rows import heldout_rows
@@ -43,7 +44,7 @@ def import_sae(config: ImportConfig) -> tuple[SAEConfig, float | None]:
         context_size=config.context_size,
         prepend_bos=config.prepend_bos,
     )
-    cfg, tensors, folder = read_sae(config.sae, given)
+    cfg, tensors, folder = read_sae(config.sae, given, "sae")
     if not cfg.hook_name:
         raise WrongInput(
             f"`hook` must be given, because the files in {folder} do not name one that is known; got none; give one as "
@@ -64,12 +65,7 @@ def measured_l0(sae: SAE, store: Store) -> float:
         WrongInput: the store has no such rows.
     """
     hook = sae.cfg.hook_name
-    store.require_hook(hook)
-    if store.d_in(hook) != sae.cfg.d_in:
-        raise WrongInput(
-            f"`store` (={store.path}) must hold activations as wide as the SAE's d_in {sae.cfg.d_in}; got "
-            f"{store.d_in(hook)} at {hook}; give the store of its model"
-        )
+    refuse_other_store(sae.cfg, store)
     rows, _ = heldout_rows(store, hook, calibration_tokens=_MOST_ROWS, judging_tokens=0)
     if not len(rows):
         raise WrongInput(f"`store` (={store.path}) must have held-out rows; got none; give `k` instead")

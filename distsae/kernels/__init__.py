@@ -9,6 +9,7 @@ from distsae.kernels.prefilter import (
     PrefilterRows,
     prefilter_tokens,
     prefilter_wanted,
+    ruled_out_to,
 )
 from distsae.kernels.reference import REFERENCE
 
@@ -28,4 +29,5 @@ __all__ = [
     "prefilter_tokens",
     "prefilter_wanted",
     "row_starts",
+    "ruled_out_to",
 ]

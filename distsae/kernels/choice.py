@@ -12,7 +12,8 @@ from distsae.errors import WrongInput
 from distsae.kernels.cpu import CPU
 from distsae.kernels.operations import Kernels
 from distsae.kernels.reference import REFERENCE
-from distsae.kernels.self_check import refuse_if_wrong
+from distsae.kernels.self_check import BUILD_FAILURES, KernelsDoNotRun, refuse_if_wrong
+from distsae.progress import say
 
 __all__ = ["KernelsName", "kernels_for"]
 
@@ -25,16 +26,15 @@ def kernels_for(name: KernelsName, device: torch.device) -> Kernels:
     The Triton version is checked against the reference when a process first asks for it on a device.
 
     Args:
-        name: name of the version; `auto` is the fast one for the device: cpu, or triton on a GPU if it is installed.
+        name: name of the version; `auto` is the fast one for the device: cpu, or triton on a GPU if it is installed and
+            can be built there.
         device: device of the scores.
 
     Raises:
         WrongInput: the kernels do not run on the device, or their results there differ from the reference's.
     """
     if name == "auto":
-        if device.type == "cpu":
-            return CPU
-        return _triton(device) if device.type == "cuda" and find_spec("triton") is not None else REFERENCE
+        return CPU if device.type == "cpu" else _auto(device)
     if name == "reference":
         return REFERENCE
     if name == "cpu":
@@ -45,15 +45,28 @@ def kernels_for(name: KernelsName, device: torch.device) -> Kernels:
 
 
 @cache
+def _auto(device: torch.device) -> Kernels:
+    if device.type != "cuda" or find_spec("triton") is None:
+        return REFERENCE
+    try:
+        return _triton(device)
+    except KernelsDoNotRun as error:
+        say(f"warning: {error}; the reference is used now: slower, and not in the same order each time")
+        return REFERENCE
+
+
+@cache
 def _triton(device: torch.device) -> Kernels:
     if find_spec("triton") is None:
         raise WrongInput("`kernels` (=triton) must be installed; got no package triton; install it, or use auto")
-    import triton
-    from triton.errors import TritonError
-
+    try:
+        import triton
+        from triton.errors import TritonError
+    except BUILD_FAILURES as error:
+        raise KernelsDoNotRun("triton", device, "importing it", error) from error
     if device.type != "cuda" and not triton.knobs.runtime.interpret:
         raise WrongInput(f"`kernels` (=triton) must be used on a GPU; got {device.type}; use auto")
     from distsae.kernels.triton_gpu import TRITON
 
-    refuse_if_wrong(TRITON, device, (RuntimeError, OSError, ValueError, TritonError))
+    refuse_if_wrong(TRITON, device, (*BUILD_FAILURES, TritonError))
     return TRITON

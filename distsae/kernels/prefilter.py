@@ -30,6 +30,7 @@ __all__ = [
     "plain_scores_at",
     "prefilter_tokens",
     "prefilter_wanted",
+    "ruled_out_to",
 ]
 
 PrefilterName = Literal["auto", "bf16", "none"]
@@ -107,6 +108,15 @@ class PrefilterRows:
         return bool(longest + biases.float().abs().max() < _LARGEST)
 
 
+def ruled_out_to(bound: Tensor) -> Tensor:
+    """Returns the largest upper bound that rules out every score of at least `bound`, in bf16.
+
+    Args:
+        bound: bounds, not negative.
+    """
+    return (bound * _LOWER).bfloat16()
+
+
 def prefilter_tokens(centred: Tensor) -> Tensor:
     """Returns the other matrix of the product that bounds the scores.
 
@@ -174,12 +184,12 @@ class PrefilteredScores:
     def above(self, bound: Tensor, rows: Tensor | None = None, most: int | None = None) -> tuple[Tensor, Tensor]:
         """Finds the positive scores that are at least a bound; see `Scores.above`."""
         upper = self._upper if rows is None else self._upper[rows]
-        flat_in_rows = self._kernels.above(upper, (bound * _LOWER).bfloat16())
+        flat_in_rows = self._kernels.above(upper, ruled_out_to(bound))
         if most is not None and flat_in_rows.numel() > 2 * most > 0:
             # The chunk alone proves a higher bound: the smallest of `most` exact scores.
             likely = flat_in_rows[upper.view(-1)[flat_in_rows].topk(most, sorted=False).indices].sort().values
             bound = bound.clamp(min=float(self._exact(self._in_chunk(likely, rows)).min().float()))
-            flat_in_rows = self._kernels.above(upper, (bound * _LOWER).bfloat16())
+            flat_in_rows = self._kernels.above(upper, ruled_out_to(bound))
         flat = self._in_chunk(flat_in_rows, rows)
         score = self._exact(flat)
         if bound.numel() > 1:
@@ -189,7 +199,7 @@ class PrefilteredScores:
 
     def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
         """Finds the positive scores that are at least a bound; see `Scores.within`."""
-        flat = true_indices_within(self._upper > (bound * _LOWER).bfloat16(), places)
+        flat = true_indices_within(self._upper > ruled_out_to(bound), places)
         self.rescored += places
         operands = (flat, self._W_enc, self._b_enc, self._centred, bound)
         if self._kernels.scores_at is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from subprocess import SubprocessError
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from distsae.kernels.plain_update import plain_update
 from distsae.kernels.prefilter import PrefilterRows, plain_scores_at
 from distsae.kernels.reference import REFERENCE
 
-__all__ = ["refuse_if_wrong"]
+__all__ = ["BUILD_FAILURES", "KernelsDoNotRun", "refuse_if_wrong"]
 
 _TOKENS = 9
 _FEATURES = 13
@@ -24,9 +25,30 @@ _MATCHES = 40
 _DEEP = 4096
 """Width at which a library is likely to split a product into partial sums."""
 
+BUILD_FAILURES = (
+    *(RuntimeError, OSError, ValueError, AssertionError, ImportError),
+    *(AttributeError, LookupError, SubprocessError),
+)
+"""What a compiler of kernels and a driver raise where kernels cannot be built or started: Triton's are
+`CalledProcessError` if the C compiler fails, `AssertionError` without libcuda, and many others."""
+
+_LONGEST = 200
+"""Most characters of an error of a compiler that are shown."""
+
+
+class KernelsDoNotRun(WrongInput):
+    """Kernels cannot be built or started on a device; other kernels may serve there."""
+
+    def __init__(self, name: str, device: torch.device, what: str, error: Exception) -> None:
+        reason = " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])[:_LONGEST]
+        super().__init__(
+            f"`kernels` (={name}) must compute on {device} what the reference computes; {what} gave {reason}; use "
+            "`kernels` reference, or install what is missing: a C compiler, Python's headers (python3-dev), a driver"
+        )
+
 
 def refuse_if_wrong(
-    kernels: Kernels, device: torch.device, failures: tuple[type[Exception], ...] = (RuntimeError,)
+    kernels: Kernels, device: torch.device, failures: tuple[type[Exception], ...] = BUILD_FAILURES
 ) -> None:
     """Compares every operation with the reference, on a few numbers with ties and empty rows.
 
@@ -36,19 +58,25 @@ def refuse_if_wrong(
         failures: exceptions that a compiler or a driver raises.
 
     Raises:
-        WrongInput: an operation gives a different result, or fails; the text names it.
+        KernelsDoNotRun: an operation fails; the text names it.
+        WrongInput: an operation gives a different result; the text names it.
     """
-    for name, is_right in _checks(kernels, device):
-        outcome = "a different result"
-        try:
-            if is_right():
-                continue
-        except failures as error:
-            outcome = " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-        raise WrongInput(
-            f"`kernels` (={kernels.name}) must compute on {device} what the reference computes; {name} gave {outcome}; "
-            "use `kernels` reference"
-        )
+    tried = "the device"
+    try:
+        for name, is_right in _checks(kernels, device):
+            tried = name
+            if not is_right():
+                break
+        else:
+            return
+    except torch.OutOfMemoryError:
+        raise  # other kernels would have no more room
+    except failures as error:
+        raise KernelsDoNotRun(kernels.name, device, tried, error) from error
+    raise WrongInput(
+        f"`kernels` (={kernels.name}) must compute on {device} what the reference computes; {tried} gave a different "
+        "result; use `kernels` reference"
+    )
 
 
 def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Callable[[], bool]]]:

@@ -1,65 +1,27 @@
-"""Loads the language model whose activations are read, with digests that identify it.
-
-The digests are computed from the files, not from the loaded tensors. So they do not depend on the dtype or device of
-the loaded model, and a finished job can be recognised without loading anything.
-"""
+"""Loads the language model whose activations are read."""
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from distsae.errors import WrongInput
-from distsae.language_model.foreign_errors import WrongModel, one_line
+from distsae.language_model.adapter import merged
+from distsae.language_model.foreign_errors import WrongModel
 from distsae.language_model.loading_report import quiet_transformers, refuse_missing_weights
-from distsae.language_model.model_folder import (
-    code_digest,
-    gguf_digest,
-    read_config,
-    refuse_unusable,
-    weights_digest,
-)
-from distsae.text.local_path import local_path
+from distsae.language_model.model_files import find_model
+from distsae.language_model.split_model import DeviceMap, refuse_offloaded, say_split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LanguageModel", "ModelFiles", "find_model", "load_language_model"]
+__all__ = ["LanguageModel", "load_language_model"]
 
 _PADDING = 128  # embeddings without a token that even a small vocabulary may have
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelFiles:
-    """The files of a model, and its tokenizer; the weights are not loaded.
-
-    Args:
-        name: name or folder that the user gave.
-        revision: commit of the hub repository; `"local"` for a folder.
-        folder: folder of the files.
-        gguf: name of the GGUF file in it that holds the model; None for a folder that `save_pretrained` wrote.
-        digest: SHA-256 of weights and configuration, hexadecimal.
-        tokenizer_digest: SHA-256 of the tokenizer's whole definition, hexadecimal.
-        code_digest: SHA-256 of the model's own code, hexadecimal; None if none of it may run.
-        tokenizer: the tokenizer.
-    """
-
-    name: str
-    revision: str
-    folder: Path
-    gguf: str | None
-    digest: str
-    tokenizer_digest: str
-    code_digest: str | None
-    tokenizer: PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,78 +49,6 @@ class LanguageModel:
     code_digest: str | None
 
 
-def find_model(name_or_dir: str, *, revision: str | None = None, trust_remote_code: bool = False) -> ModelFiles:
-    """Finds or downloads a model's files and computes their digests, without loading the weights.
-
-    Args:
-        name_or_dir: folder written by `save_pretrained`, a GGUF file, or the name of a Hugging Face repository.
-        revision: branch, tag or commit of the repository; None for its default branch.
-        trust_remote_code: whether code that came with the model may run. Nobody is ever asked.
-
-    Raises:
-        WrongInput: there is no such model, its tokenizer is missing, or it is of a kind that `refuse_unusable` refuses.
-    """
-    from transformers import AutoConfig, AutoTokenizer
-
-    path = local_path(name_or_dir, "model")
-    if path is not None and path.suffix == ".gguf":
-        return _find_gguf(name_or_dir, path)
-    if path is None:
-        folder = _hub_folder(name_or_dir, revision, trust_remote_code)
-    elif (path / "config.json").is_file():
-        folder = path
-    else:
-        raise WrongInput(
-            f"`model` (={name_or_dir}) must be a folder that save_pretrained wrote, or a GGUF file; got one without "
-            "config.json; save model and tokenizer there"
-        )
-    config = read_config(folder, name_or_dir)
-    refuse_unusable(folder, name_or_dir, config)
-    with quiet_transformers(), WrongModel(name_or_dir, "be of a kind that transformers knows", "use another model"):
-        AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    with quiet_transformers(), WrongModel(name_or_dir, "hold a tokenizer", "save the tokenizer there"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    return ModelFiles(
-        name=name_or_dir,
-        revision="local" if path is not None else folder.name,
-        folder=folder,
-        gguf=None,
-        digest=weights_digest(folder, name_or_dir, config),
-        tokenizer_digest=_tokenizer_digest(tokenizer),
-        code_digest=code_digest(folder, name_or_dir, config) if trust_remote_code else None,
-        tokenizer=tokenizer,
-    )
-
-
-def _find_gguf(name: str, file: Path) -> ModelFiles:
-    """Returns a model in one GGUF file, with its tokenizer; its weights are dequantised when it is loaded.
-
-    Raises:
-        WrongInput: the file is none that transformers reads, or the gguf package is missing.
-    """
-    from transformers import AutoConfig, AutoTokenizer
-
-    if find_spec("gguf") is None:
-        raise WrongInput(f"`model` (={name}) must be read by the gguf package; got none; install `distsae[gguf]`")
-    with (
-        quiet_transformers(),
-        WrongModel(name, "be a GGUF file of a kind that transformers knows", "use another model"),
-    ):
-        AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
-    with quiet_transformers(), WrongModel(name, "hold a tokenizer", "use another GGUF file"):
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    return ModelFiles(
-        name=name,
-        revision="local",
-        folder=file.parent,
-        gguf=file.name,
-        digest=gguf_digest(file, name),
-        tokenizer_digest=_tokenizer_digest(tokenizer),
-        code_digest=None,
-        tokenizer=tokenizer,
-    )
-
-
 def load_language_model(
     name_or_dir: str,
     *,
@@ -166,15 +56,18 @@ def load_language_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     trust_remote_code: bool = False,
+    device_map: DeviceMap | None = None,
 ) -> LanguageModel:
-    """Loads a causal language model and its tokenizer.
+    """Loads a causal language model and its tokenizer; an adapter is merged into its base.
 
     Args:
-        name_or_dir: folder written by `save_pretrained`, a GGUF file, or the name of a Hugging Face repository.
+        name_or_dir: folder written by `save_pretrained`, of a model or a PEFT adapter; a GGUF file; or the name of a
+            Hugging Face repository.
         revision: branch, tag or commit of the repository; None for its default branch.
         device: device on which the model runs.
         dtype: dtype in which the model computes.
         trust_remote_code: whether code that came with the model may run.
+        device_map: how the model is split over devices, as transformers takes it; `device` is not used then.
 
     Raises:
         WrongInput: there is no such model, it is not a causal language model, its files lack some of its weights,
@@ -184,7 +77,8 @@ def load_language_model(
     from transformers import AutoModelForCausalLM
 
     files = find_model(name_or_dir, revision=revision, trust_remote_code=trust_remote_code)
-    with quiet_transformers(), WrongModel(name_or_dir, "be a causal language model that loads", "use another model"):
+    use = "use another model" if device_map is None else f"use another `device_map` (={device_map}), or another model"
+    with quiet_transformers(), WrongModel(name_or_dir, "be a causal language model that loads", use):
         gguf = {} if files.gguf is None else {"gguf_file": files.gguf}
         with redirect_stderr(io.StringIO()) if gguf else nullcontext():  # its bar heeds no setting
             model, report = AutoModelForCausalLM.from_pretrained(
@@ -194,10 +88,18 @@ def load_language_model(
                 ignore_mismatched_sizes=True,  # they are in the report then, and refused by name
                 output_loading_info=True,
                 **gguf,
+                **({} if device_map is None else {"device_map": device_map}),
             )
         refuse_missing_weights(name_or_dir, report)
+        if files.adapter is not None:
+            refuse_offloaded(model, device_map)
+            model = merged(model, files.adapter, name_or_dir)
         model.requires_grad_(False)
-        model = model.eval().to(device)
+        model.eval()
+        if device_map is None:
+            model = model.to(device)
+        else:
+            say_split(model, name_or_dir)
         vocabulary = int(model.get_input_embeddings().weight.shape[0])
     _refuse_small_tokenizer(name_or_dir, len(files.tokenizer), vocabulary)
     return LanguageModel(
@@ -212,24 +114,6 @@ def load_language_model(
     )
 
 
-def _hub_folder(name: str, revision: str | None, trust_remote_code: bool) -> Path:
-    """Downloads a snapshot and returns its folder, whose name is the commit."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", *(["*.py"] if trust_remote_code else [])]
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, "*.bin"]))
-    except (OSError, ValueError, HFValidationError) as error:
-        raise WrongInput(
-            f"`model` (={name}) must be an existing folder or a Hugging Face repository; got {one_line(error)}; "
-            "check the name and the network"
-        ) from error
-    return folder
-
-
 def _refuse_small_tokenizer(name: str, tokens: int, vocabulary: int) -> None:
     """Refuses a tokenizer without its vocabulary, which transformers makes where a folder has none.
 
@@ -240,10 +124,3 @@ def _refuse_small_tokenizer(name: str, tokens: int, vocabulary: int) -> None:
             f"`model` (={name}) must hold its own tokenizer; got one of {tokens} tokens for {vocabulary} embeddings; "
             "save the model's tokenizer in its folder"
         )
-
-
-def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
-    special = (tokenizer.bos_token_id, tokenizer.eos_token_id)
-    return hashlib.sha256(f"{text}\n{special}".encode()).hexdigest()

@@ -1,8 +1,9 @@
 """The files of a model, read and judged before anything of them is loaded or run.
 
-Some models would load, and give other activations than their name promises: adapters change the content where the
-`peft` library happens to be installed, and quantised weights need packages that change it as well. They are refused
-here. Digests are computed from the files, not from the loaded tensors, so that they depend on neither dtype nor device.
+Some models would load, and give other activations than their name promises: adapters beside the weights change the
+content where the `peft` library happens to be installed, and quantised weights need packages that change it as well.
+They are refused here; an adapter in a folder of its own is for `adapter.py`. Digests are computed from the files, not
+from the loaded tensors, so that they depend on neither dtype nor device.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def refuse_unusable(folder: Path, name: str, config: dict[str, Any]) -> None:
     """
     if adapters := sorted(path.name for pattern in _ADAPTERS for path in folder.glob(pattern)):
         raise WrongInput(
-            f"`model` (={name}) must be a model without adapters; got {', '.join(adapters)}; merge the adapter into "
-            "the weights (merge_and_unload of the peft library) and save the result, or remove its files"
+            f"`model` (={name}) must be a model without adapters beside its weights; got {', '.join(adapters)}; put "
+            "the adapter into a folder of its own and give that, or remove its files"
         )
     if (quantised := _quantisation(config)) is not None:
         raise _quantised_weights(name, quantised)

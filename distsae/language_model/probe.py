@@ -17,6 +17,7 @@ from distsae.errors import WrongInput
 from distsae.hooks.forward_pass import activations_at, observed, resolve_hook
 from distsae.hooks.hook_points import HookPoint
 from distsae.language_model.foreign_errors import WrongModel
+from distsae.language_model.split_model import input_device
 
 __all__ = ["hook_widths"]
 
@@ -37,7 +38,7 @@ def hook_widths(model: nn.Module, hooks: Sequence[str]) -> dict[str, int]:
             else than a tensor `[batch, length, d]`; or the model does not run.
     """
     points = [resolve_hook(model, hook) for hook in hooks]
-    device = next(model.parameters()).device
+    device = input_device(model)
     input_ids = torch.arange(_CONTEXTS * _LENGTH, device=device).view(_CONTEXTS, _LENGTH)
     seen: dict[str, list[int]] = {point.name: [] for point in points}
 

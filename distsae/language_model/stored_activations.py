@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from distsae.errors import TornData, WrongInput
 from distsae.hooks.forward_pass import capture
+from distsae.language_model.split_model import input_device
 from distsae.store import StoreAttributes, StorePaths, UnitRecord
 from distsae.store.layout import CONTEXT_DTYPE, DTYPES, ROW_ARRAYS
 from distsae.store.location import Location
@@ -50,7 +51,7 @@ def refuse_another_model(
     _refuse_unknown_tokens(token_ids, model, name, root)
     context = torch.from_numpy(np.searchsorted(contexts, unit.context_id[rows]))
     position = torch.from_numpy(unit.position[rows].astype(np.int64))
-    captured = capture(model, hooks, token_ids.to(next(model.parameters()).device))
+    captured = capture(model, hooks, token_ids.to(input_device(model)))
     for hook in hooks:
         stored = unit.first_chunk(hook)[torch.from_numpy(rows)]
         distance = _distance(captured[hook].cpu()[context, position].to(stored.dtype), stored)

@@ -34,6 +34,7 @@ class FeatureShard(nn.Module):
         selection_mb: memory in MiB for one chunk of scores and the work of selecting from it.
         kernels: operations of a step; by default the fast ones for a CPU.
         prefilter: whether candidates are found by a bf16 product and only these are scored in fp32.
+        device: device of the parameters.
 
     Attributes:
         rescored: number of scores so far that the prefilter could not rule out, so that they were computed in fp32.
@@ -49,9 +50,10 @@ class FeatureShard(nn.Module):
         selection_mb: float = SELECTION_MB,
         kernels: Kernels = CPU,
         prefilter: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
-        rows = initial_rows(d_in, features, seed)
+        rows = initial_rows(d_in, features, seed, device)
         self.d_sae = d_sae
         self.features = features
         self.kernels = kernels
@@ -62,8 +64,8 @@ class FeatureShard(nn.Module):
         self._low_versions = (-1, -1)  # of the parameters that `_low` was copied from
         self.W_enc = nn.Parameter(rows.clone())
         self.W_dec = nn.Parameter(rows)
-        self.b_enc = nn.Parameter(torch.zeros(len(features)))
-        self.b_dec = nn.Parameter(b_dec.detach().clone())
+        self.b_enc = nn.Parameter(torch.zeros(len(features), device=device))
+        self.b_dec = nn.Parameter(b_dec.detach().to(device, copy=True))
 
     def encode_chunks(self, centred: Tensor, left_out: Tensor | None = None) -> Iterator[tuple[int, Scores]]:
         """Yields `(first local feature, scores)` chunk by chunk; each chunk overwrites the one before it.
@@ -174,20 +176,24 @@ def score_chunks(
         yield first, chunk
 
 
-def initial_rows(d_in: int, features: range, seed: int) -> Tensor:
+def initial_rows(d_in: int, features: range, seed: int, device: torch.device | str = "cpu") -> Tensor:
     """Returns random rows of unit norm, fp32 `[len(features), d_in]`, which follow from seed and feature indices.
+
+    They are made on the CPU, a block at a time, so no device has other rows and none are in memory twice.
 
     Args:
         d_in: width of the activations.
         features: global indices of the features.
         seed: seed of the rows.
+        device: device of the rows.
     """
-    first_block, last_block = features.start // _SEED_BLOCK, (features.stop - 1) // _SEED_BLOCK
-    blocks = [
-        torch.randn(_SEED_BLOCK, d_in, generator=torch_generator(seed, "rows", block))
-        for block in range(first_block, last_block + 1)
-    ]
-    start = features.start - first_block * _SEED_BLOCK
-    rows = torch.cat(blocks)[start : start + len(features)]
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows / norms
+    rows = torch.empty(len(features), d_in, device=device)
+    for block in range(features.start // _SEED_BLOCK, (features.stop - 1) // _SEED_BLOCK + 1):
+        made = torch.randn(_SEED_BLOCK, d_in, generator=torch_generator(seed, "rows", block))
+        made /= torch.linalg.vector_norm(made, dim=1, keepdim=True)
+        first = block * _SEED_BLOCK
+        wanted = range(max(first, features.start), min(first + _SEED_BLOCK, features.stop))
+        rows[wanted.start - features.start : wanted.stop - features.start] = made[
+            wanted.start - first : wanted.stop - first
+        ].to(device)
+    return rows

@@ -15,7 +15,7 @@ from pathlib import Path
 from distsae.errors import CannotContinue, WrongInput
 from distsae.model.formats.catalogue import files_of_formats
 
-__all__ = ["fetched", "is_hub_name", "make_repository", "push", "require_repository"]
+__all__ = ["fetched", "is_hub_name", "make_repository", "parts_of_name", "push", "require_repository"]
 
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(rf"{_PART}/{_PART}")
@@ -37,11 +37,20 @@ def require_repository(name: str) -> None:
         raise WrongInput(f"`repo` (={name}) must be the name of a repository; got another text; use user/name")
 
 
-def fetched(name: str) -> Path:
+def parts_of_name(name: str) -> tuple[str, str]:
+    """Returns repository and folder of the name of an SAE on the Hub; the folder is empty for the repository's top."""
+    found = _NAME.fullmatch(name)
+    assert found is not None
+    return found[1], found[2].removeprefix("/")
+
+
+def fetched(repo: str, inside: str, subject: str) -> Path:
     """Returns the folder of an SAE of the Hub in the cache, after fetching its files if they are not there.
 
     Args:
-        name: `user/repository`, or `user/repository/folder`.
+        repo: the repository, `user/name`.
+        inside: folder in it; empty for its top.
+        subject: what the user gave, for the error.
 
     Raises:
         WrongInput: there is no such repository, or no answer and nothing in the cache.
@@ -50,17 +59,14 @@ def fetched(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     from huggingface_hub.utils import disable_progress_bars
 
-    found = _NAME.fullmatch(name)
-    assert found is not None
-    inside = found[2].removeprefix("/")
     patterns = [f"{inside}/{file}" if inside else file for file in files_of_formats()]
     disable_progress_bars()
     try:
-        folder = Path(snapshot_download(found[1], allow_patterns=patterns))
+        folder = Path(snapshot_download(repo, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = (" ".join(str(error).split()) or type(error).__name__)[:300]
         raise WrongInput(
-            f"`{name}` must be a folder, or an SAE on the Hugging Face Hub; got no such folder, and of the Hub: "
+            f"{subject} must be a folder, or an SAE on the Hugging Face Hub; got no such folder, and of the Hub: "
             f"{reason}; check the name and the network"
         ) from error
     return folder / inside

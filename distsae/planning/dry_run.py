@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 
 from distsae.batches import BatchReader
 from distsae.errors import WrongInput
 from distsae.kernels import prefilter_wanted
+from distsae.planning.gpu import CUDA_LIBRARIES_BYTES
 from distsae.planning.items import Facts, peak
 from distsae.planning.largest import Memory, fits, largest_d_sae
 from distsae.planning.machine import memory_here, process_bytes
@@ -19,28 +21,39 @@ from distsae.store.layout import DTYPES
 from distsae.training import TrainConfig
 from distsae.training.train import checked
 
-__all__ = ["dry_run", "facts_of"]
+__all__ = ["PlannedDevice", "dry_run", "facts_of"]
+
+PlannedDevice = Literal["auto", "cpu", "cuda"]
 
 
-def dry_run(config: TrainConfig, memory_gb: float | None = None) -> str:
+def dry_run(config: TrainConfig, memory_gb: float | None = None, device: PlannedDevice = "auto") -> str:
     """Returns the memory plan of a run as text. It starts no process and writes nothing.
 
     Args:
         config: config of the run; its mesh may have any number of processes.
         memory_gb: GiB that each process has, on its GPU if there is one; by default the memory that is free here.
+        device: device that is planned for, which this machine need not have; `auto` is a GPU if there is one here.
 
     Raises:
-        WrongInput: training would refuse the config, or `memory_gb` is not positive.
+        WrongInput: training would refuse the config, `memory_gb` is not positive, or it is missing where `device` is
+            not on this machine.
     """
     if memory_gb is not None and not memory_gb > 0:
         raise WrongInput(f"`memory_gb` (={memory_gb}) must be positive; give the GiB that each process has")
+    gpu_here = torch.cuda.is_available()
+    gpu = gpu_here if device == "auto" else device == "cuda"
+    if gpu and not gpu_here and memory_gb is None:
+        raise WrongInput(
+            "`device` (=cuda) must come with `memory_gb` on a machine without a GPU; got none; give the GiB of one "
+            "GPU, such as --memory_gb 80"
+        )
     store, configs = checked(config)
     runs = list(configs.values())
-    facts = facts_of(store, runs[0])
+    facts = facts_of(store, runs[0], gpu=gpu)
     items = memory_items(runs, facts)
     mesh = config.mesh
     processes = mesh.data * mesh.feature
-    memory = memory_here(processes) if memory_gb is None else _given(memory_gb, processes, facts)
+    memory = memory_here(processes, gpu=gpu) if memory_gb is None else _given(memory_gb, processes, facts)
     lines = [
         f"memory of the first rank; d_sae {' '.join(str(run.sae.d_sae) for run in runs)}, d_in {facts.d_in}, mesh "
         f"{mesh.data} x {mesh.feature} (data x feature), engine {config.engine}",
@@ -67,10 +80,19 @@ def dry_run(config: TrainConfig, memory_gb: float | None = None) -> str:
     return "\n".join(lines)
 
 
-def facts_of(store: Store, config: TrainConfig) -> Facts:
-    """Returns the facts about the store and this machine that the plan of a run needs; `config.hook` is not None."""
+def facts_of(store: Store, config: TrainConfig, gpu: bool | None = None) -> Facts:
+    """Returns the facts about the store and the machine that the plan of a run needs; `config.hook` is not None.
+
+    Args:
+        store: store that is read.
+        config: config of the run.
+        gpu: whether a GPU trains, which this machine need not have; by default one does if there is one here.
+    """
     assert config.hook is not None
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    gpu_here = torch.cuda.is_available()
+    gpu = gpu_here if gpu is None else gpu
+    elsewhere = gpu and not gpu_here  # its GPU is taken to multiply bf16 natively, as all of the last years do
+    measured_on = torch.device("cuda" if gpu and gpu_here else "cpu")
     reader = BatchReader(
         store, config.hook, config.batch_tokens, config.seed_of_order, 0, config.mesh.data, config.normalise
     )
@@ -83,9 +105,10 @@ def facts_of(store: Store, config: TrainConfig) -> Facts:
         storage_bytes=DTYPES[store.attributes.dtype].torch.itemsize,
         heldout_rows=store.heldout_rows,
         reader_bytes=reader_bytes,
-        process_bytes=process_bytes(config, device),
-        gpu=device.type == "cuda",
-        prefilter=prefilter_wanted(config.prefilter, device),
+        process_bytes=process_bytes(replace(config, kernels="auto") if elsewhere else config, measured_on),
+        gpu=gpu,
+        prefilter=config.prefilter != "none" if elsewhere else prefilter_wanted(config.prefilter, measured_on),
+        cuda_libraries_bytes=CUDA_LIBRARIES_BYTES if elsewhere else 0,
     )
 
 

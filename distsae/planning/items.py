@@ -39,6 +39,7 @@ class Facts:
         process_bytes: bytes of a process that has loaded its libraries and nothing else.
         gpu: whether training runs on a GPU; otherwise everything is in the host's memory.
         prefilter: whether scores are prefiltered in bf16.
+        cuda_libraries_bytes: bytes of CUDA's libraries in the host's memory that `process_bytes` does not include.
     """
 
     d_in: int
@@ -48,6 +49,7 @@ class Facts:
     process_bytes: int
     gpu: bool
     prefilter: bool
+    cuda_libraries_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,23 @@ from distsae.errors import WrongInput
 from distsae.kernels import kernels_for
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
+from distsae.planning.gpu import CONTEXT_BYTES
 from distsae.planning.largest import Memory
 from distsae.training import OptimizerConfig, PlainEngine, Selectors, TrainConfig, forward_backward
+from distsae.training.engines.deepspeed_package import working_deepspeed
 
 __all__ = ["memory_here", "process_bytes", "whole_memory"]
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
-def memory_here(processes: int) -> Memory:
+def memory_here(processes: int, *, gpu: bool) -> Memory:
     """Returns the memory that is free on this machine, including what this process itself holds.
 
     Args:
         processes: number of processes of the run. Without GPUs all of them are taken to run on this machine; with
             GPUs, one on each.
+        gpu: whether they run on the GPUs of this machine.
 
     Raises:
         WrongInput: the system does not tell how much memory is free.
@@ -40,9 +43,11 @@ def memory_here(processes: int) -> Memory:
         ) from error
     host = int(line.split()[1]) * 1024 + _resident()
     host = _within_container(host)
-    if not torch.cuda.is_available():
+    if not gpu:
         return Memory(host, processes)
-    return Memory(host, min(processes, torch.cuda.device_count()), torch.cuda.mem_get_info()[0])
+    free, total = torch.cuda.mem_get_info()
+    own = CONTEXT_BYTES + torch.cuda.memory_reserved()
+    return Memory(host, min(processes, torch.cuda.device_count()), min(free + own, total))
 
 
 def whole_memory() -> int:
@@ -61,13 +66,10 @@ def process_bytes(config: TrainConfig, device: torch.device) -> int:
     if config.wandb != "off":
         importlib.import_module("wandb")
     if config.engine == "deepspeed" and importlib.util.find_spec("deepspeed") is not None:
-        if device.type == "cpu":
-            os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        for name in ("deepspeed", "torch._dynamo"):  # DeepSpeed loads the compiler, though it compiles nothing here
-            importlib.import_module(name)
-    shard = FeatureShard(
-        32, 64, range(64), torch.zeros(32), 0, kernels=kernels_for(config.kernels, device), prefilter=True
-    ).to(device)
+        with working_deepspeed(device):
+            importlib.import_module("torch._dynamo")  # it loads the compiler, though it compiles nothing here
+    kernels = kernels_for(config.kernels, device)
+    shard = FeatureShard(32, 64, range(64), torch.zeros(32), 0, kernels=kernels, prefilter=True, device=device)
     mesh = build_mesh(MeshConfig(), 1, device.type)
     x = torch.randn(64, 32, device=device)
     outcome = forward_backward(shard, x, mesh, Selectors(MutualSelector(4)), shard.b_dec, 1.0, 0.0)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from distsae.kernels import PrefilterRows
+from distsae.planning.gpu import gpu_items
 from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, MemoryKind, Moment, bytes_at
 from distsae.planning.saving import COPY
 from distsae.planning.work import end_items, step_items
@@ -34,6 +35,7 @@ def memory_items(members: Sequence[TrainConfig], facts: Facts) -> list[Item]:
         Item("Python, torch and libraries, measured now", facts.process_bytes, ALWAYS),
         Item("reader: rows read ahead, batches", facts.reader_bytes, ALWAYS),
     ]
+    items += gpu_items(members[0], facts)
     items += _together([item for config in members for item in kept_items(config, facts)])
     works = [_work(config, facts) for config in members]
     items += max(works, key=lambda work: sum(item.bytes for item in work))

@@ -30,7 +30,7 @@ _CERTAIN = 1.25
 
 
 def require_room(store: Store, runs: Sequence[TrainConfig]) -> None:
-    """Compares the plan of a run, without what its libraries take, with the memory of this machine and its GPUs.
+    """Compares the plan of a run, without what Python takes, with the memory of this machine and its GPUs.
 
     Args:
         store: store that is read.

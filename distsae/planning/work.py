@@ -53,8 +53,6 @@ def step_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Ite
     if config.evaluate_every is not None:
         yield from _heldout_check(config, facts, matrices // 2, device)
     yield from saving_items(config, facts, features)
-    if facts.gpu:
-        yield Item("initial rows on their way to the GPU", matrices, ("start",))
 
 
 def end_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[Item]:

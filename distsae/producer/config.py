@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distsae.errors import WrongInput
+from distsae.language_model import DeviceMap, refuse_map
 
 __all__ = ["ProduceConfig", "check"]
 
@@ -15,7 +16,8 @@ class ProduceConfig:
     """Settings of a producer.
 
     Args:
-        model: folder written by `save_pretrained`, a GGUF file, or the name of a Hugging Face repository.
+        model: folder written by `save_pretrained`, of a model or a PEFT adapter; a GGUF file; or the name of a Hugging
+            Face repository.
         corpus: .jsonl, .txt (both also as .gz or .zst), .parquet or .arrow file, a folder of such files, a folder
             written by `save_to_disk`, or name of a Hugging Face data set.
         hooks: hooks to store, for example '[blocks.3.resid_post]'; the path of any module is a hook too.
@@ -56,6 +58,8 @@ class ProduceConfig:
         revision: branch, tag or commit of a Hugging Face model; its default branch if not given.
         trust_remote_code: whether code that came with the model may run; the store records a digest of it.
         device: device on which the model runs; auto is this process's GPU if there is one, else the CPU.
+        device_map: how a model that one GPU cannot hold is split over those that this process sees: auto, balanced,
+            balanced_low_0 or sequential, or devices by parts of the model, such as '{"": "cpu"}'. `device` is left out.
         model_dtype: dtype in which the model computes.
     """
 
@@ -86,6 +90,7 @@ class ProduceConfig:
     revision: str | None = None
     trust_remote_code: bool = False
     device: str = "auto"
+    device_map: DeviceMap | None = None
     model_dtype: Literal["fp16", "bf16", "fp32"] = "fp32"
 
     @property
@@ -105,6 +110,8 @@ def check(config: ProduceConfig) -> None:
     Raises:
         WrongInput: a setting makes no sense; the message names it.
     """
+    if config.device_map is not None:
+        refuse_map(config.device_map, config.device)
     if not config.hooks:
         raise WrongInput("`hooks` (=[]) must name at least one hook; give --hooks '[blocks.0.resid_post]'")
     if len(set(config.hooks)) < len(config.hooks) or any(not hook or "/" in hook for hook in config.hooks):

@@ -26,6 +26,7 @@ from distsae.language_model import (
     hook_widths,
     load_language_model,
     refuse_another_model,
+    refuse_shared_gpus,
 )
 from distsae.producer.config import ProduceConfig, check
 from distsae.producer.full_disk import one_line_if_disk_full
@@ -80,6 +81,8 @@ def _produce_into(root: Location, config: ProduceConfig, stop: Stop) -> None:
     producer = producer_rank()
     device = device_named(config.device, producer.local_rank)
     refuse_unused(config)
+    if config.device_map is not None:
+        refuse_shared_gpus(torch.cuda.device_count())
     existing = read_attributes(root)
     if existing is None:  # a missing corpus, or a file system that will not do, is found before a model is loaded
         open_configured_corpus(config)
@@ -154,6 +157,7 @@ def _load(config: ProduceConfig, device: torch.device) -> LanguageModel:
         device=device,
         dtype=DTYPES[config.model_dtype].torch,
         trust_remote_code=config.trust_remote_code,
+        device_map=config.device_map,
     )
 
 
@@ -227,5 +231,7 @@ def _attributes(
         model_dtype=config.model_dtype,
         keep_units=config.keep_units,
         code_digest=files.code_digest,
-        library_versions={name: version(name) for name in _LIBRARIES},
+        base_model=None if files.adapter is None else files.adapter.base,
+        adapter_digest=None if files.adapter is None else files.adapter.digest,
+        library_versions={name: version(name) for name in (*_LIBRARIES, *(("peft",) if files.adapter else ()))},
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distsae.errors import CannotContinue, WrongInput
-from distsae.language_model import LanguageModel, capture, resolve_hook
+from distsae.language_model import LanguageModel, capture, input_device, resolve_hook
 from distsae.store import StoreAttributes, UnitData, row_order
 from distsae.store.layout import DTYPES
 from distsae.store.rounding import refuse_rounding, roomier_dtype
@@ -39,7 +39,7 @@ def compute_unit(
     Raises:
         CannotContinue: an activation is not finite, or does not fit the storage dtype; or all rows are excluded.
     """
-    device = next(language_model.model.parameters()).device
+    device = input_device(language_model.model)
     storage = DTYPES[attributes.dtype].torch
     skip = attributes.excluded_positions
     rows = len(context_ids) * attributes.rows_per_context
@@ -92,7 +92,7 @@ def check_fits(language_model: LanguageModel, attributes: StoreAttributes, token
     Raises:
         WrongInput: an activation is not finite or does not fit the storage dtype, or too much is lost in it.
     """
-    device = next(language_model.model.parameters()).device
+    device = input_device(language_model.model)
     captured = capture(language_model.model, attributes.hooks, token_ids.to(device, torch.int64))
     for hook, values in captured.items():
         rows = values[:, attributes.excluded_positions :].flatten(0, 1)

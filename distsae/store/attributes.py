@@ -18,7 +18,7 @@ __all__ = ["FORMAT_VERSION", "RECORDED_ONLY", "StoreAttributes", "differences"]
 
 FORMAT_VERSION = 1
 
-RECORDED_ONLY = ("model", "model_revision", "corpus", "library_versions")
+RECORDED_ONLY = ("model", "model_revision", "base_model", "corpus", "library_versions")
 """Fields that are not part of the fingerprint."""
 
 
@@ -26,6 +26,8 @@ _LATER: dict[str, Any] = {
     "keep_units": None,
     "excluded_tokens": [],
     "code_digest": None,
+    "base_model": None,
+    "adapter_digest": None,
     "heldout_by": "contexts",
     "heldout_share": None,
     "context_order": "permuted",
@@ -65,6 +67,8 @@ class StoreAttributes:
         heldout_share: share of the text that was to be held out; None if contexts are drawn.
         context_order: `"permuted"` if contexts are spread over the units at random, `"given"` if each unit holds
             contexts that follow each other, which suits activations that are read from files.
+        base_model: name or folder of the model that the adapter `model` was merged into (recorded only); None for none.
+        adapter_digest: sha256 of the adapter that was merged into it; `model_digest` is that of both. None for none.
         code_digest: sha256 of the code that came with the model and was allowed to run; None if none was.
         library_versions: versions of the libraries that the first producer used (recorded only).
     """
@@ -95,6 +99,8 @@ class StoreAttributes:
     heldout_share: float | None = None
     context_order: Literal["permuted", "given"] = "permuted"
     code_digest: str | None = None
+    base_model: str | None = None
+    adapter_digest: str | None = None
     library_versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -145,6 +151,7 @@ def differences(first: StoreAttributes, second: StoreAttributes) -> dict[str, tu
         "model_digest": "model",
         "tokenizer_digest": "model",
         "code_digest": "model",
+        "adapter_digest": "model",
         "corpus_fingerprint": "corpus",
     }
 

@@ -103,8 +103,8 @@ class TrainConfig:
         batch_tokens: number of token rows in a global batch, a multiple of 64.
         accumulation: number of micro-batches that a global batch is split into. Matches are selected in each of them
             separately, with its share of the budget; their gradients make one update. Memory hardly depends on it.
-        init: folder of an SAE, or of the run that trained it, whose weights the run starts with; by default weights
-            are random.
+        init: folder of an SAE or of the run that trained it, or name of one on the Hub, whose weights the run starts
+            with; by default weights are random.
         normalise: normalisation of the activations as they are read: `token` gives each row the norm sqrt(d_in),
             `scale` gives them that norm on average, `centre` subtracts their mean first. The finished SAE works on raw
             activations: with `token` it normalises each row, `scale` and `centre` are folded into its weights.

@@ -41,12 +41,13 @@ def initial_shard(config: TrainConfig, mean: Tensor, mesh: Mesh, device: torch.d
         mean.shape[0],
         config.sae.d_sae,
         mesh.features(config.sae.d_sae),
-        mean.cpu(),
+        mean,
         config.seed,
         selection_mb_on(device.type, config.tokens_at_once, config.selection_mb),
         kernels_for(config.kernels, device),
         prefilter_wanted(config.prefilter, device),
-    ).to(device)
+        device,
+    )
 
 
 def initial_state(

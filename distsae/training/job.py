@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distsae.batches import BatchReader
-from distsae.checkpoint import Saver
+from distsae.checkpoint import Ranks, Saver
 from distsae.parallel import Mesh
 from distsae.store import Store
 from distsae.training.freezing import HeldoutCheck
@@ -29,6 +29,8 @@ class Job:
         accelerator: device and experiment tracking.
         heldout: measurement on held-out rows.
         saver: writer of checkpoints.
+        ranks: all ranks, on a CPU group without time limit, for what one rank may take any time for. No checkpoint may
+            be under way, as the saver uses the same group.
         watchdog: watchdog that ends the process when a step hangs.
     """
 
@@ -38,4 +40,5 @@ class Job:
     accelerator: Accelerator
     heldout: HeldoutCheck
     saver: Saver
+    ranks: Ranks
     watchdog: Watchdog

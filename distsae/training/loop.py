@@ -51,9 +51,10 @@ def train_runs(
         KeyboardInterrupt: Ctrl-C stopped the job after a checkpoint.
     """
     members = _Members(runs)
+    job = runs[0].job
     for run in runs:
         members.attempt(run, run.start)
-    accelerator.wait_for_everyone()  # otherwise a rank might read units that still count as released
+    job.ranks.exchange(None)  # otherwise a rank might read units that still count as released
     for run in runs:
         run.track = start_tracking(accelerator, run.config, run.name)
         run.introduce()

@@ -9,7 +9,7 @@ from distsae.progress import say
 from distsae.training.config import TrainConfig
 from distsae.training.folder import RunCheckpoints, RunFolder, Tracking, UnitRelease, find_resume_point
 from distsae.training.freezing import FrozenGap, frozen_sae
-from distsae.training.guards import Diagnosis
+from distsae.training.guards import Diagnosis, require_same_kernels
 from distsae.training.initial_state import begin_from, initial_shard, initial_state
 from distsae.training.job import Job
 from distsae.training.logged_line import logged_line, shown_values
@@ -55,6 +55,7 @@ class Run:
         mean, variance = normalisation.moments(job.reader.statistics)
         mean = mean.to(job.accelerator.device)
         shard = initial_shard(config, mean, job.mesh, job.accelerator.device)
+        require_same_kernels(shard.kernels.name)
         if config.init is not None and self._point is None:
             begin_from(config.init, shard, normalisation)
         self.state = initial_state(config, shard, job.mesh, mean, variance, clock)
@@ -205,8 +206,8 @@ class Run:
         self.end()
 
     def end(self) -> None:
-        """Releases the run's rows in a bounded store. Collective."""
-        self.job.accelerator.wait_for_everyone()
+        """Releases the run's rows in a bounded store, once rank 0 has written the SAE. Collective."""
+        self.job.ranks.exchange(None)  # a barrier of NCCL would time out while rank 0 writes
         if self.job.accelerator.is_main_process:
             self.units.run_finished()
 

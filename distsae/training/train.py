@@ -22,6 +22,9 @@ from distsae.training.guards import (
     Watchdog,
     check_processes,
     ended_if_unheard,
+    lack_of_memory_named,
+    leave_together,
+    leave_with,
     longest_wait,
     lost_ranks_named,
     require_agreement,
@@ -57,7 +60,8 @@ def train(config: TrainConfig, loop: Loop = train_runs, check: Check = lambda st
     """Trains one SAE, or the SAEs of a sweep, over all processes of the job. Every process calls it.
 
     Alone, it is a function like any other, for a notebook too; under `accelerate launch` every rank gets the result,
-    which rank 0 has written.
+    which rank 0 has written. When it raises, the process group stays as it is: end the process, as to destroy the group
+    may mean to wait for other ranks.
 
     Args:
         config: configuration of the run, or of all runs of a sweep.
@@ -71,7 +75,7 @@ def train(config: TrainConfig, loop: Loop = train_runs, check: Check = lambda st
         WrongInput: the configuration does not fit the store, the processes or the run folder; nothing was written.
         Diverged: a score, loss or gradient was not finite; the message names the step and the ranks. The other members
             of a sweep have been trained to their end.
-        CannotContinue: another process was lost.
+        CannotContinue: another process was lost, or the GPU has no room.
         CheckpointFailed: a checkpoint that had to be on the disk could not be saved: the last one (the SAE was
             written), one at the end of a window, or one before a stop.
         SystemExit: SIGTERM, SIGUSR1 or SIGHUP stopped the job after a checkpoint; the code is `STOPPED`.
@@ -86,12 +90,13 @@ def train(config: TrainConfig, loop: Loop = train_runs, check: Check = lambda st
         with lost_ranks_named(lambda: watchdog.activity), ended_if_unheard():
             accelerator = start_accelerator(config, longest)
         try:
-            with lost_ranks_named(lambda: watchdog.activity):
+            with lost_ranks_named(lambda: watchdog.activity), lack_of_memory_named(lambda: watchdog.activity):
                 require_agreement(config, store.fingerprint)
                 _train(configs, store, accelerator, stop, watchdog, longest, loop)
-        finally:
-            watchdog.working_on("closing wandb", unlimited=True)
-            accelerator.end_training()
+        except BaseException as error:
+            leave_with(error, accelerator, watchdog)
+            raise
+        leave_together(accelerator, watchdog)
     finished = {name: TrainedRun(RunFolder(member.out).path) for name, member in configs.items() if name}
     return TrainedRun(RunFolder(config.out).path, finished)
 
@@ -203,8 +208,9 @@ def _train(
         )
         stack.callback(reader.close)  # otherwise a thread that waits for rows would keep the process alive
         heldout = HeldoutCheck(store, shared.hook, reader)
-        saver = Saver(Ranks(mesh.device_mesh, saving), shared.checkpoint.asynchronous)
-        job = Job(store, reader, mesh, accelerator, heldout, saver, watchdog)
+        ranks = Ranks(mesh.device_mesh, saving)
+        saver = Saver(ranks, shared.checkpoint.asynchronous)
+        job = Job(store, reader, mesh, accelerator, heldout, saver, ranks, watchdog)
         runs: list[Run] = []
         for name, config in configs.items():
             folder = stack.enter_context(closing(RunFolder(config.out)))

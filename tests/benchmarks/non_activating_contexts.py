@@ -1,6 +1,7 @@
 """In how many of the non-activating contexts of `distsae explain` does the feature fire after all?
 
-The contexts are encoded by the SAE, and compared with the upper estimate, tokens times density.
+The contexts are encoded by the SAE, and compared with the upper estimate, tokens times density; then those that
+`--store` leaves are counted in the same way.
 
     python -m tests.benchmarks.non_activating_contexts --run RUN --pages PAGES --store STORE
 """
@@ -47,17 +48,24 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=300)
     arguments = parser.parse_args()
     store, sae = Store.open(arguments.store), SAE.load(arguments.run).float().eval()
-    plan = plan_of(ExplainConfig(run=arguments.pages, dry_run=True, max_features=arguments.features, max_density=1.0))
+    wanted = {"run": arguments.pages, "dry_run": True, "max_features": arguments.features, "max_density": 1.0}
+    table(plan_of(ExplainConfig(**wanted)), sae, store)
+    print("\nwith --store")
+    table(plan_of(ExplainConfig(**wanted, store=arguments.store, sae=arguments.run)), sae, store)
+
+
+def table(plan: ExplainPlan, sae: SAE, store: Store) -> None:
+    """Prints in how many of a plan's contexts the features fire, by density."""
+    firings, count = plan.firings(plan.features), plan.config.scored_contexts
     drawn = [
         (own.feature, own.density, window)
         for own in plan.tables.read(plan.features)
-        for window in plan.others.drawn(own, plan.config.scored_contexts, plan.config.seed)
+        for window in plan.others.drawn(own, count, plan.config.seed, firings)
     ]
-    first = _first_positions(plan)
     fires = firing_in({window.context_id for _, _, window in drawn}, sae, store, "train")
     hit, density, bound = [], [], []
     for feature, share, window in drawn:
-        start = first[window.context_id, window.tokens]
+        start = window.first_position
         places = fires.get(feature, {}).get(window.context_id, [])
         hit.append(any(start <= place < start + len(window.tokens) for place in places))
         density.append(share)
@@ -71,17 +79,6 @@ def main() -> None:
                 f"{low:g} to {high:g}".ljust(18),
                 f"{inside.sum():>8} {hits[inside].mean():>9.3f} {bounds[inside].mean():>9.3f}",
             )
-
-
-def _first_positions(plan: ExplainPlan) -> dict[tuple[int, tuple[str, ...]], int]:
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(plan.pages / "parquet", columns=["top_contexts", "sampled_contexts"]).to_pylist()
-    return {
-        (context["context_id"], tuple(context["tokens"])): context["first_position"]
-        for row in rows
-        for context in (*row["top_contexts"], *row["sampled_contexts"])
-    }
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from distsae import __version__
 from distsae.cli.main import COMMANDS, main
+from distsae.errors import CannotContinue
 
 
 def run(*arguments, **environment):
@@ -182,6 +183,37 @@ def test_threads_of_process_groups_end_with_the_command(tmp_path, monkeypatch):
         assert soon(there=False), threads()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (CannotContinue("a full GPU"), 1, "distsae: error: a full GPU\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (AssertionError("an invariant"), 1, "AssertionError: an invariant\n"),
+    ],
+)
+def test_a_failure_inside_a_process_group_ends_the_process_at_once(tmp_path, capsys, error, code, said):
+    """While Python shuts down it would end the group, which on NCCL means to wait for all ranks."""
+
+    class Left(BaseException):
+        """Stands for the end of the process."""
+
+    def command(argv):
+        dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+        raise error
+
+    def leave(with_code):
+        assert with_code == code
+        assert dist.is_initialized()
+        assert capsys.readouterr().err.endswith(said)  # before it ends
+        raise Left
+
+    try:
+        with pytest.raises(Left):
+            main([], run=command, leave=leave)
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,11 @@ def test_more_matches_than_features(refused, base):
     )
 
 
+def test_a_device_is_only_planned_for(refused, base):
+    line = refused(*base, "--device", "cuda")
+    assert "`device` (=cuda) must be given with `dry_run`, as accelerate chooses the device of a run; add" in line
+
+
 def test_mesh_without_its_processes(refused, base):
     line = refused(*base, "--mesh.data", "2", "--mesh.feature", "2")
     assert "(=2 * 2) must equal the number of processes; got 1; start 4 with `accelerate launch" in line

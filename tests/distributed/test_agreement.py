@@ -11,7 +11,7 @@ import pytest
 from distsae.errors import WrongInput
 from distsae.parallel import Mesh
 from distsae.training import SizeConfig, SweepConfig, TrainConfig
-from distsae.training.guards.agreement import SOURCES, require_agreement
+from distsae.training.guards.agreement import SOURCES, require_agreement, require_same_kernels
 from tests.distributed.processes import run_on_mesh
 
 CONFIG = TrainConfig(store="store", out="run")
@@ -73,3 +73,20 @@ def test_different_source_files_are_refused(tmp_path):
     for refusal in run_on_mesh(_with_sources, (1, 2), str(copied)):
         assert refusal.startswith("`source files of distsae` must be the same on every process; got sha256 ")
         assert refusal.endswith("install the same versions on every machine")
+
+
+def _kernels_refused(mesh: Mesh, of_rank_2: str) -> str:
+    try:
+        require_same_kernels(of_rank_2 if mesh.world.rank == 2 else "triton")
+    except WrongInput as error:
+        return str(error)
+    return ""
+
+
+def test_one_rank_that_got_other_kernels_ends_all():
+    """They sum in another order, so data ranks would drift apart."""
+    assert run_on_mesh(_kernels_refused, (2, 2), "triton") == [""] * 4
+    for text in run_on_mesh(_kernels_refused, (2, 2), "reference"):
+        assert text.startswith("`kernels` must be the same on every process; got triton on ranks 0, 1, 3 (host ")
+        assert "reference on rank 2 (host " in text
+        assert "start with `kernels` triton to see what is missing on those hosts" in text

@@ -130,6 +130,22 @@ def test_a_second_interrupt_kills(supervised):
     assert not any(process.is_running() for process in workers)
 
 
+def test_what_hears_no_signal_is_killed_after_the_grace_period(supervised):
+    """Python runs no handler while its main thread waits for a GPU, which waits for a rank that is gone."""
+    run = supervised(
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])\n"
+        "started()\nwhile True: time.sleep(1)\n",
+        "--grace=2",
+    )
+    workers = run.started()
+    run.process.send_signal(signal.SIGTERM)
+    assert run.code() == 75, run.said
+    assert not any(process.is_running() for process in workers)
+    assert "supervise: the training has not stopped 2 s after it was asked to: killing it" in run.said
+    assert "when it was asked to stop; the same command continues from the newest checkpoint" in run.said
+    assert not (run.folder / "pid-2-0").exists()
+
+
 def test_nothing_survives_a_killed_supervisor(supervised):
     run = supervised(
         "for number in (signal.SIGUSR1, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"

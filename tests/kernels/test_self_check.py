@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from distsae.kernels import CPU, REFERENCE
 from distsae.kernels.operations import Kernels
 from distsae.kernels.plain_update import plain_update
 from distsae.kernels.prefilter import plain_scores_at
-from distsae.kernels.self_check import refuse_if_wrong
+from distsae.kernels.self_check import KernelsDoNotRun, refuse_if_wrong
 
 HERE = torch.device("cpu")
 
@@ -98,3 +99,29 @@ def test_margins_of_the_prefilter_that_are_too_small_are_noticed():
 
     with pytest.raises(WrongInput, match="update_rows gave a different result"):
         refuse_if_wrong(replace(REFERENCE, update_rows=update), HERE)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+def test_a_build_of_triton_that_fails_is_one_line(monkeypatch, tmp_path):
+    """As where Python's headers are missing: the compiler fails, and Triton passes that on."""
+    from triton.runtime.build import compile_module_from_src
+
+    monkeypatch.setenv("CC", "/bin/false")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+
+    def built(*operands):
+        compile_module_from_src("int nothing;", "nothing")
+
+    kernels = replace(REFERENCE, name="triton", row_sums=built)
+    with pytest.raises(KernelsDoNotRun, match=r"row_sums gave CalledProcessError Command .*; use `kernels`") as caught:
+        refuse_if_wrong(kernels, HERE)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_full_device_is_no_fault_of_the_kernels():
+    def full(*operands):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        refuse_if_wrong(replace(REFERENCE, decode=full), HERE)

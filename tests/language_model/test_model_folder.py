@@ -33,7 +33,7 @@ def _refused(model, match, **given):
 @pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors"])
 def test_adapters_are_refused_whether_or_not_peft_is_there(model, file):
     (model / file).write_text("{}")
-    _refused(model, rf"without adapters; got {file}; merge the adapter into the weights")
+    _refused(model, rf"without adapters beside its weights; got {file}; put the adapter into a folder of its own")
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8", "compressed-tensors", "mxfp4"])

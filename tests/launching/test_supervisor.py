@@ -12,7 +12,7 @@ from distsae.launching import SuperviseConfig, supervise
 from distsae.launching.supervisor import _ending
 
 
-@pytest.mark.parametrize("wrong", [{"restarts": -1}, {"pause": -0.5}])
+@pytest.mark.parametrize("wrong", [{"restarts": -1}, {"pause": -0.5}, {"grace": -1.0}])
 def test_negative_numbers_are_refused(wrong):
     (name,) = wrong
     with pytest.raises(WrongInput, match=f"`{name}`"):

@@ -1,5 +1,8 @@
 """The feature shard: initial rows depend on global feature indices alone, and scores in chunks equal dense scores."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +19,7 @@ from distsae.allocation import (
 )
 from distsae.model import FeatureShard, project_out, score_chunks
 from distsae.model.feature_shard import initial_rows
+from distsae.seeds import torch_generator
 from tests.allocation.samples import modest
 
 D_IN, D_SAE = 7, 600
@@ -35,6 +39,30 @@ def test_initial_rows_are_unit_vectors_of_the_seed():
     assert len(rows.unique(dim=0)) == D_SAE
     assert not torch.equal(rows, initial_rows(D_IN, range(D_SAE), seed=6))
     assert rows.mean(0).norm() < 0.1  # no preferred direction
+
+
+@pytest.mark.parametrize(("features", "d_in"), [(range(600), 7), (range(255, 258), 576), (range(300, 301), 2304)])
+def test_initial_rows_made_at_once_have_the_same_bits(features, d_in):
+    blocks = [torch.randn(256, d_in, generator=torch_generator(5, "rows", block)) for block in range(3)]
+    whole = torch.cat(blocks)[features.start : features.stop]
+    expected = whole / torch.linalg.vector_norm(whole, dim=1, keepdim=True)
+    assert torch.equal(initial_rows(d_in, features, seed=5), expected)
+
+
+_PEAK = """
+import resource, torch
+from distsae.model import FeatureShard
+FeatureShard(8, 300, range(300), torch.zeros(8), 0)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+FeatureShard(512, 1 << 16, range(1 << 16), torch.zeros(512), 0)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (4 * 512 << 16))
+"""
+
+
+def test_a_new_shard_takes_the_memory_of_its_two_matrices():
+    """The plan of a run says so (`planning/memory.py`); with three, a run that fits would not start."""
+    done = subprocess.run([sys.executable, "-c", _PEAK], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 2.2
 
 
 def test_parameters_at_the_start():

@@ -9,7 +9,7 @@ import pytest
 
 from distsae.errors import WrongInput
 from distsae.model import SAE
-from distsae.model.hub import fetched, is_hub_name, require_repository
+from distsae.model.hub import fetched, is_hub_name, parts_of_name, require_repository
 from tests.model.formats.samples import refuse_differences, sample_sae
 from tests.model.hub_server import TOKEN, hub_server
 
@@ -109,4 +109,9 @@ def test_names_of_the_hub():
 
 def test_nothing_is_found_without_a_network():
     with pytest.raises(WrongInput, match="`user/not-there` must be a folder, or an SAE on the Hugging Face Hub"):
-        fetched("user/not-there")
+        fetched("user/not-there", "", "`user/not-there`")
+
+
+def test_repository_and_folder_of_a_name():
+    assert parts_of_name("user/name") == ("user/name", "")
+    assert parts_of_name("user/name/a/b.c") == ("user/name", "a/b.c")

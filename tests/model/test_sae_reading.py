@@ -9,7 +9,14 @@ from safetensors.torch import load_file, save_file
 from distsae.errors import TornData, WrongInput
 from distsae.model import SAE
 from distsae.model.formats.foreign_sae import Given
-from distsae.model.sae_reading import folder_of, opened_weights, read_config, read_sae
+from distsae.model.sae_reading import (
+    folder_of,
+    is_fetched,
+    opened_weights,
+    read_config,
+    read_sae,
+    refuse_to_write_there,
+)
 from tests.model.formats.samples import sample_sae
 
 
@@ -19,9 +26,22 @@ def test_a_path_that_exists_is_never_looked_for_elsewhere(tmp_path, monkeypatch)
     assert folder_of("user/name") == (tmp_path / "user" / "name").relative_to(tmp_path)
     with pytest.raises(WrongInput, match=r"`user/other` must be a folder, or an SAE on the Hugging Face Hub"):
         folder_of("user/other")
+    with pytest.raises(WrongInput, match=r"`run` \(=user/other\) must be a folder, or an SAE on the Hugging Face Hub"):
+        folder_of("user/other", "run")
     (tmp_path / "user" / "empty").mkdir()
     with pytest.raises(WrongInput, match="and no files of another tool"):
         folder_of("user/empty")
+
+
+def test_nothing_is_written_beside_an_sae_without_a_place_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "user" / "name").mkdir(parents=True)
+    refuse_to_write_there("user/name", "run")
+    refuse_to_write_there("nowhere", "run")
+    for name in ("user/other", "user/name/folder", "saelens:release/id"):
+        assert is_fetched(name)
+        with pytest.raises(WrongInput, match=rf"`out` must be given with `run` \(={name}\), an SAE of the Hub"):
+            refuse_to_write_there(name, "run")
 
 
 def test_every_kind_of_folder_is_read(tmp_path):

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 import torch.distributed as dist
 
 from distsae.errors import WrongInput
@@ -36,6 +37,31 @@ def test_any_mesh_is_planned_from_one_process(config, tmp_path):
     assert int(re.search(r"largest sae.d_sae .*: ([\d,]+)$", text)[1].replace(",", "")) > 512
     assert not (tmp_path / "run").exists()
     assert not dist.is_initialized()
+
+
+def test_a_gpu_is_planned_for_on_a_machine_without_one(config):
+    settings = {"mesh": MeshConfig(data=2, feature=4), "kernels": "triton"}
+    text = dry_run(config(**settings), memory_gb=80, device="cuda")
+    device, host = text.partition("in the host's memory")[::2]
+    for name in ("CUDA context, estimated", "cuBLAS workspaces", "NCCL buffers, estimated", "bf16 copy of the encoder"):
+        assert name in device
+    assert ("CUDA's libraries, estimated" in host) == (not torch.cuda.is_available())
+    assert "available: 80.00 GiB on the GPU: it fits" in text
+    largest = int(re.search(r"largest sae.d_sae .*: ([\d,]+)$", text)[1].replace(",", ""))
+    smaller = dry_run(config(**settings), memory_gb=40, device="cuda")
+    assert 0 < int(re.search(r"largest sae.d_sae .*: ([\d,]+)$", smaller)[1].replace(",", "")) < largest / 2
+
+
+def test_a_cpu_can_be_asked_for(config):
+    text = dry_run(config(), memory_gb=8, device="cpu")
+    assert "on the GPU" not in text
+    assert "CUDA" not in text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, whose memory is known")
+def test_the_memory_of_a_gpu_elsewhere_must_be_given(config):
+    with pytest.raises(WrongInput, match=r"`device` \(=cuda\) must come with `memory_gb` on a machine without a GPU"):
+        dry_run(config(), device="cuda")
 
 
 def test_a_run_that_does_not_fit(config):

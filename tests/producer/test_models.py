@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from distsae.errors import WrongInput
-from distsae.language_model import find_model
+from distsae.language_model import find_model, model_of_store, refuse_another_model
 from distsae.producer import ProduceConfig, produce
 from distsae.store import Store
 from tests.language_model.changed_models import copied, with_code
@@ -89,3 +91,49 @@ def test_a_model_without_its_tokenizer_is_refused(config, capsys):
 )
 def test_a_hook_that_is_no_tensor_of_each_context_is_refused(config, capsys, hook, got):
     _refused_at_once(replace(config, hooks=(hook,)), capsys, rf"must be a tensor \[batch, length, d\].*got {got}")
+
+
+def test_a_store_of_an_adapter_says_so_and_is_one_of_its_model(config, tiny_model_dir, tmp_path):
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(config.model)
+    made = peft.get_peft_model(base, peft.LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True))
+    for name, parameter in made.named_parameters():
+        if "lora" in name:
+            parameter.data = 0.3 * torch.randn_like(parameter)
+    made.save_pretrained(tmp_path / "adapter")
+    adapted = replace(config, model=str(tmp_path / "adapter"))
+    produce(adapted)
+    store = Store.open(adapted.out)
+    files, attributes = find_model(adapted.model), store.attributes
+    assert (attributes.model, attributes.base_model) == (adapted.model, config.model)
+    assert (attributes.model_digest, attributes.adapter_digest) == (files.digest, files.adapter.digest)
+    assert attributes.library_versions["peft"] == peft.__version__
+    loaded = model_of_store(store, None, trust_remote_code=False, tokenizer=True, code=True)
+    refuse_another_model(
+        loaded.model, loaded.name, store.path, attributes, store.units[0], attributes.hooks
+    )  # the rows are its activations
+    with pytest.raises(WrongInput, match="must be the model that produced the store, whose weights have digest"):
+        model_of_store(store, config.model, trust_remote_code=False, tokenizer=True, code=True)
+    with pytest.raises(WrongInput, match=r"model_digest.*adapter_digest|adapter_digest.*model_digest"):
+        produce(replace(config, out=adapted.out))
+    produce(replace(config, out=str(tmp_path / "plain")))
+    plain = Store.open(tmp_path / "plain").attributes
+    assert {"base_model", "adapter_digest"}.isdisjoint(plain.to_json())
+
+
+def test_a_store_is_the_same_if_the_model_is_split(config, tmp_path, capsys):
+    """Parts on the disk go the same way through transformers as parts on other GPUs."""
+    produce(config)
+    parts = ("transformer.wte", "transformer.wpe", "transformer.h.0", "lm_head")
+    split = dict.fromkeys(parts, "cpu") | {"transformer.h.1": "disk", "transformer.ln_f": "disk"}
+    produce(replace(config, device="auto", out=str(tmp_path / "split"), device_map=split))
+    assert "is split into 6 parts: 4 on cpu, 2 on disk" in capsys.readouterr().err
+    assert Store.open(tmp_path / "split").content_digest == Store.open(config.out).content_digest
+    assert Store.open(tmp_path / "split").fingerprint == Store.open(config.out).fingerprint
+    (tmp_path / "split" / "dataset.json").unlink()
+    (tmp_path / "split" / "commits" / "unit-000000.json").unlink()
+    produce(
+        replace(config, device="auto", out=str(tmp_path / "split"), device_map="auto")
+    )  # it may go on split in another way
+    assert Store.open(tmp_path / "split").content_digest == Store.open(config.out).content_digest

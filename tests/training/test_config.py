@@ -50,6 +50,8 @@ def _train(**changes):
         (lambda: CheckpointConfig(keep_every=0), r"`checkpoint.keep_every` \(=0\)"),
         (lambda: OptimizerConfig(lr=0.0), r"`optimizer.lr` \(=0.0\) must be positive, or auto"),
         (lambda: OptimizerConfig(lr=math.nan), r"`optimizer.lr` \(=nan\)"),
+        (lambda: OptimizerConfig(decoder_rate=0.0), r"`optimizer.decoder_rate` \(=0.0\) must be positive; use 1"),
+        (lambda: OptimizerConfig(decoder_rate=math.inf), r"`optimizer.decoder_rate` \(=inf\)"),
         (lambda: OptimizerConfig(beta1=1.0), r"`optimizer.beta1` \(=1.0\)"),
         (lambda: OptimizerConfig(beta2=-0.1), r"`optimizer.beta2` \(=-0.1\)"),
         (lambda: OptimizerConfig(eps=-1e-8), r"`optimizer.eps` \(=-1e-08\)"),

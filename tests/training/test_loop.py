@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from accelerate import Accelerator
 
 from distsae.batches import BatchReader
+from distsae.checkpoint import Ranks
 from distsae.cli.main import main
 from distsae.errors import Diverged
 from distsae.exit_codes import DIVERGED
@@ -190,8 +190,8 @@ def test_all_ranks_wait_until_the_first_one_has_registered_the_run_as_reader(tin
         monkeypatch.setattr(owner, name, recorded)
 
     record(UnitRelease, "start_reading")
-    record(Accelerator, "wait_for_everyone")
+    record(Ranks, "exchange")
     record(BatchReader, "batch")
     train(config_of(tiny_store, tmp_path / "run", steps=2))
     first = events.index("start_reading")
-    assert events[first : first + 3] == ["start_reading", "wait_for_everyone", "batch"]
+    assert events[first : first + 3] == ["start_reading", "exchange", "batch"]

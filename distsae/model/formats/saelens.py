@@ -8,6 +8,7 @@ row, where ours are those of the raw one.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,13 @@ class SAELensConfig:
     model_name: str | None = None
     context_size: Annotated[int, Between(0)] | None = None
     prepend_bos: bool | None = None
+    model_from_pretrained_kwargs: dict[str, Any] | None = None
     distsae: Any = None
+
+    @property
+    def centres_model(self) -> bool:
+        """Whether the SAE is for activations without their mean over the width, as TransformerLens makes them."""
+        return (self.model_from_pretrained_kwargs or {}).get("center_writing_weights") is True
 
 
 def exported(cfg: SAEConfig, source: WeightSource, dtype: torch.dtype) -> Exported:
@@ -110,14 +117,26 @@ def exported(cfg: SAEConfig, source: WeightSource, dtype: torch.dtype) -> Export
     )
 
 
-def read(folder: Path) -> ForeignSAE:
+def read(
+    folder: Path, *, overrides: Mapping[str, Any] | None = None, scaling_factor: float | None = None
+) -> ForeignSAE:
     """Reads an SAE of SAELens.
+
+    Args:
+        folder: folder of the files.
+        overrides: fields that replace those of its config.
+        scaling_factor: number that activations are to be multiplied by, for a config that asks for one; it is folded
+            into the weights.
 
     Raises:
         WrongInput: it is of a kind that cannot be carried; the text names it.
         TornData: a file is damaged; the text names it.
     """
-    config = _config(folder / CONFIG)
+    config = _config(folder / CONFIG, overrides or {})
+    if scaling_factor is not None and config.normalize_activations == "expected_average_only_in":
+        config = dataclasses.replace(config, normalize_activations="none")
+    else:
+        scaling_factor = None
     normalise = _carried(config, folder)
     d_in, d_sae = config.d_in, config.d_sae
     needed: dict[str, tuple[int, ...]] = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "b_enc": (d_sae,)}
@@ -135,6 +154,10 @@ def read(folder: Path) -> ForeignSAE:
     if not config.apply_b_dec_to_input:
         folded = tensors["b_enc"].double() + tensors["b_dec"].double() @ tensors["W_enc"].double()
         tensors["b_enc"] = folded.to(tensors["W_enc"].dtype)
+    if scaling_factor is not None:
+        _fold_scaling(tensors, scaling_factor)
+    if config.centres_model:
+        _fold_centring(tensors)
     if config.architecture == "standard":
         tensors["threshold"] = torch.zeros(d_sae, dtype=tensors["W_enc"].dtype)
     own = config_beside(config.distsae, folder / CONFIG, d_in, d_sae)
@@ -155,13 +178,14 @@ def read(folder: Path) -> ForeignSAE:
     )
 
 
-def _config(file: Path) -> SAELensConfig:
+def _config(file: Path, overrides: Mapping[str, Any]) -> SAELensConfig:
     """Returns the config in the form of version 6, whatever version wrote it."""
     content = read_json_object(file)
     metadata = content.get("metadata") or {}
     merged: dict[str, Any] = {}
     for part in (content, metadata) if isinstance(metadata, Mapping) else (content,):
         merged |= {_OLD_NAMES.get(name, name): value for name, value in part.items()}
+    merged |= overrides
     try:
         config = typed(SAELensConfig, merged)
         if config.activation_fn == "topk" and config.k is None:
@@ -192,6 +216,8 @@ def _carried(config: SAELensConfig, folder: Path) -> str:
     name = name or "none"
     if name not in _NORMALISATIONS:
         raise _refused(folder, f"normalize_activations {shown(name)}", _ADVICE.get(name))
+    if config.centres_model and name != "none":
+        raise _refused(folder, f"normalize_activations {shown(name)} on activations of center_writing_weights")
     return _NORMALISATIONS[name]
 
 
@@ -208,3 +234,21 @@ def _fold_norms(tensors: dict[str, Tensor]) -> None:
     for name in ("W_enc", "b_enc"):
         tensors[name].mul_(norms.to(tensors[name].dtype))
     tensors["W_dec"].div_(norms[:, None].to(tensors["W_dec"].dtype))
+
+
+def _fold_scaling(tensors: dict[str, Tensor], factor: float) -> None:
+    """Makes an SAE of activations that are multiplied by `factor` one of those that are not, in place."""
+    tensors["W_enc"].mul_(factor)
+    tensors["W_dec"].div_(factor)
+    tensors["b_dec"].div_(factor)
+
+
+def _fold_centring(tensors: dict[str, Tensor]) -> None:
+    """Lets the encoder subtract each row's mean over the width itself, in place.
+
+    `(C x - b_dec) @ W` is `(x - b_dec) @ C W + (C b_dec - b_dec) @ W`, where `C` subtracts the mean.
+    """
+    W_enc, b_dec = tensors["W_enc"].double(), tensors["b_dec"].double()
+    bias = tensors["b_enc"].double() - b_dec.mean() * W_enc.sum(0)
+    tensors["b_enc"] = bias.to(tensors["b_enc"].dtype)
+    tensors["W_enc"] = (W_enc - W_enc.mean(0)).to(tensors["W_enc"].dtype)

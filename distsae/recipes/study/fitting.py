@@ -43,7 +43,7 @@ class Fitting:
 
     def _memory(self, processes: int, gpu: bool) -> Memory:
         if self._memory_gb is None:
-            free = memory_here(processes)
+            free = memory_here(processes, gpu=gpu)
             device = None if free.device is None else int(_SHARE * free.device)
             return Memory(int(_SHARE * free.host), free.processes, device)
         each = round(self._memory_gb * 2**30)

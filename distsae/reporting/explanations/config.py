@@ -15,7 +15,10 @@ __all__ = ["ExplainConfig", "WrongMarks"]
 WrongMarks = Literal["non_activating", "activating"]
 """Contexts that get the wrong marks of fuzzing."""
 
-_LEAVES_RESULTS = ("run", "out", "endpoint", "features", "max_features", "key_env", "concurrency", "retries", "timeout")
+_LEAVES_RESULTS = (
+    *("run", "out", "endpoint", "features", "max_features", "key_env", "concurrency", "retries", "timeout"),
+    *("store", "sae", "device"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,10 @@ class ExplainConfig:
         examples_per_request: contexts to judge in one request.
         wrong_marks: contexts that get the wrong marks of fuzzing, non_activating or activating.
         max_density: largest density of a feature to explain; one that fires more often may fire in contexts of others.
+        store: store that the pages were made from; with it, contexts in which the feature fires are never taken for
+            non-activating ones.
+        sae: SAE of the pages, for `store`, as a path or a name on the Hub; by default the run that they are in.
+        device: device on which the SAE works for `store`, auto, cpu, cuda or cuda:N.
         seed: seed of everything that is random: features, other contexts, wrong marks, order.
         temperature: temperature of the language model; null leaves it to the endpoint.
         max_tokens: most tokens of an answer; null leaves it to the endpoint.
@@ -57,6 +64,9 @@ class ExplainConfig:
     examples_per_request: int = 5
     wrong_marks: WrongMarks = "non_activating"
     max_density: float = 0.01
+    store: str | None = None
+    sae: str | None = None
+    device: str = "auto"
     seed: int = 0
     temperature: float | None = 0.0
     max_tokens: int | None = 500
@@ -70,7 +80,7 @@ class ExplainConfig:
         Raises:
             WrongInput: no endpoint or model to send to, a URL that is none, or a number out of its range.
         """
-        for name in ("run", "out"):
+        for name in ("run", "out", "sae"):
             if value := getattr(self, name):
                 object.__setattr__(self, name, str(mounted_path(value, name)))
         for name in ("max_features", "shown_contexts", "scored_contexts", "examples_per_request", "concurrency"):
@@ -91,6 +101,9 @@ class ExplainConfig:
         if self.key_env is not None and re.fullmatch(r"[A-Za-z_]\w*", self.key_env, re.ASCII) is None:
             # What is given may be a key: it is not shown.
             raise WrongInput("`key_env` must be the name of an environment variable; got another text; give its name")
+        for name in ("sae", "device"):
+            if self.store is None and (value := getattr(self, name)) != getattr(ExplainConfig, name):
+                raise WrongInput(f"`{name}` (={value}) must be given with `store`; got none; give --store too")
         self._check_endpoint()
 
     def _check_endpoint(self) -> None:
@@ -126,4 +139,6 @@ class ExplainConfig:
     def deciding(self) -> dict[str, Any]:
         """Returns the settings that decide what an explanation and its scores are, as JSON values."""
         left_out = (*_LEAVES_RESULTS, "dry_run")
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
+        # What was checked on the store is not what was not; said only then, so that older results can be gone on with.
+        return found | ({"checked_on_store": True} if self.store is not None else {})

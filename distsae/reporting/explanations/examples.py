@@ -6,16 +6,21 @@ Everything is a function of the pages, the settings and the seed, whatever else 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from distsae.reporting.explanations.config import ExplainConfig
 from distsae.reporting.explanations.feature_contexts import FeatureContexts, TokenWindow
+from distsae.reporting.explanations.firing_check import Firings
 from distsae.seeds import numpy_generator
 
 __all__ = ["FEWEST_CONTEXTS", "Example", "FeatureExamples", "OtherContexts", "examples_of"]
+
+_LOOKED_AT = 4
+"""Candidates that are looked at for each context that is wanted; features of density 0.01 fire in one of seven."""
 
 FEWEST_CONTEXTS = 4
 """Fewest contexts of a feature that is explained: two to show, two to score on."""
@@ -47,7 +52,8 @@ class FeatureExamples:
         detection: examples of detection, in the order in which they are asked.
         fuzzing: examples of fuzzing.
         other_firing: upper estimate of how many of the non-activating contexts the feature fires in: they are contexts
-            in which no page says that it does. It is the sum of their tokens times its density.
+            in which no page says that it does. It is the sum of their tokens times its density; 0 if they were looked
+            at on the store.
     """
 
     feature: int
@@ -68,38 +74,61 @@ class OtherContexts:
     def __init__(self, pool: Sequence[FeatureContexts]) -> None:
         self._pool = tuple(pool)
 
-    def drawn(self, own: FeatureContexts, count: int, seed: int) -> list[TokenWindow]:
-        """Returns contexts of other features, each of another feature and another context.
+    def candidates(self, own: FeatureContexts, seed: int) -> Iterator[TokenWindow]:
+        """Yields contexts of other features in random order, each of another feature and another context.
 
         Those that are contexts of `own` as well, and those of features that are related to it, are left out.
 
         Args:
             own: feature that is explained.
-            count: number of contexts; fewer are returned if there are no more.
             seed: seed of the explanations.
         """
         generator = numpy_generator(seed, "explanations", own.feature, "non-activating")
         taken = set(own.context_ids)
-        found: list[TokenWindow] = []
         for place in generator.permutation(len(self._pool)).tolist():
             other = self._pool[place]
-            if len(found) == count:
-                break
             if other.feature == own.feature or other.feature in own.related or own.feature in other.related:
                 continue
             windows = [window for window in (*other.top, *other.sampled) if window.context_id not in taken]
             if windows:
                 window = windows[int(generator.integers(len(windows)))]
                 taken.add(window.context_id)
-                found.append(window)
-        return found
+                yield window
+
+    def drawn(self, own: FeatureContexts, count: int, seed: int, firings: Firings | None = None) -> list[TokenWindow]:
+        """Returns the first candidates; fewer if there are no more.
+
+        Args:
+            own: feature that is explained.
+            count: number of contexts.
+            seed: seed of the explanations.
+            firings: where the feature fires in the first `looked_at(count)` candidates; those in which it does are
+                left out, and no others are looked at. None if that is not known.
+        """
+        if firings is None:
+            return list(islice(self.candidates(own, seed), count))
+        looked_at = islice(self.candidates(own, seed), self.looked_at(count))
+        return list(islice((window for window in looked_at if not firings.in_window(own.feature, window)), count))
+
+    @staticmethod
+    def looked_at(count: int) -> int:
+        """Returns how many candidates are looked at to find `count` in which a feature does not fire."""
+        return _LOOKED_AT * count
 
 
-def examples_of(own: FeatureContexts, others: OtherContexts, config: ExplainConfig) -> FeatureExamples | None:
+def examples_of(
+    own: FeatureContexts, others: OtherContexts, config: ExplainConfig, firings: Firings | None = None
+) -> FeatureExamples | None:
     """Returns what is sent about a feature; None if it has too few contexts, or others have.
 
     The strongest contexts are shown. Scored are the sampled ones that are not shown and, if these are too few, the
     strongest ones that are not.
+
+    Args:
+        own: the feature's contexts.
+        others: contexts that non-activating ones are drawn from.
+        config: how many are shown and scored.
+        firings: where the feature fires in them; None if that is not known.
     """
     top, sampled = _each_once(own.top), _each_once(own.sampled)
     known = len(own.context_ids)
@@ -109,7 +138,7 @@ def examples_of(own: FeatureContexts, others: OtherContexts, config: ExplainConf
     seen = {window.context_id for window in shown}
     scored = [window for window in _each_once((*sampled, *top)) if window.context_id not in seen]
     scored = scored[: config.scored_contexts]
-    others_windows = others.drawn(own, len(scored), config.seed)
+    others_windows = others.drawn(own, len(scored), config.seed, firings)
     if not scored or not others_windows:
         return None
     plain = [Example(window.tokens, frozenset(), True) for window in scored]
@@ -123,7 +152,7 @@ def examples_of(own: FeatureContexts, others: OtherContexts, config: ExplainConf
         shown=tuple(shown),
         detection=_mixed(plain, own.feature, "detection", config.seed),
         fuzzing=_mixed(marked, own.feature, "fuzzing", config.seed),
-        other_firing=min(tokens * own.density, float(len(others_windows))),
+        other_firing=min(tokens * own.density, float(len(others_windows))) if firings is None else 0.0,
     )
 
 

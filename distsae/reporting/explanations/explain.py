@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from distsae.reporting.explanations.chat_endpoint import ChatEndpoint
 from distsae.reporting.explanations.config import ExplainConfig
 from distsae.reporting.explanations.examples import FEWEST_CONTEXTS, FeatureExamples, OtherContexts, examples_of
 from distsae.reporting.explanations.feature_job import explain_feature, prompts_of
+from distsae.reporting.explanations.firing_check import FiringCheck, Firings, open_check
 from distsae.reporting.explanations.outlay import as_text, outlay_of
 from distsae.reporting.explanations.page_tables import PageTables, pages_folder
 from distsae.reporting.explanations.prompts import PROMPTS_VERSION
@@ -37,6 +39,7 @@ Done = queue.SimpleQueue[FeatureResult | BaseException | signal.Signals]
 """Where threads put results, and signals arrive."""
 
 _TOO_FEW = f"fewer than {FEWEST_CONTEXTS} contexts on their pages"
+_NONE_LEFT = f"{_TOO_FEW}, or no context of others in which they do not fire"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,7 @@ class ExplainPlan:
         tables: the pages' Parquet files.
         features: numbers of the features, ascending.
         others: contexts that non-activating ones are drawn from.
+        check: SAE and store on which these are looked at first; None without a store.
     """
 
     config: ExplainConfig
@@ -56,6 +60,7 @@ class ExplainPlan:
     tables: PageTables
     features: tuple[int, ...]
     others: OtherContexts
+    check: FiringCheck | None
 
     @property
     def out(self) -> Path:
@@ -69,8 +74,21 @@ class ExplainPlan:
 
     def examples(self, features: tuple[int, ...]) -> Iterator[FeatureExamples | None]:
         """Yields what is sent about features; None for one that has too few contexts."""
+        firings = self.firings(features)
         for own in self.tables.read(features):
-            yield examples_of(own, self.others, self.config)
+            yield examples_of(own, self.others, self.config, firings)
+
+    def firings(self, features: tuple[int, ...]) -> Firings | None:
+        """Returns where features fire in the contexts that may become non-activating ones; None without a store."""
+        if self.check is None or not features:
+            return None
+        most = self.others.looked_at(self.config.scored_contexts)
+        return self.check.firings(
+            {
+                own.feature: {w.context_id for w in islice(self.others.candidates(own, self.config.seed), most)}
+                for own in self.tables.read(features)
+            }
+        )
 
     def dry_run(self) -> str:
         """Returns what would be sent: a line, and a prompt of each kind in full."""
@@ -95,7 +113,12 @@ def plan_of(config: ExplainConfig) -> ExplainPlan:
     tables = PageTables(pages)
     features = tuple(selected_features(tables, config))
     plan = ExplainPlan(
-        config=config, pages=pages, tables=tables, features=features, others=other_contexts(tables, config)
+        config=config,
+        pages=pages,
+        tables=tables,
+        features=features,
+        others=other_contexts(tables, config),
+        check=open_check(config, pages, tables),
     )
     if not config.dry_run:
         ResultFolder(plan.out, plan.settings).refuse_other_content()
@@ -121,7 +144,8 @@ def explain(plan: ExplainPlan, pause: float = 1.0) -> dict[str, Any]:
         known = set(folder.results)
         pending = tuple(feature for feature in plan.features if feature not in known)
         wanted = [examples for examples in plan.examples(pending) if examples is not None]
-        left_out = {_TOO_FEW: len(pending) - len(wanted)} if len(wanted) < len(pending) else {}
+        reason = _TOO_FEW if plan.check is None else _NONE_LEFT
+        left_out = {reason: len(pending) - len(wanted)} if len(wanted) < len(pending) else {}
         if wanted:
             say(outlay_of(wanted, config).line(config))
             body = {"model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens}

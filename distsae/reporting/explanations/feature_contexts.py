@@ -15,11 +15,13 @@ class TokenWindow:
         context_id: number of the context in its corpus.
         tokens: texts of the tokens.
         activations: the feature's activation on each; 0 where it does not fire.
+        first_position: position of the first token in the context.
     """
 
     context_id: int
     tokens: tuple[str, ...]
     activations: tuple[float, ...]
+    first_position: int = 0
 
     @property
     def firing(self) -> frozenset[int]:

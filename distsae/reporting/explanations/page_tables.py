@@ -68,6 +68,7 @@ class PageTables:
                 f"`run` (={folder}) must have pages that show the text of tokens; got pages that show ids; "
                 "run `distsae features` again where the language model is at hand"
             )
+        self.settings: dict[str, Any] = settings
         self.digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self._paths = sorted((folder / "parquet").glob("features-*.parquet"))
         self._file: NDArray[np.int64] = np.empty(0, np.int64)
@@ -139,7 +140,7 @@ def _window(context: dict[str, Any]) -> TokenWindow:
         raise ValueError("a context must have a finite activation for each token")
     if not any(value > 0 for value in activations):
         raise ValueError("a context of a feature must have a token on which it fires")
-    return TokenWindow(int(context["context_id"]), tokens, activations)
+    return TokenWindow(int(context["context_id"]), tokens, activations, int(context["first_position"]))
 
 
 def _first_line(error: BaseException) -> str:

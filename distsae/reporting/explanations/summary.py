@@ -68,11 +68,14 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"{name:<12} {shown[0]:<26} {shown[1]:<26} {judged:>8,} {score['unparsed']:>9,}")
     lines.append(f"{summary['explained']:,} of {summary['features']:,} features have an explanation")
     wrong = summary["detection"]["true_negatives"] + summary["detection"]["false_positives"]
-    if wrong:
+    checked = summary["settings"].get("checked_on_store", False)
+    if wrong and not checked:
         lines.append(
             f"of {wrong:,} non-activating contexts the features may fire in {summary['other_firing']:.1f}, "
             "by their densities"
         )
+    elif wrong:
+        lines.append(f"of {wrong:,} non-activating contexts the features fire in none, by the store")
     if summary["problems"]:
         lines.append(f"{summary['problems']:,} features had a problem, which is in their lines")
     lines += [f"{count:,} features were left out: {reason}" for reason, count in summary["left_out"].items()]

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from distsae.errors import WrongInput
 from distsae.model.sae_digest import digest_of
-from distsae.model.sae_files import sae_folder
+from distsae.model.sae_reading import folder_of, refuse_to_write_there
 from distsae.progress import Progress
 from distsae.reporting.features.config import FeaturesConfig
 from distsae.reporting.features.feature_page import FeaturePage
@@ -73,7 +73,8 @@ def build_features(config: FeaturesConfig) -> Path:
 
 def default_out(run: str) -> Path:
     """Returns the folder for pages of a run: `features` in the run's folder, or in that of an SAE without a run."""
-    folder = sae_folder(run, "run")
+    folder = folder_of(run, "run")
+    refuse_to_write_there(run, "run")
     return Path(run) / "features" if folder != Path(run) else folder / "features"
 
 

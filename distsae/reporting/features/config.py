@@ -22,7 +22,7 @@ class FeaturesConfig:
     """Makes a page about each feature of a trained SAE: how often it fires, on what text, and with which others.
 
     Args:
-        run: run folder, or the folder of a saved SAE.
+        run: run folder, folder of an SAE, or name of one on the Hub (user/repository/folder, saelens:RELEASE/SAE_ID).
         store: activation store whose rows are read.
         out: folder to write; by default features/ in `run`.
         model: name or folder of the language model, for its tokenizer and unembedding; by default the store's model.

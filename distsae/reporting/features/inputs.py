@@ -9,9 +9,9 @@ import torch
 
 from distsae.devices import device_named
 from distsae.errors import WrongInput
-from distsae.language_model import LanguageModel, OutputHead, load_language_model, output_head
+from distsae.language_model import LanguageModel, OutputHead, model_of_store, output_head
 from distsae.model import SAE
-from distsae.model.sae_files import sae_folder
+from distsae.model.sae_on_store import open_on_store
 from distsae.progress import say
 from distsae.reporting.features.config import FeaturesConfig
 from distsae.reporting.features.plan import Part, parts_of
@@ -26,7 +26,7 @@ class FeatureInputs:
     """What feature pages are made from.
 
     Args:
-        sae_path: folder of the SAE.
+        sae_path: folder of the SAE, or its name on the Hub.
         sae: the SAE, on the device to work on, with weights in fp32.
         store: the sealed store.
         parts: parts of the pass.
@@ -54,62 +54,39 @@ def open_inputs(config: FeaturesConfig) -> FeatureInputs:
         WrongInput: one of them is missing, or they do not belong together.
     """
     device = device_named(config.device)
-    folder = sae_folder(config.run, "run")
-    store = Store.open(config.store)
-    sae = SAE.load(folder).to(device).float().eval()
-    hook = sae.cfg.hook_name
-    store.require_hook(hook)
-    if store.d_in(hook) != sae.cfg.d_in:
-        raise WrongInput(
-            f"`store` (={config.store}) must hold activations as wide as the SAE's d_in {sae.cfg.d_in}; got "
-            f"{store.d_in(hook)} at {hook}; give the store that the SAE was trained on"
-        )
+    opened = open_on_store(config.run, config.store, device)
+    sae, store = opened.sae, opened.store
     parts = parts_of(store, config.split, config.max_rows, config.part_rows)
     model = _language_model(config, store)
     if model is None:
         return FeatureInputs(
-            sae_path=folder, sae=sae, store=store, parts=parts, text=TokenText(None), vocabulary=0, head=None
+            sae_path=opened.path, sae=sae, store=store, parts=parts, text=TokenText(None), vocabulary=0, head=None
         )
     return FeatureInputs(
-        sae_path=folder,
+        sae_path=opened.path,
         sae=sae,
         store=store,
         parts=parts,
         text=TokenText(model.tokenizer),
         vocabulary=len(model.tokenizer),
-        head=_head(model, hook, sae.cfg.d_in, device),
+        head=_head(model, sae.cfg.hook_name, sae.cfg.d_in, device),
     )
 
 
 def _language_model(config: FeaturesConfig, store: Store) -> LanguageModel | None:
-    """Returns the model of the store, or the one that was given, which must have the same tokenizer and weights."""
-    attributes = store.attributes
-    name = config.model or attributes.model
-    if not name:
+    """Returns the model of the store, or the one that was given; None if the store's is not at hand."""
+    if config.model is None and not store.attributes.model:
         say("tokens are shown by their ids: the store's activations were imported without a model; give --model")
         return None
-    is_stores_repository = name == attributes.model and attributes.model_revision not in ("local", "own activations")
-    revision = attributes.model_revision if is_stores_repository else None
     try:
-        model = load_language_model(name, revision=revision, trust_remote_code=config.trust_remote_code)
+        return model_of_store(
+            store, config.model, trust_remote_code=config.trust_remote_code, tokenizer=True, code=False
+        )
     except WrongInput as error:
         if config.model is not None:
             raise
-        say(f"tokens are shown by their ids: the model of the store is not at hand ({error}); give --model")
+        say(f"tokens are shown by their ids: the model of the store is not at hand ({error})")
         return None
-    for what, found, expected in (
-        ("weights", model.digest, attributes.model_digest),
-        ("tokenizer", model.tokenizer_digest, attributes.tokenizer_digest),
-    ):
-        if expected and found != expected:  # of activations that were imported, no digest is known
-            if config.model is not None:
-                raise WrongInput(
-                    f"`model` (={name}) must be the model that produced the store, with {what} of digest {expected}; "
-                    f"got {found}; give `--model` with the same {what}"
-                )
-            say(f"tokens are shown by their ids: {name} has another {what} than the store's model; give --model")
-            return None
-    return model
 
 
 def _head(model: LanguageModel, hook: str, d_in: int, device: torch.device) -> OutputHead | None:

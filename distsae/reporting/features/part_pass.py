@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +14,10 @@ from distsae.reporting.features.activation_histogram import counted
 from distsae.reporting.features.firing_contexts import FiringContexts
 from distsae.reporting.features.part_result import PartResult
 from distsae.reporting.features.plan import Part
-from distsae.store import Chunk, Store, UnitContexts, row_norms
+from distsae.reporting.features.row_blocks import row_blocks
+from distsae.store import Store, UnitContexts
 
 __all__ = ["PassSettings", "part_result"]
-
-_BLOCK_ROWS = 4096
-"""Rows that are encoded at once. The last bit of a score may depend on it, so it is no option."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +53,8 @@ def part_result(sae: SAE, store: Store, contexts: UnitContexts, part: Part, sett
     sample_rows = 0
     found_parts = []
     ordinal = contexts.context - part.first + part.ordinal  # of each row of the unit, as far as it is in the part
-    for x, index in _blocks(store, settings.hook, contexts, part, sae.cfg.max_norm):
+    chosen = (contexts.context >= part.first) & (contexts.context < part.first + part.contexts)
+    for x, index in row_blocks(store, settings.hook, part.unit, contexts, chosen, sae.cfg.max_norm):
         found = sae.matches(x.to(sae.device))
         rows += len(index)
         sample_rows += int((ordinal[index] < settings.correlation_contexts).sum())
@@ -96,36 +94,3 @@ def part_result(sae: SAE, store: Store, contexts: UnitContexts, part: Part, sett
 def _order(feature: Tensor, context: Tensor, position: Tensor) -> Tensor:
     """Returns the order of matches by feature, context and position."""
     return torch.from_numpy(np.lexsort((position.numpy(), context.numpy(), feature.numpy())))
-
-
-def _blocks(
-    store: Store, hook: str, contexts: UnitContexts, part: Part, max_norm: float | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields activations of rows of a part, `[rows, d_in]`, and their numbers in the unit, in stored order."""
-    excluded = torch.tensor(store.attributes.excluded_tokens, dtype=torch.int64)
-    wanted = (contexts.context >= part.first) & (contexts.context < part.first + part.contexts)
-    wanted &= ~torch.isin(contexts.ids.token_id, excluded)
-    x_parts: list[Tensor] = []
-    index_parts: list[Tensor] = []
-    waiting = 0
-    for chunk in _chunks(store, part.unit):
-        start = chunk.index * store.attributes.chunk_rows
-        chosen = wanted[start : start + chunk.rows].nonzero().squeeze(1)
-        x = store.read_chunk(hook, chunk)[chosen]
-        if max_norm is not None:
-            low = row_norms(x) <= max_norm
-            x, chosen = x[low], chosen[low]
-        x_parts.append(x)
-        index_parts.append(chosen + start)
-        waiting += len(x)
-        while waiting >= _BLOCK_ROWS:
-            x, index = torch.cat(x_parts), torch.cat(index_parts)
-            yield x[:_BLOCK_ROWS], index[:_BLOCK_ROWS]
-            x_parts, index_parts = [x[_BLOCK_ROWS:]], [index[_BLOCK_ROWS:]]
-            waiting -= _BLOCK_ROWS
-    if waiting:
-        yield torch.cat(x_parts), torch.cat(index_parts)
-
-
-def _chunks(store: Store, unit: int) -> list[Chunk]:
-    return [chunk for split in ("train", "heldout") for chunk in store.chunks(split) if chunk.unit == unit]

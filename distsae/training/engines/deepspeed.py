@@ -7,8 +7,6 @@ the start, and their effect at the first update.
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -18,11 +16,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from distsae.checkpoint import Streamed
-from distsae.errors import WrongInput
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
 from distsae.training.engines.deepspeed_checks import global_norm, refuse_misunderstood_mesh, refuse_other_norm
 from distsae.training.engines.deepspeed_config import DeepSpeedConfig
+from distsae.training.engines.deepspeed_package import working_deepspeed
 from distsae.training.engines.optimizer import OptimizerConfig
 from distsae.training.step.gradients import Gradients
 
@@ -30,6 +28,8 @@ __all__ = ["DeepSpeedEngine"]
 
 _SHARDED = ("W_enc", "W_dec", "b_enc")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_RATE = "relative_rate"
+"""Key of a parameter group: its learning rate as a multiple of that of the step."""
 
 
 class _MeshMpu:
@@ -79,7 +79,7 @@ class DeepSpeedEngine:
         zero: settings of ZeRO.
 
     Raises:
-        WrongInput: DeepSpeed is not installed, or has other groups than the mesh.
+        WrongInput: DeepSpeed is not installed, does not work here, or has other groups than the mesh.
     """
 
     def __init__(self, shard: FeatureShard, mesh: Mesh, config: OptimizerConfig, zero: DeepSpeedConfig) -> None:
@@ -87,7 +87,9 @@ class DeepSpeedEngine:
         self._mesh = mesh
         for name in _SHARDED:
             getattr(shard, name).tensor_model_parallel = True
-        adam = torch.optim.Adam(shard.parameters(), lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps)
+        others = [parameter for name, parameter in shard.named_parameters() if name != "W_dec"]
+        groups = [{"params": others, _RATE: 1.0}, {"params": [shard.W_dec], _RATE: config.decoder_rate}]
+        adam = torch.optim.Adam(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps)
         settings: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
@@ -99,7 +101,10 @@ class DeepSpeedEngine:
         }
         if zero.offload_optimizer != "none":
             settings["zero_optimization"]["offload_optimizer"] = {"device": zero.offload_optimizer}
-        self._engine = _initialize(shard, adam, _MeshMpu(mesh), settings)
+        with working_deepspeed(shard.b_dec.device) as deepspeed:
+            self._engine, *_ = deepspeed.initialize(
+                model=shard, optimizer=adam, mpu=_MeshMpu(mesh), dist_init_required=False, config=settings
+            )
         refuse_misunderstood_mesh(self._engine, shard, mesh)
         self._norm_compared = False
 
@@ -118,7 +123,7 @@ class DeepSpeedEngine:
             surrogate = sum((p * dense[name]).sum() * ranks for name, p in shard.named_parameters())
             self._engine.backward(surrogate)
         for group in self._engine.optimizer.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group[_RATE]
         self._engine.step()
         norm = float(self._engine.get_global_grad_norm())
         if expected is not None:
@@ -205,21 +210,3 @@ class DeepSpeedEngine:
                     **{moment: torch.zeros_like(partition) for moment in _MOMENTS},
                 }
         optimizer._lazy_init_hp_params_optimizer_state()
-
-
-def _initialize(shard: FeatureShard, adam: torch.optim.Optimizer, mpu: _MeshMpu, settings: dict[str, Any]) -> Any:  # noqa: ANN401  (DeepSpeed is untyped)
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    try:
-        import deepspeed
-        import deepspeed.ops
-    except ImportError as error:
-        raise WrongInput(
-            "`engine` (=deepspeed) must have the package deepspeed; got none; run "
-            "`pip install 'distsae[deepspeed]'`, or use `engine` plain"
-        ) from error
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    # On CPU DeepSpeed would first compile an all-reduce over shared memory, which takes minutes and looks like a hang.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    engine, *_ = deepspeed.initialize(model=shard, optimizer=adam, mpu=mpu, dist_init_required=False, config=settings)
-    return engine

@@ -22,6 +22,7 @@ class OptimizerConfig:
     Args:
         lr: learning rate between warm-up and decay; `auto` is `2.2e-3 / sqrt(d_sae / 16384)` for up to 600 steps, and
             falls with the root of the number of steps in longer runs.
+        decoder_rate: learning rate of the decoder rows, as a multiple of the learning rate of everything else.
         beta1: decay per step of the mean of the gradients.
         beta2: decay per step of the mean of the squared gradients.
         eps: number added to the root of the second moment. It is small because the loss is a mean over the tokens of a
@@ -36,6 +37,7 @@ class OptimizerConfig:
     """
 
     lr: Literal["auto"] | float = "auto"
+    decoder_rate: float = 3.0
     beta1: float = 0.8
     beta2: float = 0.95
     eps: float = 1e-10
@@ -49,6 +51,8 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.lr != "auto" and not self.lr > 0:
             raise WrongInput(f"`optimizer.lr` (={self.lr}) must be positive, or auto")
+        if not 0 < self.decoder_rate < math.inf:
+            raise WrongInput(f"`optimizer.decoder_rate` (={self.decoder_rate}) must be positive; use 1 for equal rates")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise WrongInput(f"`optimizer.{name}` (={getattr(self, name)}) must be at least 0 and below 1")

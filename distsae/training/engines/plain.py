@@ -8,6 +8,7 @@ rows are copied into the prefilter. On a GPU one operation does all of it, if mo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,8 +22,6 @@ from distsae.training.engines.optimizer import OptimizerConfig
 from distsae.training.step.gradients import Gradients
 
 __all__ = ["PlainEngine"]
-
-_SHARDED = ("W_enc", "W_dec", "b_enc")
 
 _CPU_BLOCK_BYTES = 3 << 19
 """Bytes of one matrix in a block on CPU. Small blocks stay in the cache, large ones need fewer calls: with rows of 768
@@ -139,8 +138,9 @@ class PlainEngine:
             # Not `dot`: BLAS sums in an order that depends on the alignment of the numbers in memory.
             squares += sum(torch.linalg.vector_norm(part).double() ** 2 for part in (W_enc, W_dec))
             if numbers is not None:
-                parts = (W_enc, W_dec, b_enc[rows])
-                self._adam(_SHARDED, rows, parts if scale == 1 else tuple(part * scale for part in parts), numbers)
+                self._adam(("W_enc", "b_enc"), rows, _scaled((W_enc, b_enc[rows]), scale), numbers)
+                decoder = replace(numbers, lr=self._config.decoder_rate * numbers.lr)
+                self._adam(("W_dec",), rows, _scaled((W_dec,), scale), decoder)
                 self._shard.normalise_decoder(first, last)
                 self._shard.refresh_prefilter(first, last)
         return through, squares
@@ -174,3 +174,7 @@ class PlainEngine:
             found[f"adam.step.{name}"] = self._steps[name]
             found |= {f"adam.{part}.{name}": tensor for part, tensor in moments.tensors().items()}
         return found
+
+
+def _scaled(gradients: tuple[Tensor, ...], scale: float) -> tuple[Tensor, ...]:
+    return gradients if scale == 1 else tuple(gradient * scale for gradient in gradients)

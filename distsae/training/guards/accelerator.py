@@ -7,7 +7,7 @@ than the watchdog's, so that the watchdog, which reports more, ends a stuck proc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
-from distsae.environment import check_interface, launched_processes
+from distsae.environment import check_interface, launched_processes, whole_number
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig
 from distsae.training.config import TrainConfig
+from distsae.training.guards.network import choose_network
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["check_processes", "longest_wait", "set_timeout", "start_accelerator"]
+__all__ = ["check_processes", "longest_wait", "require_gpus", "set_timeout", "start_accelerator"]
 
 _UNLIMITED = timedelta(days=365)
 _LEAST_MARGIN = timedelta(seconds=60)
@@ -37,6 +38,33 @@ def check_processes(mesh: MeshConfig) -> None:
         WrongInput: `mesh.data * mesh.feature` differs from the number of processes.
     """
     mesh.require_processes(launched_processes())
+
+
+def require_gpus(gpus: int, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuses more processes on this machine than it has GPUs, which NCCL would refuse after minutes, or hang.
+
+    Only processes of one launcher are counted. Others may each have been given a GPU of their own, all by the same
+    number.
+
+    Args:
+        gpus: number of GPUs that this process sees.
+        environment: variables by name.
+
+    Raises:
+        WrongInput: some GPU would have two processes.
+    """
+    processes = whole_number("LOCAL_WORLD_SIZE", 1, environment)
+    if "TORCHELASTIC_RUN_ID" in environment and processes > gpus:
+        raise WrongInput(
+            f"the processes on this machine, `LOCAL_WORLD_SIZE` (={processes}), must have a GPU each; got {gpus}; "
+            f"start at most {gpus} on a machine (`--num_processes`), or show them more GPUs (CUDA_VISIBLE_DEVICES)"
+        )
+
+
+def _cpu_is_asked_for() -> bool:
+    """Returns whether accelerate is told to use the CPU though there are GPUs."""
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").strip().lower() in ("1", "true", "t", "yes", "y", "on")
+    return asked or not os.environ.get("ACCELERATE_TORCH_DEVICE", "cuda").startswith("cuda")
 
 
 def longest_wait(hang_seconds: float | None, bounded: bool) -> timedelta:
@@ -75,7 +103,11 @@ def start_accelerator(config: TrainConfig, longest: timedelta = _UNLIMITED) -> A
     from accelerate import Accelerator, InitProcessGroupKwargs
 
     check_processes(config.mesh)
+    on_gpu = torch.cuda.is_available() and not _cpu_is_asked_for()
+    if on_gpu:
+        require_gpus(torch.cuda.device_count())
     if launched_processes() > 1:
+        choose_network(on_gpu)
         check_interface()
     tracked = config.wandb != "off" and find_spec("wandb") is not None
     try:

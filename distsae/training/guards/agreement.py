@@ -21,7 +21,15 @@ from distsae.errors import WrongInput
 from distsae.nested_keys import flat_keys
 from distsae.training.config import TrainConfig
 
-__all__ = ["SOURCES", "differences", "facts_of_process", "named_ranks", "require_agreement", "source_digest"]
+__all__ = [
+    "SOURCES",
+    "differences",
+    "facts_of_process",
+    "named_ranks",
+    "require_agreement",
+    "require_same_kernels",
+    "source_digest",
+]
 
 SOURCES = Path(__file__).parents[2]
 """Folder of the package's source files."""
@@ -36,6 +44,7 @@ _ADVICE = {
     "config": "start every process with the same arguments and the same config file",
     "code": "install the same versions on every machine",
     "store": "give every machine the same store",
+    "kernels": "start with `kernels` triton to see what is missing on those hosts, or use `kernels` reference",
 }
 
 
@@ -52,13 +61,28 @@ def require_agreement(config: TrainConfig, fingerprint: str, sources: Path = SOU
     Raises:
         WrongInput: on every process, if any two differ; the text names the keys, their values and the ranks.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    own = (platform.node(), facts_of_process(config, fingerprint, sources))
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        _refuse_differences(facts_of_process(config, fingerprint, sources))
+
+
+def require_same_kernels(name: str) -> None:
+    """Compares the kernels that the processes have got, since one may lack what the others' are built with. Collective.
+
+    Args:
+        name: name of the kernels of this process.
+
+    Raises:
+        WrongInput: on every process, if any two differ.
+    """
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        _refuse_differences({"kernels:kernels": name})
+
+
+def _refuse_differences(facts: dict[str, str]) -> None:
+    own = (platform.node(), facts)
     gathered = [own] * dist.get_world_size()
     dist.all_gather_object(gathered, own)
-    hosts = [host for host, _ in gathered]
-    found = differences(hosts, [facts for _, facts in gathered])
+    found = differences([host for host, _ in gathered], [of_rank for _, of_rank in gathered])
     if found:
         raise WrongInput(found)
 

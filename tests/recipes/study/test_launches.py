@@ -1,10 +1,8 @@
 """Trainings are launched as a user would launch them."""
 
-import pytest
-
 from distsae.cli.parsing import parse
 from distsae.recipes.study.jobs import StudyJob, sweep_over
-from distsae.recipes.study.launches import launch, launch_words, write_job
+from distsae.recipes.study.launches import launch, write_job
 from distsae.training import TrainConfig
 from tests.recipes.study.samples import TC, plan
 
@@ -14,29 +12,6 @@ def test_the_file_of_a_job_is_a_config_of_train(tiny_store, tmp_path):
     config = sweep_over(found.bases["TC"], found.cells[0].trials)
     write_job(StudyJob(config, found.cells[0].trials), tmp_path / "jobs" / "TC.yaml")
     assert parse(TrainConfig, ["--config", str(tmp_path / "jobs" / "TC.yaml")], prog="", examples="", help="") == config
-
-
-@pytest.mark.parametrize(("gpu", "processes"), [(False, 1), (False, 2), (True, 1), (True, 8)])
-def test_options_of_the_launcher(monkeypatch, gpu, processes):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    words = launch_words(processes)
-    assert words[words.index("--num_processes") + 1] == str(processes)
-    assert words[words.index("--num_cpu_threads_per_process") + 1] == "3"
-    assert ("--multi_gpu" in words) == (gpu and processes > 1)
-    assert ("--cpu" in words) == (not gpu and processes == 1)
-    assert any(word.endswith("cpu_2.yaml") for word in words) == (not gpu and processes > 1)
-
-
-def test_threads_are_shared_by_default(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-    words = launch_words(2)
-    assert words[words.index("--num_cpu_threads_per_process") + 1] == "4"
-
-
-def test_a_config_file_of_accelerate_is_passed_on():
-    assert list(launch_words(4, "mine.yaml")) == ["--config_file", "mine.yaml", "--num_processes", "4"]
 
 
 def test_several_processes_on_a_cpu_have_what_they_need(monkeypatch, tmp_path):

@@ -58,3 +58,14 @@ def test_what_decides_results():
     assert config(**same, features=(1,), max_features=3).deciding() == config().deciding()
     for name, value in {"model": "b", "seed": 1, "wrong_marks": "activating", "temperature": None}.items():
         assert config(**{name: value}).deciding() != config().deciding()
+
+
+def test_what_a_store_is_needed_for():
+    for name, value in (("sae", "runs/mc"), ("device", "cuda")):
+        with pytest.raises(
+            WrongInput, match=rf"`{name}` \(={value}\) must be given with `store`; got none; give --store"
+        ):
+            config(**{name: value})
+    assert "checked_on_store" not in config().deciding()
+    for settings in (config(store="a"), config(store="b", sae="c", device="cuda:1")):
+        assert settings.deciding() == config().deciding() | {"checked_on_store": True}

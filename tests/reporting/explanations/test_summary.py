@@ -48,6 +48,11 @@ def test_lines():
     ]
 
 
+def test_a_line_for_contexts_that_were_looked_at():
+    lines = summary_lines(summary_of([result(1, detection=_judged(3))], {}, {"checked_on_store": True}, seed=0))
+    assert lines[-1] == "of 4 non-activating contexts the features fire in none, by the store"
+
+
 def test_none_and_one():
     assert summary_of([], {}, {}, 0)["detection"]["balanced_accuracy"] is None
     alone = summary_of([result(1, detection=_judged(3))], {}, {}, 0)["detection"]

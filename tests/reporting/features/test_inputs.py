@@ -42,9 +42,7 @@ def test_another_model_is_refused(sae, tiny_store, tiny_model_dir, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(other)
     model.lm_head.weight.data.mul_(2)
     model.save_pretrained(other)
-    with pytest.raises(
-        WrongInput, match=r"`model` .* must be the model that produced the store, with weights of digest"
-    ):
+    with pytest.raises(WrongInput, match=r"`model` .* must be the model that produced the store, whose weights have"):
         open_inputs(_config(sae, tiny_store, model=str(other)))
     assert open_inputs(_config(sae, tiny_store, model=str(tiny_model_dir))).head is not None
 

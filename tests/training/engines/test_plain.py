@@ -36,14 +36,15 @@ def _expected(shard, gradients):
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])
-@pytest.mark.parametrize("clip_norm", [None, 0.05])
-def test_equals_torch_with_projection_clipping_and_renormalisation(rows, clip_norm):
+@pytest.mark.parametrize(("clip_norm", "decoder_rate"), [(None, 3.0), (0.05, 1.0), (0.05, 0.5)])
+def test_equals_torch_with_projection_clipping_and_renormalisation(rows, clip_norm, decoder_rate):
     """With blocks of any number of rows."""
     shard = moved_shard_on(MESH)
-    config = OptimizerConfig(beta1=0.8, beta2=0.95, eps=1e-6, clip_norm=clip_norm)
+    config = OptimizerConfig(beta1=0.8, beta2=0.95, eps=1e-6, clip_norm=clip_norm, decoder_rate=decoder_rate)
     engine = PlainEngine(shard, MESH, config, block_bytes=rows * D_IN * shard.W_enc.element_size())
     copies = {name: parameter.detach().clone().requires_grad_() for name, parameter in shard.named_parameters()}
-    adam = torch.optim.Adam(copies.values(), lr=0.0, betas=(0.8, 0.95), eps=1e-6)
+    groups = [{"params": [copy], "of_lr": decoder_rate if name == "W_dec" else 1.0} for name, copy in copies.items()]
+    adam = torch.optim.Adam(groups, lr=0.0, betas=(0.8, 0.95), eps=1e-6)
     clipped = 0
     for step in range(5):
         gradients = _gradients(shard, step)
@@ -52,7 +53,8 @@ def test_equals_torch_with_projection_clipping_and_renormalisation(rows, clip_no
         clipped += scale < 1
         for name, copy in copies.items():
             copy.grad = scale * dense[name]
-        adam.param_groups[0]["lr"] = 0.01 * (step + 1)
+        for group in adam.param_groups:
+            group["lr"] = group["of_lr"] * 0.01 * (step + 1)
         adam.step()
         with torch.no_grad():
             copies["W_dec"] /= copies["W_dec"].norm(dim=1, keepdim=True)

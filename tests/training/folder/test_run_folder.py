@@ -139,7 +139,9 @@ def test_a_key_that_the_run_did_not_have_yet_counts_as_its_default_or_as_what_ru
     before = config.stored()
     for key in ("ema_decay", "normalise", "max_norm_ratio"):
         del before[key]
-    as_before = dataclasses.replace(config, normalise="scale", max_norm_ratio="none")
+    del before["optimizer"]["decoder_rate"]
+    equal_rates = OptimizerConfig(decoder_rate=1.0)
+    as_before = dataclasses.replace(config, normalise="scale", max_norm_ratio="none", optimizer=equal_rates)
     refuse_other_mathematics(before, as_before, "there")
     with pytest.raises(WrongInput, match=r"`ema_decay` \(=0.9\) must stay .* got None there"):
         refuse_other_mathematics(before, dataclasses.replace(as_before, ema_decay=0.9), "there")
@@ -147,3 +149,5 @@ def test_a_key_that_the_run_did_not_have_yet_counts_as_its_default_or_as_what_ru
         refuse_other_mathematics(before, dataclasses.replace(as_before, normalise="token"), "there")
     with pytest.raises(WrongInput, match=r"`max_norm_ratio` \(=10.0\) must stay .* got none there"):
         refuse_other_mathematics(before, dataclasses.replace(as_before, max_norm_ratio=10.0), "there")
+    with pytest.raises(WrongInput, match=r"`optimizer.decoder_rate` \(=3.0\) must stay .* got 1.0 there"):
+        refuse_other_mathematics(before, dataclasses.replace(as_before, optimizer=OptimizerConfig()), "there")

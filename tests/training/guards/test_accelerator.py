@@ -12,7 +12,13 @@ import torch.distributed as dist
 from distsae.errors import WrongInput
 from distsae.parallel import Mesh, MeshConfig
 from distsae.training import TrainConfig
-from distsae.training.guards.accelerator import check_processes, longest_wait, set_timeout, start_accelerator
+from distsae.training.guards.accelerator import (
+    check_processes,
+    longest_wait,
+    require_gpus,
+    set_timeout,
+    start_accelerator,
+)
 from tests.distributed.processes import run_on_mesh
 
 
@@ -61,6 +67,29 @@ def test_processes_that_accelerate_does_not_see_are_an_error(monkeypatch, tmp_pa
     """`accelerate launch` with `use_cpu` alone starts processes that do not connect to each other."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(WrongInput, match=r"accelerate must see all 2 launched processes; got 1; .*MULTI_GPU"):
+        start_accelerator(TrainConfig(store="s", out=str(tmp_path), wandb="off", mesh=MeshConfig(feature=2)))
+
+
+def test_two_processes_on_one_gpu_are_refused():
+    of_launcher = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "8"}
+    require_gpus(8, of_launcher)
+    require_gpus(1, {})
+    require_gpus(1, {"LOCAL_WORLD_SIZE": "8"})  # each may have a GPU of its own
+    with pytest.raises(
+        WrongInput, match=r"`LOCAL_WORLD_SIZE` \(=8\), must have a GPU each; got 4; start at most 4 on a"
+    ):
+        require_gpus(4, of_launcher)
+
+
+@pytest.mark.parametrize("asked", [{}, {"ACCELERATE_USE_CPU": "true"}, {"ACCELERATE_TORCH_DEVICE": "cpu"}])
+def test_gpus_are_counted_before_accelerate_starts(monkeypatch, tmp_path, asked):
+    environment = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none", **asked}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    words = "must have a GPU each; got 1" if not asked else "accelerate must see all 2 launched processes; got 1"
+    with pytest.raises(WrongInput, match=words):
         start_accelerator(TrainConfig(store="s", out=str(tmp_path), wandb="off", mesh=MeshConfig(feature=2)))
 
 
