@@ -105,6 +105,7 @@ class UpdateRows(Protocol):
         rows: UpdatedRows,
         numbers: AdamStep | None,
         scale: float,
+        decoder_rate: float,
     ) -> Tensor:
         """Sums the row gradients, projects those of the decoder, measures them, and updates everything of a feature.
 
@@ -115,6 +116,7 @@ class UpdateRows(Protocol):
             rows: what is updated: weights by Adam, decoder rows back to unit norm, then the prefilter's copy.
             numbers: numbers of the Adam step; with None the gradients are only measured.
             scale: factor for the gradients that Adam gets.
+            decoder_rate: learning rate of `W_dec` as a multiple of that of the others.
 
         Returns:
             Squared norm of each feature's gradients with respect to both rows, without `scale`, `[features]`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ def plain_update(
     rows: UpdatedRows,
     numbers: AdamStep | None,
     scale: float,
+    decoder_rate: float,
 ) -> Tensor:
     """Updates all rows of a shard; see `distsae.kernels.operations.UpdateRows`."""
     W_enc, W_dec, b_enc = rows.W_enc[0], rows.W_dec[0], rows.b_enc[0]
@@ -28,9 +31,14 @@ def plain_update(
         decoder += REFERENCE.row_sums(term.starts, term.token, term.score, term.g)
     decoder -= (decoder * W_dec).sum(1, keepdim=True) * W_dec
     if numbers is not None:
-        parameters, means, squares = (list(parts) for parts in zip(rows.W_enc, rows.W_dec, rows.b_enc, strict=True))
-        gradients = [scale * gradient for gradient in (encoder, decoder, b_gradient)]
-        REFERENCE.adam(parameters, gradients, means, squares, numbers)
+        own_rate = replace(numbers, lr=decoder_rate * numbers.lr)
+        for updated, gradient, step in (
+            (rows.W_enc, encoder, numbers),
+            (rows.b_enc, b_gradient, numbers),
+            (rows.W_dec, decoder, own_rate),
+        ):
+            weights, mean, square = updated
+            REFERENCE.adam([weights], [scale * gradient], [mean], [square], step)
         W_dec /= W_dec.norm(dim=1, keepdim=True)
         if rows.low is not None:
             PrefilterRows.of(rows.low, W_enc.shape[1]).refresh(0, W_enc, b_enc)

@@ -141,8 +141,8 @@ def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Calla
         found, expected = (_rows_to_update(rows) for _ in range(2))
         others = ([term, term], vectors, rows[:, 0])
         numbers = AdamStep(3, 0.01, 0.9, 0.99, 1e-8)
-        energy = kernels.update_rows(*others, found, numbers, 0.5)
-        same = _near(energy, plain_update(*others, expected, numbers, 0.5))
+        energy = kernels.update_rows(*others, found, numbers, 0.5, 2.0)
+        same = _near(energy, plain_update(*others, expected, numbers, 0.5, 2.0))
         for name in ("W_enc", "W_dec", "b_enc"):
             pairs = zip(getattr(found, name), getattr(expected, name), strict=True)
             same = same and all(_near(*pair) for pair in pairs)

@@ -58,8 +58,8 @@ def _failing(*operands):
     raise RuntimeError("ptxas fatal\nand much more")
 
 
-def _decoder_rows_of_another_norm(terms, centred, b_gradient, rows, numbers, scale):
-    energy = plain_update(terms, centred, b_gradient, rows, numbers, scale)
+def _decoder_rows_of_another_norm(terms, centred, b_gradient, rows, numbers, scale, decoder_rate):
+    energy = plain_update(terms, centred, b_gradient, rows, numbers, scale, decoder_rate)
     rows.W_dec[0].mul_(1.001)
     return energy
 
@@ -92,8 +92,8 @@ def test_a_failing_operation_is_named_in_one_line():
 
 
 def test_margins_of_the_prefilter_that_are_too_small_are_noticed():
-    def update(terms, centred, b_gradient, rows, numbers, scale):
-        energy = plain_update(terms, centred, b_gradient, rows, numbers, scale)
+    def update(terms, centred, b_gradient, rows, numbers, scale, decoder_rate):
+        energy = plain_update(terms, centred, b_gradient, rows, numbers, scale, decoder_rate)
         rows.low[5, rows.W_enc[0].shape[1] + 3] *= 0.5
         return energy
 

@@ -117,12 +117,15 @@ class PlainEngine:
         """
         through = b_enc @ self._named["W_enc"]
         everything = slice(None)
-        live = {name: (self._named[name], *self._moments[name].read(everything)) for name in _SHARDED}
+        live = {
+            name: (self._named[name], *self._moments[name].read(everything)) for name in ("W_enc", "W_dec", "b_enc")
+        }
         low = self._shard.prefilter_rows() if numbers is not None else None
         update_rows = self._shard.kernels.update_rows
         assert update_rows is not None
         rows = UpdatedRows(live["W_enc"], live["W_dec"], live["b_enc"], low)
-        energy = update_rows(whole.row_terms(), whole.centred, b_enc, rows, numbers, scale)
+        decoder_rate = self._config.decoder_rate
+        energy = update_rows(whole.row_terms(), whole.centred, b_enc, rows, numbers, scale, decoder_rate)
         return through, b_enc.double().square().sum() + energy.double().sum()
 
     def _update_in_blocks(
