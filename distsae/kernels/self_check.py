@@ -178,9 +178,10 @@ def _bounded(rows: UpdatedRows) -> bool:
     width = W_enc.shape[1]
     low = rows.low.float()
     off = low[:, :width] - W_enc
-    bias, norm, rounding = low[:, width] + low[:, width + 1], low[:, width + 2], low[:, width + 3]
+    bias = low[:, width] + low[:, width + 1]
+    norm, rounding_norm = low[:, width + 2 : width + 4].unbind(1)
     rounded = off.abs() <= 2**-7 * W_enc.abs()
-    enough = (bias >= b_enc) & (norm >= W_enc.norm(dim=1)) & (rounding >= off.norm(dim=1))
+    enough = (bias >= b_enc) & (norm >= W_enc.norm(dim=1)) & (rounding_norm >= off.norm(dim=1))
     return bool(rounded.all() & enough.all())
 
 
