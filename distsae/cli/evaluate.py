@@ -12,6 +12,7 @@ EXAMPLES = """\
   distsae evaluate runs/mc --store stores/gpt2
   distsae evaluate runs/mc --store stores/gpt2 --corpus other.jsonl --out runs/mc/evaluation-other.json
   distsae evaluate runs/mc/sae --store stores/gpt2 --model models/gpt2 --max_tokens 1000000 --device cuda
+  distsae evaluate user/repository/folder --store stores/gpt2 --out fetched.json      (an SAE on the Hugging Face Hub)
 """
 
 _SHOWN = (

@@ -1,4 +1,4 @@
-"""`distsae import DIR --out DIR`: reads an SAE of another tool, or of the Hub, and saves it as one of distsae."""
+"""`distsae import SAE --out DIR`: reads an SAE of another tool, or of the Hub, and saves it as one of distsae."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ EXAMPLES = """\
   distsae import downloads/jumprelu --out saes/jumprelu --store stores/gpt2      (measures the features per token)
   distsae import downloads/relu --out saes/relu --k 60 --hook blocks.6.resid_post
   distsae import user/repository/folder --out saes/fetched
+  distsae import saelens:gpt2-small-res-jb/blocks.8.hook_resid_pre --out saes/jb8      (with sae-lens installed)
 """
 
 

@@ -27,6 +27,7 @@ class AdamStep:
         beta1: decay of the running mean of the gradients.
         beta2: decay of the running mean of the squared gradients.
         eps: number that is added to the root of the second moment.
+        decoder_rate: learning rate of decoder rows as a multiple of `lr`, for a whole update (`UpdateRows`).
     """
 
     step: int
@@ -34,6 +35,7 @@ class AdamStep:
     beta1: float
     beta2: float
     eps: float
+    decoder_rate: float = 1.0
 
 
 class AdamRows(Protocol):
@@ -105,7 +107,6 @@ class UpdateRows(Protocol):
         rows: UpdatedRows,
         numbers: AdamStep | None,
         scale: float,
-        decoder_rate: float,
     ) -> Tensor:
         """Sums the row gradients, projects those of the decoder, measures them, and updates everything of a feature.
 
@@ -116,7 +117,6 @@ class UpdateRows(Protocol):
             rows: what is updated: weights by Adam, decoder rows back to unit norm, then the prefilter's copy.
             numbers: numbers of the Adam step; with None the gradients are only measured.
             scale: factor for the gradients that Adam gets.
-            decoder_rate: learning rate of `W_dec` as a multiple of that of the others.
 
         Returns:
             Squared norm of each feature's gradients with respect to both rows, without `scale`, `[features]`.

@@ -21,7 +21,6 @@ def plain_update(
     rows: UpdatedRows,
     numbers: AdamStep | None,
     scale: float,
-    decoder_rate: float,
 ) -> Tensor:
     """Updates all rows of a shard; see `distsae.kernels.operations.UpdateRows`."""
     W_enc, *_ = rows.W_enc
@@ -33,14 +32,10 @@ def plain_update(
         decoder += REFERENCE.row_sums(term.starts, term.token, term.score, term.g)
     decoder -= (decoder * W_dec).sum(1, keepdim=True) * W_dec
     if numbers is not None:
-        own_rate = replace(numbers, lr=decoder_rate * numbers.lr)
-        for updated, gradient, step in (
-            (rows.W_enc, encoder, numbers),
-            (rows.b_enc, b_gradient, numbers),
-            (rows.W_dec, decoder, own_rate),
-        ):
-            weights, mean, square = updated
-            REFERENCE.adam([weights], [scale * gradient], [mean], [square], step)
+        of_decoder = replace(numbers, lr=numbers.decoder_rate * numbers.lr)
+        updated = (rows.W_enc, encoder, numbers), (rows.W_dec, decoder, of_decoder), (rows.b_enc, b_gradient, numbers)
+        for (parameter, mean, square), gradient, step in updated:
+            REFERENCE.adam([parameter], [scale * gradient], [mean], [square], step)
         W_dec /= W_dec.norm(dim=1, keepdim=True)
         if rows.low is not None:
             PrefilterRows.of(rows.low, W_enc.shape[1]).refresh(0, W_enc, b_enc)

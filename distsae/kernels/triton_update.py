@@ -111,7 +111,7 @@ def _update_rows(
     energy: tl.tensor,
     scale: float,
     rate: float,
-    rate_of_decoder: float,
+    decoder_rate: float,
     beta1: float,
     rest1: float,
     beta2: float,
@@ -149,7 +149,7 @@ def _update_rows(
     if UPDATES:
         means, squares = W_dec_mean + place, W_dec_square + place
         weights = _adam(
-            weights, decoder * scale, means, squares, inside, rate_of_decoder, beta1, rest1, beta2, rest2, root, eps
+            weights, decoder * scale, means, squares, inside, decoder_rate, beta1, rest1, beta2, rest2, root, eps
         )
         tl.store(W_dec + place, weights / tl.sqrt(tl.sum(weights * weights)), mask=inside)
 
@@ -187,14 +187,12 @@ def update_rows(
     rows: UpdatedRows,
     numbers: AdamStep | None,
     scale: float,
-    decoder_rate: float,
 ) -> Tensor:
     """Updates all rows of a shard; see `distsae.kernels.operations.UpdateRows`."""
     W_enc = rows.W_enc[0]
     features, width = W_enc.shape
     energy = centred.new_empty(features)
     step = AdamStep(1, 0.0, 0.0, 0.0, 0.0) if numbers is None else numbers
-    rate = step.lr / (1 - step.beta1**step.step)
     error = summation_error(width, centred.device)
     operands = [tensor.contiguous() for term in (terms[0], terms[-1]) for tensor in term]
     block = max(triton.next_power_of_2(width), 16)
@@ -209,8 +207,8 @@ def update_rows(
             W_enc if rows.low is None else rows.low,
             energy,
             scale,
-            rate,
-            decoder_rate * rate,
+            step.lr / (1 - step.beta1**step.step),
+            step.decoder_rate * step.lr / (1 - step.beta1**step.step),
             step.beta1,
             1 - step.beta1,
             step.beta2,

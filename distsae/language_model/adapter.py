@@ -14,9 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor, nn
+
 from distsae.errors import WrongInput
 from distsae.language_model.foreign_errors import WrongModel
 from distsae.language_model.model_folder import read_config
+from distsae.language_model.split_model import input_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,6 +31,12 @@ _CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")  # in peft's order of preference
 _VOLATILE = ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping")
 """Keys without an effect on the merged weights; the base is known by its digest."""
+
+_TOKENS = 16
+"""Tokens on which the merged model is compared with the adapter on its base."""
+
+_ALLOWED = {True: 1e-3, False: 0.1}
+"""Distance of their predictions by whether the model is fp32: what rounds in another order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +114,27 @@ def merged(model: PreTrainedModel, adapter: Adapter, name: str) -> PreTrainedMod
                 f"kind {getattr(config.peft_type, 'value', config.peft_type)}; use another"
             )
         # What the files lack stays as it was made, at random or zero; peft only warns of that.
-        differing = set(get_peft_model_state_dict(whole)) ^ set(load_peft_weights(str(adapter.folder), device="cpu"))
-        if differing:
+        own = set(get_peft_model_state_dict(whole, save_embedding_layers=False))
+        given = set(load_peft_weights(str(adapter.folder), device="cpu"))
+        if differing := (own - given) | (given - own - set(whole.state_dict())):  # whole embeddings may come along
             raise WrongInput(
                 f"`model` (={name}) must be an adapter that fits its base; got {min(differing)}, which only one of the "
                 "two has; use it with the base that it was trained on"
             )
+        whole.eval()
+        before = _logits(whole)
         result: PreTrainedModel = whole.merge_and_unload(safe_merge=True)
+        distance = float((_logits(result) - before).norm() / before.norm())
+    if not distance <= _ALLOWED[result.dtype == torch.float32]:  # NaN is refused too
+        raise WrongInput(
+            f"`model` (={name}) must give the same with its adapter merged; got predictions that differ by "
+            f"{distance:.1%}, as those of an adapter on tied embeddings do; untie them and save the merged model"
+        )
     return result
+
+
+def _logits(model: nn.Module) -> Tensor:
+    device = input_device(model)
+    with torch.inference_mode():
+        logits: Tensor = model(input_ids=torch.arange(_TOKENS, device=device)[None], use_cache=False).logits
+    return logits.float().cpu()

@@ -25,7 +25,7 @@ def test_it_prints_what_the_sae_is(tmp_path, capsys):
     ("arguments", "expected"),
     [
         (["nowhere", "--out", "o"], "must be an SAE folder or a finished run"),
-        (["user/name", "--out", "o"], "`user/name` must be a folder, or an SAE on the Hugging Face Hub"),
+        (["user/name", "--out", "o"], "`sae` (=user/name) must be a folder, or an SAE on the Hugging Face Hub"),
         (["there"], "out"),
         (["there", "--out", "there"], "got one with files in it"),
         (["there", "--out", "o", "--k", "0"], "`k` (=0) must be at least 1"),

@@ -74,7 +74,7 @@ def _update(width: int, feature: torch.Tensor, token: torch.Tensor) -> None:
     low = PrefilterRows(3, width, torch.device("cpu")).rows
     term = RowTerm(row_starts(feature, 3), token, of_match, of_match, vectors)
     rows = UpdatedRows(matrix, matrix, vector, low)
-    update_rows([term, term], vectors, of_feature, rows, AdamStep(1, 0.1, 0.8, 0.95, 1e-10), 1.0, 2.0)
+    update_rows([term, term], vectors, of_feature, rows, AdamStep(1, 0.1, 0.8, 0.95, 1e-10, 3.0), 1.0)
 
 
 def main() -> None:

@@ -58,8 +58,8 @@ def _failing(*operands):
     raise RuntimeError("ptxas fatal\nand much more")
 
 
-def _decoder_rows_of_another_norm(terms, centred, b_gradient, rows, numbers, scale, decoder_rate):
-    energy = plain_update(terms, centred, b_gradient, rows, numbers, scale, decoder_rate)
+def _decoder_rows_of_another_norm(terms, centred, b_gradient, rows, numbers, scale):
+    energy = plain_update(terms, centred, b_gradient, rows, numbers, scale)
     rows.W_dec[0].mul_(1.001)
     return energy
 
@@ -91,16 +91,6 @@ def test_a_failing_operation_is_named_in_one_line():
     assert "much more" not in str(caught.value)
 
 
-def test_margins_of_the_prefilter_that_are_too_small_are_noticed():
-    def update(terms, centred, b_gradient, rows, numbers, scale, decoder_rate):
-        energy = plain_update(terms, centred, b_gradient, rows, numbers, scale, decoder_rate)
-        rows.low[5, rows.W_enc[0].shape[1] + 3] *= 0.5
-        return energy
-
-    with pytest.raises(WrongInput, match="update_rows gave a different result"):
-        refuse_if_wrong(replace(REFERENCE, update_rows=update), HERE)
-
-
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 def test_a_build_of_triton_that_fails_is_one_line(monkeypatch, tmp_path):
     """As where Python's headers are missing: the compiler fails, and Triton passes that on."""
@@ -125,3 +115,13 @@ def test_a_full_device_is_no_fault_of_the_kernels():
 
     with pytest.raises(torch.OutOfMemoryError):
         refuse_if_wrong(replace(REFERENCE, decode=full), HERE)
+
+
+def test_margins_of_the_prefilter_that_are_too_small_are_noticed():
+    def update(terms, centred, b_gradient, rows, numbers, scale):
+        energy = plain_update(terms, centred, b_gradient, rows, numbers, scale)
+        rows.low[5, rows.W_enc[0].shape[1] + 3] *= 0.5
+        return energy
+
+    with pytest.raises(WrongInput, match="update_rows gave a different result"):
+        refuse_if_wrong(replace(REFERENCE, update_rows=update), HERE)

@@ -136,6 +136,42 @@ def test_a_base_that_is_gone_or_an_adapter(lora, tmp_path):
         find_model(str(second))
 
 
+CASES = {
+    "modules_to_save": {"target_modules": ["c_attn"], "modules_to_save": ["ln_f"]},
+    "dora": {"target_modules": ["c_attn"], "use_dora": True},
+    "rslora and bias": {"target_modules": ["c_attn"], "use_rslora": True, "bias": "lora_only"},
+    "tokens": {"target_modules": ["c_attn"], "trainable_token_indices": [3, 5]},
+}
+
+
+@pytest.mark.parametrize(("kind", "whole_embeddings"), [*((kind, False) for kind in (*CASES, "ia3")), ("dora", True)])
+def test_other_kinds_do_what_they_do_unmerged(tiny_model_dir, tmp_path, kind, whole_embeddings):
+    peft = pytest.importorskip("peft")
+    config = (
+        peft.IA3Config(target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"], fan_in_fan_out=True)
+        if kind == "ia3"
+        else peft.LoraConfig(fan_in_fan_out=True, **CASES[kind])
+    )
+    torch.manual_seed(3)
+    made = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model_dir), config).eval()
+    for parameter in made.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    made.save_pretrained(tmp_path, save_embedding_layers=whole_embeddings)
+    with torch.no_grad():
+        expected = made(IDS).logits
+        torch.testing.assert_close(load_language_model(str(tmp_path)).model(IDS).logits, expected, rtol=1e-4, atol=1e-4)
+    assert load_language_model(str(tmp_path), dtype=torch.bfloat16)
+
+
+def test_an_adapter_of_tied_embeddings_is_another_model_when_merged(tiny_model_dir, tmp_path):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(target_modules=["wte"], task_type="CAUSAL_LM")
+    _saved(tiny_model_dir, tmp_path / "a", config)
+    with pytest.raises(WrongInput, match=r"must give the same with its adapter merged; got .* differ by \d+\.\d%, as"):
+        load_language_model(str(tmp_path / "a"))
+
+
 def test_a_kind_that_cannot_be_merged(tiny_model_dir, tmp_path):
     peft = pytest.importorskip("peft")
     _saved(tiny_model_dir, tmp_path / "p", peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))

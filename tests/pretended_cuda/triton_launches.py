@@ -52,7 +52,7 @@ def _update_rows(held: dict[str, Any]) -> None:
         gradient = gradient * held["scale"]
         mean.mul_(held["beta1"]).add_(gradient * held["rest1"])
         square.mul_(held["beta2"]).add_(gradient.square() * held["rest2"])
-        rate = held["rate_of_decoder" if name == "W_dec" else "rate"]
+        rate = held["decoder_rate" if name == "W_dec" else "rate"]
         numbers.sub_(rate * mean / (square.sqrt() * held["root"] + held["eps"]))
     held["W_dec"].div_(held["W_dec"].norm(dim=1, keepdim=True))
     if held["LOW"]:

@@ -121,7 +121,7 @@ def _largest(config: CheckConfig, device: torch.device) -> int:
         gpu=device.type == "cuda",
         prefilter=prefilter_wanted("auto", device),
     )
-    return largest_d_sae([run], facts, memory_here(1, gpu=device.type == "cuda"))
+    return largest_d_sae([run], facts, memory_here(1, gpu=facts.gpu))
 
 
 def _finding(name: str, found: StepTime, floor: float, tokens: int) -> Finding:

@@ -77,7 +77,8 @@ class PlainEngine:
         for steps in self._steps.values():
             steps += 1
         config = self._config
-        numbers = AdamStep(int(self._steps["W_enc"]), learning_rate, config.beta1, config.beta2, config.eps)
+        step = int(self._steps["W_enc"])
+        numbers = AdamStep(step, learning_rate, config.beta1, config.beta2, config.eps, config.decoder_rate)
         if config.clip_norm is None:
             norm, b_dec = self._pass(whole, b_enc, numbers, 1.0)
             scale = 1.0
@@ -124,8 +125,7 @@ class PlainEngine:
         update_rows = self._shard.kernels.update_rows
         assert update_rows is not None
         rows = UpdatedRows(live["W_enc"], live["W_dec"], live["b_enc"], low)
-        decoder_rate = self._config.decoder_rate
-        energy = update_rows(whole.row_terms(), whole.centred, b_enc, rows, numbers, scale, decoder_rate)
+        energy = update_rows(whole.row_terms(), whole.centred, b_enc, rows, numbers, scale)
         return through, b_enc.double().square().sum() + energy.double().sum()
 
     def _update_in_blocks(
@@ -142,7 +142,7 @@ class PlainEngine:
             squares += sum(torch.linalg.vector_norm(part).double() ** 2 for part in (W_enc, W_dec))
             if numbers is not None:
                 self._adam(("W_enc", "b_enc"), rows, _scaled((W_enc, b_enc[rows]), scale), numbers)
-                decoder = replace(numbers, lr=self._config.decoder_rate * numbers.lr)
+                decoder = replace(numbers, lr=numbers.decoder_rate * numbers.lr)
                 self._adam(("W_dec",), rows, _scaled((W_dec,), scale), decoder)
                 self._shard.normalise_decoder(first, last)
                 self._shard.refresh_prefilter(first, last)
