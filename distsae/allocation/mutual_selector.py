@@ -87,6 +87,7 @@ class MutualSelector:
         self._most_held = 0  # of a chunk
         self._non_finite = 0
         self._roomy: RoomyCandidates | None = None
+        self._roomy_bounds: Tensor | None = None  # one, or one for each feature
         if self._budget and self._places.number and (self._lower > 0 or self._short):
             self._roomy = RoomyCandidates(self._places.number, tokens)
 
@@ -95,11 +96,13 @@ class MutualSelector:
         self._device = scores.device  # set on every rank, also on one without candidates
         if self._roomy is not None:
             self._non_finite += scores.non_finite()
-            bound = torch.full((1, 1), self._lower, device=scores.device)
-            if self.allowed is not None:
-                allowed = self.allowed[first_feature : first_feature + scores.shape[0], None]
-                bound = torch.where(allowed, bound, torch.inf)
-            self._roomy.collect(first_feature, scores, bound)
+            if self._roomy_bounds is None:
+                bound = torch.full((1, 1), self._lower, device=scores.device)
+                self._roomy_bounds = (
+                    bound if self.allowed is None else torch.where(self.allowed[:, None], bound, torch.inf)
+                )
+            of_chunk = slice(None) if self.allowed is None else slice(first_feature, first_feature + scores.shape[0])
+            self._roomy.collect(first_feature, scores, self._roomy_bounds[of_chunk])
             return
         rows = None
         if self.allowed is not None:
@@ -161,32 +164,34 @@ class MutualSelector:
         One collective, if all scores are finite.
         """
         world = self._placement.world
+        on_gpu = self._device.type == "cuda"
         counts = bin_counts(bits, *interval)
+        numbers = [torch.full((1,), int(self._non_finite > 0), device=self._device), counts]
         most = torch.full((1,), self._most_held, device=self._device)
         if self._roomy is not None:
             counts[:1].zero_()  # empty places
             most = self._roomy.most_filled()[None]
-        full = (most >= self._places.number) if self._roomy is not None else torch.zeros_like(most, dtype=torch.bool)
-        any_non_finite = torch.full((1,), int(self._non_finite > 0), device=self._device)
-        numbers = torch.cat([any_non_finite, full, counts])
+        if on_gpu:  # whether all candidates had a place
+            numbers.append(most >= self._places.number if self._roomy is not None else torch.zeros_like(most))
+        message = torch.cat(numbers)
         if 2 * self._budget * world.size < 1 << 31:  # what all ranks may hold fits in int32: half the bytes
-            numbers = numbers.int()
-        of_all = torch.cat([world.sum(numbers), most]).cpu()  # the CPU waits for the device
-        ranks_with_non_finite, ranks_without_room, *_ = of_all[:2].tolist()
-        if ranks_with_non_finite:
+            message = message.int()
+        of_all = torch.cat([world.sum(message), most]).cpu()  # where the CPU waits for the device
+        if of_all[0]:
             refuse_non_finite(world.stack(torch.tensor(self._non_finite, device=self._device)))
         if self._roomy is not None and int(of_all[-1]) >= self._places.number:
             self._places.grow(self._roomy.chunks, self._budget)
-        elif self._device.type == "cuda":
+        elif on_gpu:
             self._places.learn(int(of_all[-1]))
-        return of_all[2:-1], not ranks_without_room
+        bins = counts.numel()
+        return of_all[1 : 1 + bins], not (on_gpu and bool(of_all[1 + bins]))
 
     def _picked(self, scores: Tensor, keys: Tensor, keep: Tensor, of_all: int) -> tuple[Tensor, Tensor]:
         """Returns the scores and keys that are kept; on all ranks together `of_all` are."""
         if self._roomy is None:
             return scores.masked_select(keep), keys.masked_select(keep)
         number = of_all if self._placement.world.size == 1 else int(keep.sum())
-        index, _ = true_indices_within(keep, number)
+        index = true_indices_within(keep, number)
         return scores[index], keys[index]
 
     def _candidates(self) -> tuple[Tensor, Tensor]:

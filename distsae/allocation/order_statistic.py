@@ -131,8 +131,8 @@ def _inside(keys: Tensor, found: Bin) -> Tensor:
     inside = (keys >= found.low) & (keys < found.high)
     if not keys.is_cuda or not keys.numel():
         return keys.masked_select(inside)
-    index, there = true_indices_within(inside, found.count)
-    return torch.where(there, keys[index], found.low - 1)
+    index = true_indices_within(inside, found.count)
+    return keys[index.clamp(max=keys.numel() - 1)].masked_fill_(index == keys.numel(), found.low - 1)
 
 
 def _nth_largest_here(keys: Tensor, n: int) -> OrderStatistic:

@@ -54,12 +54,12 @@ class Scores(Protocol):
         """Finds the positive scores that are at least a bound, as `above` does, without waiting for the device.
 
         Args:
-            bound: lower bound of the scores, as in `above`.
+            bound: lower bound of the scores, not negative, infinite where none is wanted; `[1, 1]` or `[features, 1]`.
             places: number of scores that may be found.
 
         Returns:
-            Flat indices, int64 `[places]`, ascending where the score is not 0; the exact scores, 0 in empty places; and
-            the number of places that were taken, int64 `[]`. If all were, there may have been more scores.
+            Flat indices, int64 `[places]`, ascending; the exact scores, 0 in empty places; and the number of places
+            that were taken, int64 `[]`. If all were, there may have been more scores.
         """
         ...
 
@@ -111,10 +111,11 @@ class ExactScores:
 
     def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
         """Finds the positive scores that are at least a bound; see `Scores.within`."""
-        flat, there = true_indices_within(self._pre_acts > just_below(bound), places)
-        score = self._pre_acts.view(-1)[flat]
+        flat = true_indices_within(self._pre_acts > just_below(bound), places)
+        pairs = self._pre_acts.numel()
+        score = self._pre_acts.view(-1)[flat.clamp(max=pairs - 1)]
         score = score.float() if score.dtype.itemsize < 4 else score
-        return flat, score.masked_fill_(~there, 0.0), there.sum()
+        return flat, score.masked_fill_(flat == pairs, 0.0), torch.searchsorted(flat, pairs)
 
     def leading(self, k: int) -> Tensor:
         """Returns each token's `k`-th largest score in this chunk; see `Scores.leading`."""

@@ -29,7 +29,7 @@ def just_below(bound: Tensor) -> Tensor:
 def counted(index: Tensor, length: int) -> Tensor:
     """Returns how often each number below `length` occurs in `index`, int64 `[length]`; without waiting for a GPU."""
     if index.is_cuda:  # where `bincount` looks for the largest number first, and the CPU waits for it
-        return index.new_zeros(length, dtype=torch.long).scatter_add_(0, index.long(), torch.ones_like(index.long()))
+        return torch.histc(index.long(), bins=length, min=0, max=length)  # exact: bin `i` is the number `i`
     return torch.bincount(index, minlength=length)
 
 
@@ -94,18 +94,14 @@ def true_indices(mask: Tensor) -> Tensor:
     return some_true[inside[:, 0]] * 8 + inside[:, 1]
 
 
-def true_indices_within(mask: Tensor, places: int) -> tuple[Tensor, Tensor]:
+def true_indices_within(mask: Tensor, places: int) -> Tensor:
     """Returns the flat indices of the first true entries of a contiguous bool tensor, without waiting for the device.
 
     Args:
-        mask: the tensor, not empty.
+        mask: the tensor.
         places: number of indices to return.
 
     Returns:
-        Indices, int64 `[places]`, ascending; and which of them are of true entries, bool `[places]`. The others, after
-        them, are the last index of the tensor.
+        Indices, int64 `[places]`, ascending: first those of true entries, then the number of all entries.
     """
-    flat = mask.view(-1)
-    found = flat.nonzero_static(size=places, fill_value=flat.numel()).squeeze(1)
-    there = found < flat.numel()
-    return found.clamp_(max=flat.numel() - 1), there
+    return mask.view(-1).nonzero_static(size=places, fill_value=mask.numel()).squeeze(1)

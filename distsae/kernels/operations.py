@@ -143,6 +143,10 @@ class Kernels:
             many: `index` and `weight` then go on before and after theirs.
         adam: one step of Adam.
         update_rows: a whole update of fp32 rows; None where the operations above do it faster, block by block.
+        scores_at: `(flat, rows, biases, vectors, bound)`: for each place, given `feature * tokens + token`, the score
+            `rows[feature] . vectors[token] + biases[feature]` if it is positive and at least `bound[feature, 0]`, or 0;
+            0 also where the index is past the last pair. `bound` has one row, or one for each feature. The dot products
+            are those of `match_dots`. None where these do as well.
     """
 
     name: str
@@ -153,3 +157,4 @@ class Kernels:
     row_sums: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     adam: AdamRows
     update_rows: UpdateRows | None = None
+    scores_at: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] | None = None

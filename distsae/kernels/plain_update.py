@@ -23,7 +23,9 @@ def plain_update(
     scale: float,
 ) -> Tensor:
     """Updates all rows of a shard; see `distsae.kernels.operations.UpdateRows`."""
-    W_enc, W_dec, b_enc = rows.W_enc[0], rows.W_dec[0], rows.b_enc[0]
+    W_enc, *_ = rows.W_enc
+    W_dec, *_ = rows.W_dec
+    b_enc, *_ = rows.b_enc
     encoder, decoder = torch.zeros_like(W_enc), torch.zeros_like(W_dec)
     for term in terms:
         encoder += REFERENCE.row_sums(term.starts, term.token, term.dots, centred)

@@ -12,6 +12,7 @@ bit for bit however the features are cut into chunks and the tokens are split ov
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -26,6 +27,7 @@ __all__ = [
     "PrefilterName",
     "PrefilterRows",
     "PrefilteredScores",
+    "plain_scores_at",
     "prefilter_tokens",
     "prefilter_wanted",
     "ruled_out_to",
@@ -197,12 +199,14 @@ class PrefilteredScores:
 
     def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
         """Finds the positive scores that are at least a bound; see `Scores.within`."""
-        flat, there = true_indices_within(self._upper > ruled_out_to(bound), places)
-        score = self._exact(flat)
-        if bound.numel() > 1:
-            bound = bound.expand(self._upper.shape)[feature_and_token(flat, self.shape[1])]
-        kept = there & (score.float() >= bound.view(-1)) & (score > 0)
-        return flat, score.masked_fill_(~kept, 0.0), there.sum()
+        flat = true_indices_within(self._upper > ruled_out_to(bound), places)
+        self.rescored += places
+        operands = (flat, self._W_enc, self._b_enc, self._centred, bound)
+        if self._kernels.scores_at is not None:
+            score = self._kernels.scores_at(*operands)
+        else:
+            score = plain_scores_at(self._kernels.match_dots, *operands)
+        return flat, score, torch.searchsorted(flat, self._upper.numel())
 
     def leading(self, k: int) -> Tensor:
         """Returns the smallest of each token's `k` scores with the largest upper bounds; see `Scores.leading`."""
@@ -224,3 +228,19 @@ class PrefilteredScores:
 
     def _in_chunk(self, flat_in_rows: Tensor, rows: Tensor | None) -> Tensor:
         return flat_in_rows if rows is None else in_chunk(flat_in_rows, rows, self.shape[1])
+
+
+def plain_scores_at(
+    match_dots: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    flat: Tensor,
+    rows: Tensor,
+    biases: Tensor,
+    vectors: Tensor,
+    bound: Tensor,
+) -> Tensor:
+    """Computes what `Kernels.scores_at` does, by `Kernels.match_dots`."""
+    pairs = rows.shape[0] * vectors.shape[0]
+    feature, token = feature_and_token(flat.clamp(max=pairs - 1), vectors.shape[0])
+    score = match_dots(feature, token, rows, vectors).add_(biases[feature])
+    least = bound.view(-1) if bound.numel() == 1 else bound[feature, 0]
+    return score.masked_fill_(~((flat < pairs) & (score >= least) & (score > 0)), 0.0)

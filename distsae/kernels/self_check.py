@@ -13,7 +13,7 @@ from distsae.errors import WrongInput
 from distsae.kernels.cpu import row_starts
 from distsae.kernels.operations import AdamStep, Kernels, RowTerm, UpdatedRows
 from distsae.kernels.plain_update import plain_update
-from distsae.kernels.prefilter import PrefilterRows
+from distsae.kernels.prefilter import PrefilterRows, plain_scores_at
 from distsae.kernels.reference import REFERENCE
 
 __all__ = ["BUILD_FAILURES", "KernelsDoNotRun", "refuse_if_wrong"]
@@ -148,8 +148,18 @@ def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Calla
             same = same and all(_near(*pair) for pair in pairs)
         return same and _bounded(found)
 
+    def scores_at() -> bool:
+        assert kernels.scores_at is not None
+        flat = torch.cat([by_feature.feature * _TOKENS + by_feature.token, starts.new_full((3,), _FEATURES * _TOKENS)])
+        for bound in (rows[:1, :1].abs(), rows[:, 1:2].abs()):
+            operands = (flat, rows, rows[:, 0], vectors, bound)
+            if not torch.equal(kernels.scores_at(*operands), plain_scores_at(kernels.match_dots, *operands)):
+                return False
+        return True
+
     checks = [decode, match_dots, row_sums, upper_scores, above, adam]
-    for check in checks if kernels.update_rows is None else [*checks, update_rows]:
+    checks += [update_rows] * (kernels.update_rows is not None) + [scores_at] * (kernels.scores_at is not None)
+    for check in checks:
         yield check.__name__, check
 
 
@@ -168,9 +178,10 @@ def _bounded(rows: UpdatedRows) -> bool:
     width = W_enc.shape[1]
     low = rows.low.float()
     off = low[:, :width] - W_enc
-    bias, norm, rounding = low[:, width] + low[:, width + 1], low[:, width + 2], low[:, width + 3]
+    bias = low[:, width] + low[:, width + 1]
+    norm, rounding_norm = low[:, width + 2 : width + 4].unbind(1)
     rounded = off.abs() <= 2**-7 * W_enc.abs()
-    enough = (bias >= b_enc) & (norm >= W_enc.norm(dim=1)) & (rounding >= off.norm(dim=1))
+    enough = (bias >= b_enc) & (norm >= W_enc.norm(dim=1)) & (rounding_norm >= off.norm(dim=1))
     return bool(rounded.all() & enough.all())
 
 

@@ -63,6 +63,17 @@ def _weighted_sums(
     tl.store(sums + row * width + column, total, mask=column < width)
 
 
+@triton.jit  # type: ignore[untyped-decorator]
+def _dot(row: tl.tensor, vector: tl.tensor, width: int, TOTAL: tl.constexpr, BLOCK: tl.constexpr) -> tl.tensor:
+    """Returns the dot product of two rows at these addresses."""
+    total = tl.zeros((BLOCK,), TOTAL)
+    for first in range(0, width, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        from_row = tl.load(row + column, mask=column < width, other=0).to(TOTAL)
+        total += from_row * tl.load(vector + column, mask=column < width, other=0).to(TOTAL)
+    return tl.sum(total)
+
+
 # One compilation per dtype and block, whatever the alignment of the operands: wider loads would change the sum's order.
 @triton.jit(do_not_specialize=["width"], do_not_specialize_on_alignment=["feature", "token", "rows", "vectors", "dots"])  # type: ignore[untyped-decorator]
 def _dots(
@@ -79,12 +90,35 @@ def _dots(
     pair = tl.program_id(0).to(tl.int64)
     row = rows + tl.load(feature + pair) * width
     vector = vectors + tl.load(token + pair) * width
-    total = tl.zeros((BLOCK,), TOTAL)
-    for first in range(0, width, BLOCK):
-        column = first + tl.arange(0, BLOCK)
-        from_row = tl.load(row + column, mask=column < width, other=0).to(TOTAL)
-        total += from_row * tl.load(vector + column, mask=column < width, other=0).to(TOTAL)
-    tl.store(dots + pair, tl.sum(total))
+    tl.store(dots + pair, _dot(row, vector, width, TOTAL, BLOCK))
+
+
+@triton.jit(do_not_specialize=["width", "tokens"], do_not_specialize_on_alignment=["flat", "rows", "biases", "vectors"])  # type: ignore[untyped-decorator]
+def _scores(
+    flat: tl.tensor,
+    rows: tl.tensor,
+    biases: tl.tensor,
+    vectors: tl.tensor,
+    bounds: tl.tensor,
+    scores: tl.tensor,
+    pairs: int,
+    tokens: int,
+    width: int,
+    A_BOUND_EACH: tl.constexpr,
+    TOTAL: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """Computes the score of one place, or 0 if the place is empty or the score does not reach its bound."""
+    place = tl.program_id(0).to(tl.int64)
+    index = tl.load(flat + place)
+    there = index < pairs
+    feature = tl.where(there, index // tokens, 0)
+    token = tl.where(there, index - feature * tokens, 0)
+    columns = tl.where(there, width, 0)  # an empty place computes nothing
+    score = _dot(rows + feature * width, vectors + token * width, columns, TOTAL, BLOCK) + tl.load(biases + feature)
+    bound = tl.load(bounds + (feature if A_BOUND_EACH else 0))
+    found = tl.where(there & (score >= bound) & (score > 0), score, 0.0)
+    tl.store(scores + place, found)
 
 
 def _upper_scores(rows: Tensor, columns: Tensor, out: Tensor) -> None:
@@ -109,6 +143,26 @@ def _match_dots(feature: Tensor, token: Tensor, rows: Tensor, vectors: Tensor) -
             *operands, dots, width, _total(rows), _block(width), num_warps=1, enable_fp_fusion=_FUSED
         )
     return dots
+
+
+def _scores_at(flat: Tensor, rows: Tensor, biases: Tensor, vectors: Tensor, bound: Tensor) -> Tensor:
+    scores = rows.new_empty(flat.numel())
+    width = rows.shape[1]
+    operands = [tensor.contiguous() for tensor in (flat, rows, biases, vectors, bound)]
+    with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
+        _scores[(flat.numel(),)](
+            *operands,
+            scores,
+            rows.shape[0] * vectors.shape[0],
+            vectors.shape[0],
+            width,
+            bound.numel() > 1,
+            _total(rows),
+            _block(width),
+            num_warps=1,
+            enable_fp_fusion=_FUSED,
+        )
+    return scores
 
 
 def _row_sums(starts: Tensor, index: Tensor, weight: Tensor, vectors: Tensor) -> Tensor:
@@ -143,5 +197,7 @@ def _total(numbers: Tensor) -> tl.dtype:
     return tl.float64 if numbers.dtype == torch.float64 else tl.float32
 
 
-TRITON = Kernels("triton", _upper_scores, REFERENCE.above, _decode, _match_dots, _row_sums, CPU.adam, update_rows)
+TRITON = Kernels(
+    "triton", _upper_scores, REFERENCE.above, _decode, _match_dots, _row_sums, CPU.adam, update_rows, _scores_at
+)
 """Every operation for a GPU."""

@@ -45,6 +45,9 @@ FIRST_STEP_BYTES: dict[AllocationName, tuple[float, float]] = {
 }
 """Memory of a score in the first step of each rule, when no bound is known yet and half of the scores are positive."""
 
+_MOST_SCORES = (1 << 31) - 1
+"""Most scores of a chunk: CUDA lists the true entries of no larger mask without waiting."""
+
 _FEWEST = 8
 """Smallest number of features in a chunk. Products with fewer take another path on CPU and differ in the last bit; from
 eight on, every split gave the bits of the whole product in all shapes tried."""
@@ -90,5 +93,6 @@ def selection_mb_on(device_type: str, tokens: int, given: float | Literal["auto"
 
 
 def _affordable(tokens: int, selection_mb: float, prefilter: bool) -> int:
-    features = int(selection_mb * (1 << 20)) // (_WORST_BYTES[prefilter] * max(tokens, 1))
+    scores = min(int(selection_mb * (1 << 20)) // _WORST_BYTES[prefilter], _MOST_SCORES)
+    features = scores // max(tokens, 1)
     return max(features // _FEWEST * _FEWEST, _FEWEST)

@@ -43,7 +43,7 @@ class GroupCollective:
         """Returns the tensors of all ranks, which have equal shapes, as `[size, *tensor.shape]`. One collective."""
         sent = self._sendable(tensor).contiguous()
         parts = sent.new_empty((self.size, *sent.shape))
-        dist.all_gather(list(parts.unbind()), sent, group=self._group)
+        dist.all_gather_into_tensor(parts.view(-1), sent.view(-1), group=self._group)
         self._count(sent, self.size - 1)
         return parts.to(tensor.device)
 

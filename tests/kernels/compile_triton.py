@@ -92,6 +92,8 @@ def main() -> None:
                 # The same kernel wherever a slice begins: its sum has one order.
                 TRITON.match_dots(feature[2:] - 1, token[2:], rows[1:], vectors)
                 TRITON.row_sums(row_starts(feature, 3), token, score, vectors)
+            for bounds in (1, 3):
+                TRITON.scores_at(feature * 3 + token, rows, rows[:, 0], vectors, torch.ones(bounds, 1, dtype=dtype))
         for width in UPDATED:
             _update(width, feature, token)
         assert all("cubin" in found.asm or "hsaco" in found.asm for _, found in _compiled)

@@ -1,6 +1,7 @@
 """The check of kernels before a run uses them: it accepts right ones, and names the operation that is wrong."""
 
 from dataclasses import fields, replace
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
@@ -10,6 +11,7 @@ from distsae.errors import WrongInput
 from distsae.kernels import CPU, REFERENCE
 from distsae.kernels.operations import Kernels
 from distsae.kernels.plain_update import plain_update
+from distsae.kernels.prefilter import plain_scores_at
 from distsae.kernels.self_check import KernelsDoNotRun, refuse_if_wrong
 
 HERE = torch.device("cpu")
@@ -26,7 +28,7 @@ def test_right_kernels_pass_and_every_operation_is_tried(kernels):
 
         return operation
 
-    kernels = replace(kernels, update_rows=plain_update)
+    kernels = replace(kernels, update_rows=plain_update, scores_at=partial(plain_scores_at, kernels.match_dots))
     operations = {field.name for field in fields(Kernels)} - {"name"}
     refuse_if_wrong(replace(kernels, **{name: recorded(name) for name in operations}), HERE)
     assert tried == operations
@@ -70,6 +72,7 @@ WRONG = {
     "above": lambda scores, bound: (scores >= bound).view(-1).nonzero().squeeze(1),
     "adam": _another_bias_correction,
     "update_rows": _decoder_rows_of_another_norm,
+    "scores_at": lambda *operands: plain_scores_at(REFERENCE.match_dots, *operands) * (1 + 1e-6),
 }
 
 

@@ -67,6 +67,24 @@ def test_match_dots_are_those_of_each_pair_alone(shape, dtype):
 
 
 @problems
+@pytest.mark.parametrize("each", [False, True], ids=["one bound", "a bound each"])
+def test_scores_at_are_match_dots_with_their_biases(shape, each):
+    """Bit for bit, so that a selection does not depend on which of the two computed its scores."""
+    matches, _, rows, vectors = _problem(shape, torch.float32)
+    matches = matches.by_feature()
+    biases = torch.linspace(-1, 1, len(rows)).to(DEVICE)
+    bound = torch.linspace(0, 0.5, len(rows)).to(DEVICE)[:, None] if each else torch.full((1, 1), 0.25, device=DEVICE)
+    flat = torch.cat(
+        [matches.feature * len(vectors) + matches.token, torch.full((3,), len(rows) * len(vectors)).to(DEVICE)]
+    )
+    found = TRITON.scores_at(flat, rows, biases, vectors, bound)
+    expected = TRITON.match_dots(matches.feature, matches.token, rows, vectors) + biases[matches.feature]
+    least = bound.expand(len(rows), 1)[matches.feature, 0]
+    assert torch.equal(found[:-3], torch.where((expected >= least) & (expected > 0), expected, 0.0))
+    assert not found[-3:].any()
+
+
+@problems
 @precise
 def test_row_sums(shape, dtype):
     matches, acts, rows, vectors = _problem(shape, dtype)

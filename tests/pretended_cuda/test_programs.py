@@ -101,7 +101,7 @@ def test_produce_train_and_evaluate_go_through(alone):
     folder, report = alone
     assert json.loads((folder / "run" / "evaluation.json").read_text())["device"] == "cuda"
     assert all(done["launches"] > 100 for done in report["commands"])
-    assert report["kernels"] == ["_dots", "_update_rows", "_weighted_sums"]
+    assert report["kernels"] == ["_dots", "_scores", "_update_rows", "_weighted_sums"]
     assert without_cuda_kernel(report["operations"]) == []
     assert len(report["operations"]) > 80
 

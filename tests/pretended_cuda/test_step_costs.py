@@ -10,12 +10,12 @@ from tests.pretended_cuda.device_guard import load_device_guard
 from tests.pretended_cuda.step_costs import bytes_a_weight, growth_of
 
 LAUNCHES = {
-    ("mutual_choice", False): (24, 0, 165),
-    ("mutual_choice", True): (53, 0, 259),
-    ("token_choice", False): (47, 0, 210),
-    ("token_choice", True): (76, 0, 304),
-    ("feature_choice", False): (118.5, 0, 174),
-    ("feature_choice", True): (156.75, 0, 231),
+    ("mutual_choice", False): (10, 0, 159),
+    ("mutual_choice", True): (19, 0, 251),
+    ("token_choice", False): (46, 0, 204),
+    ("token_choice", True): (55, 0, 296),
+    ("feature_choice", False): (114, 0, 171),
+    ("feature_choice", True): (132, 0, 227),
 }
 """Launches of each chunk of scores, of each block of the update, and of the rest of a step."""
 

@@ -27,6 +27,16 @@ def _weighted_sums(held: dict[str, Any]) -> None:
     held["sums"].copy_(CPU.row_sums(*(held[name] for name in ("starts", "index", "weight", "vectors"))))
 
 
+def _scores(held: dict[str, Any]) -> None:
+    flat, pairs, tokens, biases = (held[name] for name in ("flat", "pairs", "tokens", "biases"))
+    there = flat < pairs
+    feature = flat.clamp(max=pairs - 1) // tokens
+    token = flat.clamp(max=pairs - 1) - feature * tokens
+    score = CPU.match_dots(feature, token, held["rows"], held["vectors"]) + biases[feature]
+    bound = held["bounds"].view(-1)[feature if held["A_BOUND_EACH"] else 0]
+    held["scores"].copy_(torch.where(there & (score >= bound) & (score > 0), score, 0.0))
+
+
 def _update_rows(held: dict[str, Any]) -> None:
     encoder = decoder = torch.zeros(())
     for prefix in ("", "more_")[: held["TERMS"]]:
@@ -54,6 +64,7 @@ _MATCHED = ("starts", "token", "dots", "score", "more_starts", "more_token", "mo
 _CHANGED = tuple(f"{name}{part}" for name in ("W_enc", "W_dec", "b_enc") for part in ("", "_mean", "_square"))
 _STATEMENTS: dict[str, tuple[Callable[[dict[str, Any]], None], tuple[str, ...], tuple[str, ...]]] = {
     "_dots": (_dots, ("feature", "token", "dots"), ()),
+    "_scores": (_scores, ("flat", "scores"), ()),
     "_weighted_sums": (_weighted_sums, ("starts", "index", "weight", "sums"), ()),
     "_update_rows": (_update_rows, (*_MATCHED, "b_gradient", "low", "energy"), _CHANGED),
 }

@@ -132,7 +132,8 @@ class _ScoreRatios:
     def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
         least = torch.where(self._thresholds.isinf(), torch.inf, bound * self._thresholds * (1 - 2**-20))
         flat, score, filled = self._scores.within(least, places)
-        ratio = score / self._thresholds.squeeze(1)[flat // self.shape[1]]
+        feature = (flat // self.shape[1]).clamp(max=self.shape[0] - 1)
+        ratio = score / self._thresholds.squeeze(1)[feature]
         return flat, ratio.masked_fill(ratio < bound.view(-1), 0.0), filled
 
     def leading(self, k: int) -> Tensor:
