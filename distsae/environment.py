@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from distsae.errors import WrongInput
 
-__all__ = ["check_environment", "check_interface", "launched_processes", "whole_number"]
+__all__ = ["check_environment", "check_interface", "cpu_is_asked_for", "launched_processes", "whole_number"]
 
 _LEAST = {
     "WORLD_SIZE": 1,
@@ -98,3 +98,13 @@ def _wrong(name: str, value: str, what: str) -> WrongInput:
         f"the environment variable `{name}` (={value}) must be {what}; launchers and schedulers set it; unset it, or "
         "start again with `accelerate launch`"
     )
+
+
+def cpu_is_asked_for(environment: Mapping[str, str] = os.environ) -> bool:
+    """Returns whether accelerate is told to use the CPU though there are GPUs.
+
+    Args:
+        environment: variables by name.
+    """
+    asked = environment.get("ACCELERATE_USE_CPU", "").strip().lower() in ("1", "true", "t", "yes", "y", "on")
+    return asked or not environment.get("ACCELERATE_TORCH_DEVICE", "cuda").startswith("cuda")

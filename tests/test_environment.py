@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from distsae.environment import check_environment, check_interface, launched_processes, whole_number
+from distsae.environment import check_environment, check_interface, cpu_is_asked_for, launched_processes, whole_number
 from distsae.errors import WrongInput
 
 
@@ -79,3 +79,17 @@ def test_a_wrong_variable_ends_a_command_at_once_in_one_line(name, value, monkey
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert f"the environment variable `{name}` (={value}) must be" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "asked"),
+    [
+        ({}, False),
+        ({"ACCELERATE_USE_CPU": "False"}, False),
+        ({"ACCELERATE_USE_CPU": " True"}, True),
+        ({"ACCELERATE_TORCH_DEVICE": "cuda:1"}, False),
+        ({"ACCELERATE_TORCH_DEVICE": "cpu"}, True),
+    ],
+)
+def test_accelerate_may_be_told_to_use_the_cpu(environment, asked):
+    assert cpu_is_asked_for(environment) == asked

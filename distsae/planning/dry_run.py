@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from distsae.batches import BatchReader
+from distsae.environment import cpu_is_asked_for
 from distsae.errors import WrongInput
 from distsae.kernels import prefilter_wanted
 from distsae.planning.gpu import CUDA_LIBRARIES_BYTES
@@ -41,7 +42,7 @@ def dry_run(config: TrainConfig, memory_gb: float | None = None, device: Planned
     if memory_gb is not None and not memory_gb > 0:
         raise WrongInput(f"`memory_gb` (={memory_gb}) must be positive; give the GiB that each process has")
     gpu_here = torch.cuda.is_available()
-    gpu = gpu_here if device == "auto" else device == "cuda"
+    gpu = gpu_here and not cpu_is_asked_for() if device == "auto" else device == "cuda"
     if gpu and not gpu_here and memory_gb is None:
         raise WrongInput(
             "`device` (=cuda) must come with `memory_gb` on a machine without a GPU; got none; give the GiB of one "
@@ -90,7 +91,7 @@ def facts_of(store: Store, config: TrainConfig, gpu: bool | None = None) -> Fact
     """
     assert config.hook is not None
     gpu_here = torch.cuda.is_available()
-    gpu = gpu_here if gpu is None else gpu
+    gpu = gpu_here and not cpu_is_asked_for() if gpu is None else gpu
     elsewhere = gpu and not gpu_here  # its GPU is taken to multiply bf16 natively, as all of the last years do
     measured_on = torch.device("cuda" if gpu and gpu_here else "cpu")
     reader = BatchReader(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-from distsae.environment import whole_number
+from distsae.environment import cpu_is_asked_for, whole_number
 from distsae.errors import WrongInput
 from distsae.kernels import prefilter_wanted
 from distsae.planning.items import Facts, MemoryKind, peak
@@ -41,7 +41,7 @@ def require_room(store: Store, runs: Sequence[TrainConfig]) -> None:
     """
     first = runs[0]
     assert first.hook is not None
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() and not cpu_is_asked_for() else "cpu")
     facts = Facts(
         d_in=store.d_in(first.hook),
         storage_bytes=DTYPES[store.attributes.dtype].torch.itemsize,

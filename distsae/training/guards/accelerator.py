@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
-from distsae.environment import check_interface, launched_processes, whole_number
+from distsae.environment import check_interface, cpu_is_asked_for, launched_processes, whole_number
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig
 from distsae.training.config import TrainConfig
@@ -61,12 +61,6 @@ def require_gpus(gpus: int, environment: Mapping[str, str] = os.environ) -> None
         )
 
 
-def _cpu_is_asked_for() -> bool:
-    """Returns whether accelerate is told to use the CPU though there are GPUs."""
-    asked = os.environ.get("ACCELERATE_USE_CPU", "").strip().lower() in ("1", "true", "t", "yes", "y", "on")
-    return asked or not os.environ.get("ACCELERATE_TORCH_DEVICE", "cuda").startswith("cuda")
-
-
 def longest_wait(hang_seconds: float | None, bounded: bool) -> timedelta:
     """Returns how long a rank may wait for another one in a collective before torch raises an error.
 
@@ -103,7 +97,7 @@ def start_accelerator(config: TrainConfig, longest: timedelta = _UNLIMITED) -> A
     from accelerate import Accelerator, InitProcessGroupKwargs
 
     check_processes(config.mesh)
-    on_gpu = torch.cuda.is_available() and not _cpu_is_asked_for()
+    on_gpu = torch.cuda.is_available() and not cpu_is_asked_for()
     if on_gpu:
         require_gpus(torch.cuda.device_count())
     if launched_processes() > 1:
