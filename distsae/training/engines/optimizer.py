@@ -12,7 +12,7 @@ from distsae.training.engines.moments import MomentsName
 __all__ = ["OptimizerConfig"]
 
 _BASE_RATE, _BASE_WIDTH = 2.2e-3, 1 << 14
-_BASE_STEPS = 600
+_BASE_STEPS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class OptimizerConfig:
     """Adam and its learning rate, which warms up linearly, stays constant, and decays.
 
     Args:
-        lr: learning rate between warm-up and decay; `auto` is `2.2e-3 / sqrt(d_sae / 16384)` for up to 600 steps, and
+        lr: learning rate between warm-up and decay; `auto` is `2.2e-3 / sqrt(d_sae / 16384)` for up to 300 steps, and
             falls with the root of the number of steps in longer runs.
         decoder_rate: learning rate of the decoder rows, as a multiple of the learning rate of everything else.
         beta1: decay per step of the mean of the gradients.

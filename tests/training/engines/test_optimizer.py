@@ -23,10 +23,10 @@ def test_without_warm_up_and_decay():
 
 def test_automatic_rate_falls_with_the_roots_of_width_and_length():
     config = OptimizerConfig()
-    assert config.peak_rate(1 << 14, 600) == pytest.approx(2.2e-3)
+    assert config.peak_rate(1 << 14, 300) == pytest.approx(2.2e-3)
     assert config.peak_rate(1 << 14, 10) == pytest.approx(2.2e-3)  # no higher in shorter runs
-    assert config.peak_rate(1 << 16, 600) == pytest.approx(1.1e-3)
-    assert config.peak_rate(1 << 16, 60_000) == pytest.approx(1.1e-4)
+    assert config.peak_rate(1 << 16, 300) == pytest.approx(1.1e-3)
+    assert config.peak_rate(1 << 16, 30_000) == pytest.approx(1.1e-4)
     assert OptimizerConfig(lr=0.1).peak_rate(1 << 16, 30_000) == 0.1
 
 
