@@ -32,6 +32,7 @@ class ShortRun:
         rho: `rho` of `aux_zipf`; None for no auxiliary loss.
         prefilter: whether scores are certified, so that they do not depend on how a batch is split.
         clip_norm: largest norm of the gradients; None for no clipping.
+        decoder_rate: learning rate of the decoder rows, as a multiple of that of everything else.
         zero: settings of the deepspeed engine; None for the plain engine.
         fault: fault that is planted into the engine.
         unchecked: checks of the deepspeed engine that are switched off with a fault.
@@ -44,6 +45,7 @@ class ShortRun:
     rho: float | None = None
     prefilter: bool = False
     clip_norm: float | None = 0.5
+    decoder_rate: float = OptimizerConfig().decoder_rate
     zero: DeepSpeedConfig | None = None
     fault: Fault = "none"
     unchecked: tuple[str, ...] = CHECKS
@@ -152,7 +154,7 @@ def _traced(mesh: Mesh, run: ShortRun) -> Trace:
 
 
 def _engine(shard: FeatureShard, mesh: Mesh, run: ShortRun) -> Engine:
-    config = OptimizerConfig(clip_norm=run.clip_norm)
+    config = OptimizerConfig(clip_norm=run.clip_norm, decoder_rate=run.decoder_rate)
     if run.zero is None:
         return PlainEngine(shard, mesh, config)
     return DeepSpeedEngine(shard, mesh, config, run.zero)
