@@ -9,6 +9,10 @@ from torch import Tensor
 __all__ = ["GroupCollective"]
 
 
+_gather_into = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+"""Newer versions of torch warn of the second name; older ones have no other."""
+
+
 class GroupCollective:
     """A `distsae.collective.Collective` over the ranks of one process group.
 
@@ -43,7 +47,7 @@ class GroupCollective:
         """Returns the tensors of all ranks, which have equal shapes, as `[size, *tensor.shape]`. One collective."""
         sent = self._sendable(tensor).contiguous()
         parts = sent.new_empty((self.size, *sent.shape))
-        dist.all_gather_into_tensor(parts.view(-1), sent.view(-1), group=self._group)
+        _gather_into(parts.view(-1), sent.view(-1), group=self._group)
         self._count(sent, self.size - 1)
         return parts.to(tensor.device)
 
