@@ -64,8 +64,9 @@ def begun(config: TrainConfig) -> Iterator[tuple[Run, Callable[[], Taken]]]:
     reader = BatchReader(store, config.hook, config.batch_tokens, config.seed, 0, 1, config.normalise)
     try:
         heldout = HeldoutCheck(store, config.hook, reader)
-        with closing(Saver(Ranks(mesh.device_mesh), config.checkpoint.asynchronous)) as saver:
-            job = Job(store, reader, mesh, accelerator, heldout, saver, Watchdog(None))
+        ranks = Ranks(mesh.device_mesh)
+        with closing(Saver(ranks, config.checkpoint.asynchronous)) as saver:
+            job = Job(store, reader, mesh, accelerator, heldout, saver, ranks, Watchdog(None))
             run = Run(config, job, RunFolder(config.out), TrainingClock())
             run.start()
             start_tracking(accelerator, config)
