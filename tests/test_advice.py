@@ -22,6 +22,7 @@ from distsae.launching import SuperviseConfig
 from distsae.producer import ProduceConfig
 from distsae.recipes import DemoConfig
 from distsae.recipes.check import CheckConfig
+from distsae.recipes.stream import StreamConfig
 from distsae.recipes.study import StudyConfig
 from distsae.recipes.study.config import GridConfig
 from distsae.reporting import ReportConfig
@@ -36,6 +37,7 @@ CONFIGS = {
     "export": (ExportConfig,),
     "import": (ImportConfig,),
     "study": (StudyConfig, GridConfig),
+    "stream": (StreamConfig,),
     "supervise": (SuperviseConfig,),
     "check": (CheckConfig,),
     "demo": (DemoConfig,),
@@ -67,6 +69,7 @@ RAISED_IN = {
     "recipes/check": "check",
     "recipes/demo.py": "demo",
     "recipes/demo_stages.py": "demo",
+    "recipes/stream": "stream",
     "recipes/study": "study",
     "text": "produce evaluate",
     "training": "train",

@@ -14,16 +14,19 @@ from distsae.recipes.demo_stages import launch_config
 __all__ = ["launch_environment", "launch_words"]
 
 
-def launch_words(processes: int, given: str | None = None) -> Sequence[str]:
+def launch_words(processes: int, given: str | None = None, beside: int = 0) -> Sequence[str]:
     """Returns the options of `accelerate launch` for a number of processes on this machine.
 
     Args:
         processes: number of processes.
         given: config file of accelerate; None for one that fits this machine.
+        beside: number of processes of another launch that share the cores of this machine.
     """
     if given is not None:
         return ["--config_file", given, "--num_processes", str(processes)]
-    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or str(max((os.cpu_count() or 1) // processes, 1))
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or str(
+        max((os.cpu_count() or 1) // (processes + beside), 1)
+    )
     words = ["--num_processes", str(processes), "--num_cpu_threads_per_process", threads]
     if processes > 1 and not torch.cuda.is_available():
         return ["--config_file", str(launch_config()), *words]

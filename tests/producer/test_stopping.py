@@ -9,7 +9,12 @@ import pytest
 from distsae.errors import CannotContinue
 from distsae.producer.stopping import Stop
 
-SIGNALS = ((signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit), (signal.SIGINT, KeyboardInterrupt))
+SIGNALS = (
+    (signal.SIGTERM, SystemExit),
+    (signal.SIGUSR1, SystemExit),
+    (signal.SIGHUP, SystemExit),
+    (signal.SIGINT, KeyboardInterrupt),
+)
 
 
 def _handlers():
@@ -26,7 +31,7 @@ def test_a_signal_ends_the_work_at_once_outside_of_deferred(number, raised, caps
     with pytest.raises(raised) as caught, Stop(lambda: "2 of 5 units are committed"):  # noqa: PT012
         _send(number)
         pytest.fail("went on")
-    assert raised is KeyboardInterrupt or caught.value.code == 143
+    assert raised is KeyboardInterrupt or caught.value.code == (75 if number is signal.SIGUSR1 else 143)
     assert _handlers() == before
     name = signal.Signals(number).name
     assert capsys.readouterr().err == f"stopped by {name}: 2 of 5 units are committed; the same command continues\n"
@@ -108,3 +113,19 @@ def test_a_second_signal_ends_the_process_immediately():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "first\n", "")
+
+
+def test_a_request_that_a_launcher_repeats_counts_once_and_is_heard_where_it_was_ignored():
+    script = (
+        "import os, signal\nfrom distsae.producer.stopping import Stop\n"
+        "signal.signal(signal.SIGUSR1, signal.SIG_IGN)\n"
+        "with Stop(lambda: '2 of 5') as stop:\n"
+        "    with stop.deferred():\n"
+        "        for word in ('first', 'second', 'third'):\n"
+        "            os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "            print(word, flush=True)\n"
+        "    stop.check()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (75, "first\nsecond\nthird\n")
+    assert done.stderr == "stopped by SIGUSR1: 2 of 5; the same command continues\n"

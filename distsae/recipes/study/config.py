@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 from distsae.errors import WrongInput
 from distsae.store.mounted_path import mounted_path
 
-__all__ = ["FromKeys", "GridConfig", "Rate", "StudyConfig"]
-
-Config = TypeVar("Config")
+__all__ = ["GridConfig", "Rate", "StudyConfig"]
 
 Rate = float | Literal["auto"]
 """A learning rate, as `optimizer.lr` takes it."""
-
-
-class FromKeys(Protocol):
-    """Builds configs from values by key, as the command line does (`distsae.cli.parsing.from_keys`)."""
-
-    def __call__(self, config_class: type[Config], keys: Mapping[str, Any]) -> Config:
-        """Returns a config.
-
-        Args:
-            config_class: dataclass to build.
-            keys: values by name, nested or by dotted names.
-
-        Raises:
-            WrongInput: an unknown key or a value of the wrong type.
-        """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

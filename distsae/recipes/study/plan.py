@@ -15,7 +15,8 @@ from distsae.errors import WrongInput
 from distsae.evaluation.config import EvaluateConfig
 from distsae.evaluation.inputs import open_inputs
 from distsae.model import SAE, SAEConfig
-from distsae.recipes.study.config import FromKeys, GridConfig, Rate, StudyConfig
+from distsae.recipes.from_keys import FromKeys
+from distsae.recipes.study.config import GridConfig, Rate, StudyConfig
 from distsae.recipes.study.grid import GridCell, Member, cells_of
 from distsae.recipes.study.jobs import sweep_over
 from distsae.recipes.study.methods import Method, methods_of

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from distsae.exit_codes import DONE, STOPPED
 from distsae.progress import say
+from distsae.recipes.from_keys import FromKeys
 from distsae.recipes.study.at_work import StudyActions, StudyAtWork
-from distsae.recipes.study.config import FromKeys, StudyConfig
+from distsae.recipes.study.config import StudyConfig
 from distsae.recipes.study.dry_run import listing
 from distsae.recipes.study.fitting import Fitting
 from distsae.recipes.study.grid import Member
