@@ -34,7 +34,7 @@ KINDS = [
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_lists_of_numbers_are_rows(kind, ending, tmp_path):
-    column = [list(np.float16(row)) for row in ROWS] if "halffloat" in str(kind) else ROWS.tolist()
+    column = [list(row.astype(np.float16)) for row in ROWS] if "halffloat" in str(kind) else ROWS.tolist()
     file = _table(tmp_path, column, kind, ending)
     parts = list(table_rows([file, file], None))
     assert len(parts) >= 2

@@ -46,10 +46,11 @@ def test_equals_the_plain_statement_batch_after_batch(case, data):
 @modest
 @given(cases(), st.integers(1, 8))
 def test_beside_a_selector_that_asks_for_a_second_pass(case, k):
-    selectors = [FeatureSelector(case.features), MutualSelector(k)]
+    feature = FeatureSelector(case.features)
+    selectors = [feature, MutualSelector(k)]
     quotas = torch.arange(case.features) % 3
     for batch in case.batches:
-        selectors[0].grant(quotas)
+        feature.grant(quotas)
         first, second = run(selectors, batch, case.chunk)
         assert_same(first, feature_choice(batch, quotas))
         assert_same(second, mutual_choice(batch, k * case.tokens))

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from distsae.parallel import MeshConfig
 from distsae.planning import facts_of, memory_items, peak
@@ -79,16 +80,16 @@ def measured(arguments: list[str], processes: int, folder: Path) -> dict[str, li
 
 def _run(config: TrainConfig) -> tuple[float, float]:
     from distsae.training import run, train
+    from distsae.training.freezing.frozen_sae import frozen_sae
 
     until_the_end = []
-    freeze = run.frozen_sae
 
-    def and_note(*arguments: object) -> object:
+    def and_note(*arguments: Any) -> object:
         until_the_end.append(_peak())
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        return freeze(*arguments)
+        return frozen_sae(*arguments)
 
-    run.frozen_sae = and_note  # type: ignore[assignment]
+    run.frozen_sae = and_note  # type: ignore[attr-defined]
     train(config)
     return until_the_end[0], _peak()
 
@@ -98,7 +99,7 @@ def _peak() -> float:
     return int(line.split()[1]) / 1024
 
 
-def _one(what: str, result: Path, options: dict[str, object]) -> None:
+def _one(what: str, result: Path, options: dict[str, Any]) -> None:
     changes = dict(options)
     data, feature = changes.pop("mesh", (1, 1))
     changes["mesh"] = MeshConfig(data=data, feature=feature)
@@ -154,7 +155,7 @@ def main() -> None:
         rows = 2 * STEPS * TOKENS + arguments.heldout
         synthetic_store(Path(folder) / "store", rows, D_IN, _UNIT_ROWS, arguments.heldout)
         for number, name in enumerate(arguments.only):
-            options = CASES[name]
+            options: dict[str, Any] = CASES[name]
             data, feature = options.get("mesh", (1, 1))
             place = Path(folder) / f"{number}"
             place.mkdir()

@@ -130,7 +130,7 @@ def measure(mesh: Mesh, setting: Setting) -> dict[str, list[Cost]]:
 
         runs: dict[str, Callable[[], int]] = {OURS: ours}
         for name, method in METHODS.items():
-            runs[name] = lambda method=method, held=held: len(_those(held, method(held, budget, world)))  # type: ignore[misc]
+            runs[name] = lambda method=method, held=held: len(_those(held, method(held, budget, world)))
         for name, run in runs.items():
             world.sum(torch.zeros(1))  # all begin together
             before = time.perf_counter(), world.collectives, world.bytes_received

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import MutualSelector
-from distsae.batches import BatchReader
+from distsae.batches import Batch, BatchReader
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.store import Store
@@ -108,7 +108,7 @@ def _mixture(given: argparse.Namespace) -> tuple[Callable[[int], Tensor], Tensor
     return lambda step: found[step % len(found)], rows.mean(0), variance
 
 
-def _stored(given: argparse.Namespace, open_files: ExitStack) -> tuple[Callable[[int], Tensor], Tensor, float]:
+def _stored(given: argparse.Namespace, open_files: ExitStack) -> tuple[Callable[[int], Batch], Tensor, float]:
     store = Store.open(given.store)
     hook = given.hook or store.attributes.hooks[0]
     reader = BatchReader(store, hook, given.tokens, given.seed, 0, 1, "scale")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -68,7 +69,7 @@ def blank(features: int = 1, feature: int = 0) -> State:
 def same(left: State, right: State) -> bool:
     """Returns whether two states are equal bit for bit, in ranges and dtypes too."""
 
-    def parts(value: Shard | torch.Tensor) -> tuple[torch.Tensor, int, int]:
+    def parts(value: Any) -> tuple[Any, int, int]:
         return (value.local, value.offset, value.total) if isinstance(value, Shard) else (value, 0, -1)
 
     for name in left.keys() | right.keys():

@@ -51,7 +51,7 @@ def test_the_state_may_change_while_it_is_saved(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_next_save_waits_for_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, order = _Gate(monkeypatch), []
+    gate, order = _Gate(monkeypatch), list[object]()
     saver, weights = Saver(Ranks(None), asynchronous=True), torch.zeros(3)
     saver.save(tmp_path, 1, {"w": weights}, {}, lambda _: order.append(1))
     weights += 1
@@ -61,7 +61,8 @@ def test_the_next_save_waits_for_the_one_before(tmp_path: Path, monkeypatch: pyt
         order.append("begun")
 
     assert gate.reached.wait(60)
-    assert saver.busy
+    meanwhile = saver.busy
+    assert meanwhile
     thread = threading.Thread(target=save_second)
     thread.start()
     thread.join(0.5)  # without the wait it would have begun by now

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distsae.checkpoint import Ranks, Shard, Streamed, load, save
+from distsae.checkpoint import Ranks, Shard, State, Streamed, load, save
 from distsae.checkpoint.snapshot import HostCopies, Snapshot
 from distsae.checkpoint.write_plan import REPLICATED
 from tests.checkpoint.samples import SHARDED, blank, cut, same, whole
@@ -39,14 +39,15 @@ def test_each_tensor_is_in_its_file() -> None:
 
 @pytest.mark.parametrize("copied", [False, True])
 def test_only_copies_stay_when_the_state_changes(copied: bool) -> None:
-    state = {"w": torch.zeros(3), "rows": Shard(torch.zeros(4, 2), 0, 4)}
+    rows = Shard(torch.zeros(4, 2), 0, 4)
+    state: State = {"w": torch.zeros(3), "rows": rows}
     snapshot = Snapshot.take(state, Ranks(None), HostCopies() if copied else None)
-    state["w"] += 1
-    state["rows"].local.add_(1)
+    state["w"].add_(1)
+    rows.local.add_(1)
     for file, name in ((REPLICATED, "w"), (SHARDS, "rows")):
         assert bool((snapshot.files[file][name] == 0).all()) == copied
     if not copied:  # nothing is in memory twice
-        assert snapshot.files[SHARDS]["rows"].data_ptr() == state["rows"].local.data_ptr()
+        assert snapshot.files[SHARDS]["rows"].data_ptr() == rows.local.data_ptr()
 
 
 def test_memory_for_copies_is_reused_while_it_fits() -> None:

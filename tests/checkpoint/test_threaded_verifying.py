@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from distsae.checked_files import open_regular
 from distsae.checkpoint import file_digest, save, threaded_verifying, verify
 from distsae.checkpoint.file_digest import compare, digest_of
 from distsae.checkpoint.manifest import Manifest, read_manifest, write_manifest
@@ -126,12 +127,11 @@ def test_a_checkpoint_that_is_deleted_meanwhile_has_no_faults(tmp_path: Path, mo
 
 def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (path,) = _saved(tmp_path, 1)
-    opened = file_digest.open_regular
 
     def failing(file, *arguments):
         if file.name == _ROWS:
             raise OSError(5, "Input/output error", str(file))
-        return opened(file, *arguments)
+        return open_regular(file, *arguments)
 
     monkeypatch.setattr(file_digest, "open_regular", failing)
     counted: list[int] = []

@@ -96,8 +96,13 @@ def _steady(mesh: Mesh, rule: str) -> list[tuple[int, int]]:
         before = [(group.collectives, group.bytes_received) for group in groups]
         select([selector], lambda batch=batch: chunks(batch, 64), placement, tokens)
         after = [(group.collectives, group.bytes_received) for group in groups]
-        spent.append(tuple(sum(b[i] - a[i] for a, b in zip(before, after, strict=True)) for i in (0, 1)))
+        spent.append(_difference(before, after))
     return spent
+
+
+def _difference(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> tuple[int, int]:
+    pairs = list(zip(before, after, strict=True))
+    return sum(b[0] - a[0] for a, b in pairs), sum(b[1] - a[1] for a, b in pairs)
 
 
 def _spent(mesh: Mesh, rule: str, steps: range, forecast: dict | None) -> tuple[list[tuple[int, int]], list, dict]:
@@ -120,7 +125,7 @@ def _spent(mesh: Mesh, rule: str, steps: range, forecast: dict | None) -> tuple[
         before = [(group.collectives, group.bytes_received) for group in groups]
         (found,) = select([selector], lambda batch=batch: chunks(batch, 16), placement, tokens)
         after = [(group.collectives, group.bytes_received) for group in groups]
-        spent.append(tuple(sum(b[i] - a[i] for a, b in zip(before, after, strict=True)) for i in (0, 1)))
+        spent.append(_difference(before, after))
         selected.append((found.token + placement.first_token, found.feature + local.start, found.score))
     return spent, selected, selector.forecast()
 

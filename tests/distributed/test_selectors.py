@@ -7,6 +7,7 @@ processes select from all of them under every rule.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -147,7 +148,7 @@ def select_from(mesh: Mesh, run: Batches) -> dict[str, list[Found]]:
     tokens, features = run.tokens // mesh.data.size, mesh.features(run.features)
     placement = mesh.placement(run.features, tokens)
     rows, columns = slice(placement.first_token, placement.first_token + tokens), slice(features.start, features.stop)
-    selectors = {
+    selectors: dict[str, Any] = {
         "token_choice": TokenSelector(run.k),
         "mutual_choice": MutualSelector(run.k),
         "auxiliary": MutualSelector(run.k_aux, run.allowed[columns]),

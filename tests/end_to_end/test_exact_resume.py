@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def _assert_same_end(
     """Trains `half` steps twice, straight and with a stop between; prints a line and asserts that nothing differs."""
     began = time.monotonic()
     dtype, moments, prefilter = NUMBERS[numbers]
-    changes = (METHODS | VARIANTS)[method]
+    changes: dict[str, Any] = (METHODS | VARIANTS)[method]
     optimizer = changes.get("optimizer", OptimizerConfig(lr=2e-3))
     state = moments if layout.zero is None else "fp32"
     values = {

@@ -19,7 +19,7 @@ from distsae.checkpoint import save as save_checkpoint
 from distsae.cli.main import main
 from distsae.cli.parsing import parse
 from distsae.model import SAE
-from distsae.model.sae import SAEConfig
+from distsae.model.sae_config import SAEConfig
 from distsae.store import Store
 from distsae.store.attributes import StoreAttributes
 from distsae.store.json_files import _checksum

@@ -47,4 +47,4 @@ def main(exported: str, folder: str, store: str, tokens: int) -> None:
 
 if __name__ == "__main__":
     sys.path.pop(0)  # this folder: its modules must not pass for packages of that name
-    main(*sys.argv[1:4], int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))

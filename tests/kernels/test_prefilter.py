@@ -51,7 +51,7 @@ def _problem(kind, features, tokens, d_in, generator):
 
 def _chunk(W_enc, b_enc, x, kernels=CPU):
     """Returns the upper bounds of all scores, and the scores as a selector sees them."""
-    rows = PrefilterRows(*W_enc.shape, W_enc.device)
+    rows = PrefilterRows(len(W_enc), W_enc.shape[1], W_enc.device)
     rows.refresh(0, W_enc, b_enc)
     columns = prefilter_tokens(x)
     assert rows.certifies(columns)
@@ -79,7 +79,7 @@ def _problems(draw):
 @given(_problems(), st.sampled_from([CPU, REFERENCE]))
 def test_bounds_are_not_below_the_scores(problem, kernels):
     W_enc, b_enc, x = problem
-    upper, _ = _chunk(*problem, kernels)
+    upper, _ = _chunk(W_enc, b_enc, x, kernels)
     truth = W_enc.double() @ x.double().t() + b_enc.double()[:, None]
     single = torch.addmm(b_enc[:, None], W_enc, x.t()).double()
     for scores in (truth, single):
@@ -90,7 +90,7 @@ def test_bounds_are_not_below_the_scores(problem, kernels):
 @given(_problems(), st.floats(0, 1), st.booleans(), st.sampled_from([CPU, REFERENCE]))
 def test_above_finds_the_same_as_with_all_scores_computed(problem, share, some_rows, kernels):
     W_enc, b_enc, x = problem
-    _, chunk = _chunk(*problem, kernels)
+    _, chunk = _chunk(W_enc, b_enc, x, kernels)
     positive, score = chunk.above(torch.zeros(1))
     pre_acts = torch.zeros(len(W_enc), len(x))
     pre_acts.view(-1)[positive] = score

@@ -144,12 +144,12 @@ def test_adam():
     generator = torch.Generator().manual_seed(0)
     parameters = [torch.randn(shape, generator=generator).to(DEVICE) for shape in ((5, 3), (5,))]
     expected = [parameter.clone() for parameter in parameters]
-    moments = [[torch.zeros_like(parameter) for parameter in parameters] for _ in range(4)]
+    ours, theirs = ([[torch.zeros_like(each) for each in parameters] for _ in range(2)] for _ in range(2))
     for step in range(1, 5):
         gradients = [torch.randn(parameter.shape, generator=generator).to(DEVICE) for parameter in parameters]
-        TRITON.adam(parameters, gradients, *moments[:2], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
-        REFERENCE.adam(expected, gradients, *moments[2:], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
-    assert_close([*parameters, *moments[0], *moments[1]], [*expected, *moments[2], *moments[3]])
+        TRITON.adam(parameters, gradients, ours[0], ours[1], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
+        REFERENCE.adam(expected, gradients, theirs[0], theirs[1], AdamStep(step, 0.01, 0.8, 0.95, 1e-6))
+    assert_close([*parameters, *ours[0], *ours[1]], [*expected, *theirs[0], *theirs[1]])
 
 
 def _trained(kernels, device, rule):

@@ -69,8 +69,8 @@ def test_counted_over_all_ranks():
 
 
 def test_the_counts_of_the_last_batch_and_a_copy_of_the_statistics():
+    assert FiringStatistics(3, window_tokens=100, dead_after_tokens=30).last_counts is None
     statistics = FiringStatistics(3, window_tokens=100, dead_after_tokens=30)
-    assert statistics.last_counts is None
     statistics.update(torch.tensor([0, 2, 2]), 10, Solo())
     statistics.update(torch.tensor([1, 1]), 4, Solo())
     assert statistics.last_counts.tolist() == [0, 2, 0]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from distsae.checked_files import read_json_object
 from distsae.errors import DistsaeError, TornData
 from distsae.model import SAE
-from distsae.model.sae import SAEConfig
+from distsae.model.sae_config import SAEConfig
 from distsae.model.sae_digest import digest_of, read_weights
 
 

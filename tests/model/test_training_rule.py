@@ -14,9 +14,10 @@ KINDS = {"token_choice": TokenSelector, "mutual_choice": MutualSelector, "featur
 def test_each_rule_has_its_selector(allocation):
     selector = training_selector(allocation, 3, 11)
     assert type(selector) is KINDS[allocation]
-    if allocation == "feature_choice":
+    if isinstance(selector, FeatureSelector):
         assert selector.cuts.numel() == 11
     else:
+        assert isinstance(selector, MutualSelector | TokenSelector)
         assert selector.k == 3
     assert training_selector(allocation, 3, 11) is not selector  # a new one each time
 

@@ -9,9 +9,8 @@ import torch.distributed as dist
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig
 from distsae.planning import dry_run
-from distsae.training import CheckpointConfig, SizeConfig, TrainConfig
+from distsae.training import CheckpointConfig, SizeConfig, SweepConfig, TrainConfig
 from distsae.training.folder.run_folder import RunFolder
-from distsae.training.sweep import SweepConfig
 
 
 @pytest.fixture

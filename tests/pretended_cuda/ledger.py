@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 __all__ = ["LEDGER", "Ledger"]
 
@@ -84,7 +85,7 @@ LEDGER = Ledger()
 
 def _place() -> str:
     """Returns the innermost line of distsae that is being executed, as `folder/file.py:line`."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if frame.f_code.co_filename.startswith(_PACKAGE):
             return f"{frame.f_code.co_filename.removeprefix(_PACKAGE)}:{frame.f_lineno}"

@@ -29,6 +29,9 @@ from distsae.store import (
     release,
     verify_store,
 )
+from distsae.store.commit import commit_unit
+from distsae.store.writer import write_attempt
+from distsae.text.tokens import tokenised_documents
 
 UNITS = 14
 
@@ -120,7 +123,7 @@ def test_a_unit_stays_claimed_until_it_is_committed(job, monkeypatch):
 
     claimed = []
 
-    def commit(root, record, commit_unit=unit_writer.commit_unit):
+    def commit(root, record, commit_unit=commit_unit):
         claimed.append(f"unit-{record.index:06d}" in job.claims())
         return commit_unit(root, record)
 
@@ -151,7 +154,7 @@ def test_a_bounded_store_is_sealed_as_early_as_possible_and_then_waits_for_a_rea
 
     commits, lines = [], []
 
-    def commit(root, record, commit_unit=unit_writer.commit_unit):
+    def commit(root, record, commit_unit=commit_unit):
         commits.append((record.index, StorePaths(root).dataset.exists()))
         return commit_unit(root, record)
 
@@ -175,13 +178,13 @@ def test_a_unit_that_is_committed_after_it_was_read_and_released_is_removed(boun
 
     late = []
 
-    def write_attempt(root, attributes, unit, *rest, write=unit_writer.write_attempt):
+    def write_late(root, attributes, unit, *rest):
         if 2 <= unit < UNITS - 1:
             release(root, "a run", unit + 1)
             late.append(unit)
-        return write(root, attributes, unit, *rest)
+        return write_attempt(root, attributes, unit, *rest)
 
-    monkeypatch.setattr(unit_writer, "write_attempt", write_attempt)
+    monkeypatch.setattr(unit_writer, "write_attempt", write_late)
     bounded.run()
     assert UNITS - 2 in late
     assert committed_units(bounded.root, UNITS) == {UNITS - 1}
@@ -220,7 +223,7 @@ def test_activations_that_cannot_be_stored_end_the_work_and_committed_units_stay
 def test_a_signal_while_tokenising_loses_nothing(whole, config, tmp_path, monkeypatch, capsys):
     from distsae.producer import tokenised
 
-    tokenise = partial(tokenised.tokenised_documents, documents_at_once=5)
+    tokenise = partial(tokenised_documents, documents_at_once=5)
 
     def stopped(*args, **options):
         for batch in tokenise(*args, **options):

@@ -16,7 +16,8 @@ from distsae.store import (
     committed_units,
     release,
 )
-from distsae.store.commit import publish_json
+from distsae.store.json_files import publish_json
+from distsae.store.writer import write_attempt
 from tests.store.synthetic import attributes, unit_data
 
 
@@ -78,11 +79,10 @@ def store(tmp_path):
 def gate(monkeypatch):
     """An event; units are written only after it is set."""
     opened = threading.Event()
-    write = unit_writer.write_attempt
 
     def write_when_opened(*args):
         assert opened.wait(60)
-        return write(*args)
+        return write_attempt(*args)
 
     monkeypatch.setattr(unit_writer, "write_attempt", write_when_opened)
     yield opened

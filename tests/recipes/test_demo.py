@@ -8,6 +8,7 @@ import pytest
 from distsae import __version__
 from distsae.errors import WrongInput
 from distsae.recipes import DemoConfig, Stage, demo, run_demo, summary
+from distsae.recipes.demo_stages import RUNS
 
 WRITE = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.write_text(p.read_text() + 'x' if p.exists() else 'x')"
 
@@ -33,7 +34,7 @@ def small(tmp_path, monkeypatch):
         return [first, second]
 
     monkeypatch.setattr(demo, "demo_stages", stages)
-    for index, run in enumerate(demo.RUNS):
+    for index, run in enumerate(RUNS):
         folder = out / "runs" / run
         folder.mkdir(parents=True)
         (folder / "evaluation.json").write_text(json.dumps(numbers(index)))

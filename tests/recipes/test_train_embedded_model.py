@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distsae.recipes import train_embedded_model
+from distsae.recipes.embedded_corpus import is_validation
 from distsae.recipes.train_embedded_model import (
     EmbeddedModelConfig,
     next_token_loss,
@@ -49,7 +50,7 @@ def test_a_short_training_writes_a_folder_that_transformers_loads(tmp_path, monk
     assert figures["validation_loss"] < math.log(300) - 1
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
-    held_out = [text for text in TEXTS if train_embedded_model.is_validation(text)]
+    held_out = [text for text in TEXTS if is_validation(text)]
     token_ids = train_embedded_model._contexts(held_out, tokenizer, 32)
     assert next_token_loss(model, token_ids) == pytest.approx(figures["validation_loss"], rel=1e-4)
     assert f"{figures['validation_loss']:.3f}" in (tmp_path / "model" / "README.md").read_text()

@@ -8,6 +8,7 @@ import time
 from distsae.errors import CannotContinue
 from distsae.store import claims as claims_module
 from distsae.store.claims import STALE_AFTER, Claims, claimed
+from distsae.store.location import touch
 
 
 def test_a_claim_excludes_others_until_it_is_released(tmp_path):
@@ -71,14 +72,14 @@ def test_only_its_owner_releases_a_claim(tmp_path):
 
 
 def test_renewing_continues_after_a_failure(tmp_path, monkeypatch):
-    real, failing = claims_module.touch, [OSError("stale handle"), CannotContinue("no network")]
+    failing = [OSError("stale handle"), CannotContinue("no network")]
 
-    def touch(path, content):
+    def failing_touch(path, content):
         if failing:
             raise failing.pop()
-        real(path, content)
+        touch(path, content)
 
-    monkeypatch.setattr(claims_module, "touch", touch)
+    monkeypatch.setattr(claims_module, "touch", failing_touch)
     with Claims(tmp_path, renew_every=0.01) as claims:
         claims.take("unit")
         os.utime(tmp_path / "unit", (1, 1))

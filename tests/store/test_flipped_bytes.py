@@ -9,9 +9,9 @@ import shutil
 import pytest
 
 from distsae.errors import TornData
-from distsae.store import Store, verify_store
+from distsae.store import Store, begin_store, seal_store, unit_contexts, verify_store
 from tests.store.foreign import commit_foreign_unit
-from tests.store.synthetic import attributes, begin_store, seal_store, unit_contexts, write_unit
+from tests.store.synthetic import attributes, write_unit
 
 
 def _mixed_store(root):

@@ -9,7 +9,7 @@ import torch
 import distsae.store.measure as measure_module
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.store import Store, location, measure_store, merge_stores, unmeasured, verify_store
-from distsae.store.json_files import read_json
+from distsae.store.json_files import read_json, replace_json
 from tests.store.foreign import write_foreign_store
 from tests.store.synthetic import as_older, attributes, plant_outliers, write_store
 
@@ -54,7 +54,7 @@ def test_only_commit_records_change_and_keep_their_times(tmp_path):
 
 def test_an_interrupted_measurement_goes_on_where_it_was(tmp_path, monkeypatch):
     store = as_older(write_store(tmp_path / "s", change=plant_outliers))
-    replaced, replace_json = [], measure_module.replace_json
+    replaced = []
 
     def dies(path, content):
         if len(replaced) == 2:
@@ -79,7 +79,7 @@ def test_hooks_that_have_a_histogram_are_left_alone(tmp_path):
     path = store.path / "commits" / "unit-000000.json"
     record = read_json(path)
     del record["sums"]["c"]["norms"]
-    measure_module.replace_json(path, record)
+    replace_json(path, record)
     half = Store.open(store.path)
     assert [unit.index for unit in unmeasured(half)] == [0]
     assert measure_store(half).units == store.units

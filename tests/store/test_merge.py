@@ -12,6 +12,7 @@ import torch
 import distsae.store.merge as merge_module
 from distsae.errors import TornData, WrongInput
 from distsae.store import Store, collect_orphans, merge_stores, seal_store, verify_store
+from distsae.store.commit import commit_unit
 from distsae.store.json_files import read_json
 from tests.store.foreign import write_foreign_store
 from tests.store.synthetic import attributes, write_store
@@ -120,13 +121,13 @@ def test_collect_leaves_every_unit_alone(two, tmp_path):
 
 
 def test_an_interrupted_merge_resumes(two, tmp_path, monkeypatch):
-    committed, commit = [], merge_module.commit_unit
+    committed = []
 
     def dies(root, record):
         if len(committed) == 3:
             raise KeyboardInterrupt
         committed.append(record)
-        return commit(root, record)
+        return commit_unit(root, record)
 
     monkeypatch.setattr(merge_module, "commit_unit", dies)
     paths = [store.path for store in two]

@@ -73,12 +73,13 @@ def test_the_same_call_goes_on_and_another_one_is_refused(tmp_path, monkeypatch)
     rows = torch.randn(300, 3)
     whole = Store.write(tmp_path / "whole", rows, **SMALL)
 
+    units = []
+
     def stop(count):
-        stop.units += 1
-        if stop.units == 3:
+        units.append(count)
+        if len(units) == 3:
             raise KeyboardInterrupt
 
-    stop.units = 0
     with pytest.raises(KeyboardInterrupt):
         Store.write(tmp_path / "s", rows, on_rows=stop, **SMALL)
     kept = sorted(path.name for path in (tmp_path / "s/data").glob("*/*"))

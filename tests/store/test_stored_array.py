@@ -7,6 +7,7 @@ import zarr
 import zarr.codecs
 
 from distsae.errors import TornData
+from distsae.store import begin_store
 from distsae.store.attempt_files import record_files
 from distsae.store.buffers import page_aligned, size_for_any_offset
 from distsae.store.crc32c import crc32c
@@ -14,7 +15,7 @@ from distsae.store.layout import StorePaths
 from distsae.store.stored_array import StoredArray
 from distsae.store.writer import write_attempt
 from tests.store.foreign import commit_foreign_unit
-from tests.store.synthetic import attributes, begin_store, unit_data
+from tests.store.synthetic import attributes, unit_data
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from distsae.text.retrying import passes, retrying
 
 
 def _http(status: int) -> Exception:
-    error = OSError(f"{status} from the server")
+    error: Any = OSError(f"{status} from the server")
     error.response = type("Response", (), {"status_code": status})()
     return error
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, Selector, TokenSelector, zipf_quotas
+from distsae.allocation import (
+    FeatureSelector,
+    MutualSelector,
+    QuotaCredit,
+    TokenSelector,
+    TrainingSelector,
+    zipf_quotas,
+)
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh
 from distsae.training import Gradients
@@ -59,7 +66,7 @@ def moved_shard_on(mesh: Mesh) -> FeatureShard:
     return shard
 
 
-def selector_on(mesh: Mesh, rule: str) -> Selector:
+def selector_on(mesh: Mesh, rule: str) -> TrainingSelector:
     """Returns this rank's selector of a rule."""
     match rule:
         case "token_choice":

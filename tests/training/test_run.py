@@ -11,6 +11,10 @@ from distsae.allocation import MutualSelector
 from distsae.checkpoint import facts_of
 from distsae.losses import AlarmConfig
 from distsae.training import AuxiliaryConfig, CheckpointConfig, optimizer_step, run, train
+from distsae.training.folder.resume import find_resume_point
+from distsae.training.freezing.frozen_sae import frozen_sae
+from distsae.training.step.forward_backward import forward_backward
+from distsae.training.step.selection_cost import watched
 from tests.training.sample_runs import config_of, metrics
 
 BATCH = 256
@@ -36,9 +40,6 @@ def recorded(tiny_store, tmp_path_factory):
     steps = []
     ends = []
     selectors_of_steps = []
-    watched = optimizer_step.watched
-    forward_backward = optimizer_step.forward_backward
-    frozen_sae = run.frozen_sae
 
     def record_selectors(selectors, mesh, cost):
         selectors_of_steps.append(selectors)
@@ -110,7 +111,6 @@ def test_a_resumed_run_does_not_warn_again(older, tiny_store, tmp_path, capsys, 
     shutil.rmtree(out / "checkpoints" / "step-00000004")
     shutil.rmtree(out / "sae")
     assert facts_of(out / "checkpoints" / "step-00000002")[1]["alarms"] == ["token_overlap"]
-    find_resume_point = run.find_resume_point
 
     def find_older(*arguments):
         point = find_resume_point(*arguments)

@@ -7,6 +7,7 @@ from distsae.errors import TornData, WrongInput
 from distsae.reporting.features import build
 from distsae.reporting.features.build import build_features, default_out
 from distsae.reporting.features.config import FeaturesConfig
+from distsae.reporting.features.part_pass import part_result
 from tests.reporting.features.samples import D_SAE, save_random_sae, script_content, tree
 
 
@@ -47,13 +48,12 @@ def test_everything_is_there(built):
 def test_the_same_bytes_again_and_after_an_interruption(sae, tiny_store, built, tmp_path, monkeypatch):
     config = _config(sae, tiny_store, tmp_path / "pages")
     encoded = []
-    real = build.part_result
 
     def interrupted(sae, store, contexts, part, settings):
         encoded.append(part.number)
         if len(encoded) == 3:
             raise KeyboardInterrupt
-        return real(sae, store, contexts, part, settings)
+        return part_result(sae, store, contexts, part, settings)
 
     monkeypatch.setattr(build, "part_result", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -59,9 +59,9 @@ def _finish(mesh, store_path, rule, device="cpu", shifted=False, **options):
     state = initial_state(config, shard, mesh, shard.b_dec.detach(), 1.0)
     state.phases.prepare(0, state.statistics)
     if rule == "mutual_choice":
-        selector = MutualSelector(K)
-        selector.cut = 0.5
-        state.thresholds.update(selector)
+        mutual = MutualSelector(K)
+        mutual.cut = 0.5
+        state.thresholds.update(mutual)
     elif rule == "feature_choice":
         features = mesh.features(D_SAE)
         selector = FeatureSelector(len(features))

@@ -14,6 +14,7 @@ from distsae.store import Store
 from distsae.training import train
 from distsae.training.freezing import heldout_check
 from distsae.training.freezing.heldout_check import heldout_values
+from distsae.training.freezing.heldout_rows import heldout_rows
 from tests.store import synthetic
 from tests.training.sample_runs import config_of, metrics, state
 
@@ -65,7 +66,6 @@ def test_judging_rows_are_read_once_and_no_others_are_used(tiny_store, tmp_path,
         _, judging_rows = heldout_rows(store, hook, max_norm)
         return torch.zeros(0, 32), judging_rows
 
-    heldout_rows = heldout_check.heldout_rows
     monkeypatch.setattr(heldout_check, "heldout_rows", recorded)
     train(config_of(tiny_store, tmp_path / "run", steps=12, evaluate_every=4))
     assert reads == ["blocks.1.resid_post"]

@@ -81,6 +81,7 @@ def test_joined_parts_are_the_whole_bit_for_bit(gradients, cuts):
 
 
 def test_a_single_data_rank_gathers_nothing():
-    term = Term(Matches(*torch.zeros(2, 0, dtype=torch.long), torch.zeros(0)), torch.zeros(0), torch.zeros(3, 2))
+    nothing = torch.zeros(0, dtype=torch.long)
+    term = Term(Matches(nothing, nothing, torch.zeros(0)), torch.zeros(0), torch.zeros(3, 2))
     gradients = Gradients((term,), torch.zeros(3, 2), 4, CPU)
     assert gradients.gathered(Solo()) is gradients

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -91,7 +93,7 @@ def test_wrapped_selectors_keep_their_purposes(with_auxiliary):
         wrapped_in_order.append(selector)
         return _Wrapper(selector)
 
-    wrapped = selectors.wrapped(wrap)
+    wrapped: Any = selectors.wrapped(wrap)
     expected = [selectors.main, *([selectors.auxiliary] if with_auxiliary else []), *selectors.observers]
     assert [id(selector) for selector in wrapped_in_order] == [id(selector) for selector in expected]
     assert wrapped.main.selector is selectors.main
