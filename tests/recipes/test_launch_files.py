@@ -1,5 +1,6 @@
 """Launch scripts, cluster configs and constraints, as far as they can be checked without a cluster."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -116,3 +117,22 @@ def test_an_unchanged_venv_is_not_rebuilt(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "is up to date" in done.stdout
     assert f"python: {tmp_path / 'v' / 'bin' / 'python'}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "-m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder waiting passive"),
+        (["-m", "heavy", "tests/store"], "-m pytest -m heavy tests/store waiting unset"),
+    ],
+    ids=["all of them", "some"],
+)
+def test_all_tests_are_run_two_files_at_a_time(words, expected, tmp_path):
+    program = tmp_path / "v" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\n[ "$1" != -m ] || echo "$@" waiting "${OMP_WAIT_POLICY:-unset}"\n')
+    program.chmod(0o755)
+    (tmp_path / "v" / "distsae-test.stamp").write_text("")  # the stamp that this program makes
+    known = {"PATH": os.environ["PATH"], "DISTSAE_VENV": str(tmp_path / "v")}
+    done = subprocess.run(["bash", ROOT / "launch" / "test.sh", *words], capture_output=True, text=True, env=known)
+    assert done.stdout.splitlines()[1:] == [expected], done.stderr
