@@ -195,7 +195,7 @@ def _contents(out: Path, step: int) -> dict[str, object]:
 def test_a_resumed_run_is_the_straight_run(method, numbers, layout, store_of, tmp_path):
     if layout.zero is not None:
         pytest.importorskip("deepspeed")
-    _assert_same_end(method, numbers, layout, 20, store_of, tmp_path, anew=False)
+    _assert_same_end(method, numbers, layout, 10, store_of, tmp_path, anew=False)
 
 
 def _matrix() -> list[tuple[str, str, Layout]]:
