@@ -42,8 +42,14 @@ def _train(store, tmp_path, member, **keys):
     return folder
 
 
-def test_a_peer_is_trained_on_our_batches_and_leaves_the_files_of_a_run(tiny_store, tmp_path):
-    folder = _train(tiny_store, tmp_path, _member(threshold=0.01))
+@pytest.fixture(scope="module")
+def finished(tiny_store, tmp_path_factory):
+    """The folder of a member that was trained to its end."""
+    return _train(tiny_store, tmp_path_factory.mktemp("finished"), _member(threshold=0.01))
+
+
+def test_a_peer_is_trained_on_our_batches_and_leaves_the_files_of_a_run(finished, tiny_store):
+    folder = finished
     store = Store.open(str(tiny_store))
     record = json.loads((folder / "peer.json").read_text())
     reader = BatchReader(store, HOOK, 128, 6, 0, 1, "none")
@@ -118,26 +124,20 @@ def test_an_error_that_is_not_finite_diverges_and_leaves_no_sae(tiny_store, tmp_
     assert not (tmp_path / "member" / "sae").exists()
 
 
-def test_a_peer_that_fails_is_one_line(tiny_store, tmp_path):
+def test_a_peer_that_fails_is_one_line_and_starts_anew(tiny_store, tmp_path):
     with pytest.raises(CannotContinue, match="out of luck"):
-        _train(tiny_store, tmp_path, _member(fail_at=2))
-
-
-def test_an_interrupted_member_starts_anew(tiny_store, tmp_path):
-    with pytest.raises(CannotContinue):
         _train(tiny_store, tmp_path, _member(fail_at=11))
     folder = _train(tiny_store, tmp_path, _member())
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [5, 10, 12]
 
 
-def test_a_folder_with_other_settings_is_refused(tiny_store, tmp_path):
-    member, base = _member(), _base(tiny_store, tmp_path)
+def test_a_folder_with_other_settings_is_refused(finished, tiny_store, tmp_path):
+    member, base = _member(threshold=0.01), _base(tiny_store, tmp_path)
     check_peer_folder(member, base, tmp_path / "member", PEERS)
-    folder = _train(tiny_store, tmp_path, member, steps=1)
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config = yaml.safe_load((finished / "config.yaml").read_text())
     assert config["normalise"] == "unit"
-    check_peer_folder(member, _base("elsewhere", tmp_path, steps=1), folder, PEERS)
-    with pytest.raises(WrongInput, match=r"`steps` \(=12\)"):
-        check_peer_folder(member, base, folder, PEERS)
+    check_peer_folder(member, _base("elsewhere", tmp_path), finished, PEERS)
+    with pytest.raises(WrongInput, match=r"`steps` \(=1\)"):
+        check_peer_folder(member, _base(tiny_store, tmp_path, steps=1), finished, PEERS)
     with pytest.raises(WrongInput, match=r"peer.options.slow"):
-        check_peer_folder(_member(slow=1), _base(tiny_store, tmp_path, steps=1), folder, PEERS)
+        check_peer_folder(_member(slow=1), base, finished, PEERS)
