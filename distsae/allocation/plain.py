@@ -86,7 +86,8 @@ def priced_choice(scores: Tensor, price: Tensor, budget: int) -> Matches:
             f"{tuple(scores.shape)}, smallest {float(price.min()) if price.numel() else None}"
         )
     positives = _positives(scores, "budget", budget)
-    ratio = (positives.score.double() / price.float().double()[positives.feature]).float()
+    exact = scores[positives.token, positives.feature].double()
+    ratio = (exact / price.float().double()[positives.feature]).float()
     positives, ratio = positives.picked(ratio > 0), ratio[ratio > 0]
     quotas = torch.tensor([budget], device=scores.device)
     return positives.picked(largest_per_segment(torch.zeros_like(positives.token), ratio, quotas))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from distsae.allocation.matches import Matches
@@ -37,6 +38,7 @@ class PricedSelector:
         self._price = price
         self._divisors = price
         self._ratios = MutualSelector(k)
+        self._dtype = torch.float32  # of the scores
 
     @property
     def shortfall(self) -> int:
@@ -73,11 +75,14 @@ class PricedSelector:
     def offer(self, first_feature: int, scores: Scores) -> None:
         """Keeps the ratios of the chunk that reach the lower bound."""
         divisors = self._divisors[first_feature : first_feature + scores.shape[0], None]
-        self._ratios.offer(first_feature, ScoreRatios(scores, divisors))
+        ratios = ScoreRatios(scores, divisors)
+        self._ratios.offer(first_feature, ratios)
+        self._dtype = ratios.score_dtype
 
     def resolve(self) -> Matches | None:
         """Finds the global cut and returns this rank's matches, or None if the lower bound was too high; collective."""
         matches = self._ratios.resolve()
         if matches is None:
             return None
-        return Matches(matches.token, matches.feature, (matches.score * self._divisors[matches.feature]).float())
+        score = matches.score * self._divisors[matches.feature]
+        return Matches(matches.token, matches.feature, score.to(self._dtype))

@@ -16,13 +16,16 @@ _ROUNDING = 2**-20
 class ScoreRatios:
     """The ratios score / divisor of a chunk; see `Scores`.
 
-    Scores and ratios are compared in fp32. Ratios are given in the divisors' dtype: in fp64, `ratio * divisor` rounded
+    Ratios are compared in fp32, like scores. They are given in the divisors' dtype: in fp64, `ratio * divisor` rounded
     to fp32 is the score again, bit for bit.
 
     Args:
         scores: scores of the chunk.
         divisors: positive number of each feature, `[features, 1]`, an fp32 number in fp32 or fp64; infinite for a
             feature that is left out.
+
+    Attributes:
+        score_dtype: dtype of the scores that were last found.
     """
 
     def __init__(self, scores: Scores, divisors: Tensor) -> None:
@@ -30,6 +33,7 @@ class ScoreRatios:
         self._divisors = divisors
         self.shape = scores.shape
         self.device = scores.device
+        self.score_dtype = torch.float32
 
     def non_finite(self) -> int:
         """Returns the number of scores that are not finite."""
@@ -39,7 +43,8 @@ class ScoreRatios:
         """Finds the positive ratios that are at least a bound, `[1, 1]`; see `Scores.above`."""
         # `most` cannot be passed on: the largest scores of a chunk are not those with the largest ratios.
         flat, score = self._scores.above(self._least(bound, rows), rows)
-        ratio = score.float() / self._divisors.squeeze(1)[flat // self.shape[1]]
+        self.score_dtype = score.dtype
+        ratio = score / self._divisors.squeeze(1)[flat // self.shape[1]]
         compared = ratio.float()
         kept = (compared >= bound.view(-1)) & (compared > 0)  # the ratio of a subnormal score may be 0
         return flat[kept], ratio[kept]
@@ -47,8 +52,9 @@ class ScoreRatios:
     def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
         """Finds the positive ratios that are at least a bound, `[1, 1]`; see `Scores.within`."""
         flat, score, filled = self._scores.within(self._least(bound), places)
+        self.score_dtype = score.dtype
         feature = (flat // self.shape[1]).clamp(max=self.shape[0] - 1)
-        ratio = score.float() / self._divisors.squeeze(1)[feature]
+        ratio = score / self._divisors.squeeze(1)[feature]
         return flat, ratio.masked_fill(ratio.float() < bound.view(-1), 0.0), filled
 
     def leading(self, k: int) -> Tensor:

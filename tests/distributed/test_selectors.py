@@ -76,7 +76,7 @@ class Batches:
             case "auxiliary":
                 return mutual_choice(x.masked_fill(~self.allowed, 0.0), round(self.k_aux * self.tokens))
             case "priced_choice":
-                return priced_choice(x, 0.1 + self.quotas[batch].double(), self.k * self.tokens)
+                return priced_choice(self.batches[batch], 0.1 + self.quotas[batch].double(), self.k * self.tokens)
             case _:
                 return feature_choice(x, self.quotas[batch])
 
