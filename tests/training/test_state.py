@@ -49,14 +49,14 @@ def test_feature_choice_adds_quotas_credit_or_prices_and_the_rehearsal(hold):
     state = _state(allocation="feature_choice", quota_refresh=3, quotas_hold=hold)
     state.phases.prepare(0, state.statistics)
     tensors = state.tensors()
-    name, whole = ("quotas.credit", set()) if hold == "every_batch" else ("quotas.price", {"quotas.least_price"})
-    sharded = {"quotas.per_token", name, "rehearsal.matches", "rehearsal.tokens_since_fired"}
+    of_rule, whole = ("quotas.credit", set()) if hold == "every_batch" else ("quotas.price", {"quotas.least_price"})
+    sharded = {"quotas.per_token", of_rule, "rehearsal.matches", "rehearsal.tokens_since_fired"}
     assert tensors.keys() - SHARDED - WHOLE == sharded | {"rehearsal.tokens"} | whole
     for name in sharded:  # one row per feature, so that any mesh can read them
         assert (tensors[name].offset, tensors[name].total, len(tensors[name].local)) == (0, D_SAE, D_SAE)
     assert not isinstance(tensors["rehearsal.tokens"], Shard)
     phases = state.phases
-    assert tensors[name].local is (phases.credit.credit if phases.credit is not None else phases.prices.price)
+    assert tensors[of_rule].local is (phases.credit.credit if phases.credit is not None else phases.prices.price)
 
 
 def test_filling_the_tensors_restores_the_run():
