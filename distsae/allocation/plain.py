@@ -1,10 +1,10 @@
-"""The three allocations, stated plainly on a score matrix.
+"""The allocations, stated plainly on a score matrix.
 
 Sparsification as resource allocation (arXiv 2411.02124, section 3): a budget of token-feature matches is given out
 per token, over the whole batch, or per feature. These functions sort the whole matrix. They are the definition that
 the streaming, distributed selectors are tested against, and they are handy in a notebook.
 
-For all three: only positive scores are selected, `-0.0` is 0, scores are compared in fp32, ties at the cut go to the
+For all: only positive scores are selected, `-0.0` is 0, scores are compared in fp32, ties at the cut go to the
 smallest (token, feature), and a score that is not finite raises `NonFiniteScores`.
 """
 
@@ -17,7 +17,7 @@ from distsae.allocation.matches import Matches
 from distsae.allocation.segments import largest_per_segment
 from distsae.errors import NonFiniteScores, WrongInput
 
-__all__ = ["feature_choice", "mutual_choice", "token_choice"]
+__all__ = ["feature_choice", "mutual_choice", "priced_choice", "token_choice"]
 
 
 def token_choice(scores: Tensor, k: int) -> Matches:
@@ -67,6 +67,30 @@ def feature_choice(scores: Tensor, quotas: Tensor) -> Matches:
         )
     positives = _positives(scores, "quotas", int(quotas.min()) if quotas.numel() else 0)
     return positives.picked(largest_per_segment(positives.feature, positives.score, quotas.to(scores.device)))
+
+
+def priced_choice(scores: Tensor, price: Tensor, budget: int) -> Matches:
+    """Selects the `budget` largest ratios of score to price: Feature Choice with quotas that hold on average.
+
+    Args:
+        scores: scores of all pairs, `[tokens, features]`.
+        price: price of each feature, rounded to fp32, `[features]`, all positive. Ratios are compared in fp32.
+        budget: matches of the batch, usually `k * tokens`.
+
+    Returns:
+        Matches sorted by token, then feature, with their scores; `min(budget, number of positive scores)` of them.
+    """
+    if price.shape != scores.shape[1:] or not bool((price > 0).all()):
+        raise WrongInput(
+            f"`price` must have one positive entry per feature; got shape {tuple(price.shape)} for scores "
+            f"{tuple(scores.shape)}, smallest {float(price.min()) if price.numel() else None}"
+        )
+    positives = _positives(scores, "budget", budget)
+    exact = scores[positives.token, positives.feature].double()
+    ratio = (exact / price.float().double()[positives.feature]).float()
+    positives, ratio = positives.picked(ratio > 0), ratio[ratio > 0]
+    quotas = torch.tensor([budget], device=scores.device)
+    return positives.picked(largest_per_segment(torch.zeros_like(positives.token), ratio, quotas))
 
 
 def _positives(scores: Tensor, name: str, smallest: int) -> Matches:

@@ -80,7 +80,7 @@ def _optimizer(config: TrainConfig, features: int, facts: Facts) -> Iterator[Ite
 
 
 def _statistics_bytes(config: TrainConfig) -> int:
-    """Returns the bytes of a feature: counts, age, last counts; with Feature Choice also quota, credit and bounds."""
+    """Returns the bytes of a feature: counts, age, last counts; in Feature Choice also quotas and what they need."""
     size = 25
     if config.allocation == "feature_choice" or config.finetune_fc_from is not None:
         size += 32 + (24 if config.quota_refresh is not None else 0)

@@ -21,7 +21,7 @@ _COUNTS_BYTES = 33
 """Bytes of a feature in a checkpoint: firing statistics and thresholds."""
 
 _QUOTA_BYTES = 16
-"""Bytes of a feature in a checkpoint of Feature Choice: quota and credit."""
+"""Bytes of a feature in a checkpoint of Feature Choice: quota, and credit or price."""
 
 _REHEARSAL_BYTES = 16
 """Bytes of a feature in a checkpoint with `quota_refresh`: matches and age in the rehearsal for new ranks."""

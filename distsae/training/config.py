@@ -117,9 +117,11 @@ class TrainConfig:
         allocation: rule that spends the budget of matches: each token has the same share (token_choice), the largest
             scores of the batch get it (mutual_choice), or each feature has a quota (feature_choice).
         aux: auxiliary loss: none, on dead features (aux_k), or on dead and underutilised features (aux_zipf).
-        quotas: quotas of Feature Choice: the densities measured before, but at least a fifth of the mean (measured);
+        quotas: quotas of Feature Choice: the densities measured before, but none far below the mean (measured);
             falling along a Zipf curve with the feature's rank by density (zipf); or equal for all features (uniform). A
             run that starts with Feature Choice has no densities yet, and begins with the curve.
+        quotas_hold: whether each feature gets its quota in every batch, as in the paper (every_batch), or on average
+            over batches (on_average), which suits features with few matches a batch.
         zipf_s: exponent of the Zipf quotas; by default fitted to the densities when Feature Choice starts, or 1 if the
             run starts with it.
         zipf_q: offset of the ranks in the Zipf quotas; by default fitted together with `zipf_s`, or d_sae / 64 if the
@@ -174,6 +176,7 @@ class TrainConfig:
     allocation: AllocationName = "mutual_choice"
     aux: AuxName = "aux_zipf"
     quotas: Literal["uniform", "zipf", "measured"] = "measured"
+    quotas_hold: Literal["on_average", "every_batch"] = "on_average"
     zipf_s: float | None = None
     zipf_q: float | None = None
     quota_refresh: int | None = None

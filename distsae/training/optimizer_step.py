@@ -186,6 +186,7 @@ def _over_micro_batches(
         budget += phases.budget(kept)
         shortfall += phases.selector.shortfall
         state.thresholds.update(phases.selector)
+        phases.move_prices(outcome.matches, kept)
     return joined_outcome(outcomes), budget, shortfall
 
 

@@ -14,6 +14,8 @@ from distsae.allocation import (
     DensityRanks,
     FeatureSelector,
     Matches,
+    PricedSelector,
+    Prices,
     QuotaCredit,
     Selector,
     TrainingSelector,
@@ -32,7 +34,7 @@ __all__ = ["Phases", "require_every_phase"]
 
 _DEFAULT_S = 1.0
 _DEFAULT_Q_SHARE = 1 / 64
-_LEAST_SHARE = 0.2
+_LEAST_SHARE = {"every_batch": 0.2, "on_average": 0.05}
 """Smallest measured quota, as a share of the mean quota."""
 
 
@@ -78,7 +80,8 @@ class Phases:
 
     Attributes:
         switch_step: step, counted from 0, with which Feature Choice takes over; None if it does not.
-        credit: quotas and credit of this rank's features; None before Feature Choice.
+        credit: quotas and credit of this rank's features; None unless quotas hold in every batch of this phase.
+        prices: quotas and prices of this rank's features; None unless quotas hold on average in this phase.
         rehearsal: Mutual Choice beside Feature Choice, for new quotas; None if quotas are set only once.
         rule: rule of the step last prepared.
         k: mean matches per token of the step last prepared.
@@ -93,6 +96,7 @@ class Phases:
         self._features = mesh.features(config.sae.d_sae)
         self.switch_step = round(config.finetune_fc_from * steps) if config.finetune_fc_from is not None else None
         self.credit: QuotaCredit | None = None
+        self.prices: Prices | None = None
         self.rehearsal: Rehearsal | None = None
         self.rule: AllocationName = config.allocation
         self.k: float = config.sae.k
@@ -106,12 +110,20 @@ class Phases:
 
     def fresh_selector(self) -> TrainingSelector:
         """Returns a new selector of the current rule, without a forecast."""
+        if self.prices is not None:
+            return PricedSelector(self.k, self.prices.price)
         selector = training_selector(self.rule, self._config.sae.k, len(self._features))
         selector.set_budget(self.k)
         return selector
 
+    @property
+    def quota_per_token(self) -> Tensor | None:
+        """Matches per token of this rank's features under Feature Choice, fp64 `[d_sae_local]`; None before it."""
+        quotas = self.prices or self.credit
+        return None if quotas is None else quotas.quota_per_token
+
     def fresh_credit(self) -> QuotaCredit | None:
-        """Returns the quotas of Feature Choice with a credit of zero; None under the other rules."""
+        """Returns quotas that hold in every batch with a credit of zero; None if there are none."""
         if self.credit is None:
             return None
         return QuotaCredit(self.credit.quota_per_token, self._config.sae.k, self._mesh.feature)
@@ -140,7 +152,7 @@ class Phases:
             return None
         self.k = self._config.sae.k
         line = None
-        if self.credit is None:
+        if self.quota_per_token is None:
             self._start_feature_choice(statistics)
             line = f"step {step + 1}: Feature Choice begins with {self._set_quotas(statistics)}"
         elif self.rehearsal is not None and self._refresh_is_due(step):
@@ -148,10 +160,20 @@ class Phases:
         return line
 
     def grant_quotas(self, tokens: int) -> None:
-        """Grants the quotas for the next `tokens` tokens of the global batch, under Feature Choice. Collective."""
+        """Grants the quotas for the next `tokens` tokens of the global batch, if they hold in it. Collective."""
         if isinstance(self.selector, FeatureSelector):
             assert self.credit is not None
             self.selector.grant(self.credit.pay(tokens))
+
+    def move_prices(self, matches: Matches, tokens: int) -> None:
+        """Moves the prices after `tokens` tokens of the global batch, if there are any. Collective.
+
+        Args:
+            matches: this rank's matches of these tokens.
+            tokens: number of tokens of the global batch, without those that were left out.
+        """
+        if self.prices is not None and isinstance(self.selector, PricedSelector):
+            self.prices.move(matches.feature, tokens, self.selector.cut, self._mesh.data)
 
     def observe(self, observed: Sequence[Matches], tokens: int) -> None:
         """Counts the matches of the observers in a batch.
@@ -183,6 +205,9 @@ class Phases:
         tensors: dict[str, Tensor] = {}
         if self.credit is not None:
             tensors |= {"quotas.per_token": self.credit.quota_per_token, "quotas.credit": self.credit.credit}
+        if self.prices is not None:
+            tensors |= {"quotas.per_token": self.prices.quota_per_token, "quotas.price": self.prices.price}
+            tensors |= {"quotas.least_price": self.prices.least}
         if self.rehearsal is not None:
             tensors |= self.rehearsal.tensors()
         return tensors
@@ -203,12 +228,15 @@ class Phases:
         return {"rule": self.selector} | ({"rehearsal": self.rehearsal.selector} if self.rehearsal else {})
 
     def _start_feature_choice(self, statistics: FiringStatistics) -> None:
-        """Creates what Feature Choice needs, with quotas and credit of zero."""
+        """Creates what Feature Choice needs, with quotas and credit of zero, or prices of 1."""
         k = self._config.sae.k
         self.rule = "feature_choice"
-        self.selector = self.fresh_selector()
         quotas = torch.zeros(len(self._features), dtype=torch.float64, device=self._device)
-        self.credit = QuotaCredit(quotas, k, self._mesh.feature)
+        if self._config.quotas_hold == "on_average":
+            self.prices = Prices(quotas)
+        else:
+            self.credit = QuotaCredit(quotas, k, self._mesh.feature)
+        self.selector = self.fresh_selector()
         if self._config.quota_refresh is not None:
             self.rehearsal = Rehearsal(k, statistics)
 
@@ -217,17 +245,19 @@ class Phases:
         return refresh is not None and (step - (self.switch_step or 0)) % refresh == 0
 
     def _set_quotas(self, statistics: FiringStatistics) -> str:
-        """Sets the quotas by the measured densities, keeps the credit, and returns a description. Collective."""
-        assert self.credit is not None
+        """Sets the quotas by the measured densities, keeps credit or prices, and describes them. Collective."""
+        quotas = self.quota_per_token
+        assert quotas is not None
         d_sae, k = self._config.sae.d_sae, self._config.sae.k
         if self._config.quotas == "uniform":
-            self.credit.quota_per_token.fill_(k / d_sae)
+            quotas.fill_(k / d_sae)
             return f"uniform quotas, {k / d_sae:.3g} matches per token each"
         ranks = DensityRanks.measure(statistics.density(), self._mesh.feature)
         fired = ranks.alive > 0
         if self._config.quotas == "measured" and fired:
-            self.credit.quota_per_token.copy_(measured_quotas_of(ranks, k, _LEAST_SHARE))
-            return f"measured quotas, at least {_LEAST_SHARE:g} of the mean quota each"
+            least_share = _LEAST_SHARE[self._config.quotas_hold]
+            quotas.copy_(measured_quotas_of(ranks, k, least_share))
+            return f"measured quotas, at least {least_share:g} of the mean quota each"
         s, q = self._config.zipf_s, self._config.zipf_q
         s_source = q_source = "given"
         if s is None or q is None:
@@ -243,5 +273,5 @@ class Phases:
         if not fired:  # no feature has fired yet, so features are ranked by index
             position = torch.arange(1 + self._features.start, 1 + self._features.stop, device=self._device)
             ranks = DensityRanks.measure(1 / position.double(), self._mesh.feature)
-        self.credit.quota_per_token.copy_(zipf_quotas_of(ranks, k, s, q))
+        quotas.copy_(zipf_quotas_of(ranks, k, s, q))
         return f"Zipf quotas, {s_and_q}"

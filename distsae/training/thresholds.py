@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from distsae.allocation import FeatureSelector, MutualSelector
+from distsae.allocation import FeatureSelector, MutualSelector, PricedSelector
 from distsae.parallel import Mesh
 
 __all__ = ["ThresholdTracker"]
@@ -41,7 +41,7 @@ class ThresholdTracker:
         if isinstance(selector, MutualSelector) and (selector.cut is not None or selector.shortfall):
             self.total.mul_(_DECAY).add_((1 - _DECAY) * (selector.cut or 0.0))
             self.weight.mul_(_DECAY).add_(1 - _DECAY)
-        elif isinstance(selector, FeatureSelector):
+        elif isinstance(selector, FeatureSelector | PricedSelector) and selector.cuts is not None:
             cuts = selector.cuts.to(self.total)
             fired = cuts.isfinite()
             self.total = torch.where(fired, self.total * _DECAY + (1 - _DECAY) * cuts, self.total)

@@ -19,9 +19,11 @@ from distsae.allocation import (
     Matches,
     MutualSelector,
     Placement,
+    PricedSelector,
     TokenSelector,
     feature_choice,
     mutual_choice,
+    priced_choice,
     select,
     token_choice,
 )
@@ -31,7 +33,7 @@ from tests.allocation.samples import chunks
 TOKENS = 16
 FEATURES = 90
 K = 3
-RULES = ("token_choice", "mutual_choice", "feature_choice")
+RULES = ("token_choice", "mutual_choice", "feature_choice", "priced_choice")
 
 
 class _Threads:
@@ -101,12 +103,14 @@ def _batches(kind: str) -> list[Tensor]:
 def test_any_number_of_shards_selects_what_one_does(rule, kind, size):
     batches = _batches(kind)
     quotas = torch.arange(FEATURES) % TOKENS
+    price = 1 + quotas.double() / 7
 
     def work(group: _Thread, features: range) -> list[Matches]:
         selector = {
             "token_choice": lambda: TokenSelector(K),
             "mutual_choice": lambda: MutualSelector(K),
             "feature_choice": lambda: FeatureSelector(len(features)),
+            "priced_choice": lambda: PricedSelector(K, price[features.start : features.stop]),
         }[rule]()
         if isinstance(selector, FeatureSelector):
             selector.grant(quotas[features.start : features.stop])
@@ -123,6 +127,7 @@ def test_any_number_of_shards_selects_what_one_does(rule, kind, size):
             "token_choice": lambda x: token_choice(x, K),
             "mutual_choice": lambda x: mutual_choice(x, K * TOKENS),
             "feature_choice": lambda x: feature_choice(x, quotas),
+            "priced_choice": lambda x: priced_choice(x, price, K * TOKENS),
         }[rule](batch)
         if rule != "feature_choice":
             assert len(found) == K * TOKENS

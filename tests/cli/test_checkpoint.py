@@ -114,7 +114,7 @@ def test_info_shows_what_a_checkpoint_holds(run, tiny_store, capsys):
     tensors = {tensor["name"]: tensor for tensor in info["tensors"]}
     assert tensors["W_enc"] == {"name": "W_enc", "dtype": "F32", "shape": [48, 32], "bytes": 6144, "files": [_ROWS]}
     assert tensors["b_dec"]["files"] == [_REPLICATED]
-    assert {"adam.exp_avg.W_dec", "quotas.credit", "firing.matches"} <= tensors.keys()
+    assert {"adam.exp_avg.W_dec", "quotas.price", "firing.matches"} <= tensors.keys()
     assert main(["checkpoint", "info", str(run)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["tokens", "1,152"] in lines

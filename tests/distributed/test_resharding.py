@@ -28,7 +28,7 @@ assert D_SAE % 3
 assert D_SAE % 4, "no feature axis divides it"
 
 RUNS = {
-    # At the stop it is under Feature Choice, with credit, a rehearsal and an average of the weights.
+    # At the stop it is under Feature Choice, with prices, a rehearsal and an average of the weights.
     "MC to FC": {"finetune_fc_from": 0.25, "quota_refresh": 4, "ema_decay": 0.95},
     "MC with aux_zipf": {},
 }
@@ -128,7 +128,7 @@ def _assert_resumes(
     straight = _walk(before, config, [STOP, STOP + more])
     assert straight[0]["firing.matches"].any()
     assert straight[0]["underused.members"].any()
-    assert ("quotas.credit" in straight[0]) == (run == "MC to FC")
+    assert ("quotas.price" in straight[0]) == (run == "MC to FC")
     for after in afters:
         differences = _differences(before, after, run, straight, config, more)
         print(f"{run}: {before} to {after}: " + ", ".join(f"{kind} {differences[kind]:.0e}" for kind in KINDS))

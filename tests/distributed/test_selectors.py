@@ -20,9 +20,11 @@ from distsae.allocation import (
     Matches,
     MutualSelector,
     Placement,
+    PricedSelector,
     TokenSelector,
     feature_choice,
     mutual_choice,
+    priced_choice,
     select,
     token_choice,
 )
@@ -33,7 +35,7 @@ from tests.distributed.processes import MESHES, run_on_mesh
 
 LARGER = ("one shard 10 times larger", "one shard 1000 times larger", "one data rank 1000 times larger")
 ADVERSARIAL = ("rising by feature", "falling by feature", "the cut tied everywhere", "winners on one rank")
-RULES = ("token_choice", "mutual_choice", "auxiliary", "feature_choice")
+RULES = ("token_choice", "mutual_choice", "auxiliary", "feature_choice", "priced_choice")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Batches:
 
     Args:
         batches: pre-activations of each global batch, `[tokens, features]`, in fp32, bf16 or fp64.
-        quotas: quotas of each batch, int64 `[features]`.
+        quotas: quotas of each batch, int64 `[features]`. A feature's price is 0.1 more.
         k: matches per token.
         k_aux: matches per token of the auxiliary selection; need not be an integer.
         allowed: features of the auxiliary selection, bool `[features]`.
@@ -74,6 +76,8 @@ class Batches:
                 return mutual_choice(x, self.k * self.tokens)
             case "auxiliary":
                 return mutual_choice(x.masked_fill(~self.allowed, 0.0), round(self.k_aux * self.tokens))
+            case "priced_choice":
+                return priced_choice(self.batches[batch], 0.1 + self.quotas[batch].double(), self.k * self.tokens)
             case _:
                 return feature_choice(x, self.quotas[batch])
 
@@ -148,15 +152,18 @@ def select_from(mesh: Mesh, run: Batches) -> dict[str, list[Found]]:
     tokens, features = run.tokens // mesh.data.size, mesh.features(run.features)
     placement = mesh.placement(run.features, tokens)
     rows, columns = slice(placement.first_token, placement.first_token + tokens), slice(features.start, features.stop)
+    price = torch.ones(len(features), dtype=torch.float64)
     selectors: dict[str, Any] = {
         "token_choice": TokenSelector(run.k),
         "mutual_choice": MutualSelector(run.k),
         "auxiliary": MutualSelector(run.k_aux, run.allowed[columns]),
         "feature_choice": FeatureSelector(len(features)),
+        "priced_choice": PricedSelector(run.k, price),
     }
     by_rule: dict[str, list[Found]] = {rule: [] for rule in selectors}
     for batch, quotas in zip(run.batches, run.quotas, strict=True):
         selectors["feature_choice"].grant(quotas[columns])
+        price.copy_(0.1 + quotas[columns].double())
         local = batch[rows, columns]
         selected = select(list(selectors.values()), lambda local=local: chunks(local, run.chunk), placement, tokens)
         for (rule, selector), matches in zip(selectors.items(), selected, strict=True):
@@ -188,7 +195,7 @@ def check(shape: tuple[int, int], run: Batches) -> None:
                 full = len(together) == budget
                 assert {part.cut for part in found} == {expected.score.min().item() if full else None}
                 assert {part.shortfall for part in found} == {budget - len(together)}
-            elif rule == "token_choice":
+            elif rule in ("token_choice", "priced_choice"):
                 assert {part.shortfall for part in found} == {budget - len(together)}
             elif rule == "feature_choice":
                 assert {part.shortfall for part in found} == {int(run.quotas[batch].sum()) - len(together)}

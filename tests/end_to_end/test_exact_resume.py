@@ -38,9 +38,16 @@ BATCH = 256
 METHODS = {
     "TC": {"allocation": "token_choice", "aux": "aux_k"},
     "MC": {},
-    "FC": {"allocation": "feature_choice", "sae": SizeConfig(d_sae=D_SAE, k=2), "zipf_s": 1.0, "zipf_q": 5.0},
+    "FC": {
+        "allocation": "feature_choice",
+        "quotas_hold": "every_batch",
+        "sae": SizeConfig(d_sae=D_SAE, k=2),
+        "zipf_s": 1.0,
+        "zipf_q": 5.0,
+    },
 }
 VARIANTS = {
+    "FC on average": METHODS["FC"] | {"quotas_hold": "on_average"},
     "TC, k falls": {"allocation": "token_choice", "sae": SizeConfig(d_sae=D_SAE, k=K, k_start=9, k_anneal_share=0.8)},
     "MC, k falls": {"sae": SizeConfig(d_sae=D_SAE, k=K, k_start=9, k_anneal_share=0.8)},
     "MC in two parts": {"accumulation": 2},

@@ -21,7 +21,7 @@ BATCH = 64
 
 
 def _phases(mesh=MESH, steps=20, **changes):
-    changes = {"sae": SizeConfig(d_sae=D_SAE, k=K), "quotas": "zipf", **changes}
+    changes = {"sae": SizeConfig(d_sae=D_SAE, k=K), "quotas": "zipf", "quotas_hold": "every_batch", **changes}
     config = TrainConfig(store="s", out="o", batch_tokens=BATCH, **changes)
     return Phases(config, steps, mesh, torch.device("cpu"))
 

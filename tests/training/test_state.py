@@ -44,16 +44,19 @@ def test_moments_in_8_bits_have_scales():
     assert tensors["adam.exp_avg.W_enc"].local.dtype == torch.uint8
 
 
-def test_feature_choice_adds_quotas_credit_and_the_rehearsal():
-    state = _state(allocation="feature_choice", quota_refresh=3)
+@pytest.mark.parametrize("hold", ["every_batch", "on_average"])
+def test_feature_choice_adds_quotas_credit_or_prices_and_the_rehearsal(hold):
+    state = _state(allocation="feature_choice", quota_refresh=3, quotas_hold=hold)
     state.phases.prepare(0, state.statistics)
     tensors = state.tensors()
-    sharded = {"quotas.per_token", "quotas.credit", "rehearsal.matches", "rehearsal.tokens_since_fired"}
-    assert tensors.keys() - SHARDED - WHOLE == sharded | {"rehearsal.tokens"}
+    of_rule, whole = ("quotas.credit", set()) if hold == "every_batch" else ("quotas.price", {"quotas.least_price"})
+    sharded = {"quotas.per_token", of_rule, "rehearsal.matches", "rehearsal.tokens_since_fired"}
+    assert tensors.keys() - SHARDED - WHOLE == sharded | {"rehearsal.tokens"} | whole
     for name in sharded:  # one row per feature, so that any mesh can read them
         assert (tensors[name].offset, tensors[name].total, len(tensors[name].local)) == (0, D_SAE, D_SAE)
     assert not isinstance(tensors["rehearsal.tokens"], Shard)
-    assert state.phases.credit.credit is tensors["quotas.credit"].local
+    phases = state.phases
+    assert tensors[of_rule].local is (phases.credit.credit if phases.credit is not None else phases.prices.price)
 
 
 def test_filling_the_tensors_restores_the_run():

@@ -29,6 +29,7 @@ METHODS = {
     "MC, k falls": {"sae": SizeConfig(d_sae=D_SAE, k=4, k_start=9, k_anneal_share=0.8)},
     "MC, FC after the stop, averaged": {"finetune_fc_from": 0.7, "ema_decay": 0.95},
     "FC": {"allocation": "feature_choice", "aux": "none"},
+    "FC in every batch": {"allocation": "feature_choice", "aux": "none", "quotas_hold": "every_batch"},
 }
 
 

@@ -56,6 +56,9 @@ class Method:
         return re.sub(r"[^A-Za-z0-9.+_]+", "-", self.name).strip("-.") or "method"
 
 
+_AS_IN_THE_PAPER = {"quotas_hold": "every_batch"}
+
+
 def _paper(_: Mapping[str, Any]) -> list[dict[str, Any]]:
     token, mutual, feature = ({"allocation": f"{name}_choice"} for name in ("token", "mutual", "feature"))
     return [
@@ -64,15 +67,18 @@ def _paper(_: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"name": "MC", **mutual, "aux": "none"},
         {"name": "MC+aux_k", **mutual, "aux": "aux_k"},
         {"name": "MC+aux_zipf", **mutual, "aux": "aux_zipf"},
-        {"name": "FC uniform", **feature, "aux": "none", "quotas": "uniform"},
-        {"name": "FC Zipf", **feature, "aux": "none", "quotas": "zipf"},
-        {"name": "MC then FC", **mutual, "aux": "aux_zipf", "quotas": "zipf", "finetune_fc_from": 0.7},
+        {"name": "FC uniform", **feature, "aux": "none", "quotas": "uniform", **_AS_IN_THE_PAPER},
+        {"name": "FC Zipf", **feature, "aux": "none", "quotas": "zipf", **_AS_IN_THE_PAPER},
+        {
+            **{"name": "MC then FC", **mutual, "aux": "aux_zipf", "quotas": "zipf", "finetune_fc_from": 0.7},
+            **_AS_IN_THE_PAPER,
+        },
     ]
 
 
 def _ablations(common: Mapping[str, Any]) -> list[dict[str, Any]]:
     zipf: dict[str, Any] = {"allocation": "mutual_choice", "aux": "aux_zipf"}
-    then_fc: dict[str, Any] = {**zipf, "quotas": "zipf", "finetune_fc_from": 0.7}
+    then_fc: dict[str, Any] = {**zipf, "quotas": "zipf", "finetune_fc_from": 0.7, **_AS_IN_THE_PAPER}
     window = _window(common)
     methods: list[dict[str, Any]] = [{"name": "MC", **zipf, "aux": "none"}, {"name": "MC+aux_zipf", **zipf}]
     methods += [{"name": f"rho {rho:g}", **zipf, "auxiliary.rho": rho} for rho in (0.03, 0.3, 1.0)]
@@ -83,6 +89,7 @@ def _ablations(common: Mapping[str, Any]) -> list[dict[str, Any]]:
     methods.append({"name": "MC then FC", **then_fc})
     methods += [{"name": f"FC from {share:g}", **then_fc, "finetune_fc_from": share} for share in (0.5, 0.9)]
     methods += [{"name": f"FC with {quotas} quotas", **then_fc, "quotas": quotas} for quotas in ("measured", "uniform")]
+    methods.append({"name": "FC on average", **then_fc, "quotas_hold": "on_average"})
     methods.append({"name": "FC ranked anew", **then_fc, "quota_refresh": 50})
     return methods
 

@@ -42,7 +42,12 @@ _MAY_CHANGE = (
 )
 """Keys that may have another value when a run is resumed; the store is compared by its fingerprint instead."""
 
-_BEFORE_IT_EXISTED = {"max_norm_ratio": "none", "normalise": "scale", "optimizer.decoder_rate": 1.0}
+_BEFORE_IT_EXISTED = {
+    "max_norm_ratio": "none",
+    "normalise": "scale",
+    "optimizer.decoder_rate": 1.0,
+    "quotas_hold": "every_batch",
+}
 """What runs did before a key was added to distsae, where that is not the key's default."""
 
 _NOT_REPORTED = ("store", "out", "resume")

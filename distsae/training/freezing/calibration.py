@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, Scores, select
+from distsae.allocation import FeatureSelector, MutualSelector, QuotaCredit, ScoreRatios, Scores, select
 from distsae.allocation.segments import counted
 from distsae.batches import Batch
 from distsae.model import FeatureShard
@@ -78,7 +78,7 @@ def calibrated(shard: FeatureShard, thresholds: Tensor, x: Tensor, k: int, mesh:
 
     def ratios() -> Iterator[tuple[int, Scores]]:
         for first, scores in shard.encode_chunks(x - shard.b_dec):
-            yield first, _ScoreRatios(scores, thresholds[first : first + scores.shape[0], None])
+            yield first, ScoreRatios(scores, thresholds[first : first + scores.shape[0], None])
 
     selector = MutualSelector(k)
     select([selector], ratios, mesh.placement(shard.d_sae, x.shape[0]), x.shape[0])
@@ -99,45 +99,3 @@ def filled_thresholds(thresholds: Tensor, mesh: Mesh) -> Tensor:
     of_all_features = torch.cat(mesh.feature.gather(thresholds))
     finite = of_all_features[of_all_features.isfinite()]
     return torch.where(thresholds.isfinite(), thresholds, float(finite.median()) if finite.numel() else 1.0)
-
-
-class _ScoreRatios:
-    """The ratios score / threshold of a chunk, which a selector treats as scores; see `Scores`.
-
-    Args:
-        scores: scores of the chunk.
-        thresholds: threshold of each feature, `[features, 1]`.
-    """
-
-    def __init__(self, scores: Scores, thresholds: Tensor) -> None:
-        self._scores = scores
-        self._thresholds = thresholds
-        self.shape = scores.shape
-        self.device = scores.device
-
-    def non_finite(self) -> int:
-        return self._scores.non_finite()
-
-    def above(self, bound: Tensor, rows: Tensor | None = None, most: int | None = None) -> tuple[Tensor, Tensor]:
-        thresholds = self._thresholds if rows is None else self._thresholds[rows]
-        least = torch.where(thresholds.isinf(), torch.inf, bound * thresholds * (1 - 2**-20))
-        # Ratios are rounded, so slightly smaller scores are included at first. `most` cannot be passed on: the largest
-        # scores of a chunk are not those with the largest ratios.
-        flat, score = self._scores.above(least, rows)
-        ratio = score / self._thresholds.squeeze(1)[flat // self.shape[1]]
-        assert bound.numel() == 1  # Mutual Choice has one bound for all features
-        kept = ratio >= bound.view(-1)
-        return flat[kept], ratio[kept]
-
-    def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
-        least = torch.where(self._thresholds.isinf(), torch.inf, bound * self._thresholds * (1 - 2**-20))
-        flat, score, filled = self._scores.within(least, places)
-        feature = (flat // self.shape[1]).clamp(max=self.shape[0] - 1)
-        ratio = score / self._thresholds.squeeze(1)[feature]
-        return flat, ratio.masked_fill(ratio < bound.view(-1), 0.0), filled
-
-    def leading(self, k: int) -> Tensor:
-        return torch.zeros(self.shape[1], device=self.device)
-
-    def sample(self, rows: Tensor, stride: int) -> Tensor:
-        return self._scores.sample(rows, stride) / self._thresholds[rows]

@@ -47,7 +47,7 @@ def frozen_sae(
     config = state.config
     mesh = state.mesh
     shard = state.shard
-    credit = state.phases.credit
+    quota_per_token = state.phases.quota_per_token
     normalisation = reader.normalisation
     assert config.hook is not None
     threshold, gap = _frozen_rule(state, store, reader)
@@ -57,7 +57,7 @@ def frozen_sae(
     W_dec = on_main(shard.W_dec)
     b_enc = on_main(shard.b_enc)
     threshold = on_main(threshold) if threshold is not None else None
-    quota_per_token = on_main(credit.quota_per_token) if credit is not None else None
+    quota_per_token = on_main(quota_per_token) if quota_per_token is not None else None
     if mesh.world.rank:
         return None, gap
     attributes = store.attributes
@@ -106,8 +106,8 @@ def _frozen_rule(state: TrainingState, store: Store, reader: BatchReader) -> tup
     assert config.hook is not None
     threshold: Tensor | None = None
     tracked = state.thresholds.thresholds()
-    if state.phases.credit is not None:
-        quotas = state.phases.credit.quota_per_token
+    quotas = state.phases.quota_per_token
+    if quotas is not None:
         per_feature = quota_thresholds(shard, quotas, config.sae.k, _fresh_rows(reader, state.steps), mesh)
         per_feature = per_feature.double().cpu()  # as the tracked thresholds are
         tracked = torch.where(per_feature.isfinite(), per_feature, tracked)

@@ -50,6 +50,7 @@ def _finish(mesh, store_path, rule, device="cpu", shifted=False, **options):
         sae=SizeConfig(d_sae=D_SAE, k=K),
         batch_tokens=128,
         allocation=rule,
+        quotas_hold="every_batch",  # as the training rule of a finished SAE has them; prices: `test_gap.py`
         steps=STEPS,
         normalise="scale",
     )

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from distsae.allocation import QuotaCredit, feature_choice, mutual_choice, token_choice
+from distsae.allocation import QuotaCredit, feature_choice, mutual_choice, priced_choice, token_choice
 from distsae.batches import Normalisation
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import SizeConfig, TrainConfig, initial_state
@@ -18,6 +18,7 @@ from tests.training.samples import D_SAE, RULES, K, activations, mean_and_varian
 
 BATCH = 128
 AS_IT_IS = Normalisation(1.0, None)
+PRICE = torch.linspace(0.5, 2.0, D_SAE, dtype=torch.float64).flip(0)
 ROWS = torch.cat([activations(step) for step in range(4)])[:320]  # two batches and a half
 
 
@@ -25,6 +26,9 @@ def _measure(mesh, rule):
     """Returns the gap, and the quotas per token of this rank's features."""
     state = _state(mesh, rule)
     state.phases.prepare(1, state.statistics)
+    features = mesh.features(D_SAE)
+    if rule == "priced_choice":
+        state.phases.prices.price.copy_(PRICE[features.start : features.stop])
     before = {name: tensor.clone() for name, tensor in state.phases.tensors().items()}
     gap = frozen_gap(state, _thresholds_on(mesh, rule), ROWS, AS_IT_IS)
     for name, tensor in state.phases.tensors().items():
@@ -33,8 +37,15 @@ def _measure(mesh, rule):
 
 
 def _state(mesh, rule):
+    priced = rule == "priced_choice"
     config = TrainConfig(
-        store="s", out="o", sae=SizeConfig(d_sae=D_SAE, k=K), batch_tokens=BATCH, allocation=rule, steps=9
+        store="s",
+        out="o",
+        sae=SizeConfig(d_sae=D_SAE, k=K),
+        batch_tokens=BATCH,
+        allocation="feature_choice" if priced else rule,
+        quotas_hold="on_average" if priced else "every_batch",
+        steps=9,
     )
     state = initial_state(config, moved_shard_on(mesh), mesh, *mean_and_variance())
     state.phases.prepare(0, state.statistics)
@@ -52,7 +63,7 @@ def _thresholds():
     return thresholds
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, "priced_choice"])
 def test_equals_the_plain_functions_on_every_mesh(rule):
     alone = build_mesh(MeshConfig(), 1, "cpu")
     shard, (gap, quotas) = moved_shard_on(alone), _measure(alone, rule)
@@ -64,6 +75,7 @@ def test_equals_the_plain_functions_on_every_mesh(rule):
                 "token_choice": lambda x: token_choice(x, K),
                 "mutual_choice": lambda x: mutual_choice(x, K * len(x)),
                 "feature_choice": lambda x: feature_choice(x, credit.pay(len(x))),
+                "priced_choice": lambda x: priced_choice(x, PRICE, K * len(x)),
             }[rule](batch)
             training.append(batch * (found.dense(len(batch), D_SAE) > 0))
         by_rule = {"l0_training": torch.cat(training)}

@@ -1,0 +1,72 @@
+"""A chunk's scores divided by a number for each feature, which a selector treats as scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distsae.allocation.scores import Scores
+
+__all__ = ["ScoreRatios"]
+
+_ROUNDING = 2**-20
+"""Share of a score by which its rounded ratio may miss a bound."""
+
+
+class ScoreRatios:
+    """The ratios score / divisor of a chunk; see `Scores`.
+
+    Ratios are compared in fp32, like scores. They are given in the divisors' dtype: in fp64, `ratio * divisor` rounded
+    to fp32 is the score again, bit for bit.
+
+    Args:
+        scores: scores of the chunk.
+        divisors: positive number of each feature, `[features, 1]`, an fp32 number in fp32 or fp64; infinite for a
+            feature that is left out.
+
+    Attributes:
+        score_dtype: dtype of the scores that were last found.
+    """
+
+    def __init__(self, scores: Scores, divisors: Tensor) -> None:
+        self._scores = scores
+        self._divisors = divisors
+        self.shape = scores.shape
+        self.device = scores.device
+        self.score_dtype = torch.float32
+
+    def non_finite(self) -> int:
+        """Returns the number of scores that are not finite."""
+        return self._scores.non_finite()
+
+    def above(self, bound: Tensor, rows: Tensor | None = None, most: int | None = None) -> tuple[Tensor, Tensor]:
+        """Finds the positive ratios that are at least a bound, `[1, 1]`; see `Scores.above`."""
+        # `most` cannot be passed on: the largest scores of a chunk are not those with the largest ratios.
+        flat, score = self._scores.above(self._least(bound, rows), rows)
+        self.score_dtype = score.dtype
+        ratio = score / self._divisors.squeeze(1)[flat // self.shape[1]]
+        compared = ratio.float()
+        kept = (compared >= bound.view(-1)) & (compared > 0)  # the ratio of a subnormal score may be 0
+        return flat[kept], ratio[kept]
+
+    def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Finds the positive ratios that are at least a bound, `[1, 1]`; see `Scores.within`."""
+        flat, score, filled = self._scores.within(self._least(bound), places)
+        self.score_dtype = score.dtype
+        feature = (flat // self.shape[1]).clamp(max=self.shape[0] - 1)
+        ratio = score / self._divisors.squeeze(1)[feature]
+        return flat, ratio.masked_fill(ratio.float() < bound.view(-1), 0.0), filled
+
+    def leading(self, k: int) -> Tensor:
+        """Returns a lower bound of each token's `k`-th largest ratio in this chunk; see `Scores.leading`."""
+        return torch.zeros(self.shape[1], device=self.device)
+
+    def sample(self, rows: Tensor, stride: int) -> Tensor:
+        """Returns approximate ratios of the features `rows` for every `stride`-th token; see `Scores.sample`."""
+        return self._scores.sample(rows, stride) / self._divisors[rows].float()
+
+    def _least(self, bound: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Returns the scores from which on a ratio may reach the bound, a little lower than they need be."""
+        assert bound.numel() == 1  # Mutual Choice has one bound for all features
+        divisors = (self._divisors if rows is None else self._divisors[rows]).float()
+        return torch.where(divisors.isinf(), torch.inf, bound * divisors * (1 - _ROUNDING))
