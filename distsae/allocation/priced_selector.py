@@ -35,15 +35,11 @@ class PricedSelector:
     """
 
     def __init__(self, k: float, price: Tensor) -> None:
+        self.shortfall = 0
         self._price = price
         self._divisors = price
         self._ratios = MutualSelector(k)
         self._dtype = torch.float32  # of the scores
-
-    @property
-    def shortfall(self) -> int:
-        """Number of matches by which the last batch missed its budget, over all ranks."""
-        return self._ratios.shortfall
 
     @property
     def cut(self) -> float | None:
@@ -84,5 +80,6 @@ class PricedSelector:
         matches = self._ratios.resolve()
         if matches is None:
             return None
+        self.shortfall = self._ratios.shortfall
         score = matches.score * self._divisors[matches.feature]
         return Matches(matches.token, matches.feature, score.to(self._dtype))
