@@ -98,7 +98,7 @@ def facts_of(store: Store, config: TrainConfig, gpu: bool | None = None) -> Fact
         store, config.hook, config.batch_tokens, config.seed_of_order, 0, config.mesh.data, config.normalise
     )
     try:
-        reader_bytes = reader.memory_bytes
+        reader_bytes = reader.memory_bytes(gpu=gpu)
     finally:
         reader.close()
     return Facts(

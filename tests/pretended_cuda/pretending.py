@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.pretended_cuda.collectives import pretended_nccl
 from tests.pretended_cuda.device_guard import load_device_guard
 from tests.pretended_cuda.ledger import LEDGER
+from tests.pretended_cuda.streams import PretendedEvent, PretendedStream, current_stream, on_stream, settle_all
 from tests.pretended_cuda.tensors import CUDA, OnCuda, dispatched
 from tests.pretended_cuda.triton_launches import launch
 
@@ -24,6 +26,7 @@ __all__ = ["pretended_cuda"]
 
 _MEMORY = 80 << 30
 _make_tensor = torch.tensor
+_run_thread = threading.Thread.run
 
 
 class _Dispatched(TorchDispatchMode):
@@ -37,6 +40,22 @@ def _tensor(data: Any, *, device: Any = None, **named: Any) -> Tensor:
         return _make_tensor(data, device=device, **named)
     LEDGER.waited("torch.tensor")
     return OnCuda(_make_tensor(data.held if isinstance(data, OnCuda) else data, **named))
+
+
+def _run(thread: threading.Thread) -> None:
+    """Stands for `Thread.run`: a thread sees the device as well."""
+    with _Dispatched():
+        _run_thread(thread)
+
+
+def _lock(address: int, size: int, flags: int) -> int:
+    LEDGER.locked[address] = size
+    return 0
+
+
+def _synchronize(*given: Any) -> None:
+    LEDGER.waited("synchronize")
+    settle_all()
 
 
 def _stands_for() -> Iterator[tuple[Any, str, Any]]:
@@ -69,7 +88,18 @@ def _stands_for() -> Iterator[tuple[Any, str, Any]]:
     }
     for name, value in constants.items():
         yield torch.cuda, name, lambda *given, _value=value, **named: _value
-    yield torch.cuda, "synchronize", lambda *given: LEDGER.waited("synchronize")
+    yield torch.cuda, "synchronize", _synchronize
+    runtime = SimpleNamespace(cudaHostRegister=_lock, cudaHostUnregister=lambda address: LEDGER.locked.pop(address))
+    yield torch.cuda, "cudart", lambda: runtime
+    streams = {
+        "Stream": PretendedStream,
+        "Event": PretendedEvent,
+        "stream": on_stream,
+        "current_stream": current_stream,
+    }
+    for name, value in streams.items():
+        yield torch.cuda, name, value
+    yield threading.Thread, "run", _run
     if find_spec("triton") is not None:
         from triton.runtime.jit import JITFunction
 
