@@ -15,10 +15,18 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.pretended_cuda.backward import backward, execution_engine
 from tests.pretended_cuda.collectives import pretended_nccl
 from tests.pretended_cuda.device_guard import load_device_guard
 from tests.pretended_cuda.ledger import LEDGER
-from tests.pretended_cuda.streams import PretendedEvent, PretendedStream, current_stream, on_stream, settle_all
+from tests.pretended_cuda.streams import (
+    PretendedEvent,
+    PretendedStream,
+    current_stream,
+    default_stream,
+    on_stream,
+    settle_all,
+)
 from tests.pretended_cuda.tensors import CUDA, OnCuda, dispatched
 from tests.pretended_cuda.triton_launches import launch
 
@@ -27,6 +35,7 @@ __all__ = ["pretended_cuda"]
 _MEMORY = 80 << 30
 _make_tensor = torch.tensor
 _run_thread = threading.Thread.run
+_apply_to_module = torch.nn.Module._apply
 
 
 class _Dispatched(TorchDispatchMode):
@@ -46,6 +55,14 @@ def _run(thread: threading.Thread) -> None:
     """Stands for `Thread.run`: a thread sees the device as well."""
     with _Dispatched():
         _run_thread(thread)
+
+
+def _apply(module: torch.nn.Module, function: Any, recurse: bool = True) -> torch.nn.Module:
+    """Stands for `Module._apply`: a module that is where it is moved to keeps its parameters."""
+    own = [*module.parameters(recurse), *module.buffers(recurse)]
+    if own and all(function(tensor) is tensor for tensor in own):
+        return module
+    return _apply_to_module(module, function, recurse)
 
 
 def _lock(address: int, size: int, flags: int) -> int:
@@ -80,6 +97,14 @@ def _stands_for() -> Iterator[tuple[Any, str, Any]]:
         "max_memory_allocated": 0,
         "memory_allocated": 0,
         "memory_reserved": 0,
+        "max_memory_reserved": 0,
+        "reset_peak_memory_stats": None,
+        "memory_stats": {},
+        "is_current_stream_capturing": False,
+        "get_rng_state": torch.zeros(16, dtype=torch.uint8),
+        "set_rng_state": None,
+        "manual_seed": None,
+        "initial_seed": 0,
         "set_device": None,
         "empty_cache": None,
         "manual_seed_all": None,
@@ -99,7 +124,12 @@ def _stands_for() -> Iterator[tuple[Any, str, Any]]:
     }
     for name, value in streams.items():
         yield torch.cuda, name, value
+    yield torch.autograd, "backward", backward
+    yield torch.autograd.Variable, "_execution_engine", execution_engine
+    for name in ("range_push", "range_pop"):
+        yield torch.cuda.nvtx, name, lambda *given, **named: 0
     yield threading.Thread, "run", _run
+    yield torch.nn.Module, "_apply", _apply
     if find_spec("triton") is not None:
         from triton.runtime.jit import JITFunction
 

@@ -16,7 +16,17 @@ from typing import Any
 
 from tests.pretended_cuda.ledger import LEDGER
 
-__all__ = ["PretendedEvent", "PretendedStream", "Work", "current_stream", "on_stream", "ordered", "settle_all", "work"]
+__all__ = [
+    "PretendedEvent",
+    "PretendedStream",
+    "Work",
+    "current_stream",
+    "default_stream",
+    "on_stream",
+    "ordered",
+    "settle_all",
+    "work",
+]
 
 _numbers = count()
 _local = threading.local()
@@ -96,6 +106,11 @@ _streams = [_DEFAULT]
 def current_stream(device: Any = None) -> PretendedStream:
     """Stands for `torch.cuda.current_stream`; each thread begins on the default stream."""
     return getattr(_local, "stream", _DEFAULT)
+
+
+def default_stream(device: Any = None) -> PretendedStream:
+    """Stands for `torch.cuda.default_stream`."""
+    return _DEFAULT
 
 
 @contextmanager

@@ -38,6 +38,8 @@ def _histogram(numbers: Tensor, bins: int, least: float, end: float) -> Tensor:
     return numbers[(numbers >= 0) & (numbers < bins)].bincount(minlength=bins)
 
 
+_data: Any = Tensor.data
+
 _INSTEAD = {"histc": _histogram}
 
 
@@ -66,6 +68,17 @@ class OnCuda(Tensor):
     def new_tensor(self, data: Any, **named: Any) -> Tensor:
         LEDGER.waited("new_tensor")
         return OnCuda(self.held.new_tensor(data, **named))
+
+    @property
+    def data(self) -> Tensor:
+        """The same numbers without history; setting it gives the tensor the numbers of another one."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: OnCuda) -> None:
+        _data.__set__(self, value)
+        self.held = value.held
+        self.made_by = value.made_by
 
     def record_stream(self, stream: PretendedStream) -> None:
         self.made_by.streams.add(stream)
