@@ -23,7 +23,6 @@ from tests.pretended_cuda.streams import (
     PretendedEvent,
     PretendedStream,
     current_stream,
-    default_stream,
     on_stream,
     settle_all,
 )
