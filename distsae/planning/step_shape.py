@@ -1,7 +1,7 @@
 """The work of a step of Mutual Choice on a rank, and the bytes that it receives: formulas of sizes, without a machine.
 
-The bytes are those that `GroupCollective` counts; `tests/benchmarks/test_scaling.py` holds the formulas against two real
-ranks.
+The bytes are those that `GroupCollective` counts; `tests/benchmarks/test_scaling.py` holds the formulas against two
+real ranks.
 """
 
 from __future__ import annotations

@@ -38,9 +38,20 @@ def _histogram(numbers: Tensor, bins: int, least: float, end: float) -> Tensor:
     return numbers[(numbers >= 0) & (numbers < bins)].bincount(minlength=bins)
 
 
+def _pinned(tensor: Tensor, device: Any = None) -> Tensor:
+    """Stands for `pin_memory`: a copy in memory that counts as page-locked, for good as with torch."""
+    made = tensor.clone()
+    LEDGER.locked[made.data_ptr()] = made.nbytes
+    return made
+
+
+def _is_pinned(tensor: Tensor, device: Any = None) -> bool:
+    return tensor.data_ptr() in LEDGER.locked
+
+
 _data: Any = Tensor.data
 
-_INSTEAD = {"histc": _histogram}
+_INSTEAD = {"histc": _histogram, "_pin_memory": _pinned, "is_pinned": _is_pinned}
 
 
 class OnCuda(Tensor):
@@ -110,7 +121,7 @@ def dispatched(function: Any, arguments: Any, named: dict[str, Any]) -> Any:
         ordered(tensor.made_by, name)
     device = named.get("device")
     goes_there = bool(there) if device is None else torch.device(device).type == "cuda"
-    if name == "_pin_memory":
+    if name in ("_pin_memory", "is_pinned"):
         goes_there = False
     here_arguments, here_named = tree_map_only(OnCuda, lambda tensor: tensor.held, (arguments, named))
     if device is not None:
