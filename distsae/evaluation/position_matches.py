@@ -33,10 +33,10 @@ class PositionMatches:
         self._index = chosen.flatten().nonzero().squeeze(1)  # of the chosen positions; none of what follows waits
         x = activations.flatten(0, 1)[self._index]
         self._matches = sae.matches(x, rule=rule) if len(x) else _no_matches(x.device)
-        found = features_per_token(self._matches.token, len(x))
         self.found = torch.zeros(chosen.shape, dtype=torch.int64, device=x.device)
         """Number of matches at each position, `[contexts, length]` int64; 0 at those that were not chosen."""
-        self.found.view(-1)[self._index] = found
+        if len(x):
+            self.found.view(-1)[self._index] = features_per_token(self._matches.token, len(x))
         ends = torch.stack([chosen.sum(1), self.found.sum(1)]).cumsum(1)
         self._row_bounds, self._match_bounds = ([0, *part] for part in ends.tolist())
 
