@@ -214,8 +214,11 @@ class _Part:
 
 
 def _on_cpu(parts: Sequence[Sums]) -> Sums:
-    """Returns sums over the contexts of all parts, on the CPU."""
-    return {name: values.cpu() for name, values in joined_sums(parts).items()}
+    """Returns sums over the contexts of all parts, on the CPU, by one copy."""
+    joined = joined_sums(parts)
+    copied = torch.cat([values.flatten() for values in joined.values()]).cpu()
+    pieces = copied.split([values.numel() for values in joined.values()])
+    return {name: piece.view(joined[name].shape) for name, piece in zip(joined, pieces, strict=True)}
 
 
 def _rules(sae: SAE) -> tuple[Rule, ...]:

@@ -127,9 +127,7 @@ def read_rates(path: str) -> MeasuredRates:
             f"`check` (={path}) must be the JSON file of a check; got one in which {error}; {again}"
         ) from error
     if not steps:
-        raise WrongInput(
-            f"`check` (={path}) must have measured a step; got none; {again}, with more --minutes or a smaller --d_in"
-        )
+        raise WrongInput(f"`check` (={path}) must have measured a step; got none; use `distsae check --minutes 15`")
     return MeasuredRates(
         found.settings,
         tuple(sorted(steps, key=lambda step: step.d_sae)),

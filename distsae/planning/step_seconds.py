@@ -104,7 +104,7 @@ def step_seconds(shape: StepShape, storage_bytes: int, rates: MeasuredRates, *, 
     if sizes.device != kind:
         raise WrongInput(
             f"`check` (={sizes.device}) must have measured the device that is planned for, {kind}; got the check of a "
-            f"{sizes.device}; check there, or use --device {sizes.device}"
+            f"{sizes.device}; check there, or use `device` {sizes.device}"
         )
     nearest = min(rates.steps, key=lambda step: abs(math.log(step.d_sae / shape.own_features)))
     measured = StepShape(d_in=sizes.d_in, d_sae=nearest.d_sae, tokens=sizes.batch_tokens, k=sizes.k)
@@ -119,7 +119,7 @@ def step_seconds(shape: StepShape, storage_bytes: int, rates: MeasuredRates, *, 
         if rates.exchange_bytes is None:
             raise WrongInput(
                 f"`check` must have measured an exchange for a mesh of {shape.data} x {shape.feature} processes; got "
-                "none; check with --processes 2 or more"
+                "none; use `distsae check --processes 2`"
             )
         parts["exchange"] = sum(bytes_received(shape).values()) / rates.exchange_bytes
     stored = shape.own_tokens * shape.d_in * storage_bytes

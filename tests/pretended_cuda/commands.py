@@ -52,7 +52,7 @@ def run_commands(folder: Path, commands: list[str], ranks: int = 1) -> list[dict
         with (folder / f"{rank}.log").open("w") as log:
             processes.append(subprocess.Popen(command, env=environment, cwd=_ROOT, stdout=log, stderr=log))
     for rank, process in enumerate(processes):
-        assert process.wait(300) == 0, (folder / f"{rank}.log").read_text()[-4000:]
+        assert process.wait(500) == 0, (folder / f"{rank}.log").read_text()[-4000:]
     reports = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)]
     for rank, report in enumerate(reports):
         assert [done["code"] for done in report["commands"]] == [0] * len(commands), (
