@@ -217,7 +217,7 @@ def _on_cpu(parts: Sequence[Sums]) -> Sums:
     """Returns sums over the contexts of all parts, on the CPU, by one copy."""
     joined = joined_sums(parts)
     copied = torch.cat([values.flatten() for values in joined.values()]).cpu()
-    pieces = copied.split([values.numel() for values in joined.values()])
+    pieces = torch.split(copied, [values.numel() for values in joined.values()])
     return {name: piece.view(joined[name].shape) for name, piece in zip(joined, pieces, strict=True)}
 
 
