@@ -7,6 +7,9 @@ every batch is contiguous, and no row is copied twice.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,12 +27,21 @@ class BatchBuffer:
         rows_per_stream: rows of each stream in a batch.
         d_in: width of a row.
         dtype: dtype of the rows.
+        pages: function that returns so many bytes of memory, uint8, that begin at a page.
     """
 
-    def __init__(self, steps: int, streams: int, rows_per_stream: int, d_in: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        steps: int,
+        streams: int,
+        rows_per_stream: int,
+        d_in: int,
+        dtype: torch.dtype,
+        pages: Callable[[int], np.ndarray] = page_aligned,
+    ) -> None:
         self._row_bytes = d_in * dtype.itemsize
         self._rows_per_stream = rows_per_stream
-        memory = page_aligned(steps * streams * rows_per_stream * self._row_bytes)
+        memory = pages(steps * streams * rows_per_stream * self._row_bytes)
         self._batches = torch.from_numpy(memory).view(dtype).view(steps, -1, d_in)
         part_bytes = rows_per_stream * self._row_bytes
         self._parts = [

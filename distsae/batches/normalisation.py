@@ -9,12 +9,13 @@ every row to the norm `sqrt(d_in)`; the finished SAE does the same with each row
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from distsae.row_scales import row_scales
+from distsae.row_scales import row_scales, row_scales_alone
 from distsae.store import Statistics
 
 __all__ = ["Normalisation", "NormalisationName"]
@@ -66,10 +67,14 @@ class Normalisation:
     def apply(self, rows: Tensor) -> Tensor:
         """Normalises raw rows `[..., d_in]` in place and returns them."""
         if self.token:
-            return rows.div_(row_scales(rows))
+            return rows.div_(row_scales_alone(rows) if rows.is_cuda else row_scales(rows))
         if self.shift is not None:
             rows.sub_(self.shift.to(rows.device))
         return rows.mul_(self.scale) if self.scale != 1.0 else rows
+
+    def on(self, device: torch.device) -> Normalisation:
+        """Returns the same normalisation with its vector on a device."""
+        return replace(self, shift=None if self.shift is None else self.shift.to(device))
 
     def scales(self, rows: Tensor) -> Tensor:
         """Returns the factors that bring differences of normalised rows back to raw ones, `[rows, 1]` or `[1]`.
@@ -77,7 +82,7 @@ class Normalisation:
         Args:
             rows: the raw rows, `[rows, d_in]`.
         """
-        return row_scales(rows) if self.token else rows.new_tensor([1 / self.scale])
+        return row_scales(rows) if self.token else rows.new_full((1,), 1 / self.scale)
 
     def undo(self, bias: Tensor) -> Tensor:
         """Maps a bias that is added to normalised rows back to raw activations; under `token` it stays as it is."""

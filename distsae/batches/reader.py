@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
+import numpy as np
+import torch
+
 from distsae.batches.batch import Batch
 from distsae.batches.left_out_rows import left_out_rows
 from distsae.batches.normalisation import Normalisation, NormalisationName
 from distsae.batches.reused_memory import ReusedMemory
 from distsae.batches.rows import RowReader
 from distsae.batches.stream_order import STREAMS, StreamOrder
+from distsae.batches.upload import Upload
 from distsae.errors import WrongInput
+from distsae.locked_memory import LockedMemory
 from distsae.store import Store
 
 __all__ = ["BatchReader"]
 
+_CPU = torch.device("cpu")
 _BATCHES = 3
 """The batch in use, the batch that is ready, and the batch that is being filled."""
 
@@ -25,7 +31,8 @@ class BatchReader:
     Activations are normalised with the statistics that were sealed with the store, of the rows that are not left out.
     Rows are read ahead into reused memory (`RowReader` documents how much), a chunk's crc32c is checked the first time
     that the chunk is opened, and the next batch is prepared while the current one is in use. All of this happens in
-    threads; no process is forked.
+    threads; no process is forked. For a GPU, rows are read into page-locked memory, from where the next batch is copied
+    as it is stored while the current one is in use; the rest is the GPU's (`Upload`).
 
     Args:
         store: a sealed store.
@@ -36,6 +43,7 @@ class BatchReader:
         data_ranks: size of the data axis; must divide the number of streams.
         normalise: name of the normalisation.
         max_norm: norm of raw activations over which rows are left out; None if all rows are kept.
+        device: device of the batches. For one that is neither the CPU nor a GPU, they stay on the CPU.
 
     Attributes:
         max_norm: as given.
@@ -53,6 +61,7 @@ class BatchReader:
         data_ranks: int,
         normalise: NormalisationName = "scale",
         max_norm: float | None = None,
+        device: torch.device = _CPU,
     ) -> None:
         if STREAMS % data_ranks:
             raise WrongInput(
@@ -65,18 +74,31 @@ class BatchReader:
         self._d_in = store.d_in(hook)
         self.order = StreamOrder.of(store, batch_tokens, seed)
         share = STREAMS // data_ranks
-        self._rows = RowReader(store, hook, self.order, range(data_rank * share, (data_rank + 1) * share))
+        streams = range(data_rank * share, (data_rank + 1) * share)
+        self._locked = LockedMemory("batches are copied from ordinary memory, which takes longer")
+
+        def locked_pages(size: int) -> np.ndarray:
+            return self._locked.pages(size, device).numpy()
+
+        if device.type == "cuda":
+            self._rows = RowReader(store, hook, self.order, streams, pages=locked_pages)
+        else:
+            self._rows = RowReader(store, hook, self.order, streams)
         self._memory = ReusedMemory((batch_tokens // data_ranks, store.d_in(hook)), kept=_BATCHES)
         self.max_norm = max_norm
         self.statistics = store.statistics(hook, max_norm)
         self.normalisation = Normalisation.of(self.statistics, normalise)
+        self._upload = Upload(device, self.normalisation, store, max_norm) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
         self._ahead: tuple[int, Future[Batch]] | None = None
 
-    @property
-    def memory_bytes(self) -> int:
-        """Most memory that reading takes, in bytes, if the caller holds one batch at a time."""
-        return self._rows.memory_bytes + _BATCHES * self._rows.batch_rows * self._d_in * 4
+    def memory_bytes(self, *, gpu: bool) -> int:
+        """Returns the most memory of the host that reading takes, in bytes, if the caller holds one batch at a time.
+
+        Args:
+            gpu: whether batches are made on a GPU, which then holds them (`upload_bytes`).
+        """
+        return self._rows.memory_bytes + (0 if gpu else _BATCHES * self._rows.batch_rows * self._d_in * 4)
 
     def batch(self, step: int) -> Batch:
         """Returns this rank's rows of global batch `step` (counted from 0), `batch_tokens / data_ranks` of them.
@@ -99,7 +121,7 @@ class BatchReader:
             batch = self._thread.submit(self._read, step).result()
         has_next = self.order.steps is None or step + 1 < self.order.steps
         self._ahead = (step + 1, self._thread.submit(self._read, step + 1)) if has_next else None
-        return batch
+        return batch if self._upload is None else self._upload.hand_over(batch)
 
     def wait_until_ahead(self) -> None:
         """Waits until the next batch is ready and as many rows are read ahead as fit into memory."""
@@ -112,8 +134,11 @@ class BatchReader:
         self._rows.stop_waiting()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._rows.close()
+        self._locked.release_all()
 
     def _read(self, step: int) -> Batch:
+        if self._upload is not None:
+            return self._upload.batch(self._rows.read(step))
         raw = self._memory.tensor().copy_(self._rows.read(step))
         left_out = left_out_rows(raw, self._store, self.max_norm)
         return Batch(self.normalisation.apply(raw), left_out)

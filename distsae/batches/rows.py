@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 
+import numpy as np
 from torch import Tensor
 
 from distsae.batches.batch_buffer import BatchBuffer
@@ -15,6 +17,7 @@ from distsae.batches.stream_filler import StreamFiller
 from distsae.batches.stream_order import StreamOrder
 from distsae.errors import CannotContinue, TornData, WrongInput
 from distsae.store import Store
+from distsae.store.buffers import page_aligned
 from distsae.store.layout import DTYPES
 
 __all__ = ["RowReader"]
@@ -48,6 +51,7 @@ class RowReader:
         streams: streams to read.
         most_fillers: most fillers; there are never more of them than streams.
         chunk_bytes: memory for chunks that cannot be read in parts; more is used only if the streams need it.
+        pages: function that makes the memory of the buffers; see `BatchBuffer`.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class RowReader:
         streams: range,
         most_fillers: int = 2,
         chunk_bytes: int = 2**30,
+        pages: Callable[[int], np.ndarray] = page_aligned,
     ) -> None:
         self._order = order
         d_in, dtype = store.d_in(hook), DTYPES[store.attributes.dtype].torch
@@ -65,7 +70,7 @@ class RowReader:
         stream_bytes = order.rows_per_stream * d_in * dtype.itemsize
         self._steps = min(-(-_READ_BYTES // stream_bytes), order.steps_per_epoch, _MOST_STEPS)
         self._buffers = [
-            BatchBuffer(self._steps, len(streams), order.rows_per_stream, d_in, dtype) for _ in range(_BUFFERS)
+            BatchBuffer(self._steps, len(streams), order.rows_per_stream, d_in, dtype, pages) for _ in range(_BUFFERS)
         ]
         self._opener = ChunkOpener(store, hook, keep_open=may_open(2 * len(streams)))
         self._fillers: list[StreamFiller] = []

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from distsae.checkpoint.locked_memory import LockedMemory
 from distsae.checkpoint.ranks import Ranks
 from distsae.checkpoint.state import Shard, Streamed, Value, describe
 from distsae.checkpoint.write_plan import REPLICATED, RankTensors, rows_to_write, shard_file
+from distsae.locked_memory import LockedMemory
 
 __all__ = ["HostCopies", "Snapshot"]
 
@@ -81,7 +81,9 @@ class HostCopies:
     page-locked memory, and all of them run at the same time.
     """
 
-    locked: LockedMemory = field(default_factory=LockedMemory)
+    locked: LockedMemory = field(
+        default_factory=lambda: LockedMemory("checkpoints are copied to ordinary memory, which takes longer")
+    )
     _kept: dict[str, Tensor] = field(default_factory=dict)
     _under_way: bool = False
 

@@ -16,12 +16,13 @@ EXAMPLES = """
   distsae train --config run.yaml --finetune_fc_from 0.7
   distsae train --config run.yaml --mesh.feature 8 --dry_run
   distsae train --config run.yaml --mesh.feature 8 --dry_run --device cuda --memory_gb 80
+  distsae train --config run.yaml --mesh.feature 8 --dry_run --check check.json
   distsae train --store store --out runs/sweep --sweep.k '[16,32,64]' --sweep.seed '[0,1]'
 """
 
 
 def run(argv: list[str]) -> int:
-    """Parses `argv`, trains or prints the memory that training would take, and returns the exit code."""
+    """Parses `argv`, trains or prints what training would take, and returns the exit code."""
     from distsae.cli.parsing import parse
     from distsae.cli.train_arguments import TrainArguments
     from distsae.planning import require_room
@@ -31,7 +32,7 @@ def run(argv: list[str]) -> int:
     if arguments.dry_run:
         from distsae.planning import dry_run
 
-        plan = dry_run(arguments.config(), arguments.memory_gb, arguments.device)
+        plan = dry_run(arguments.config(), arguments.memory_gb, arguments.device, arguments.check)
         if is_main_process():
             show(plan)
         return 0
@@ -42,5 +43,7 @@ def run(argv: list[str]) -> int:
             f"`device` (={arguments.device}) must be given with `dry_run`, as accelerate chooses the device of a run; "
             "add --dry_run, or set ACCELERATE_USE_CPU=true to train on the CPU"
         )
+    if arguments.check is not None:
+        raise WrongInput(f"`check` (={arguments.check}) must be given with `dry_run`, which reads it; add --dry_run")
     train(arguments.config(), check=require_room)
     return 0

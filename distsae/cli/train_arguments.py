@@ -1,4 +1,4 @@
-"""The keys of `distsae train`: those of a run, and three that only plan the memory of one."""
+"""The keys of `distsae train`: those of a run, and four that only plan one."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ class TrainArguments(TrainConfig):  # noqa: D101  (composed below)
             machine; by default the memory that is free here.
         device: with `dry_run` only: device to plan for, `cuda` also on a machine without a GPU, with the `memory_gb` of
             one; `auto` is a GPU if there is one here.
+        check: with `dry_run` only: file of `distsae check --json` on the machine that is planned for, from which the
+            time of a step and its bottleneck follow.
     """
 
     dry_run: bool = False
     memory_gb: float | None = None
     device: PlannedDevice = "auto"
+    check: str | None = None
 
     def config(self) -> TrainConfig:
         """Returns the config of the run, without the keys that only plan."""

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from distsae.allocation.segments import counted
 from distsae.evaluation.bootstrap import Array
 
 __all__ = ["EqualShares", "features_per_token", "in_shares", "mean_features", "spread"]
@@ -22,7 +22,7 @@ __all__ = ["EqualShares", "features_per_token", "in_shares", "mean_features", "s
 
 def features_per_token(token: Tensor, rows: int) -> Tensor:
     """Returns the number of matches of each row, `[rows]` int64, from the row index of each match, `[matches]`."""
-    return torch.bincount(token, minlength=rows)
+    return counted(token, rows)
 
 
 def mean_features(sums: Mapping[str, Array]) -> Array:

@@ -77,9 +77,12 @@ class Block:
         activations = self._clean.activations
         self._norm = torch.cat([activations[batch].double().square().sum(-1).sqrt() for batch in self._batches])
         self._every_row = Positions.from_position(excluded, token_ids, excluded_tokens)
+        self._rows_everywhere = excluded == 0 and bool(self._every_row.chosen.all())
         self._kept = self._every_row
         if sae.cfg.max_norm is not None:
             self._kept = Positions(self._every_row.chosen & (self._norm <= sae.cfg.max_norm), excluded)
+        left_out = self._every_row.chosen & ~self._kept.chosen
+        self._rows_left_out = left_out.sum(1).tolist()
         self._selected = {rule: PositionMatches(sae, activations, self._kept.chosen, rule) for rule in _rules(sae)}
         # How hard a row is to reconstruct shows with as many features for every row.
         self._per_token = PositionMatches(sae, activations, self._kept.chosen, "per_token")
@@ -97,20 +100,24 @@ class Block:
         parts = [self._measure(batch) for batch in self._batches]
         rules = {
             rule: RuleMeasured(
-                sums=joined_sums([part.rules[rule] for part in parts]),
+                sums=_on_cpu([part.rules[rule] for part in parts]),
                 counts=selected.counts,
                 features_per_token=selected.found[self._kept.chosen].int().cpu(),
-                squared_error=torch.cat([part.squared_error[rule] for part in parts]),
+                squared_error=torch.cat([part.squared_error[rule] for part in parts])[self._kept.rows].float().cpu(),
             )
             for rule, selected in self._selected.items()
         }
         return Measured(
-            sums=joined_sums([part.sums for part in parts]),
+            sums=_on_cpu([part.sums for part in parts]),
             rules={"training": rules["training"], "frozen": rules.get("frozen", rules["training"])},
-            with_left_out=joined_sums([part.with_left_out for part in parts]),
-            everywhere=joined_sums([part.everywhere for part in parts]),
-            rows=self._rows(frequency, first_context, torch.cat([part.difficulty for part in parts])),
-            rows_left_out=int((self._every_row.chosen & ~self._kept.chosen).sum()),
+            with_left_out=_on_cpu([part.with_left_out for part in parts]),
+            everywhere=_on_cpu([part.everywhere for part in parts]),
+            rows=self._rows(
+                frequency,
+                first_context,
+                torch.cat([part.difficulty for part in parts])[self._kept.chosen].float().cpu(),
+            ),
+            rows_left_out=sum(self._rows_left_out),
             blocks=1,
         )
 
@@ -131,7 +138,7 @@ class Block:
             x_hat = selected.reconstructed(clean.activations, batch)
             errors, by_row = _errors(clean, kept, x_hat, selected.found[batch])
             rules[rule] = errors | self._interventions.compared(clean, clean_logits, kept, x_hat)
-            squared_error[rule] = by_row[kept.rows].float().cpu()
+            squared_error[rule] = by_row
         del clean_logits
         per_token = self._per_token.reconstructed(clean.activations, batch)
         # The last reconstruction is that of the deployed rule; now it gets all other positions too.
@@ -144,7 +151,7 @@ class Block:
             sums=sums,
             rules=rules,
             squared_error=squared_error,
-            difficulty=relative_errors(clean.activations, per_token)[kept.chosen].float().cpu(),
+            difficulty=relative_errors(clean.activations, per_token),
             with_left_out=of_all_rows,
             everywhere=everywhere,
         )
@@ -155,19 +162,19 @@ class Block:
 
     def _left_out_spliced(self, batch: slice, clean: CleanPass, sums: Sums, x_hat: Tensor) -> Sums:
         """Returns `sums` with those of the contexts that have rows over `max_norm` replaced, as these run again."""
-        every_row = self._every_row.of(batch)
-        index = (every_row.chosen & ~self._kept.of(batch).chosen).any(1).nonzero().squeeze(1)
-        if len(index) == 0:
+        contexts = [context for context, rows in enumerate(self._rows_left_out[batch]) if rows]
+        if not contexts:
             return sums
-        some, rows = clean.of(index), every_row.of(index)
+        index = torch.tensor(contexts, device=clean.token_ids.device)
+        some, rows = clean.of(index), self._every_row.of(batch).of(index)
         found = self._selected[self._deployed].found[batch] + self._others.found[batch]
         errors, _ = _errors(some, rows, x_hat[index], found[index])
         again = self._shared(some, rows) | errors | self._interventions.reconstruction(some, rows, x_hat[index])
-        return {name: values.index_copy(0, index.cpu(), again[name]) for name, values in sums.items()}
+        return {name: values.index_copy(0, index, again[name]) for name, values in sums.items()}
 
     def _everywhere(self, clean: CleanPass, of_all_rows: Sums, x_hat: Tensor) -> Sums:
         """Returns the sums of `Measured.everywhere`; with nothing excluded, the rows are all positions."""
-        if self._every_row.first == 0 and bool(self._every_row.chosen.all()):
+        if self._rows_everywhere:
             return {name: of_all_rows[name] for name in _LOSSES}
         everywhere = Positions.from_position(0, clean.token_ids)
         ablations = self._interventions.ablations(clean, everywhere)
@@ -192,7 +199,11 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """What was measured over the contexts of one forward pass; its names are those of `Measured`."""
+    """What was measured over the contexts of one forward pass; its names are those of `Measured`.
+
+    All of it is on the device, and `squared_error` and `difficulty` have a number for every position from the first on
+    that gives rows, or for every position: a CPU that asked for the chosen ones would wait for the device each time.
+    """
 
     sums: Sums
     rules: dict[Rule, Sums]
@@ -200,6 +211,14 @@ class _Part:
     difficulty: Tensor
     with_left_out: Sums
     everywhere: Sums
+
+
+def _on_cpu(parts: Sequence[Sums]) -> Sums:
+    """Returns sums over the contexts of all parts, on the CPU, by one copy."""
+    joined = joined_sums(parts)
+    copied = torch.cat([values.flatten() for values in joined.values()]).cpu()
+    pieces = torch.split(copied, [values.numel() for values in joined.values()])
+    return {name: piece.view(joined[name].shape) for name, piece in zip(joined, pieces, strict=True)}
 
 
 def _rules(sae: SAE) -> tuple[Rule, ...]:

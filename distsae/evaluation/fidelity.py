@@ -42,18 +42,18 @@ def activation_sums(x: Tensor, reference: Tensor, counted: Tensor) -> dict[str, 
 
     Returns:
         `square`, `centred_square`, `rows`, `nonzero_rows`, `[contexts]`, and `centred`, `unit_sum`, `[contexts, d_in]`,
-        float64 on the CPU. `unit_sum` is the sum of `x / ||x||` over the `nonzero_rows`.
+        float64 on the device of `x`. `unit_sum` is the sum of `x / ||x||` over the `nonzero_rows`.
     """
     x = x.double().masked_fill(~counted[..., None], 0.0)
     norm = x.square().sum(-1).sqrt()
     centred = (x - reference.double()).masked_fill(~counted[..., None], 0.0)
     return {
-        "square": x.square().sum((1, 2)).cpu(),
-        "centred_square": centred.square().sum((1, 2)).cpu(),
-        "centred": centred.sum(1).cpu(),
-        "rows": counted.double().sum(1).cpu(),
-        "nonzero_rows": (norm > 0).double().sum(1).cpu(),
-        "unit_sum": _divided(x, norm[..., None]).sum(1).cpu(),
+        "square": x.square().sum((1, 2)),
+        "centred_square": centred.square().sum((1, 2)),
+        "centred": centred.sum(1),
+        "rows": counted.double().sum(1),
+        "nonzero_rows": (norm > 0).double().sum(1),
+        "unit_sum": _divided(x, norm[..., None]).sum(1),
     }
 
 
@@ -66,7 +66,7 @@ def error_sums(x: Tensor, x_hat: Tensor, counted: Tensor) -> tuple[dict[str, Ten
         counted: rows that count, `[contexts, rows]` bool.
 
     Returns:
-        `error`, `relative_error`, `cosine` and `unit_error`, `[contexts]` float64 on the CPU: sums of
+        `error`, `relative_error`, `cosine` and `unit_error`, `[contexts]` float64 on the device of `x`: sums of
         `||x - x_hat||^2`, `||x - x_hat|| / ||x||`, the cosine and `||x - x_hat||^2 / ||x||^2`. And `||x - x_hat||^2` of
         each row, `[contexts, rows]` float64; 0 where it does not count.
     """
@@ -77,10 +77,10 @@ def error_sums(x: Tensor, x_hat: Tensor, counted: Tensor) -> tuple[dict[str, Ten
     # The reconstruction of norm zero has no direction; its cosine counts as 0.
     cosines = _divided((x * x_hat).sum(-1), norm * x_hat.square().sum(-1).sqrt())
     sums = {
-        "error": error.sum(1).cpu(),
-        "relative_error": _divided(error.sqrt(), norm).sum(1).cpu(),
-        "cosine": cosines.sum(1).cpu(),
-        "unit_error": _divided(error, square).sum(1).cpu(),
+        "error": error.sum(1),
+        "relative_error": _divided(error.sqrt(), norm).sum(1),
+        "cosine": cosines.sum(1),
+        "unit_error": _divided(error, square).sum(1),
     }
     return sums, error
 

@@ -30,20 +30,25 @@ class Interventions:
     def __init__(self, model: SplicedModel, mean: Tensor, ablated: Ablated | None = None) -> None:
         self._model = model
         self._mean = mean
-        self._ablated: Ablated = {} if ablated is None else ablated
+        self._ablated = ablated
 
     def ablations(self, clean: CleanPass, positions: Positions) -> dict[str, Tensor]:
         """Returns `predictions`, `ce_clean`, `ce_zero` and `ce_mean` of each context, `[contexts]` float64."""
+        if self._ablated is None:
+            return self._measured(clean, positions)
         parts = (clean.token_ids, positions.chosen, self._mean)
         digest = hashlib.sha256(b"".join(part.cpu().numpy().tobytes() for part in parts)).hexdigest()
         if digest not in self._ablated:
-            self._ablated[digest] = {
-                "predictions": positions.total(torch.ones_like(clean.losses)),
-                "ce_clean": positions.total(clean.losses),
-                "ce_zero": positions.total(self._losses(clean, positions, torch.zeros_like(self._mean))),
-                "ce_mean": positions.total(self._losses(clean, positions, self._mean)),
-            }
+            self._ablated[digest] = self._measured(clean, positions)
         return dict(self._ablated[digest])
+
+    def _measured(self, clean: CleanPass, positions: Positions) -> dict[str, Tensor]:
+        return {
+            "predictions": positions.total(torch.ones_like(clean.losses)),
+            "ce_clean": positions.total(clean.losses),
+            "ce_zero": positions.total(self._losses(clean, positions, torch.zeros_like(self._mean))),
+            "ce_mean": positions.total(self._losses(clean, positions, self._mean)),
+        }
 
     def reconstruction(self, clean: CleanPass, positions: Positions, x_hat: Tensor) -> dict[str, Tensor]:
         """Returns `ce_spliced` of each context, `[contexts]` float64.

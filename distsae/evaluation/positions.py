@@ -55,10 +55,10 @@ class Positions:
         return torch.where(self.chosen[..., None], replacement.to(activations.dtype), activations)
 
     def total(self, values: Tensor) -> Tensor:
-        """Returns the sums over the chosen positions of each context, `[contexts]` float64 on the CPU.
+        """Returns the sums over the chosen positions of each context, `[contexts]` float64 on their device.
 
         Args:
             values: a number of each position, or of each prediction, `[contexts, length]` or `[contexts, length - 1]`.
         """
         chosen = self.chosen[:, self.first : values.shape[1]]
-        return values[:, self.first :].double().masked_fill(~chosen, 0.0).sum(1).cpu()
+        return values[:, self.first :].double().masked_fill(~chosen, 0.0).sum(1)

@@ -53,7 +53,7 @@ class GroupCollective:
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """Returns the tensors of all ranks in rank order; their first dimensions may differ. Two collectives."""
-        sizes = self.stack(torch.tensor(tensor.shape[0], device=tensor.device)).tolist()
+        sizes = self.stack(torch.full((), tensor.shape[0], dtype=torch.int64, device=tensor.device)).tolist()
         # Gloo has no all-gather of parts of different sizes.
         padded = tensor.new_empty((max(sizes), *tensor.shape[1:]))
         padded[: tensor.shape[0]] = tensor

@@ -1,4 +1,4 @@
-"""`distsae train --dry_run`: the checks that training starts with, and then a memory plan instead of training."""
+"""`distsae train --dry_run`: the checks that training starts with, and then a plan instead of training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from distsae.planning.gpu import CUDA_LIBRARIES_BYTES
 from distsae.planning.items import Facts, peak
 from distsae.planning.largest import Memory, fits, largest_d_sae
 from distsae.planning.machine import memory_here, process_bytes
+from distsae.planning.measured_rates import read_rates
 from distsae.planning.memory import memory_items
+from distsae.planning.step_seconds import StepSeconds, not_measured, shape_of, step_seconds
+from distsae.planning.step_table import step_table
 from distsae.planning.wording import gib, memory_table
 from distsae.store import Store
 from distsae.store.layout import DTYPES
@@ -27,17 +30,20 @@ __all__ = ["PlannedDevice", "dry_run", "facts_of"]
 PlannedDevice = Literal["auto", "cpu", "cuda"]
 
 
-def dry_run(config: TrainConfig, memory_gb: float | None = None, device: PlannedDevice = "auto") -> str:
-    """Returns the memory plan of a run as text. It starts no process and writes nothing.
+def dry_run(
+    config: TrainConfig, memory_gb: float | None = None, device: PlannedDevice = "auto", check: str | None = None
+) -> str:
+    """Returns the plan of a run as text: its memory, and its time if a check is given. It writes nothing.
 
     Args:
         config: config of the run; its mesh may have any number of processes.
         memory_gb: GiB that each process has, on its GPU if there is one; by default the memory that is free here.
         device: device that is planned for, which this machine need not have; `auto` is a GPU if there is one here.
+        check: file of `distsae check --json` on such a machine, from which the time of a step follows.
 
     Raises:
         WrongInput: training would refuse the config, `memory_gb` is not positive, or it is missing where `device` is
-            not on this machine.
+            not on this machine; or `check` does not tell the time of a step.
     """
     if memory_gb is not None and not memory_gb > 0:
         raise WrongInput(f"`memory_gb` (={memory_gb}) must be positive; give the GiB that each process has")
@@ -48,6 +54,7 @@ def dry_run(config: TrainConfig, memory_gb: float | None = None, device: Planned
             "`device` (=cuda) must come with `memory_gb` on a machine without a GPU; got none; give the GiB of one "
             "GPU, such as --memory_gb 80"
         )
+    rates = None if check is None else read_rates(check)
     store, configs = checked(config)
     runs = list(configs.values())
     facts = facts_of(store, runs[0], gpu=gpu)
@@ -78,6 +85,9 @@ def dry_run(config: TrainConfig, memory_gb: float | None = None, device: Planned
         lines.append(line)
     if not config.sweep.d_sae:
         lines.append(f"largest sae.d_sae that fits, all else as given: {largest_d_sae(runs, facts, memory):,}")
+    if rates is not None:
+        members = [step_seconds(shape_of(run, facts.d_in), facts.storage_bytes, rates, gpu=facts.gpu) for run in runs]
+        lines += ["", *step_table(StepSeconds.joined(members), rates, not_measured(config))]
     return "\n".join(lines)
 
 
@@ -98,7 +108,7 @@ def facts_of(store: Store, config: TrainConfig, gpu: bool | None = None) -> Fact
         store, config.hook, config.batch_tokens, config.seed_of_order, 0, config.mesh.data, config.normalise
     )
     try:
-        reader_bytes = reader.memory_bytes
+        reader_bytes = reader.memory_bytes(gpu=gpu)
     finally:
         reader.close()
     return Facts(

@@ -35,7 +35,7 @@ class Facts:
         d_in: width of the activations.
         storage_bytes: bytes of one number in the store.
         heldout_rows: number of held-out rows in the store, which calibrate and judge the frozen rule.
-        reader_bytes: most bytes that the reader of one data rank holds.
+        reader_bytes: most bytes of host memory that the reader of one data rank holds.
         process_bytes: bytes of a process that has loaded its libraries and nothing else.
         gpu: whether training runs on a GPU; otherwise everything is in the host's memory.
         prefilter: whether scores are prefiltered in bf16.

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from distsae.batches.upload import upload_bytes
 from distsae.kernels import PrefilterRows
 from distsae.planning.gpu import gpu_items
 from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, MemoryKind, Moment, bytes_at
@@ -33,8 +34,12 @@ def memory_items(members: Sequence[TrainConfig], facts: Facts) -> list[Item]:
     """
     items = [
         Item("Python, torch and libraries, measured now", facts.process_bytes, ALWAYS),
-        Item("reader: rows read ahead, batches", facts.reader_bytes, ALWAYS),
+        Item("reader: rows read ahead" + (", page-locked" if facts.gpu else ", batches"), facts.reader_bytes, ALWAYS),
     ]
+    if facts.gpu:
+        rows = members[0].batch_tokens // members[0].mesh.data
+        ring = upload_bytes(rows, facts.d_in, facts.storage_bytes)
+        items.append(Item("batches: in use, ready, being made", ring, TRAINING, "device"))
     items += gpu_items(members[0], facts)
     items += _together([item for config in members for item in kept_items(config, facts)])
     works = [_work(config, facts) for config in members]

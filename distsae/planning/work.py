@@ -116,7 +116,7 @@ def _columns(config: TrainConfig, facts: Facts) -> int:
     batch = config.batch_tokens // config.mesh.data * facts.d_in * 4
     several = batch + (3 if _aux(config) else 2) * batch if config.accumulation > 1 else 0
     now = batch // config.accumulation * (3 if facts.prefilter else 2) // 2
-    return several + now + (batch if facts.gpu else 0)
+    return several + now
 
 
 def _vectors(config: TrainConfig, facts: Facts) -> int:
@@ -129,7 +129,7 @@ def _vectors(config: TrainConfig, facts: Facts) -> int:
     several = batch + left if parts > 1 else 0
     in_step = several + (9 if aux else 6) * batch // parts
     gathered = (several + left) + (left * ranks if ranks > 1 else 0)
-    return max(in_step, gathered) + (batch if facts.gpu else 0)
+    return max(in_step, gathered)
 
 
 def _heldout_check(config: TrainConfig, facts: Facts, matrix: int, device: MemoryKind) -> Iterator[Item]:

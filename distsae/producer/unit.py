@@ -10,9 +10,10 @@ from torch import Tensor
 
 from distsae.errors import CannotContinue, WrongInput
 from distsae.language_model import LanguageModel, capture, input_device, resolve_hook
+from distsae.producer.row_copies import RowCopies, stored
 from distsae.store import StoreAttributes, UnitData, row_order
 from distsae.store.layout import DTYPES
-from distsae.store.rounding import refuse_rounding, roomier_dtype
+from distsae.store.rounding import refuse_rounding
 from distsae.text import Contexts
 
 __all__ = ["check_fits", "compute_unit"]
@@ -57,16 +58,17 @@ def compute_unit(
         )
     acts = {hook: torch.empty(rows, attributes.d_in[hook], dtype=storage) for hook in attributes.hooks}
     points = [resolve_hook(language_model.model, hook) for hook in attributes.hooks]
+    given = token_ids.to(device, torch.int64)
     done = 0
-    for start in range(0, len(token_ids), attributes.batch_contexts):
-        batch = token_ids[start : start + attributes.batch_contexts]
-        count = len(batch) * attributes.rows_per_context
-        captured = capture(language_model.model, points, batch.to(device, torch.int64))
-        for hook, values in captured.items():
-            natural = values[:, skip:].reshape(count, -1)
-            acts[hook][stored_index[done : done + count]] = _stored(natural, storage, hook).cpu()
-        done += count
-        on_rows(count)
+    with RowCopies(acts) as copies:
+        for start in range(0, len(given), attributes.batch_contexts):
+            batch = given[start : start + attributes.batch_contexts]
+            count = len(batch) * attributes.rows_per_context
+            captured = capture(language_model.model, points, batch)
+            computed = {hook: values[:, skip:].reshape(count, -1) for hook, values in captured.items()}
+            copies.put(computed, stored_index[done : done + count])
+            done += count
+            on_rows(count)
     for rows_at_hook in acts.values():
         rows_at_hook[stored_index[excluded.flatten()]] = 0
 
@@ -97,28 +99,7 @@ def check_fits(language_model: LanguageModel, attributes: StoreAttributes, token
     for hook, values in captured.items():
         rows = values[:, attributes.excluded_positions :].flatten(0, 1)
         try:
-            _stored(rows, DTYPES[attributes.dtype].torch, hook)
+            stored(rows, DTYPES[attributes.dtype].torch, hook)
         except CannotContinue as error:  # no work has been done, so a wrong setting is the cause
             raise WrongInput(str(error)) from error
         refuse_rounding(rows.float(), attributes.dtype, hook)
-
-
-def _stored(values: Tensor, storage: torch.dtype, hook: str) -> Tensor:
-    """Returns `values` in the storage dtype; raises CannotContinue if a value is not finite before or after."""
-    stored = values.to(storage)
-    # The extremes show an infinity, and are NaN if any value is; isfinite of every value takes twenty times as long.
-    if bool(torch.isfinite(torch.stack(torch.aminmax(stored))).all()):
-        return stored
-    broken = ~torch.isfinite(values)
-    if bool(broken.any()):
-        way_out = "another hook or model" if values.dtype == torch.float32 else "--model_dtype fp32"
-        raise CannotContinue(
-            f"`model_dtype` must keep activations finite; got {int(broken.sum())} infinities or NaNs at {hook}; use "
-            f"{way_out}"
-        )
-    lost = ~torch.isfinite(stored)
-    raise CannotContinue(
-        f"`dtype` must hold every activation; got {lost.float().mean().item():.2e} of the values at {hook} beyond "
-        f"{torch.finfo(storage).max:g}, the largest {values.abs().max().item():g}; use --dtype "
-        f"{roomier_dtype(values.reshape(-1, values.shape[-1]))}"
-    )

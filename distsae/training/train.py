@@ -205,6 +205,7 @@ def _train(
             mesh.data.size,
             shared.normalise,
             _max_norm(shared, store, shared.hook),
+            accelerator.device,
         )
         stack.callback(reader.close)  # otherwise a thread that waits for rows would keep the process alive
         heldout = HeldoutCheck(store, shared.hook, reader)

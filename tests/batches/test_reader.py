@@ -85,7 +85,8 @@ def test_a_part_of_a_batch_may_be_kept(store, make_reader):
 
 def test_memory_is_that_of_the_rows_and_three_batches(make_reader):
     reader = make_reader()
-    assert reader.memory_bytes == reader._rows.memory_bytes + 3 * BATCH * 32 * 4
+    assert reader.memory_bytes(gpu=True) == reader._rows.memory_bytes
+    assert reader.memory_bytes(gpu=False) == reader._rows.memory_bytes + 3 * BATCH * 32 * 4
     assert len({reader.batch(step).x.data_ptr() for step in range(20)}) <= 3
 
 

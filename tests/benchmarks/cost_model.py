@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distsae.planning.step_shape import HISTOGRAM, all_reduce_bytes, bytes_received, work
+from distsae.planning.step_shape import StepShape as Job
+
 __all__ = [
     "H100",
     "Cost",
@@ -23,78 +26,8 @@ __all__ = [
     "work",
 ]
 
-_HISTOGRAM = 4099
 _FEW = 4096
 """Keys that the last round of a selection may gather on a rank, those of all ranks together."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A step on a mesh.
-
-    Args:
-        d_in: width of the activations.
-        d_sae: features over all ranks.
-        tokens: of the global batch.
-        k: mean matches per token.
-        data: ranks that share the tokens.
-        feature: ranks that share the features.
-        k_aux: mean matches per token of the auxiliary reconstruction; 0 without one.
-    """
-
-    d_in: int
-    d_sae: int
-    tokens: int
-    k: float
-    data: int = 1
-    feature: int = 1
-    k_aux: float = 0
-
-    @property
-    def ranks(self) -> int:
-        """All processes."""
-        return self.data * self.feature
-
-    @property
-    def own_tokens(self) -> int:
-        """Tokens of a rank."""
-        return self.tokens // self.data
-
-    @property
-    def own_features(self) -> int:
-        """Features of the first rank."""
-        return -(-self.d_sae // self.feature)
-
-    @property
-    def own_matches(self) -> float:
-        """Matches of a rank, auxiliary ones too, if they are spread evenly."""
-        return (self.k + self.k_aux) * self.own_tokens / self.feature
-
-    @property
-    def reconstructions(self) -> int:
-        """One, or two with the auxiliary one."""
-        return 2 if self.k_aux else 1
-
-
-def bytes_received(job: Job, matches: float | None = None) -> dict[str, float]:
-    """Returns the bytes that reach a rank in a step, by exchange; the selection with one histogram and no candidates.
-
-    Args:
-        job: the step.
-        matches: most matches of a rank among those that hold the same features, those of both reconstructions
-            together; by default spread evenly.
-    """
-    matches = job.own_matches if matches is None else matches
-    vector, some = 4 * job.d_in, job.reconstructions
-    counted = 4 if 2 * max(job.k, job.k_aux) * job.tokens * job.ranks < 1 << 31 else 8
-    factors = (1 + some) * job.own_tokens * vector + 16 * matches + 8 * some
-    return {
-        "selection": some * _reduced(counted * _HISTOGRAM, job.ranks),
-        "reconstruction": some * _reduced(job.own_tokens * vector, job.feature),
-        "factors": (job.data - 1) * factors,
-        "firings": _reduced(8 * job.own_features, job.data),
-        "numbers": _reduced(8 * (job.d_in + 1), job.feature) + _reduced(16 + 8 * (some - 1), job.data),
-    }
 
 
 def calls(job: Job) -> dict[str, int]:
@@ -113,16 +46,12 @@ def calls(job: Job) -> dict[str, int]:
 
 def most_selection_bytes(job: Job) -> float:
     """Returns the most that one selection receives while its forecast holds: two histograms and a gather, no ties."""
-    return _reduced((8 + 8) * _HISTOGRAM, job.ranks) + 8 * _FEW
+    return all_reduce_bytes((8 + 8) * HISTOGRAM, job.ranks) + 8 * _FEW
 
 
 def dense_bytes(job: Job) -> float:
     """Returns what data ranks would receive if they summed matrices of gradients rather than gather their factors."""
-    return _reduced(2 * job.own_features * 4 * job.d_in, job.data)
-
-
-def _reduced(size: float, ranks: int) -> float:
-    return 2 * (ranks - 1) / ranks * size
+    return all_reduce_bytes(2 * job.own_features * 4 * job.d_in, job.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,19 +128,6 @@ class Cost:
     def total(self) -> float:
         """Seconds of the step; it waits for the batch if reading takes longer."""
         return max(self.compute + sum(self.exchanges.values()), self.reading)
-
-
-def work(job: Job) -> dict[str, float]:
-    """Returns the work of a rank: numbers multiplied in the product, scores, numbers of matched rows, weights."""
-    return {
-        "product": job.own_tokens * job.own_features * job.d_in,
-        "scores": job.own_tokens * job.own_features,
-        # Rescored candidates, some twice as many as matches; decoded rows; dots with two vectors each.
-        "matched": job.own_matches * job.d_in * (2 * 2 + 1 + 2),
-        # Two row sums, of the matches of all data ranks.
-        "summed": job.own_matches * job.data * job.d_in * 2,
-        "weights": 2 * job.own_features * job.d_in,
-    }
 
 
 def cost(job: Job, machine: Machine = H100, *, dense: bool = False) -> Cost:

@@ -148,7 +148,7 @@ def measure(store: Store, hook: str, batch_tokens: int, rounds: int, cold: bool)
         f"chunks, batches of {batch_tokens} rows; files {state}; {rounds} rounds of "
         f"{epochs} epochs, medians; load average "
         f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; torch threads {torch.get_num_threads()}\n"
-        f"memory of the reader: at most {ways.batches.memory_bytes / 1e6:,.0f} MB\n"
+        f"memory of the reader: at most {ways.batches.memory_bytes(gpu=False) / 1e6:,.0f} MB\n"
     )
     print(
         "| way | rows/s | MB/s | share of raw, median (least, most of the rounds) | CPU s per GB |\n"

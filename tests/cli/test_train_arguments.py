@@ -1,4 +1,4 @@
-"""`--dry_run` and `--memory_gb` beside the keys of a run."""
+"""`--dry_run`, `--memory_gb` and `--check` beside the keys of a run."""
 
 import dataclasses
 
@@ -27,6 +27,11 @@ def test_a_dry_run_prints_the_plan_and_is_done(tiny_store, tmp_path, capsys):
 def test_memory_without_a_dry_run_is_refused(tiny_store, tmp_path, capsys):
     assert main(["train", "--store", str(tiny_store), "--out", str(tmp_path / "run"), "--memory_gb", "4"]) == 2
     assert "--dry_run" in capsys.readouterr().err
+
+
+def test_a_check_without_a_dry_run_is_refused(tiny_store, tmp_path, capsys):
+    assert main(["train", "--store", str(tiny_store), "--out", str(tmp_path / "run"), "--check", "check.json"]) == 2
+    assert "`check` (=check.json) must be given with `dry_run`" in capsys.readouterr().err
 
 
 def test_help_has_the_keys_of_a_run_and_these(capsys):

@@ -9,6 +9,8 @@ import torch.distributed as dist
 from distsae.errors import WrongInput
 from distsae.parallel import MeshConfig
 from distsae.planning import dry_run
+from distsae.recipes.check.finding import Finding
+from distsae.recipes.check.table import as_json
 from distsae.training import CheckpointConfig, SizeConfig, SweepConfig, TrainConfig
 from distsae.training.folder.run_folder import RunFolder
 
@@ -49,6 +51,25 @@ def test_a_gpu_is_planned_for_on_a_machine_without_one(config):
     largest = int(re.search(r"largest sae.d_sae .*: ([\d,]+)$", text)[1].replace(",", ""))
     smaller = dry_run(config(**settings), memory_gb=40, device="cuda")
     assert 0 < int(re.search(r"largest sae.d_sae .*: ([\d,]+)$", smaller)[1].replace(",", "")) < largest / 2
+
+
+def test_the_file_of_a_check_gives_the_time_of_a_step(config, tmp_path):
+    path = tmp_path / "check.json"
+    step = {"d_sae": 512, "step_s": 0.6, "selection_s": 0.1, "rows_s": 0.2, "update_s": 0.3}
+    exchange = {"processes": 2, "sum_bytes_per_s": 1e9}
+    settings = {"d_in": 32, "k": 8, "batch_tokens": 256, "device": "cpu"}
+    found = [Finding("step", "ok", "", step), Finding("exchange", "ok", "", exchange)]
+    path.write_text(as_json(found, settings))
+    alone = dry_run(config(aux="none"), 8, "cpu", str(path))
+    assert "reading was not measured" in alone
+    assert "step                                     600" in alone
+    assert "427 tokens/s; bottleneck: update" in alone
+    assert "exchange " in dry_run(config(mesh=MeshConfig(data=2)), 8, "cpu", str(path))
+    both = dry_run(config(aux="none", sweep=SweepConfig(seed=(0, 1))), 8, "cpu", str(path))
+    assert "1,200" in both
+    assert "allocation token_choice" in dry_run(config(allocation="token_choice"), 8, "cpu", str(path))
+    with pytest.raises(WrongInput, match=r"`check` .* must be a file"):
+        dry_run(config(), 8, "cpu", str(tmp_path / "none.json"))
 
 
 def test_a_cpu_can_be_asked_for(config):

@@ -81,3 +81,16 @@ def test_members_of_a_sweep_keep_their_state_and_work_by_turns():
     assert {"encoder and decoder rows", "Adam's moments, fp32", "thresholds"} <= grown
     assert {name for name in one if two[name] != one[name]} == grown
     assert "Python, torch and libraries, measured now" not in grown
+
+
+def test_batches_wait_on_a_gpu_and_rows_in_page_locked_memory():
+    config = run(mesh=MeshConfig(data=2))
+    on_gpu = {item.name: item for item in memory_items([config], GPU)}
+    ring = on_gpu["batches: in use, ready, being made"]
+    rows = config.batch_tokens // 2
+    assert ring.bytes == rows * FACTS.d_in * (5 * 4 + FACTS.storage_bytes)
+    assert ring.where == "device"
+    assert on_gpu["reader: rows read ahead, page-locked"].bytes == FACTS.reader_bytes
+    on_cpu = {item.name for item in memory_items([config], FACTS)}
+    assert "reader: rows read ahead, batches" in on_cpu
+    assert ring.name not in on_cpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
@@ -14,9 +15,17 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.pretended_cuda.backward import backward, execution_engine
 from tests.pretended_cuda.collectives import pretended_nccl
 from tests.pretended_cuda.device_guard import load_device_guard
 from tests.pretended_cuda.ledger import LEDGER
+from tests.pretended_cuda.streams import (
+    PretendedEvent,
+    PretendedStream,
+    current_stream,
+    on_stream,
+    settle_all,
+)
 from tests.pretended_cuda.tensors import CUDA, OnCuda, dispatched
 from tests.pretended_cuda.triton_launches import launch
 
@@ -24,6 +33,8 @@ __all__ = ["pretended_cuda"]
 
 _MEMORY = 80 << 30
 _make_tensor = torch.tensor
+_run_thread = threading.Thread.run
+_apply_to_module = torch.nn.Module._apply
 
 
 class _Dispatched(TorchDispatchMode):
@@ -37,6 +48,30 @@ def _tensor(data: Any, *, device: Any = None, **named: Any) -> Tensor:
         return _make_tensor(data, device=device, **named)
     LEDGER.waited("torch.tensor")
     return OnCuda(_make_tensor(data.held if isinstance(data, OnCuda) else data, **named))
+
+
+def _run(thread: threading.Thread) -> None:
+    """Stands for `Thread.run`: a thread sees the device as well."""
+    with _Dispatched():
+        _run_thread(thread)
+
+
+def _apply(module: torch.nn.Module, function: Any, recurse: bool = True) -> torch.nn.Module:
+    """Stands for `Module._apply`: a module that is where it is moved to keeps its parameters."""
+    own = [*module.parameters(recurse), *module.buffers(recurse)]
+    if own and all(function(tensor) is tensor for tensor in own):
+        return module
+    return _apply_to_module(module, function, recurse)
+
+
+def _lock(address: int, size: int, flags: int) -> int:
+    LEDGER.locked[address] = size
+    return 0
+
+
+def _synchronize(*given: Any) -> None:
+    LEDGER.waited("synchronize")
+    settle_all()
 
 
 def _stands_for() -> Iterator[tuple[Any, str, Any]]:
@@ -61,6 +96,14 @@ def _stands_for() -> Iterator[tuple[Any, str, Any]]:
         "max_memory_allocated": 0,
         "memory_allocated": 0,
         "memory_reserved": 0,
+        "max_memory_reserved": 0,
+        "reset_peak_memory_stats": None,
+        "memory_stats": {},
+        "is_current_stream_capturing": False,
+        "get_rng_state": torch.zeros(16, dtype=torch.uint8),
+        "set_rng_state": None,
+        "manual_seed": None,
+        "initial_seed": 0,
         "set_device": None,
         "empty_cache": None,
         "manual_seed_all": None,
@@ -69,7 +112,23 @@ def _stands_for() -> Iterator[tuple[Any, str, Any]]:
     }
     for name, value in constants.items():
         yield torch.cuda, name, lambda *given, _value=value, **named: _value
-    yield torch.cuda, "synchronize", lambda *given: LEDGER.waited("synchronize")
+    yield torch.cuda, "synchronize", _synchronize
+    runtime = SimpleNamespace(cudaHostRegister=_lock, cudaHostUnregister=lambda address: LEDGER.locked.pop(address))
+    yield torch.cuda, "cudart", lambda: runtime
+    streams = {
+        "Stream": PretendedStream,
+        "Event": PretendedEvent,
+        "stream": on_stream,
+        "current_stream": current_stream,
+    }
+    for name, value in streams.items():
+        yield torch.cuda, name, value
+    yield torch.autograd, "backward", backward
+    yield torch.autograd.Variable, "_execution_engine", execution_engine
+    for name in ("range_push", "range_pop"):
+        yield torch.cuda.nvtx, name, lambda *given, **named: 0
+    yield threading.Thread, "run", _run
+    yield torch.nn.Module, "_apply", _apply
     if find_spec("triton") is not None:
         from triton.runtime.jit import JITFunction
 

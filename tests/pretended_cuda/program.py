@@ -2,8 +2,8 @@
 
     python -m tests.pretended_cuda.program REPORT 'produce --model ...' 'train --store ...'
 
-`REPORT` becomes a JSON file: the exit code of each command, the operations and kernels that ran on the device, launches
-and waits of each command, and its collectives in order.
+`REPORT` becomes a JSON file: the operations and kernels that ran on the device; and for each command its exit code, its
+launches, its waits by line, the bytes that were copied to and from the device, and its collectives in order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ def run(report: Path, commands: list[str]) -> None:
             LEDGER.clear()
             code = main(shlex.split(command))
             launches, waits, _ = LEDGER.totals()
-            done.append({"code": code, "launches": launches, "waits": waits, "collectives": [*LEDGER.collectives]})
+            counts = {name: dict(getattr(LEDGER, name)) for name in ("waited_at", "waits_aside", "copied")}
+            done.append(
+                {"code": code, "launches": launches, "waits": waits, "collectives": [*LEDGER.collectives]} | counts
+            )
             if code:
                 break
     kinds = {"operations": sorted(LEDGER.operations), "kernels": sorted(LEDGER.kernels)}

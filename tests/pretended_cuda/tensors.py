@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map_only
 from tests.pretended_cuda.collectives import check_collective
 from tests.pretended_cuda.costs import launches_of, tensors_in, traffic_of, waits_of
 from tests.pretended_cuda.ledger import LEDGER
+from tests.pretended_cuda.streams import PretendedStream, Work, current_stream, ordered, work
 
 __all__ = ["CUDA", "OnCuda", "dispatched"]
 
@@ -37,13 +38,27 @@ def _histogram(numbers: Tensor, bins: int, least: float, end: float) -> Tensor:
     return numbers[(numbers >= 0) & (numbers < bins)].bincount(minlength=bins)
 
 
-_INSTEAD = {"histc": _histogram}
+def _pinned(tensor: Tensor, device: Any = None) -> Tensor:
+    """Stands for `pin_memory`: a copy in memory that counts as page-locked, for good as with torch."""
+    made = tensor.clone()
+    LEDGER.locked[made.data_ptr()] = made.nbytes
+    return made
+
+
+def _is_pinned(tensor: Tensor, device: Any = None) -> bool:
+    return tensor.data_ptr() in LEDGER.locked
+
+
+_data: Any = Tensor.data
+
+_INSTEAD = {"histc": _histogram, "_pin_memory": _pinned, "is_pinned": _is_pinned}
 
 
 class OnCuda(Tensor):
     """A tensor of the pretended device."""
 
     held: Tensor
+    made_by: Work
 
     @staticmethod
     def __new__(cls, held: Tensor) -> OnCuda:
@@ -51,6 +66,7 @@ class OnCuda(Tensor):
             cls, held.shape, held.stride(), held.storage_offset(), dtype=held.dtype, device=CUDA
         )
         made.held = held
+        made.made_by = work()
         return made
 
     def __repr__(self, **named: Any) -> str:
@@ -63,6 +79,20 @@ class OnCuda(Tensor):
     def new_tensor(self, data: Any, **named: Any) -> Tensor:
         LEDGER.waited("new_tensor")
         return OnCuda(self.held.new_tensor(data, **named))
+
+    @property
+    def data(self) -> Tensor:
+        """The same numbers without history; setting it gives the tensor the numbers of another one."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: OnCuda) -> None:
+        _data.__set__(self, value)
+        self.held = value.held
+        self.made_by = value.made_by
+
+    def record_stream(self, stream: PretendedStream) -> None:
+        self.made_by.streams.add(stream)
 
     def data_ptr(self) -> int:
         return self.held.data_ptr()
@@ -87,9 +117,11 @@ def dispatched(function: Any, arguments: Any, named: dict[str, Any]) -> Any:
     met = tensors_in((arguments, named))
     there = [tensor for tensor in met if isinstance(tensor, OnCuda)]
     _refuse_two_devices(function, name, arguments, met, bool(there))
+    for tensor in there:
+        ordered(tensor.made_by, name)
     device = named.get("device")
     goes_there = bool(there) if device is None else torch.device(device).type == "cuda"
-    if name == "_pin_memory":
+    if name in ("_pin_memory", "is_pinned"):
         goes_there = False
     here_arguments, here_named = tree_map_only(OnCuda, lambda tensor: tensor.held, (arguments, named))
     if device is not None:
@@ -106,7 +138,11 @@ def dispatched(function: Any, arguments: Any, named: dict[str, Any]) -> Any:
 
     def on_device(tensor: Tensor) -> Tensor:
         """Results in place keep their wrapper."""
-        return wrapper_of[id(tensor)] if id(tensor) in wrapper_of else OnCuda(tensor)
+        if id(tensor) not in wrapper_of:
+            return OnCuda(tensor)
+        changed = wrapper_of[id(tensor)]
+        changed.made_by = Work(current_stream(), work().number, changed.made_by.streams)
+        return changed
 
     if not goes_there:
         return result
@@ -141,10 +177,15 @@ def _count(function: Any, name: str, arguments: Any, named: dict[str, Any], resu
     if crosses:
         source = arguments[1] if name == "copy_" else arguments[0]
         blocks = not (named.get("non_blocking") or (name == "copy_" and len(arguments) > 2 and arguments[2]))
+        down = isinstance(source, OnCuda)
         if blocks:
-            LEDGER.waited("copy to the CPU" if isinstance(source, OnCuda) else "copy from the CPU")
+            LEDGER.waited("copy to the CPU" if down else "copy from the CPU")
+            current_stream().settled = current_stream().done
+        target = arguments[0] if name == "copy_" else result
+        LEDGER.copied_bytes(down, (target if down else source), source.nbytes)
         return
     if waits := waits_of(name, arguments, named):
         LEDGER.waited(name, waits)
+        current_stream().settled = current_stream().done
     if launches := launches_of(name, arguments):
         LEDGER.launched(name, launches, traffic_of(function, arguments, named, result))

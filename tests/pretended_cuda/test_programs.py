@@ -1,23 +1,17 @@
 """Whole commands on the pretended device: they go through, on operations of CUDA and collectives of NCCL."""
 
-import dataclasses
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from distsae.training import AuxiliaryConfig, CheckpointConfig, SizeConfig, TrainConfig, train
+from tests.pretended_cuda.commands import command_line, run_commands
 from tests.pretended_cuda.cuda_kernels import without_cuda_kernel
 from tests.pretended_cuda.device_guard import load_device_guard
 
 STEPS = 8
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,44 +39,6 @@ def _train(store, out):
     )
 
 
-def _command(config, **mesh):
-    """The command line of a config."""
-    words = ["train"]
-    for field in dataclasses.fields(config):
-        value, default = getattr(config, field.name), field.default
-        if dataclasses.is_dataclass(value):
-            for inner in dataclasses.fields(value):
-                if getattr(value, inner.name) != inner.default:
-                    words.append(f"--{field.name}.{inner.name}={getattr(value, inner.name)}")
-        elif value != default:
-            words.append(f"--{field.name}={value}")
-    return " ".join([*words, *(f"--mesh.{axis}={size}" for axis, size in mesh.items())])
-
-
-def _run(folder, commands, ranks=1):
-    """Runs commands in processes of their own, and returns the report of each rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    job = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = []
-    for rank in range(ranks):
-        place = {**job, "RANK": rank, "LOCAL_RANK": rank} if ranks > 1 else {}
-        environment = os.environ | {name: str(value) for name, value in place.items()}
-        environment.pop("ACCELERATE_USE_CPU", None)
-        command = [sys.executable, "-m", "tests.pretended_cuda.program", str(folder / f"{rank}.json"), *commands]
-        with (folder / f"{rank}.log").open("w") as log:
-            processes.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log))
-    for rank, process in enumerate(processes):
-        assert process.wait(300) == 0, (folder / f"{rank}.log").read_text()[-4000:]
-    reports = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)]
-    for rank, report in enumerate(reports):
-        assert [done["code"] for done in report["commands"]] == [0] * len(commands), (
-            folder / f"{rank}.log"
-        ).read_text()[-4000:]
-    return reports
-
-
 @pytest.fixture(scope="module")
 def alone(tiny_model_dir, tiny_corpus, tmp_path_factory):
     """The folder of one process that produced a store, trained on it and evaluated the SAE, and its report."""
@@ -92,8 +48,8 @@ def alone(tiny_model_dir, tiny_corpus, tmp_path_factory):
         f"--out {folder}/store --context_length 32 --max_rows 3000 --unit_rows 1000 --chunk_rows 256 "
         "--heldout_share 0.05"
     )
-    run = _command(_train(folder / "store", folder / "run"))
-    (report,) = _run(folder, [produce, run, f"evaluate {folder}/run --store {folder}/store"])
+    run = command_line(_train(folder / "store", folder / "run"))
+    (report,) = run_commands(folder, [produce, run, f"evaluate {folder}/run --store {folder}/store"])
     return folder, report
 
 
@@ -104,6 +60,25 @@ def test_produce_train_and_evaluate_go_through(alone):
     assert report["kernels"] == ["_dots", "_scores", "_update_rows", "_weighted_sums"]
     assert without_cuda_kernel(report["operations"]) == []
     assert len(report["operations"]) > 80
+
+
+def test_rows_are_copied_in_page_locked_memory_and_no_step_waits_for_them(alone):
+    """What is copied from ordinary memory are weights, held-out rows and indices."""
+    produced, trained, _ = alone[1]["commands"]
+    assert produced["copied"]["down, page-locked"] > 2 * 32 * 2700
+    assert "down, ordinary" not in produced["copied"]
+    assert trained["copied"]["up, page-locked"] >= STEPS * 128 * 32 * 2
+    assert not [place for place in trained["waited_at"] if place.startswith("batches/")]
+    assert [place for place in trained["waits_aside"] if place.startswith("batches/upload.py")]
+
+
+def test_a_forward_pass_that_produces_rows_waits_twice(alone):
+    """Once inside transformers, and once for the rows of the pass before, which are there by then."""
+    produced, _, evaluated = alone[1]["commands"]
+    passes = -(-3000 // (31 * 32))
+    per_pass = {place: waits for place, waits in produced["waited_at"].items() if waits > passes + 3}
+    assert [place for place in per_pass if not place.startswith(("hooks/", "language_model/loading"))] == []
+    assert not [place for place in evaluated["waited_at"] if place.startswith("evaluation/pos") and "bincount" in place]
 
 
 def test_the_sae_is_that_of_the_cpu(alone, tmp_path):
@@ -118,7 +93,9 @@ def test_the_sae_is_that_of_the_cpu(alone, tmp_path):
 def test_two_ranks_send_only_what_nccl_takes_in_one_order(axis, alone, tmp_path):
     """NCCL matches collectives by their order: ranks that differ hang, or mix up their messages."""
     folder, _ = alone
-    first, second = _run(tmp_path, [_command(_train(folder / "store", tmp_path / "run"), **{axis: 2})], ranks=2)
+    first, second = run_commands(
+        tmp_path, [command_line(_train(folder / "store", tmp_path / "run"), **{axis: 2})], ranks=2
+    )
     sent = [report["commands"][0]["collectives"] for report in (first, second)]
     assert len(sent[0]) > 5 * STEPS
     assert sent[0] == sent[1]

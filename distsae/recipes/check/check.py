@@ -52,7 +52,9 @@ def run_check(config: CheckConfig, show_line: Callable[[str], None] = show) -> i
     show_line(summary_of(findings))
     if config.json is not None:
         Path(config.json).parent.mkdir(parents=True, exist_ok=True)
-        replace(Path(config.json), as_json(findings).encode())
+        settings: dict[str, int | str] = {name: getattr(config, name) for name in ("d_in", "k", "batch_tokens")}
+        settings["device"] = device.type
+        replace(Path(config.json), as_json(findings, settings).encode())
     return FAILED if any(finding.state == "failed" for finding in findings) else DONE
 
 
@@ -72,7 +74,7 @@ def _parts(config: CheckConfig, device: torch.device, folder: Path) -> Iterable[
     yield from _guarded("bf16 margin", left, lambda: [margin_found(device, config.d_in)])
     yield from _guarded("exchange", left, lambda: [groups_found(processes, limit())])
     store = folder / "store"
-    yield from _guarded("reading", left, lambda: [reading_found(config, make_store(config, store), store)])
+    yield from _guarded("reading", left, lambda: [reading_found(config, make_store(config, store), store, device)])
     yield from _guarded("training", left, lambda: runs_found(config, store, folder / "runs", processes, limit()))
     yield from _guarded("rates and steps", left, lambda: _speed(config, device, left))
 

@@ -82,16 +82,17 @@ def make_store(config: CheckConfig, folder: Path) -> Store:
     return Store.write(folder, rows.half(), hook=HOOK, unit_rows=_STORE_ROWS // 4, chunk_rows=2048)
 
 
-def reading_found(config: CheckConfig, store: Store, folder: Path) -> Finding:
-    """Measures how fast batches are read from the store, from the disk and not from the system's cache.
+def reading_found(config: CheckConfig, store: Store, folder: Path, device: torch.device) -> Finding:
+    """Measures how fast batches are read from the store and prepared, from the disk and not from the system's cache.
 
     Args:
         config: settings of the check.
         store: the store.
         folder: its folder.
+        device: device of the batches.
     """
     from_disk = _forget(folder)
-    reader = BatchReader(store, HOOK, config.batch_tokens, 0, 0, 1, "token")
+    reader = BatchReader(store, HOOK, config.batch_tokens, 0, 0, 1, "token", device=device)
     try:
         begun = time.perf_counter()
         for step in range(_BATCHES):

@@ -77,7 +77,7 @@ def steps_found(config: CheckConfig, device: torch.device, rates: Rates, seconds
             found = step_time(d_sae, config, device)
             seconds_left -= now(device) - begun
             times = 2 * found.whole / floor
-            yield _finding(name, found, floor, config.batch_tokens)
+            yield _finding(name, d_sae, found, floor, config.batch_tokens)
 
 
 def step_floor(d_sae: int, config: CheckConfig, rates: Rates) -> float:
@@ -124,14 +124,15 @@ def _largest(config: CheckConfig, device: torch.device) -> int:
     return largest_d_sae([run], facts, memory_here(1, gpu=facts.gpu))
 
 
-def _finding(name: str, found: StepTime, floor: float, tokens: int) -> Finding:
+def _finding(name: str, d_sae: int, found: StepTime, floor: float, tokens: int) -> Finding:
     parts = {part: getattr(found, part) for part in ("selection", "rows", "update")}
     shown = ", ".join(f"{part} {1e3 * seconds:,.3g}" for part, seconds in parts.items())
     text = (
         f"{1e3 * found.whole:,.3g} ms ({shown}), {found.whole / floor:.1f} times the floor of {1e3 * floor:,.3g} ms; "
         f"{tokens / found.whole:,.0f} tokens/s"
     )
-    figures = {"step_s": found.whole, "floor_s": floor, **{f"{part}_s": seconds for part, seconds in parts.items()}}
+    figures = {"d_sae": d_sae, "step_s": found.whole, "floor_s": floor}
+    figures |= {f"{part}_s": seconds for part, seconds in parts.items()}
     return Finding(name, "ok", text, figures)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from distsae.recipes.check.finding import Finding
 
@@ -33,10 +33,10 @@ def summary_of(findings: Sequence[Finding]) -> str:
     return ". ".join(parts)
 
 
-def as_json(findings: Sequence[Finding]) -> str:
-    """Returns all findings with their figures."""
+def as_json(findings: Sequence[Finding], settings: Mapping[str, int | str]) -> str:
+    """Returns all findings with their figures, and the settings that they depend on."""
     rows = [
         {"name": finding.name, "state": finding.state, "text": finding.text, "figures": dict(finding.figures)}
         for finding in findings
     ]
-    return json.dumps({"findings": rows}, indent=2) + "\n"
+    return json.dumps({"settings": dict(settings), "findings": rows}, indent=2) + "\n"

@@ -100,7 +100,7 @@ def frozen_gap(state: TrainingState, threshold: Tensor | None, rows: Tensor, nor
         selected = select(selectors, chunks, mesh.placement(shard.d_sae, tokens), tokens)
         for total, matches in zip(totals, selected, strict=True):
             x_hat = mesh.feature.sum(shard.kernels.decode(matches.by_token(), shard.W_dec, tokens)) + shard.b_dec
-            matched = mesh.feature.sum(torch.tensor(float(len(matches)), dtype=torch.float64, device=device))
+            matched = mesh.feature.sum(torch.full((), float(len(matches)), dtype=torch.float64, device=device))
             error = (x_hat - local).double().mul_(scales.double())
             total += mesh.data.sum(torch.stack([matched, error.square().sum()]))
     mean = rows.mean(0, dtype=torch.float64)

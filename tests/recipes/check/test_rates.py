@@ -18,7 +18,7 @@ def test_rates_of_this_machine():
 def test_batches_of_the_store_are_read(tmp_path):
     store = make_store(CONFIG, tmp_path / "store")
     assert store.d_in(HOOK) == 16
-    found = reading_found(CONFIG, store, tmp_path / "store")
+    found = reading_found(CONFIG, store, tmp_path / "store", torch.device("cpu"))
     assert found.state == "ok"
     assert found.figures["read_bytes_per_s"] == 32 * found.figures["rows_per_s"] > 0
 

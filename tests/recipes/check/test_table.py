@@ -25,6 +25,6 @@ def test_the_last_line_names_what_failed_and_was_skipped():
 
 
 def test_json_has_every_figure():
-    assert json.loads(as_json([OK]))["findings"] == [
-        {"name": "kernels", "state": "ok", "text": "cpu", "figures": {"rate": 2.0}}
-    ]
+    written = json.loads(as_json([OK], {"d_in": 64, "device": "cpu"}))
+    assert written["settings"] == {"d_in": 64, "device": "cpu"}
+    assert written["findings"] == [{"name": "kernels", "state": "ok", "text": "cpu", "figures": {"rate": 2.0}}]

@@ -1,4 +1,4 @@
-"""Page-locked host memory, to which a GPU copies while everything else goes on: of exact size, and given back.
+"""Page-locked host memory, to and from which a GPU copies while everything else goes on: of exact size, given back.
 
 torch's own (`pin_memory=True`) takes the next power of two (1.33 times as much at width 768, 1.78 at 2304) and keeps it
 until the process ends. Here ordinary memory of the size that is needed is locked, and unlocked before it is freed.
@@ -46,6 +46,7 @@ class LockedMemory:
     """Makes tensors in page-locked memory, or in ordinary memory once no more can be locked.
 
     Args:
+        purpose: what the memory is for, and what happens without: the end of the warning.
         locking: function that locks memory, as `lock` does.
         unlocking: function that unlocks it.
 
@@ -55,9 +56,11 @@ class LockedMemory:
 
     def __init__(
         self,
+        purpose: str,
         locking: Callable[[int, int, torch.device], str] = lock,
         unlocking: Callable[[int], None] = unlock,
     ) -> None:
+        self._purpose = purpose
         self._locking = locking
         self._unlocking = unlocking
         self._sizes: dict[int, int] = {}
@@ -69,17 +72,26 @@ class LockedMemory:
 
     def like(self, tensor: Tensor) -> Tensor:
         """Returns a tensor on the CPU of the shape and dtype of one on a GPU, with any values."""
-        size = tensor.nbytes
-        if self._refused or not size:
+        if not tensor.nbytes:
             return torch.empty(tensor.shape, dtype=tensor.dtype)
+        return self.pages(tensor.nbytes, tensor.device).view(tensor.dtype).view(tensor.shape)
+
+    def pages(self, size: int, device: torch.device) -> Tensor:
+        """Returns `size` bytes of memory, uint8 `[size]`, that begin at a page.
+
+        Args:
+            size: number of bytes, at least 1.
+            device: GPU that copies to or from the memory.
+        """
         # Pages of its own: two tensors that shared a page could not both lock it.
-        pages = mmap.mmap(-1, size)
-        made = torch.frombuffer(pages, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape)
-        if why := self._locking(made.data_ptr(), size, tensor.device):
+        made = torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8, count=size)
+        if self._refused:
+            return made
+        if why := self._locking(made.data_ptr(), size, device):
             self._refused = True
             speak(
-                f"warning: {size / 2**20:,.0f} MiB of host memory could not be locked for copies from the GPU ({why}); "
-                "checkpoints are copied to ordinary memory, which takes longer"
+                f"warning: {size / 2**20:,.0f} MiB of host memory could not be locked for copies to or from the GPU "
+                f"({why}); {self._purpose}"
             )
         else:
             self._sizes[made.data_ptr()] = size
@@ -89,3 +101,9 @@ class LockedMemory:
         """Unlocks the memory of a tensor, which stays valid; it is freed with its last reference."""
         if self._sizes.pop(tensor.data_ptr(), None) is not None:
             self._unlocking(tensor.data_ptr())
+
+    def release_all(self) -> None:
+        """Unlocks the memory of all tensors."""
+        while self._sizes:
+            address, _ = self._sizes.popitem()
+            self._unlocking(address)

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from distsae.checkpoint import Ranks
-from distsae.checkpoint.locked_memory import LockedMemory, lock
 from distsae.checkpoint.snapshot import HostCopies, Snapshot
 from distsae.checkpoint.write_plan import REPLICATED
+from distsae.locked_memory import LockedMemory, lock
 from tests.pretended_cuda import CUDA, pretended_cuda
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -66,7 +66,7 @@ def _is_mapped(address: int) -> bool:
 
 def test_memory_is_locked_in_its_exact_size_and_given_back():
     pages, before = _Pages(), _locked()
-    copies = HostCopies(LockedMemory(pages.lock, pages.unlock))
+    copies = HostCopies(LockedMemory("PURPOSE", pages.lock, pages.unlock))
     rows = torch.arange(PAGES * mmap.PAGESIZE // 4).view(PAGES, -1).float()
     copy = copies.copy("rows", _on_gpu(rows))
     small = copies.copy("one", _on_gpu(torch.tensor(3.0)))
@@ -88,7 +88,7 @@ def test_memory_is_locked_in_its_exact_size_and_given_back():
 
 def test_another_shape_takes_other_memory():
     pages, before = _Pages(), _locked()
-    copies = HostCopies(LockedMemory(pages.lock, pages.unlock))
+    copies = HostCopies(LockedMemory("PURPOSE", pages.lock, pages.unlock))
     copies.copy("a", _on_gpu(torch.zeros(mmap.PAGESIZE)))
     copies.copy("a", _on_gpu(torch.zeros(3)))
     assert _locked() - before == mmap.PAGESIZE
@@ -97,12 +97,17 @@ def test_another_shape_takes_other_memory():
 
 def test_what_cannot_be_locked_is_ordinary_memory(capfd):
     pages = _Pages(most=2 * mmap.PAGESIZE)
-    copies = HostCopies(LockedMemory(pages.lock, pages.unlock))
+    copies = HostCopies(LockedMemory("PURPOSE", pages.lock, pages.unlock))
     for name, size in (("a", 2), ("b", 3), ("c", 1)):
         values = torch.rand(size * mmap.PAGESIZE // 8)
         assert torch.equal(copies.copy(name, _on_gpu(values)), values)
     assert len(pages.sizes) == 1
-    assert capfd.readouterr().err.count("host memory could not be locked for copies from the GPU (CUDA error 2)") == 1
+    assert (
+        capfd.readouterr().err.count(
+            "host memory could not be locked for copies to or from the GPU (CUDA error 2); PURPOSE"
+        )
+        == 1
+    )
     copies.free()
     assert pages.sizes == {}
 
@@ -111,7 +116,7 @@ def test_what_cannot_be_locked_is_ordinary_memory(capfd):
 @pytest.mark.parametrize("shape", [(), (0, 3), (3, 5)])
 def test_every_shape_and_dtype(dtype, shape):
     pages = _Pages()
-    copies = HostCopies(LockedMemory(pages.lock, pages.unlock))
+    copies = HostCopies(LockedMemory("PURPOSE", pages.lock, pages.unlock))
     values = torch.ones(shape).to(dtype)
     copy = copies.copy("a", _on_gpu(values))
     assert torch.equal(copy, values)
