@@ -120,8 +120,7 @@ class TrainConfig:
         quotas: quotas of Feature Choice: the densities measured before, but none far below the mean (measured);
             falling along a Zipf curve with the feature's rank by density (zipf); or equal for all features (uniform). A
             run that starts with Feature Choice has no densities yet, and begins with the curve.
-        quotas_hold: whether each feature gets its quota in every batch, as in the paper (every_batch), or on average
-            over batches (on_average), which suits features with few matches a batch.
+        quotas_hold: whether each feature gets its quota on average over batches, or in every batch, as in the paper.
         zipf_s: exponent of the Zipf quotas; by default fitted to the densities when Feature Choice starts, or 1 if the
             run starts with it.
         zipf_q: offset of the ranks in the Zipf quotas; by default fitted together with `zipf_s`, or d_sae / 64 if the

@@ -33,7 +33,8 @@ def _fresh(mesh: Mesh, allocation: str) -> TrainingState:
         sae=SizeConfig(d_sae=D_SAE, k=K),
         steps=STEPS,
         batch_tokens=BATCH,
-        allocation=allocation,
+        allocation="mutual_choice" if allocation == "mutual_choice" else "feature_choice",
+        quotas_hold="on_average" if allocation == "by prices" else "every_batch",
         optimizer=OptimizerConfig(lr=3e-3, warmup_share=0.0, decay_share=0.0),
         auxiliary=AuxiliaryConfig(rho=0.9, window_tokens=8 * BATCH, dead_after_tokens=2 * BATCH, refresh_steps=3),
     )
@@ -57,11 +58,12 @@ def _train(mesh: Mesh, allocation: str, folder: Path, first: int, last: int) -> 
     }
 
 
-@pytest.mark.parametrize("allocation", ["mutual_choice", "feature_choice"])
+@pytest.mark.parametrize("allocation", ["mutual_choice", "feature_choice", "by prices"])
 @pytest.mark.parametrize("before", [(1, 3), (1, 2)], ids=lambda shape: f"{shape[0]}x{shape[1]}")
 def test_a_run_resumes_between_even_and_uneven_shards(before, allocation, tmp_path):
     (expected,) = run_on_mesh(_train, (1, 1), allocation, tmp_path / "straight", 0, STEPS)
-    assert expected["underused.members"].any() == (allocation == "mutual_choice")  # under FC densities follow the curve
+    # With quotas in every batch densities follow the curve at once, with prices after some batches.
+    assert expected["underused.members"].any() == (allocation != "feature_choice")
     run_on_mesh(_train, before, allocation, tmp_path, 0, STOP)
     for after in ((1, 1), (1, 2), (1, 3), (2, 2)):
         for found in run_on_mesh(_train, after, allocation, tmp_path, STOP, STEPS):
