@@ -2,8 +2,7 @@
 
 A machine is a set of Linux namespaces, held by its first process. Its network interface `eth0` is one end of a veth
 pair, whose other end is a port of a bridge in a namespace of its own, the switch. So a pulled cable is a port that is
-down, as a machine that loses power is its first process killed: all others on it are then gone at once, and nobody on
-the network hears a word. Nothing is left in the host's own namespaces, and nothing can leave the switch: it has no
+down; a machine that loses power is a pulled cable and the first process killed, and all others on it with it. Nothing is left in the host's own namespaces, and nothing can leave the switch: it has no
 route. Files are shared, as on a cluster's file system.
 
 Linux, root, and iproute2 and util-linux are needed; `why_not` says what is missing.
@@ -92,8 +91,8 @@ class Machine:
                     found.append(process)
         return found
 
-    def lose_power(self) -> None:
-        """Ends all processes at once; the network does not hear of it."""
+    def end(self) -> None:
+        """Ends all processes at once. Linux still closes their connections, so the others may hear of it."""
         if self._holder is not None and self._holder.poll() is None:
             with contextlib.suppress(IndexError, psutil.Error):
                 psutil.Process(self.first_process).kill()
@@ -137,7 +136,7 @@ class Network:
 
     def __exit__(self, *_: object) -> None:
         for machine in self.machines:
-            machine.lose_power()
+            machine.end()
         if self._switch is not None:
             self._switch.kill()
             self._switch.communicate()
@@ -145,8 +144,15 @@ class Network:
     def turn_on(self, machine: Machine) -> None:
         """Starts a machine, for the first time or after it has lost power."""
         assert self._switch is not None
+        with contextlib.suppress(subprocess.CalledProcessError):  # the kernel removes its old cable when it finds time
+            self._at_switch("ip", "link", "delete", machine.port)
         machine.boot()
         machine.connect(self._switch.pid)
+
+    def lose_power(self, machine: Machine) -> None:
+        """Ends a machine, of which the others hear nothing."""
+        self.pull_cable(machine)
+        machine.end()
 
     def pull_cable(self, machine: Machine) -> None:
         """Cuts a machine off: its interface loses its carrier, and the others get no answer."""
