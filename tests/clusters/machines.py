@@ -2,8 +2,9 @@
 
 A machine is a set of Linux namespaces, held by its first process. Its network interface `eth0` is one end of a veth
 pair, whose other end is a port of a bridge in a namespace of its own, the switch. So a pulled cable is a port that is
-down; a machine that loses power is a pulled cable and the first process killed, and all others on it with it. Nothing is left in the host's own namespaces, and nothing can leave the switch: it has no
-route. Files are shared, as on a cluster's file system.
+down; a machine that loses power is a pulled cable and the first process killed, and all others on it with it. Nothing
+is left in the host's own namespaces, and nothing can leave the switch: it has no route. Files are shared, as on a
+cluster's file system.
 
 Linux, root, and iproute2 and util-linux are needed; `why_not` says what is missing.
 """
@@ -25,7 +26,8 @@ NETWORK = "198.18.0"
 """Addresses for benchmarks of networks (RFC 2544): no machine of any real network has them."""
 
 _INIT = """
-hostname "$1" && mount --bind "$2" /etc/hosts && mount --bind /dev/null /etc/resolv.conf && ip link set lo up && echo ready
+hostname "$1" && mount --bind "$2" /etc/hosts && mount --bind /dev/null /etc/resolv.conf &&
+    ip link set lo up && echo ready
 while read -r _; do :; done
 """
 _TOOLS = ("ip", "unshare", "nsenter", "hostname", "mount")
@@ -83,11 +85,11 @@ class Machine:
 
     def processes(self) -> list[psutil.Process]:
         """Returns all processes here but the first, as the host sees them."""
-        own = os.readlink(f"/proc/{self.first_process}/ns/pid")
+        own = Path(f"/proc/{self.first_process}/ns/pid").readlink()
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(OSError):
-                if process.pid != self.first_process and os.readlink(f"/proc/{process.pid}/ns/pid") == own:
+                if process.pid != self.first_process and Path(f"/proc/{process.pid}/ns/pid").readlink() == own:
                     found.append(process)
         return found
 
@@ -205,9 +207,7 @@ def why_not() -> str:
 
 def _holder(words: list[str]) -> subprocess.Popen[str]:
     """Starts a process that holds namespaces until this process ends."""
-    holder = subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stderr is not None
     if holder.stdout.readline() != "ready\n":

@@ -65,7 +65,9 @@ def test_a_main_machine_uses_the_interface_at_which_other_launchers_have_reached
     assert chosen(reached={29500: "10.0.0.1"}.get, towards={"main": "127.0.1.1"}.get, **main, **NODES) == {
         "GLOO_SOCKET_IFNAME": "ib0"
     }
-    assert chosen(reached={29500: "10.9.0.1"}.get, **main, **NODES) == {"GLOO_SOCKET_IFNAME": "eth0"}  # before the route
+    assert chosen(reached={29500: "10.9.0.1"}.get, **main, **NODES) == {
+        "GLOO_SOCKET_IFNAME": "eth0"
+    }  # before the route
     assert chosen(reached={29500: "10.9.0.1"}.get, MASTER_ADDR="node1", MASTER_PORT="29500", **NODES) == {
         "GLOO_SOCKET_IFNAME": "ib0"
     }
