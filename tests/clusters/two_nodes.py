@@ -18,6 +18,9 @@ MULTINODE = ROOT / "cluster_configs" / "multinode.yaml"
 PATIENCE = 300.0
 """Seconds after which anything counts as hung, far beyond what it takes."""
 
+_MEETING = 60
+"""Seconds that a launcher waits for the others to start, in place of ten minutes."""
+
 
 def environment(**changes: str) -> dict[str, str]:
     """Returns what a login shell of a node without GPUs has: nothing of launchers, and no interface named."""
@@ -53,6 +56,7 @@ class TwoNodes:
         self._started: list[subprocess.Popen[bytes]] = []
         options = ["--config_file", str(MULTINODE), "--num_machines", str(len(machines))]
         options += ["--num_processes", str(len(machines)), "--main_process_ip", machines[0].name]
+        options += ["--rdzv_conf", f"timeout={_MEETING}"]
         for rank, machine in enumerate(machines):
             words = [sys.executable, *program, *options, "--machine_rank", str(rank), "--main_process_port", str(port)]
             everything = environment(**(variables or {}))

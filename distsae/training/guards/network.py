@@ -114,7 +114,7 @@ def choose_network(
     address = towards(main_machine)
     several = whole_number("WORLD_SIZE", 1, environment) > whole_number("LOCAL_WORLD_SIZE", 1, environment)
     if several and address is not None and _is_loopback(address):
-        # This is the main machine, whose own name leads nowhere else. It may have several networks, or no default route.
+        # This is the main machine, whose own name leads nowhere else; it may have several networks, or no route out.
         address = reached(whole_number("MASTER_PORT", 0, environment)) or towards(_ELSEWHERE)
     name = interface(address) if address is not None else None
     if name is not None and not (several and address is not None and _is_loopback(address)):
