@@ -123,6 +123,12 @@ class SlurmCluster:
         pairs = [word.partition("=") for word in self("scontrol", "--oneliner", "show", "job", job).split()]
         return {name: value for name, _, value in pairs}
 
+    def give_minutes(self, job: str, more: int) -> None:
+        """Sets the time limit of a job, so that it has about so many minutes left."""
+        *days, hours, minutes, _ = self.facts(job)["RunTime"].replace("-", ":").split(":")
+        assert not days
+        self("scontrol", "update", f"JobId={job}", f"TimeLimit={60 * int(hours) + int(minutes) + more}")
+
     def array_states(self, job: str) -> set[str]:
         """Returns the states of the tasks of a job array."""
         lines = self("scontrol", "--oneliner", "show", "job", job).splitlines()

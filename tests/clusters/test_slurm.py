@@ -86,21 +86,25 @@ def test_producers_as_a_job_array(cluster, tiny_store, tiny_model_dir, tiny_corp
 
 def test_a_job_whose_time_is_up_is_requeued_and_finishes(cluster, tiny_store, tmp_path, alone):
     """SLURM sends the signal up to a minute early, and counts time in minutes."""
-    job, out, hold = _train(cluster, tmp_path, tiny_store, "--time=3", "--signal=B:USR1@100")
+    job, out, hold = _train(cluster, tmp_path, tiny_store, "--signal=B:USR1@100")
+    cluster.give_minutes(job, 2)
     cluster.until(lambda: cluster.facts(job)["Restarts"] == "1")
     said = _said(tmp_path, job)
     assert said.count("SIGUSR1: asking the training to stop") == 2, said
     assert f"requeueing job {job}" in said
     assert not (out / "sae").exists()
+    cluster.give_minutes(job, 60)
     hold.release()
     _is_done(cluster, tmp_path, job, out, alone, restarts="1")
 
 
 def test_a_job_that_runs_into_its_time_limit_is_requeued(cluster, tiny_store, tmp_path, alone):
     """It asks for no signal, as if that had come too late: SLURM sends SIGTERM and then waits for KillWait."""
-    job, out, hold = _train(cluster, tmp_path, tiny_store, "--time=2", "--signal=B:CONT@1")
+    job, out, hold = _train(cluster, tmp_path, tiny_store, "--signal=B:CONT@1")
+    cluster.give_minutes(job, 1)
     cluster.until(lambda: cluster.facts(job)["Restarts"] == "1")
     assert "DUE TO TIME LIMIT" in _said(tmp_path, job)
+    cluster.give_minutes(job, 60)
     hold.release()
     _is_done(cluster, tmp_path, job, out, alone, restarts="1")
 
