@@ -48,7 +48,7 @@ def test_the_options_are_those_of_sbatch(path):
     """sbatch reads them until the first command; a word behind that it would pass over in silence."""
     head, _, rest = path.read_text().partition("\nset -euo pipefail\n")
     assert "#SBATCH" not in rest
-    found = re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?(?:\s+#.*)?$", head, re.MULTILINE)
+    found = re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?(?: +#.*)?$", head, re.MULTILINE)
     assert len(found) == head.count("\n#SBATCH")
     assert len(dict(found)) == len(found)
     for name, value in found:
