@@ -133,6 +133,7 @@ def test_a_node_that_is_lost(cluster, tiny_store, tmp_path, alone):
     lost = cluster.nodes[1]
     cluster.network.lose_power(lost)
     hold.release()
-    cluster.until(lambda: "no progress for 15 s" in _said(tmp_path, job))
+    cluster.until(lambda: "longer than `hang_seconds`" in _said(tmp_path, job))
+    cluster.until(lambda: "DUE TO NODE FAILURE" in _said(tmp_path, job))
     cluster.turn_on(lost)
     _is_done(cluster, tmp_path, job, out, alone, restarts="1")

@@ -63,7 +63,7 @@ def test_a_machine_that_loses_power(machines, tiny_store, tmp_path, alone):
     _, second = machines.machines
     out, job, seconds = _lost_at_step_10(machines, tmp_path, tiny_store, lambda: machines.lose_power(second))
     assert seconds < 4 * HANG
-    assert f"no progress for {HANG} s, longer than `hang_seconds`" in job.said(0)
+    assert re.search(r"no progress for [0-9]+ s, longer than `hang_seconds`", job.said(0))
     assert re.search(r"\n  rank 1 on node2: last heartbeat [0-9]+ s ago; ", job.said(0)), job.said(0)
     assert "check the machine of rank 1 first" in job.said(0)
     machines.turn_on(second)
