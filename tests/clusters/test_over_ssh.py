@@ -103,7 +103,7 @@ def test_a_killed_script_leaves_nothing_running(joined, tiny_store, tmp_path):
         while any(trainer(machine) is not None for machine in joined.machines):
             assert time.monotonic() < deadline, typed.said
             time.sleep(0.1)
-        assert len(checkpoints(typed.out / "checkpoints")) == 3  # saved before they ended
+        assert checkpoints(typed.out / "checkpoints")[-1].name > "step-00000008"  # saved before they ended
 
 
 def test_a_cable_that_is_pulled(joined, tiny_store, tmp_path, alone):
