@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by quickstart.sh and test.sh: makes the repository's .venv with distsae in it. Returns at once if nothing
 # has changed since the last time.
 #
@@ -68,13 +69,13 @@ setup_venv() {
     fi
     echo "installing distsae[$extras] and what it needs into $venv (a few minutes the first time)"
     if command -v uv >/dev/null 2>&1; then
-        uv pip install --quiet --python "$VENV_PYTHON" -c "$REPOSITORY/constraints.txt" -e "$REPOSITORY[$extras]" ||
+        uv pip install --quiet --python "$VENV_PYTHON" -c "$REPOSITORY/constraints.txt" -e "${REPOSITORY}[$extras]" ||
             fail "uv pip install failed; its message is above"
     else
         "$VENV_PYTHON" -m pip --version >/dev/null 2>&1 || "$VENV_PYTHON" -m ensurepip >/dev/null ||
             fail "$venv has no pip and cannot get one; remove it and try again"
         "$VENV_PYTHON" -m pip install --quiet --disable-pip-version-check \
-            -c "$REPOSITORY/constraints.txt" -e "$REPOSITORY[$extras]" ||
+            -c "$REPOSITORY/constraints.txt" -e "${REPOSITORY}[$extras]" ||
             fail "pip install failed; its message is above"
     fi
     echo "$stamp" >"$stamp_file"

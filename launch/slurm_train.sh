@@ -84,11 +84,14 @@ run_step() {
     step=""
 }
 
-# Requeues the job, unless it was cancelled. A preempted job may be back in the queue already.
+# Requeues the job, unless SLURM is ending it for a reason of its own. A job that is cancelled, or that SLURM requeues by
+# itself, is COMPLETING by now, not CANCELLED; one whose time is up is too, but gives that as the reason.
 requeue() {
     case "$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null)" in
-    *JobState=CANCELLED*)
-        echo "job $SLURM_JOB_ID was cancelled: not requeued; the same command goes on from its newest checkpoint"
+    "" | *JobState=RUNNING* | *Reason=TimeLimit*) ;;
+    *)
+        echo "SLURM is cancelling or requeueing job $SLURM_JOB_ID: not requeued from here; the same command goes on from" \
+            "its newest checkpoint"
         exit 75
         ;;
     esac

@@ -50,14 +50,12 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved, untrained GPT-2 (2 layers, 32 wide, 64 positions) with a byte-level BPE tokenizer of 280 tokens."""
+def save_tiny_model(path: Path) -> Path:
+    """Saves an untrained GPT-2 (2 layers, 32 wide, 64 positions) with a byte-level BPE tokenizer of 280 tokens."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-    path = tmp_path_factory.mktemp("model") / "tiny-gpt2"
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -91,6 +89,12 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     GPT2LMHeadModel(config).save_pretrained(path)
     torch.set_rng_state(generator_state)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the model that `save_tiny_model` makes."""
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny-gpt2")
 
 
 @pytest.fixture(scope="session")

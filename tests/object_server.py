@@ -1,4 +1,7 @@
-"""An S3-compatible server on a free port of loopback, which it prints; it ends when its input does.
+"""An S3-compatible server, which prints its port and ends when its input does.
+
+    python tests/object_server.py                        on a free port of loopback, without a bucket
+    python tests/object_server.py ADDRESS PORT BUCKET    there, with an empty bucket
 
 Who makes an object that nobody has made wins alone, as in a real object store: moto itself looks whether there is one
 and makes it later, so that two may win.
@@ -9,6 +12,7 @@ from __future__ import annotations
 import sys
 import threading
 
+from moto.s3.models import s3_backends
 from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
@@ -23,7 +27,10 @@ def put_object(self: S3Response) -> object:
 
 if __name__ == "__main__":
     S3Response.put_object = put_object
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    address, port, *buckets = sys.argv[1:] or ("127.0.0.1", "0")
+    server = ThreadedMotoServer(address, int(port), verbose=False)
     server.start()
+    for bucket in buckets:
+        s3_backends["123456789012"]["aws"].create_bucket(bucket, "us-east-1")
     print(server.get_host_and_port()[1], flush=True)
     sys.stdin.read()

@@ -123,7 +123,7 @@ def test_a_cancelled_job_stops_and_stays_away(cluster, tiny_store, tmp_path):
     command = arguments(tiny_store, out, steps=STEPS, **{"checkpoint.every": 5})[1:]
     script = job.start(command, **Hold(tmp_path, HELD).environment)
     _until(lambda: _has_checkpoint(out), job, script)
-    (tmp_path / "state").write_text("CANCELLED")
+    (tmp_path / "state").write_text("COMPLETING")  # what SLURM says of a job that it is cancelling
     script.send_signal(signal.SIGTERM)
     assert script.wait(SECONDS) == 75, job.said
     assert job.requeued == 0

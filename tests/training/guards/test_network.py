@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from distsae.training.guards.network import address_towards, choose_network, interface_of
+from distsae.training.guards.network import address_reached, address_towards, choose_network, interface_of
 
 LOOPBACK = next(
     name for name, entries in psutil.net_if_addrs().items() if any(e.address == "127.0.0.1" for e in entries)
@@ -17,9 +17,12 @@ OTHERS = {"node1": "10.0.0.1", "192.0.2.1": "10.0.0.1", "10.0.0.1": "10.0.0.1", 
 NODES = {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
 
 
-def chosen(on_gpu=False, towards=OTHERS.get, **environment):
+INTERFACES = {"10.0.0.1": "ib0", "10.9.0.1": "eth0", "127.0.0.1": LOOPBACK}
+
+
+def chosen(on_gpu=False, towards=OTHERS.get, reached={}.get, **environment):
     before = dict(environment)
-    choose_network(on_gpu, environment, towards=towards, interface={"10.0.0.1": "ib0", "127.0.0.1": LOOPBACK}.get)
+    choose_network(on_gpu, environment, towards=towards, interface=INTERFACES.get, reached=reached)
     return {name: value for name, value in environment.items() if name not in before}
 
 
@@ -55,6 +58,27 @@ def test_a_main_machine_whose_name_is_its_loopback_address_uses_the_default_rout
     assert chosen(MASTER_ADDR="main", **NODES) == {"GLOO_SOCKET_IFNAME": "ib0"}
     assert chosen(MASTER_ADDR="main", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2") == {"GLOO_SOCKET_IFNAME": LOOPBACK}
     assert chosen(MASTER_ADDR="main", towards={"main": "127.0.0.1"}.get, **NODES) == {}  # it has no default route
+
+
+def test_a_main_machine_uses_the_interface_at_which_other_launchers_have_reached_it():
+    main = {"MASTER_ADDR": "main", "MASTER_PORT": "29500"}
+    assert chosen(reached={29500: "10.0.0.1"}.get, towards={"main": "127.0.1.1"}.get, **main, **NODES) == {
+        "GLOO_SOCKET_IFNAME": "ib0"
+    }
+    assert chosen(reached={29500: "10.9.0.1"}.get, **main, **NODES) == {
+        "GLOO_SOCKET_IFNAME": "eth0"
+    }  # before the route
+    assert chosen(reached={29500: "10.9.0.1"}.get, MASTER_ADDR="node1", MASTER_PORT="29500", **NODES) == {
+        "GLOO_SOCKET_IFNAME": "ib0"
+    }
+
+
+def test_connections_of_this_machine_to_itself_show_no_way():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            assert address_reached(port) is None
+    assert address_reached(port) is None
 
 
 def test_sums_in_the_switches_are_off_unless_they_are_asked_for(capsys):
