@@ -2,6 +2,8 @@
 
 from distsae.kernels.choice import KernelsName, kernels_for
 from distsae.kernels.cpu import CPU, row_starts
+from distsae.kernels.kept_moments import KeptMoments
+from distsae.kernels.moments import Moments, MomentsName, moments_of
 from distsae.kernels.operations import AdamRows, AdamStep, Kernels, RowTerm, UpdatedRows
 from distsae.kernels.prefilter import (
     PrefilteredScores,
@@ -18,14 +20,18 @@ __all__ = [
     "REFERENCE",
     "AdamRows",
     "AdamStep",
+    "KeptMoments",
     "Kernels",
     "KernelsName",
+    "Moments",
+    "MomentsName",
     "PrefilterName",
     "PrefilterRows",
     "PrefilteredScores",
     "RowTerm",
     "UpdatedRows",
     "kernels_for",
+    "moments_of",
     "prefilter_tokens",
     "prefilter_wanted",
     "row_starts",

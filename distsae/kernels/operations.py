@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from distsae.allocation import Matches
+from distsae.kernels.kept_moments import KeptMoments
 
 __all__ = ["AdamRows", "AdamStep", "Kernels", "RowTerm", "UpdateRows", "UpdatedRows"]
 
@@ -81,18 +82,18 @@ class RowTerm(NamedTuple):
 
 @dataclass(frozen=True)
 class UpdatedRows:
-    """What an update changes, in place: fp32, contiguous, one row per feature.
+    """What an update changes, in place: contiguous, one row per feature, parameters in fp32.
 
     Args:
-        W_enc: encoder rows, and their two moments, `[features, d_in]` each.
-        W_dec: decoder rows, and their two moments, `[features, d_in]` each.
-        b_enc: encoder biases, and their two moments, `[features]` each.
+        W_enc: encoder rows, `[features, d_in]`, and their moments.
+        W_dec: decoder rows, `[features, d_in]`, and their moments, kept as those of `W_enc` are.
+        b_enc: encoder biases, `[features]`, and their moments in fp32.
         low: the prefilter's copy of the encoder rows (`PrefilterRows.rows`); None without one.
     """
 
-    W_enc: tuple[Tensor, Tensor, Tensor]
-    W_dec: tuple[Tensor, Tensor, Tensor]
-    b_enc: tuple[Tensor, Tensor, Tensor]
+    W_enc: tuple[Tensor, KeptMoments]
+    W_dec: tuple[Tensor, KeptMoments]
+    b_enc: tuple[Tensor, KeptMoments]
     low: Tensor | None
 
 

@@ -29,7 +29,7 @@ WAITS = {
 }
 """Waits of each, likewise: Mutual Choice waits the same few times however many chunks there are."""
 
-BYTES = {"fp32": 28.1, "bf16": 168.4, "int8": 344.5}
+BYTES = {"fp32": 28.1, "bf16": 21.0, "int8": 17.1}
 """Bytes that an update reads and writes for each number of the encoder and decoder, by the storage of the moments."""
 
 
