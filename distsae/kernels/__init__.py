@@ -11,9 +11,9 @@ from distsae.kernels.prefilter import (
     PrefilterRows,
     prefilter_tokens,
     prefilter_wanted,
-    ruled_out_to,
 )
 from distsae.kernels.reference import REFERENCE
+from distsae.kernels.upper_bounds import MatrixRoom, UpperBounds, ruled_out_to
 
 __all__ = [
     "CPU",
@@ -23,6 +23,7 @@ __all__ = [
     "KeptMoments",
     "Kernels",
     "KernelsName",
+    "MatrixRoom",
     "Moments",
     "MomentsName",
     "PrefilterName",
@@ -30,6 +31,7 @@ __all__ = [
     "PrefilteredScores",
     "RowTerm",
     "UpdatedRows",
+    "UpperBounds",
     "kernels_for",
     "moments_of",
     "prefilter_tokens",

@@ -148,6 +148,10 @@ class Kernels:
             `rows[feature] . vectors[token] + biases[feature]` if it is positive and at least `bound[feature, 0]`, or 0;
             0 also where the index is past the last pair. `bound` has one row, or one for each feature. The dot products
             are those of `match_dots`. None where these do as well.
+        places_above: `(rows, columns, bound, places)`: flat indices `feature * tokens + token`, int64 `[places]`,
+            ascending, of the first pairs whose product `rows[feature] . columns[token]` of bf16 rows, in fp32, is
+            positive and at least `bound`, fp32 `[1, 1]` or `[features, 1]`; the number of pairs in empty places. The
+            CPU does not wait for it. None where `upper_scores` and a comparison do as well.
     """
 
     name: str
@@ -159,3 +163,4 @@ class Kernels:
     adam: AdamRows
     update_rows: UpdateRows | None = None
     scores_at: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
+    places_above: Callable[[Tensor, Tensor, Tensor, int], Tensor] | None = None

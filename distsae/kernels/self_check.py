@@ -18,6 +18,7 @@ from distsae.kernels.operations import AdamStep, Kernels, RowTerm, UpdatedRows
 from distsae.kernels.plain_update import plain_update
 from distsae.kernels.prefilter import PrefilterRows, plain_scores_at
 from distsae.kernels.reference import REFERENCE
+from distsae.kernels.upper_bounds import plain_places_above
 
 __all__ = ["BUILD_FAILURES", "KernelsDoNotRun", "refuse_if_wrong"]
 
@@ -178,8 +179,20 @@ def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Calla
                 return False
         return True
 
+    def places_above() -> bool:
+        assert kernels.places_above is not None
+        whole = normal(_FEATURES, 80).round().bfloat16()  # whole numbers: exact sums, and many ties
+        others = normal(70, 80).round().bfloat16()
+        for bound in (torch.full((1, 1), 3.0, device=device), rows[:, :1].abs().round()):
+            for places in (20, _FEATURES * 70 + 1):
+                operands = (whole, others, bound, places)
+                if not torch.equal(kernels.places_above(*operands), plain_places_above(*operands)):
+                    return False
+        return True
+
     checks = [decode, match_dots, row_sums, upper_scores, above, adam]
     checks += [update_rows] * (kernels.update_rows is not None) + [scores_at] * (kernels.scores_at is not None)
+    checks += [places_above] * (kernels.places_above is not None)
     for check in checks:
         yield check.__name__, check
 

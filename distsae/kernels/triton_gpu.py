@@ -21,6 +21,7 @@ from distsae.allocation import Matches
 from distsae.kernels.cpu import CPU, row_starts
 from distsae.kernels.operations import Kernels
 from distsae.kernels.reference import REFERENCE
+from distsae.kernels.triton_encoder import places_above
 from distsae.kernels.triton_sums import block_for, row_sums, total_for
 from distsae.kernels.triton_update import update_rows
 
@@ -133,6 +134,15 @@ def _scores_at(flat: Tensor, rows: Tensor, biases: Tensor, vectors: Tensor, boun
 
 
 TRITON = Kernels(
-    "triton", _upper_scores, REFERENCE.above, _decode, _match_dots, row_sums, CPU.adam, update_rows, _scores_at
+    "triton",
+    _upper_scores,
+    REFERENCE.above,
+    _decode,
+    _match_dots,
+    row_sums,
+    CPU.adam,
+    update_rows,
+    _scores_at,
+    places_above,
 )
 """Every operation for a GPU."""

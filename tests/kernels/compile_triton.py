@@ -20,6 +20,8 @@ from triton.backends.driver import DriverBase
 from triton.runtime.jit import JITFunction
 
 from distsae.kernels import AdamStep, MomentsName, PrefilterRows, RowTerm, UpdatedRows, moments_of, row_starts
+from distsae.kernels.triton_bits import first_ones
+from distsae.kernels.triton_encoder import PARTS, upper_bits
 from distsae.kernels.triton_gpu import TRITON
 from distsae.kernels.triton_update import update_rows
 
@@ -103,6 +105,11 @@ def main() -> None:
                 TRITON.row_sums(row_starts(feature, 3), token, score, vectors)
             for bounds in (1, 3):
                 TRITON.scores_at(feature * 3 + token, rows, rows[:, 0], vectors, torch.ones(bounds, 1, dtype=dtype))
+        if isinstance(target.arch, int):  # of NVIDIA's: others multiply and compare apart
+            rows, columns = (torch.ones(size, 784, dtype=torch.bfloat16) for size in (512, 1024))
+            for bounds in (1, 512):
+                upper_bits(rows, columns, torch.ones(bounds, 1), PARTS[target.arch // 10])
+        first_ones(torch.ones(3, 7, dtype=torch.int32), 200, 10)
         for width, kind in UPDATED:
             _update(width, kind, feature, token)
         assert all("cubin" in found.asm or "hsaco" in found.asm for _, found in _compiled)

@@ -10,12 +10,12 @@ from tests.pretended_cuda.device_guard import load_device_guard
 from tests.pretended_cuda.step_costs import bytes_a_weight, growth_of
 
 LAUNCHES = {
-    ("mutual_choice", False): (10, 0, 159),
-    ("mutual_choice", True): (19, 0, 251),
-    ("token_choice", False): (46, 0, 204),
-    ("token_choice", True): (55, 0, 296),
-    ("feature_choice", False): (114, 0, 171),
-    ("feature_choice", True): (132, 0, 227),
+    ("mutual_choice", False): (10, 0, 162),
+    ("mutual_choice", True): (19, 0, 257),
+    ("token_choice", False): (46, 0, 207),
+    ("token_choice", True): (55, 0, 302),
+    ("feature_choice", False): (114, 0, 174),
+    ("feature_choice", True): (132, 0, 233),
 }
 """Launches of each chunk of scores, of each block of the update, and of the rest of a step."""
 

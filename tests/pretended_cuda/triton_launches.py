@@ -41,6 +41,31 @@ def _nothing(held: dict[str, Any]) -> None:
     """Segments are summed beforehand on a GPU alone: the plain statement of the next kernel sums whole rows."""
 
 
+def _upper_bits(held: dict[str, Any]) -> None:
+    upper = held["rows"].float() @ held["columns"].float().t()
+    above = torch.zeros(held["features"], 32 * held["words"], dtype=torch.int64)
+    above[:, : held["tokens"]] = (upper >= held["bounds"]) & (upper > 0)
+    held["bits"].copy_((above.view(*held["bits"].shape, 32) << torch.arange(32)).sum(2).to(torch.int32))
+
+
+def _ones(words: torch.Tensor) -> torch.Tensor:
+    """The bits of words, int64 `[words, 32]`."""
+    return words.view(-1)[:, None].long() >> torch.arange(32) & 1
+
+
+def _count_ones(held: dict[str, Any]) -> None:
+    padded = torch.zeros(held["counts"].numel() * held["WORDS"], dtype=torch.int64)
+    padded[: held["number"]] = _ones(held["words"]).sum(1)
+    held["counts"].copy_(padded.view(-1, held["WORDS"]).sum(1))
+
+
+def _list_ones(held: dict[str, Any]) -> None:
+    row = held["row"]
+    mask = _ones(held["words"]).view(-1, 32 * held["words_a_row"])[:, :row]
+    listed = mask.reshape(-1).nonzero().squeeze(1)[: held["places"]]
+    held["flat"][: listed.numel()] = listed
+
+
 def _kept(held: dict[str, Any], name: str) -> KeptMoments:
     """Returns the moments of a matrix as the update got them."""
     parts = {part: held[f"{name}_{part}"] for part in ("mean", "square", "mean_scale", "square_scale")}
@@ -90,6 +115,9 @@ _SCALES = tuple(f"{name}_{part}_scale" for name in _MATRICES for part in ("mean"
 _WORDS = tuple(f"{name}_{part}_words" for name in _MATRICES for part in ("row", "column"))
 _STATEMENTS: dict[str, tuple[Callable[[dict[str, Any]], None], tuple[str, ...], tuple[str, ...]]] = {
     "_dots": (_dots, ("feature", "token", "dots"), ()),
+    "_upper_bits": (_upper_bits, ("rows", "columns", "bits"), ()),
+    "_count_ones": (_count_ones, ("words", "counts"), ()),
+    "_list_ones": (_list_ones, ("words", "ends", "flat"), ()),
     "_scores": (_scores, ("flat", "scores"), ()),
     "_segment_sums": (_nothing, ("index", "weight"), ()),
     "_weighted_sums": (_weighted_sums, ("starts", "index", "weight", "sums"), ()),
