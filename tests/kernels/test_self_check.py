@@ -78,7 +78,7 @@ WRONG = {
     "above": lambda scores, bound: (scores >= bound).view(-1).nonzero().squeeze(1),
     "adam": _another_bias_correction,
     "update_rows": _decoder_rows_of_another_norm,
-    "places_above": lambda *operands: plain_places_above(*operands[:2], operands[2] * (1 + 1e-6), operands[3]),
+    "places_above": lambda rows, columns, bound, places: plain_places_above(rows, columns, 1.000001 * bound, places),
     "scores_at": lambda *operands: plain_scores_at(REFERENCE.match_dots, *operands) * (1 + 1e-6),
 }
 

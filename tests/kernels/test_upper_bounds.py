@@ -22,7 +22,7 @@ SIZES = (12, 9, 17)
 def _bounds(kind, seed, asked_once):
     generator = torch.Generator().manual_seed(seed)
     W_enc, b_enc, x = _problem(kind, *SIZES, generator)
-    low = PrefilterRows(*W_enc.shape, W_enc.device)
+    low = PrefilterRows(SIZES[0], SIZES[2], W_enc.device)
     low.refresh(0, W_enc, b_enc)
     columns = prefilter_tokens(x)
     upper = UpperBounds(DIRECT, low.rows, columns, MatrixRoom(SIZES[0], columns), asked_once=asked_once)
@@ -43,15 +43,19 @@ def test_no_score_is_left_out_that_reaches_the_bound(kind, seed, share, each):
         assert (flat.diff()[: int((flat < scores.numel()).sum()) - 1] > 0).all()
 
 
+def _has_matrix(upper):
+    return upper._matrix is not None
+
+
 def test_a_matrix_is_made_where_there_are_more_questions():
     bound = torch.ones(1, 1)
     alone, _ = _bounds("normal", 0, asked_once=True)
     alone.places_above(bound, 5)
     assert alone.was_asked_once
-    assert alone._matrix is None
+    assert not _has_matrix(alone)
     alone.places_above(bound, 5)  # against expectation
     assert not alone.was_asked_once
-    assert alone._matrix is not None
+    assert _has_matrix(alone)
     other, _ = _bounds("normal", 0, asked_once=False)
     assert not other.was_asked_once
     matrix = other.matrix()

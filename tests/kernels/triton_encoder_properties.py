@@ -38,18 +38,18 @@ def _numbers(shape):
 @pytest.mark.parametrize("each", [False, True], ids=["one bound", "a bound each"])
 def test_a_bit_says_whether_a_positive_score_reaches_its_bound(shape, each):
     rows, columns, scores = _numbers(shape)
-    operands = [part.to(DTYPE).to(DEVICE) for part in (rows, columns)]
+    left, right = (part.to(DTYPE).to(DEVICE) for part in (rows, columns))
     bounds = [torch.full((1, 1), bound) for bound in (0.0, 4.0, torch.inf)]
     if each:
         bounds = [(torch.arange(shape[0]) % 5).float()[:, None]]
         bounds[0][::7] = torch.inf
     for bound in bounds:
         expected = (scores >= bound) & (scores > 0)
-        found, rest = _mask(upper_bits(*operands, bound.to(DEVICE), PARTS), shape[1])
+        found, rest = _mask(upper_bits(left, right, bound.to(DEVICE), PARTS), shape[1])
         assert torch.equal(found, expected)
         assert not rest.any()
         places = int(expected.sum()) // 2 + 1
-        listed = places_above(*operands, bound.to(DEVICE), places)
+        listed = places_above(left, right, bound.to(DEVICE), places)
         assert torch.equal(listed.cpu(), true_indices_within(expected.contiguous(), places))
 
 

@@ -142,9 +142,9 @@ def test_the_update_sums_its_gradients_in_segments(counts):
 
     def term(counts):
         number = sum(counts)
-        numbers = [torch.randn(number, generator=generator).to(DEVICE) for _ in range(2)]
+        dots, score = (torch.randn(number, generator=generator).to(DEVICE) for _ in range(2))
         token = torch.randint(6, (number,), generator=generator).to(DEVICE)
-        return RowTerm(_starts(counts), token, *numbers, torch.randn(6, width, generator=generator).to(DEVICE))
+        return RowTerm(_starts(counts), token, dots, score, torch.randn(6, width, generator=generator).to(DEVICE))
 
     terms = [term(counts), term(counts[::-1])]
     b_gradient = torch.randn(features, generator=generator).to(DEVICE)
