@@ -2,6 +2,8 @@
 
 from distsae.kernels.choice import KernelsName, kernels_for
 from distsae.kernels.cpu import CPU, row_starts
+from distsae.kernels.kept_moments import KeptMoments
+from distsae.kernels.moments import Moments, MomentsName, moments_of
 from distsae.kernels.operations import AdamRows, AdamStep, Kernels, RowTerm, UpdatedRows
 from distsae.kernels.prefilter import (
     PrefilteredScores,
@@ -9,23 +11,29 @@ from distsae.kernels.prefilter import (
     PrefilterRows,
     prefilter_tokens,
     prefilter_wanted,
-    ruled_out_to,
 )
 from distsae.kernels.reference import REFERENCE
+from distsae.kernels.upper_bounds import MatrixRoom, UpperBounds, ruled_out_to
 
 __all__ = [
     "CPU",
     "REFERENCE",
     "AdamRows",
     "AdamStep",
+    "KeptMoments",
     "Kernels",
     "KernelsName",
+    "MatrixRoom",
+    "Moments",
+    "MomentsName",
     "PrefilterName",
     "PrefilterRows",
     "PrefilteredScores",
     "RowTerm",
     "UpdatedRows",
+    "UpperBounds",
     "kernels_for",
+    "moments_of",
     "prefilter_tokens",
     "prefilter_wanted",
     "row_starts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from typing import Literal
@@ -68,5 +69,13 @@ def _triton(device: torch.device) -> Kernels:
         raise WrongInput(f"`kernels` (=triton) must be used on a GPU; got {device.type}; use auto")
     from distsae.kernels.triton_gpu import TRITON
 
-    refuse_if_wrong(TRITON, device, (*BUILD_FAILURES, TritonError))
-    return TRITON
+    kernels = TRITON if _has_matrix_units(device) else replace(TRITON, places_above=None)
+    refuse_if_wrong(kernels, device, (*BUILD_FAILURES, TritonError))
+    return kernels
+
+
+def _has_matrix_units(device: torch.device) -> bool:
+    """Returns whether a device multiplies bf16 in units that Triton's products are compiled and tested for."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)

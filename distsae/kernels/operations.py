@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from distsae.allocation import Matches
+from distsae.kernels.kept_moments import KeptMoments
 
 __all__ = ["AdamRows", "AdamStep", "Kernels", "RowTerm", "UpdateRows", "UpdatedRows"]
 
@@ -81,18 +82,18 @@ class RowTerm(NamedTuple):
 
 @dataclass(frozen=True)
 class UpdatedRows:
-    """What an update changes, in place: fp32, contiguous, one row per feature.
+    """What an update changes, in place: contiguous, one row per feature, parameters in fp32.
 
     Args:
-        W_enc: encoder rows, and their two moments, `[features, d_in]` each.
-        W_dec: decoder rows, and their two moments, `[features, d_in]` each.
-        b_enc: encoder biases, and their two moments, `[features]` each.
+        W_enc: encoder rows, `[features, d_in]`, and their moments.
+        W_dec: decoder rows, `[features, d_in]`, and their moments, kept as those of `W_enc` are.
+        b_enc: encoder biases, `[features]`, and their moments in fp32.
         low: the prefilter's copy of the encoder rows (`PrefilterRows.rows`); None without one.
     """
 
-    W_enc: tuple[Tensor, Tensor, Tensor]
-    W_dec: tuple[Tensor, Tensor, Tensor]
-    b_enc: tuple[Tensor, Tensor, Tensor]
+    W_enc: tuple[Tensor, KeptMoments]
+    W_dec: tuple[Tensor, KeptMoments]
+    b_enc: tuple[Tensor, KeptMoments]
     low: Tensor | None
 
 
@@ -147,6 +148,10 @@ class Kernels:
             `rows[feature] . vectors[token] + biases[feature]` if it is positive and at least `bound[feature, 0]`, or 0;
             0 also where the index is past the last pair. `bound` has one row, or one for each feature. The dot products
             are those of `match_dots`. None where these do as well.
+        places_above: `(rows, columns, bound, places)`: flat indices `feature * tokens + token`, int64 `[places]`,
+            ascending, of the first pairs whose product `rows[feature] . columns[token]` of bf16 rows, in fp32, is
+            positive and at least `bound`, fp32 `[1, 1]` or `[features, 1]`; the number of pairs in empty places. The
+            CPU does not wait for it. None where `upper_scores` and a comparison do as well.
     """
 
     name: str
@@ -158,3 +163,4 @@ class Kernels:
     adam: AdamRows
     update_rows: UpdateRows | None = None
     scores_at: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
+    places_above: Callable[[Tensor, Tensor, Tensor, int], Tensor] | None = None

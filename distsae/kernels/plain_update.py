@@ -23,9 +23,9 @@ def plain_update(
     scale: float,
 ) -> Tensor:
     """Updates all rows of a shard; see `distsae.kernels.operations.UpdateRows`."""
-    W_enc, *_ = rows.W_enc
-    W_dec, *_ = rows.W_dec
-    b_enc, *_ = rows.b_enc
+    W_enc, _ = rows.W_enc
+    W_dec, _ = rows.W_dec
+    b_enc, _ = rows.b_enc
     encoder, decoder = torch.zeros_like(W_enc), torch.zeros_like(W_dec)
     for term in terms:
         encoder += REFERENCE.row_sums(term.starts, term.token, term.dots, centred)
@@ -34,8 +34,10 @@ def plain_update(
     if numbers is not None:
         of_decoder = replace(numbers, lr=numbers.decoder_rate * numbers.lr)
         updated = (rows.W_enc, encoder, numbers), (rows.W_dec, decoder, of_decoder), (rows.b_enc, b_gradient, numbers)
-        for (parameter, mean, square), gradient, step in updated:
+        for (parameter, moments), gradient, step in updated:
+            mean, square = moments.read()
             REFERENCE.adam([parameter], [scale * gradient], [mean], [square], step)
+            moments.write(mean, square)
         W_dec /= W_dec.norm(dim=1, keepdim=True)
         if rows.low is not None:
             PrefilterRows.of(rows.low, W_enc.shape[1]).refresh(0, W_enc, b_enc)

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from distsae.allocation.scores import feature_and_token, in_chunk
-from distsae.allocation.segments import smallest_per_segment, true_indices_within
+from distsae.allocation.segments import smallest_per_segment
 from distsae.kernels.operations import Kernels
 from distsae.kernels.prefilter_margins import COLUMNS, FLUSHED, MARGIN, ROUND_UP, TINY, bias_error, summation_error
+from distsae.kernels.upper_bounds import UpperBounds, ruled_out_to
 
 __all__ = [
     "PrefilterName",
@@ -30,16 +31,12 @@ __all__ = [
     "plain_scores_at",
     "prefilter_tokens",
     "prefilter_wanted",
-    "ruled_out_to",
 ]
 
 PrefilterName = Literal["auto", "bf16", "none"]
 
 _ALIGNMENT = 16
 """The width of the matrices is a multiple of this."""
-
-_LOWER = 1 - 2**-7
-"""A score of at least `bound`, rounded to bf16, is above `bound` times this, rounded to bf16."""
 
 _LARGEST = 2.0**120
 """Scores and bounds that are certified to be below this cannot overflow."""
@@ -108,15 +105,6 @@ class PrefilterRows:
         return bool(longest + biases.float().abs().max() < _LARGEST)
 
 
-def ruled_out_to(bound: Tensor) -> Tensor:
-    """Returns the largest upper bound that rules out every score of at least `bound`, in bf16.
-
-    Args:
-        bound: bounds, not negative.
-    """
-    return (bound * _LOWER).bfloat16()
-
-
 def prefilter_tokens(centred: Tensor) -> Tensor:
     """Returns the other matrix of the product that bounds the scores.
 
@@ -150,7 +138,7 @@ class PrefilteredScores:
 
     Args:
         kernels: kernels that compare bounds and compute scores.
-        upper: upper bounds of the scores, bf16 `[features, tokens]`, contiguous; all scores are certified to be finite.
+        upper: upper bounds of the scores, which are all certified to be finite.
         W_enc: encoder rows of the chunk, `[features, d_in]`.
         b_enc: encoder biases of the chunk, `[features]`.
         centred: activations minus `b_dec`, `[tokens, d_in]`.
@@ -159,7 +147,7 @@ class PrefilteredScores:
         rescored: number of scores that were computed exactly so far.
     """
 
-    def __init__(self, kernels: Kernels, upper: Tensor, W_enc: Tensor, b_enc: Tensor, centred: Tensor) -> None:
+    def __init__(self, kernels: Kernels, upper: UpperBounds, W_enc: Tensor, b_enc: Tensor, centred: Tensor) -> None:
         self._kernels = kernels
         self._upper = upper
         self._W_enc = W_enc
@@ -170,7 +158,7 @@ class PrefilteredScores:
     @property
     def shape(self) -> tuple[int, int]:
         """Number of features and of tokens."""
-        return self._upper.shape[0], self._upper.shape[1]
+        return self._upper.shape
 
     @property
     def device(self) -> torch.device:
@@ -183,7 +171,7 @@ class PrefilteredScores:
 
     def above(self, bound: Tensor, rows: Tensor | None = None, most: int | None = None) -> tuple[Tensor, Tensor]:
         """Finds the positive scores that are at least a bound; see `Scores.above`."""
-        upper = self._upper if rows is None else self._upper[rows]
+        upper = self._upper.matrix() if rows is None else self._upper.matrix()[rows]
         flat_in_rows = self._kernels.above(upper, ruled_out_to(bound))
         if most is not None and flat_in_rows.numel() > 2 * most > 0:
             # The chunk alone proves a higher bound: the smallest of `most` exact scores.
@@ -199,19 +187,19 @@ class PrefilteredScores:
 
     def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
         """Finds the positive scores that are at least a bound; see `Scores.within`."""
-        flat = true_indices_within(self._upper > ruled_out_to(bound), places)
+        flat = self._upper.places_above(bound, places)
         self.rescored += places
         operands = (flat, self._W_enc, self._b_enc, self._centred, bound)
         if self._kernels.scores_at is not None:
             score = self._kernels.scores_at(*operands)
         else:
             score = plain_scores_at(self._kernels.match_dots, *operands)
-        return flat, score, torch.searchsorted(flat, self._upper.numel())
+        return flat, score, torch.searchsorted(flat, self.shape[0] * self.shape[1])
 
     def leading(self, k: int) -> Tensor:
         """Returns the smallest of each token's `k` scores with the largest upper bounds; see `Scores.leading`."""
         tokens = self.shape[1]
-        feature = self._upper.t().topk(k, dim=1, sorted=False).indices
+        feature = self._upper.matrix().t().topk(k, dim=1, sorted=False).indices
         flat = (feature * tokens + torch.arange(tokens, device=self.device)[:, None]).view(-1).sort().values
         return smallest_per_segment(flat % tokens, self._exact(flat).float(), tokens).clamp_(min=0)
 

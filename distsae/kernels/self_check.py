@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from subprocess import SubprocessError
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -11,10 +12,13 @@ from torch import Tensor
 from distsae.allocation import Matches
 from distsae.errors import WrongInput
 from distsae.kernels.cpu import row_starts
+from distsae.kernels.kept_moments import KeptMoments
+from distsae.kernels.moments import MomentsName, moments_of
 from distsae.kernels.operations import AdamStep, Kernels, RowTerm, UpdatedRows
 from distsae.kernels.plain_update import plain_update
 from distsae.kernels.prefilter import PrefilterRows, plain_scores_at
 from distsae.kernels.reference import REFERENCE
+from distsae.kernels.upper_bounds import plain_places_above
 
 __all__ = ["BUILD_FAILURES", "KernelsDoNotRun", "refuse_if_wrong"]
 
@@ -22,6 +26,12 @@ _TOKENS = 9
 _FEATURES = 13
 _D_IN = 300
 _MATCHES = 40
+_MANY = 300
+"""Matches of one row that are more than a program may sum alone."""
+
+_FLIPPED = 0.02
+"""Largest share of rounded moments that a last bit may have sent another way."""
+
 _DEEP = 4096
 """Width at which a library is likely to split a product into partial sums."""
 
@@ -96,6 +106,10 @@ def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Calla
     rows = normal(_FEATURES, _D_IN)
     vectors = normal(_TOKENS, _D_IN)
     starts = row_starts(by_feature.feature, _FEATURES)
+    uneven = torch.tensor([0, 1, _MANY, 0, 2, *[0] * (_FEATURES - 5)]).cumsum(0)
+    many = int(uneven[-1])
+    uneven_starts = torch.cat([uneven.new_zeros(1), uneven]).to(device)
+    uneven_token = torch.randint(_TOKENS, (many,), generator=generator).to(device)
     left = normal(16, _DEEP).bfloat16()
     right = normal(16, _DEEP).bfloat16()
     scores = (2 * normal(24, 17)).round().bfloat16()
@@ -111,13 +125,17 @@ def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Calla
         return _near(found, expected) and torch.equal(some, found[1::3])
 
     def row_sums() -> bool:
-        operands = (starts, by_feature.token, by_feature.score, vectors)
-        found = kernels.row_sums(*operands)
-        again = kernels.row_sums(*operands)
-        some = kernels.row_sums(starts[4:9], *operands[1:])
-        return (
-            _near(found, REFERENCE.row_sums(*operands)) and torch.equal(found, again) and torch.equal(some, found[4:8])
-        )
+        right = True
+        for first, token, weight in (
+            (starts, by_feature.token, by_feature.score),
+            (uneven_starts, uneven_token, normal(many)),
+        ):
+            found = kernels.row_sums(first, token, weight, vectors)
+            again = kernels.row_sums(first, token, weight, vectors)
+            some = kernels.row_sums(first[4:9], token, weight, vectors)
+            right = right and _near(found, REFERENCE.row_sums(first, token, weight, vectors))
+            right = right and torch.equal(found, again) and torch.equal(some, found[4:8])
+        return right
 
     def upper_scores() -> bool:
         out = torch.empty(16, 16, dtype=torch.bfloat16, device=device)
@@ -138,15 +156,19 @@ def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Calla
     def update_rows() -> bool:
         assert kernels.update_rows is not None
         term = RowTerm(starts, by_feature.token, by_feature.score, by_feature.score, vectors)
-        found, expected = (_rows_to_update(rows) for _ in range(2))
-        others = ([term, term], vectors, rows[:, 0])
+        more = RowTerm(uneven_starts, uneven_token, normal(many), normal(many), vectors)
+        others = ([term, more], vectors, rows[:, 0])
         numbers = AdamStep(3, 0.01, 0.9, 0.99, 1e-8, decoder_rate=3.0)
-        energy = kernels.update_rows(*others, found, numbers, 0.5)
-        same = _near(energy, plain_update(*others, expected, numbers, 0.5))
-        for name in ("W_enc", "W_dec", "b_enc"):
-            pairs = zip(getattr(found, name), getattr(expected, name), strict=True)
-            same = same and all(_near(*pair) for pair in pairs)
-        return same and _bounded(found)
+        same = True
+        for kind in get_args(MomentsName):
+            found, expected = (_rows_to_update(rows, kind) for _ in range(2))
+            energy = kernels.update_rows(*others, found, numbers, 0.5)
+            same = same and _near(energy, plain_update(*others, expected, numbers, 0.5))
+            for name in ("W_enc", "W_dec", "b_enc"):
+                pairs = [getattr(rows, name) for rows in (found, expected)]
+                same = same and _near(*(numbers for numbers, _ in pairs)) and _kept_alike(*(kept for _, kept in pairs))
+            same = same and _bounded(found)
+        return same
 
     def scores_at() -> bool:
         assert kernels.scores_at is not None
@@ -157,18 +179,50 @@ def _checks(kernels: Kernels, device: torch.device) -> Iterator[tuple[str, Calla
                 return False
         return True
 
+    def places_above() -> bool:
+        assert kernels.places_above is not None
+        whole = normal(_FEATURES, 80).round().bfloat16()  # whole numbers: exact sums, and many ties
+        others = normal(70, 80).round().bfloat16()
+        for bound in (torch.full((1, 1), 3.0, device=device), rows[:, :1].abs().round()):
+            for places in (20, _FEATURES * 70 + 1):
+                operands = (whole, others, bound, places)
+                if not torch.equal(kernels.places_above(*operands), plain_places_above(*operands)):
+                    return False
+        return True
+
     checks = [decode, match_dots, row_sums, upper_scores, above, adam]
     checks += [update_rows] * (kernels.update_rows is not None) + [scores_at] * (kernels.scores_at is not None)
+    checks += [places_above] * (kernels.places_above is not None)
     for check in checks:
         yield check.__name__, check
 
 
-def _rows_to_update(rows: Tensor) -> UpdatedRows:
+def _rows_to_update(rows: Tensor, kind: MomentsName) -> UpdatedRows:
     """Returns copies of some rows, with moments, and the prefilter's copy of them."""
-    unit = rows / rows.norm(dim=1, keepdim=True)
-    matrices = [(weights.clone(), rows.abs(), rows.square()) for weights in (rows, unit)]
-    biases = (rows[:, 1].clone(), rows[:, 2].abs(), rows[:, 3].square())
-    return UpdatedRows(matrices[0], matrices[1], biases, PrefilterRows(rows.shape[0], rows.shape[1], rows.device).rows)
+    parameters = (rows.clone(), rows / rows.norm(dim=1, keepdim=True), rows[:, 1].clone())
+    kept = []
+    for number, parameter in enumerate(parameters):
+        moments = moments_of(str(number), parameter, kind, 7, 0)
+        before = moments.kept(2)
+        if before.row_words is None:
+            before.mean.copy_(parameter.flip(0))
+            before.square.copy_(parameter.square())
+        else:
+            before.write(parameter.flip(0), parameter.square())
+        kept.append((parameter, moments.kept(3)))
+    return UpdatedRows(kept[0], kept[1], kept[2], PrefilterRows(rows.shape[0], rows.shape[1], rows.device).rows)
+
+
+def _kept_alike(found: KeptMoments, expected: KeptMoments) -> bool:
+    """Returns whether moments are equal up to rounding, which may decide otherwise here and there."""
+    if found.row_words is None:
+        return all(_near(*pair) for pair in zip(found.read(), expected.read(), strict=True))
+    gap = 2**-7 if found.mean_scale is None else 0.3  # of neighbours, relative to them; of the second moment's squares
+    for one, other in zip(found.read(), expected.read(), strict=True):
+        near = torch.allclose(one, other, rtol=gap, atol=gap * 2**-10)
+        if not near or float((~one.isclose(other, rtol=1e-4)).float().mean()) > _FLIPPED:
+            return False
+    return True
 
 
 def _bounded(rows: UpdatedRows) -> bool:

@@ -1,9 +1,9 @@
 """The operations on a GPU, in Triton where torch has nothing that is both fast and exact.
 
 Torch's own gather-and-add on a GPU either is atomic, and then sums in a different order every time, or holds every
-gathered row. Here one program owns one row of the result and walks over the row's matches, and one program computes a
-dot product. No result depends on the other rows or pairs of a call, nor on where a slice begins in memory: the bits
-follow from the operands alone.
+gathered row. Here one program owns one row of the result and walks over the row's matches (`triton_sums.py`), and one
+program computes a dot product. No result depends on the other rows or pairs of a call, nor on where a slice begins in
+memory: the bits follow from the operands alone.
 
 Product and comparison are torch's own, and so is Adam where an update is not whole (`triton_update.py`).
 
@@ -21,46 +21,14 @@ from distsae.allocation import Matches
 from distsae.kernels.cpu import CPU, row_starts
 from distsae.kernels.operations import Kernels
 from distsae.kernels.reference import REFERENCE
+from distsae.kernels.triton_encoder import places_above
+from distsae.kernels.triton_sums import block_for, row_sums, total_for
 from distsae.kernels.triton_update import update_rows
 
 __all__ = ["TRITON"]
 
-_BLOCK = 256
-"""Number of columns of a row that one program holds."""
-
-_AHEAD = 8
-"""Number of matches whose rows are requested before the first of them has arrived."""
-
 _FUSED = True
 """Multiply and add with one rounding. Triton's default differs between versions; the bits should not."""
-
-
-@triton.jit(do_not_specialize_on_alignment=["starts", "index", "weight"])  # type: ignore[untyped-decorator]
-def _weighted_sums(
-    starts: tl.tensor,
-    index: tl.tensor,
-    weight: tl.tensor,
-    vectors: tl.tensor,
-    sums: tl.tensor,
-    width: int,
-    TOTAL: tl.constexpr,
-    BLOCK: tl.constexpr,
-    AHEAD: tl.constexpr,
-) -> None:
-    """Sums `BLOCK` columns of the weighted vectors of one row, strictly in their order."""
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    total = tl.zeros((BLOCK,), TOTAL)
-    last = tl.load(starts + row + 1)
-    for first in range(tl.load(starts + row), last, AHEAD):
-        for ahead in tl.static_range(AHEAD):
-            inside = first + ahead < last
-            source = tl.load(index + first + ahead, mask=inside, other=0)
-            factor = tl.load(weight + first + ahead, mask=inside, other=0).to(TOTAL)
-            columns = tl.where(inside, width, 0)  # so that one comparison masks both
-            numbers = tl.load(vectors + source * width + column, mask=column < columns, other=0)
-            total += factor * numbers.to(TOTAL)
-    tl.store(sums + row * width + column, total, mask=column < width)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -129,7 +97,7 @@ def _upper_scores(rows: Tensor, columns: Tensor, out: Tensor) -> None:
 
 
 def _decode(by_token: Matches, W_dec: Tensor, tokens: int) -> Tensor:
-    return _row_sums(row_starts(by_token.token, tokens), by_token.feature, by_token.score, W_dec)
+    return row_sums(row_starts(by_token.token, tokens), by_token.feature, by_token.score, W_dec)
 
 
 def _match_dots(feature: Tensor, token: Tensor, rows: Tensor, vectors: Tensor) -> Tensor:
@@ -140,7 +108,7 @@ def _match_dots(feature: Tensor, token: Tensor, rows: Tensor, vectors: Tensor) -
     operands = [tensor.contiguous() for tensor in (feature, token, rows, vectors)]
     with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
         _dots[(feature.numel(),)](
-            *operands, dots, width, _total(rows), _block(width), num_warps=1, enable_fp_fusion=_FUSED
+            *operands, dots, width, total_for(rows), block_for(width), num_warps=1, enable_fp_fusion=_FUSED
         )
     return dots
 
@@ -157,47 +125,24 @@ def _scores_at(flat: Tensor, rows: Tensor, biases: Tensor, vectors: Tensor, boun
             vectors.shape[0],
             width,
             bound.numel() > 1,
-            _total(rows),
-            _block(width),
+            total_for(rows),
+            block_for(width),
             num_warps=1,
             enable_fp_fusion=_FUSED,
         )
     return scores
 
 
-def _row_sums(starts: Tensor, index: Tensor, weight: Tensor, vectors: Tensor) -> Tensor:
-    rows = starts.numel() - 1
-    width = vectors.shape[1]
-    if not index.numel():
-        return vectors.new_zeros(rows, width)
-    sums = vectors.new_empty(rows, width)
-    block = _block(width)
-    operands = [tensor.contiguous() for tensor in (starts, index, weight, vectors)]
-    with torch.cuda.device_of(vectors):  # type: ignore[no-untyped-call]
-        _weighted_sums[(rows, -(-width // block))](
-            *operands,
-            sums,
-            width,
-            _total(vectors),
-            block,
-            _AHEAD,
-            num_warps=max(block // 128, 1),
-            enable_fp_fusion=_FUSED,
-        )
-    return sums
-
-
-def _block(width: int) -> int:
-    """Returns the number of columns that one program holds of rows of this width."""
-    return min(1 << (width - 1).bit_length(), _BLOCK)
-
-
-def _total(numbers: Tensor) -> tl.dtype:
-    """Returns the dtype in which these numbers are summed."""
-    return tl.float64 if numbers.dtype == torch.float64 else tl.float32
-
-
 TRITON = Kernels(
-    "triton", _upper_scores, REFERENCE.above, _decode, _match_dots, _row_sums, CPU.adam, update_rows, _scores_at
+    "triton",
+    _upper_scores,
+    REFERENCE.above,
+    _decode,
+    _match_dots,
+    row_sums,
+    CPU.adam,
+    update_rows,
+    _scores_at,
+    places_above,
 )
 """Every operation for a GPU."""

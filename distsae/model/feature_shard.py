@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from distsae.allocation import ExactScores, Scores
-from distsae.kernels import CPU, Kernels, PrefilteredScores, PrefilterRows, prefilter_tokens
+from distsae.kernels import CPU, Kernels, MatrixRoom, PrefilteredScores, PrefilterRows, UpperBounds, prefilter_tokens
 from distsae.model.selection_memory import SELECTION_MB, chunk_bounds, selection_mb_on
 from distsae.seeds import torch_generator
 
@@ -62,6 +62,7 @@ class FeatureShard(nn.Module):
         self.rescored = 0
         self._low: PrefilterRows | None = None
         self._low_versions = (-1, -1)  # of the parameters that `_low` was copied from
+        self._asked_once = False  # whether places were the only question about the last chunk of bounds
         self.W_enc = nn.Parameter(rows.clone())
         self.W_dec = nn.Parameter(rows)
         self.b_enc = nn.Parameter(torch.zeros(len(features), device=device))
@@ -122,13 +123,13 @@ class FeatureShard(nn.Module):
     ) -> Iterator[tuple[int, PrefilteredScores]]:
         W_enc, b_enc = self.W_enc.detach(), self.b_enc.detach()
         bounds = chunk_bounds(len(self.features), centred.shape[0], self._selection_mb, prefilter=True)
-        buffer = columns.new_empty(max(last - first for first, last in bounds), centred.shape[0])
+        room = MatrixRoom(max(last - first for first, last in bounds), columns)
         for first, last in bounds:
-            upper = buffer[: last - first]
-            self.kernels.upper_scores(low.rows[first:last], columns, upper)
+            upper = UpperBounds(self.kernels, low.rows[first:last], columns, room, asked_once=self._asked_once)
             scores = PrefilteredScores(self.kernels, upper, W_enc[first:last], b_enc[first:last], centred)
             yield first, scores
             self.rescored += scores.rescored
+            self._asked_once = upper.was_asked_once
 
     @torch.no_grad()
     def normalise_decoder(self, first: int = 0, last: int | None = None) -> None:

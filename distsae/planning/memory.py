@@ -13,13 +13,12 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from distsae.batches.upload import upload_bytes
-from distsae.kernels import PrefilterRows
+from distsae.kernels import PrefilterRows, moments_of
 from distsae.planning.gpu import gpu_items
 from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, MemoryKind, Moment, bytes_at
 from distsae.planning.saving import COPY
 from distsae.planning.work import end_items, step_items
 from distsae.training import TrainConfig
-from distsae.training.engines.moments import moments_of
 
 __all__ = ["memory_items"]
 

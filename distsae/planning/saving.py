@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import torch
 
+from distsae.kernels import moments_of
 from distsae.planning.items import STEPPING, Facts, Item, MemoryKind
 from distsae.training import TrainConfig
-from distsae.training.engines.moments import moments_of
 
 __all__ = ["COPY", "saving_items"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from distsae.model.selection_memory import chunk_bounds, selection_mb_on
-from tests.pretended_cuda.step_costs import bytes_a_weight, growth_of
+from tests.pretended_cuda.step_costs import bytes_a_score, bytes_a_weight, growth_of
 
 RULES = ("mutual_choice", "token_choice", "feature_choice")
 _BLOCK_BYTES = 1 << 26  # of distsae.training.engines.plain, for updates that are not whole
@@ -39,6 +39,8 @@ def main() -> None:
             print(f"{rule}{' + aux_zipf' * auxiliary}: {shown[0]}, {shown[1]}")
     print("bytes of an update for each number of the encoder and decoder, matched rows aside:")
     print(", ".join(f"{state} {bytes_a_weight(state):.1f}" for state in ("fp32", "bf16", "int8")))
+    print("bytes of Mutual Choice for each score, with a matrix of bounds and with one bit a score:")
+    print(", ".join(f"{bytes_a_score(direct=direct):.2f}" for direct in (False, True)))
 
 
 if __name__ == "__main__":

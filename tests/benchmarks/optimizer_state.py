@@ -23,11 +23,11 @@ from torch import Tensor
 
 from distsae.allocation import MutualSelector
 from distsae.batches import Batch, BatchReader
+from distsae.kernels import MomentsName
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.store import Store
 from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
-from distsae.training.engines.moments import MomentsName
 from tests.benchmarks.peers.problem import activations
 
 _BATCHES = 64

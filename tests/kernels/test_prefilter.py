@@ -15,7 +15,16 @@ from distsae.allocation import (
     select,
     zipf_quotas,
 )
-from distsae.kernels import CPU, REFERENCE, PrefilteredScores, PrefilterRows, prefilter_tokens, prefilter_wanted
+from distsae.kernels import (
+    CPU,
+    REFERENCE,
+    MatrixRoom,
+    PrefilteredScores,
+    PrefilterRows,
+    UpperBounds,
+    prefilter_tokens,
+    prefilter_wanted,
+)
 from distsae.kernels.prefilter_margins import summation_error
 from distsae.model import FeatureShard
 from tests.allocation.samples import modest
@@ -55,9 +64,8 @@ def _chunk(W_enc, b_enc, x, kernels=CPU):
     rows.refresh(0, W_enc, b_enc)
     columns = prefilter_tokens(x)
     assert rows.certifies(columns)
-    upper = torch.empty(len(W_enc), len(x), dtype=torch.bfloat16)
-    kernels.upper_scores(rows.rows, columns, upper)
-    return upper, PrefilteredScores(kernels, upper, W_enc, b_enc, x)
+    upper = UpperBounds(kernels, rows.rows, columns, MatrixRoom(len(W_enc), columns), asked_once=False)
+    return upper.matrix(), PrefilteredScores(kernels, upper, W_enc, b_enc, x)
 
 
 def test_the_margin_does_not_vanish_with_the_squares_it_is_made_of():

@@ -13,6 +13,7 @@ from distsae.kernels.operations import Kernels
 from distsae.kernels.plain_update import plain_update
 from distsae.kernels.prefilter import plain_scores_at
 from distsae.kernels.self_check import KernelsDoNotRun, refuse_if_wrong
+from distsae.kernels.upper_bounds import plain_places_above
 
 HERE = torch.device("cpu")
 
@@ -28,7 +29,12 @@ def test_right_kernels_pass_and_every_operation_is_tried(kernels):
 
         return operation
 
-    kernels = replace(kernels, update_rows=plain_update, scores_at=partial(plain_scores_at, kernels.match_dots))
+    kernels = replace(
+        kernels,
+        update_rows=plain_update,
+        scores_at=partial(plain_scores_at, kernels.match_dots),
+        places_above=plain_places_above,
+    )
     operations = {field.name for field in fields(Kernels)} - {"name"}
     refuse_if_wrong(replace(kernels, **{name: recorded(name) for name in operations}), HERE)
     assert tried == operations
@@ -72,6 +78,7 @@ WRONG = {
     "above": lambda scores, bound: (scores >= bound).view(-1).nonzero().squeeze(1),
     "adam": _another_bias_correction,
     "update_rows": _decoder_rows_of_another_norm,
+    "places_above": lambda rows, columns, bound, places: plain_places_above(rows, columns, 1.000001 * bound, places),
     "scores_at": lambda *operands: plain_scores_at(REFERENCE.match_dots, *operands) * (1 + 1e-6),
 }
 

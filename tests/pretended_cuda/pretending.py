@@ -77,6 +77,7 @@ def _synchronize(*given: Any) -> None:
 def _stands_for() -> Iterator[tuple[Any, str, Any]]:
     """Yields what stands for parts of torch: the object, the name of the part, and its stand-in."""
     yield torch, "tensor", _tensor
+    yield Tensor, "pin_memory", lambda tensor, *rest: tensor
     yield Tensor, "cuda", lambda tensor, *rest, **named: tensor.to(CUDA)
     # A module that is moved gets new parameters: the numbers of a tensor cannot be exchanged for those of a subclass.
     yield torch.__future__, "_overwrite_module_params_on_conversion", True

@@ -7,13 +7,14 @@ with twice as many: the differences are the cost of a chunk and of a block, and 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 
 import torch
 from torch import Tensor
 
-from distsae.allocation import MutualSelector
+from distsae.allocation import MutualSelector, Placement, select
 from distsae.kernels import kernels_for
 from distsae.losses import Underused
 from distsae.model import FeatureShard
@@ -33,7 +34,7 @@ from tests.pretended_cuda.ledger import LEDGER
 from tests.pretended_cuda.pretending import pretended_cuda
 from tests.pretended_cuda.tensors import CUDA
 
-__all__ = ["Growth", "StepCost", "bytes_a_weight", "growth_of", "step_cost"]
+__all__ = ["Growth", "StepCost", "bytes_a_score", "bytes_a_weight", "growth_of", "step_cost"]
 
 TOKENS = 512
 D_IN = 64
@@ -161,6 +162,28 @@ def bytes_a_weight(state: str, features: int = 512, d_in: int = 256) -> float:
         LEDGER.clear()
         engine.update(outcome.gradients, 1e-4)
         return LEDGER.totals()[2] / (2 * features * d_in)
+
+
+def bytes_a_score(*, direct: bool, features: int = 4096, tokens: int = 1024, d_in: int = 16) -> float:
+    """Returns the bytes that Mutual Choice reads and writes for each score, once it has a forecast.
+
+    Args:
+        direct: whether kernels may compare scores before they are stored.
+        features: number of features.
+        tokens: number of tokens.
+        d_in: width of a row; small, so that rows hardly count, as there are few matches.
+    """
+    with pretended_cuda():
+        kernels = kernels_for("triton", CUDA)
+        if not direct:
+            kernels = replace(kernels, places_above=None)
+        mean = torch.zeros(d_in)
+        shard = FeatureShard(d_in, features, range(features), mean, 3, 64, kernels, prefilter=True).to(CUDA)
+        selector = MutualSelector(0.25)
+        for _ in range(4):  # with a guess for the places, and then a better one
+            LEDGER.clear()
+            select([selector], partial(shard.encode_chunks, _rows(tokens, d_in)), Placement.solo(features), tokens)
+        return LEDGER.totals()[2] / (features * tokens)
 
 
 def _rows(number: int, d_in: int) -> Tensor:

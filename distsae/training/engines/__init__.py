@@ -1,8 +1,7 @@
-"""From gradients to new weights: the plain and the deepspeed engine, Adam's moments, the average of the weights."""
+"""From gradients to new weights: the plain and the deepspeed engine, the average of the weights."""
 
 from distsae.training.engines.deepspeed import DeepSpeedEngine
 from distsae.training.engines.deepspeed_config import DeepSpeedConfig
-from distsae.training.engines.moments import Moments, MomentsName, moments_of
 from distsae.training.engines.optimizer import OptimizerConfig
 from distsae.training.engines.plain import PlainEngine
 from distsae.training.engines.protocol import Engine
@@ -12,10 +11,7 @@ __all__ = [
     "DeepSpeedConfig",
     "DeepSpeedEngine",
     "Engine",
-    "Moments",
-    "MomentsName",
     "OptimizerConfig",
     "PlainEngine",
     "WeightAverage",
-    "moments_of",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from distsae.errors import WrongInput
-from distsae.training.engines.moments import MomentsName
+from distsae.kernels import MomentsName
 
 __all__ = ["OptimizerConfig"]
 

@@ -2,7 +2,7 @@
 
 One pass over the rows does everything. For each block, gradients are summed from the matches, those of the decoder are
 projected, their norm is measured, Adam updates the rows, decoder rows are brought back to unit norm, and the encoder
-rows are copied into the prefilter. On a GPU one operation does all of it, if moments are in fp32.
+rows are copied into the prefilter. On a GPU one operation does all of it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from distsae.checkpoint import Streamed
-from distsae.kernels import AdamStep, UpdatedRows
+from distsae.kernels import AdamStep, UpdatedRows, moments_of
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
-from distsae.training.engines.moments import moments_of
 from distsae.training.engines.optimizer import OptimizerConfig
 from distsae.training.step.gradients import Gradients
 
@@ -63,8 +62,7 @@ class PlainEngine:
             block_bytes = _CPU_BLOCK_BYTES if shard.W_enc.device.type == "cpu" else _GPU_BLOCK_BYTES
         row_bytes = shard.W_enc[:1].numel() * shard.W_enc.element_size()
         self._block_rows = max(1, block_bytes // row_bytes)
-        single = shard.W_enc.dtype == torch.float32 and config.state == "fp32"
-        self._updates_whole = single and shard.kernels.update_rows is not None
+        self._updates_whole = shard.W_enc.dtype == torch.float32 and shard.kernels.update_rows is not None
 
     @torch.no_grad()
     def update(self, gradients: Gradients, learning_rate: float) -> float:
@@ -117,10 +115,8 @@ class PlainEngine:
         squares of this rank's gradients, fp64.
         """
         through = b_enc @ self._named["W_enc"]
-        everything = slice(None)
-        live = {
-            name: (self._named[name], *self._moments[name].read(everything)) for name in ("W_enc", "W_dec", "b_enc")
-        }
+        step = int(self._steps["W_enc"])
+        live = {name: (self._named[name], self._moments[name].kept(step)) for name in ("W_enc", "W_dec", "b_enc")}
         low = self._shard.prefilter_rows() if numbers is not None else None
         update_rows = self._shard.kernels.update_rows
         assert update_rows is not None

@@ -7,9 +7,9 @@ import torch
 
 from distsae.allocation import MutualSelector
 from distsae.errors import WrongInput
+from distsae.kernels import moments_of
 from distsae.parallel import MeshConfig, build_mesh
 from distsae.training import OptimizerConfig, PlainEngine, Selectors, forward_backward
-from distsae.training.engines.moments import moments_of
 from tests.training.samples import K, activations, mean_and_variance, shard_on
 
 MESH = build_mesh(MeshConfig(), 1, "cpu")
