@@ -101,7 +101,11 @@ class FeatureSelector:
         keep = largest_per_segment(feature, score, quotas)
         self._picked.append(Matches(token, feature + first_feature, score).picked(keep))
 
-    def resolve(self) -> Matches:
+    def tally(self) -> Tensor | None:
+        """Returns None."""
+        return None
+
+    def resolve(self, told: Tensor) -> Matches:
         """Settles the cut of each feature over the data ranks and returns this rank's matches; collective."""
         placement = self._placement
         matches = Matches.joined(self._picked)

@@ -94,14 +94,16 @@ def true_indices(mask: Tensor) -> Tensor:
     return some_true[inside[:, 0]] * 8 + inside[:, 1]
 
 
-def true_indices_within(mask: Tensor, places: int) -> Tensor:
+def true_indices_within(mask: Tensor, places: int, empty: int | None = None) -> Tensor:
     """Returns the flat indices of the first true entries of a contiguous bool tensor, without waiting for the device.
 
     Args:
         mask: the tensor.
         places: number of indices to return.
+        empty: what stands in places that are left; by default the number of all entries.
 
     Returns:
-        Indices, int64 `[places]`, ascending: first those of true entries, then the number of all entries.
+        Indices, int64 `[places]`: first those of true entries, ascending, then `empty`.
     """
-    return mask.view(-1).nonzero_static(size=places, fill_value=mask.numel()).squeeze(1)
+    fill = mask.numel() if empty is None else empty
+    return mask.view(-1).nonzero_static(size=places, fill_value=fill).squeeze(1)

@@ -71,7 +71,11 @@ class TokenSelector:
         if self._held > 2 * self.k * self._tokens:
             self._trim()
 
-    def resolve(self) -> Matches:
+    def tally(self) -> Tensor | None:
+        """Returns None."""
+        return None
+
+    def resolve(self, told: Tensor) -> Matches:
         """Settles the cut of each token over the feature ranks and returns this rank's matches; collective."""
         placement = self._placement
         matches = self._trim()

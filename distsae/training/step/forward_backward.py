@@ -82,7 +82,7 @@ def forward_backward(
     placement = mesh.placement(shard.d_sae, tokens, left_out.of_all)
     all_tokens = placement.sharing(tokens)
     centred = left_out.zeroed(x - shard.b_dec)
-    selected = selectors.select(lambda: shard.encode_chunks(centred, left_out.rows), placement, tokens)
+    selected = selectors.select(shard.passes(centred, left_out.rows), placement, tokens)
     matches, auxiliary = selected.main, selected.auxiliary
 
     kernels, W_dec = shard.kernels, shard.W_dec.detach()
