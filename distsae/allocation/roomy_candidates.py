@@ -90,6 +90,10 @@ class RoomyCandidates:
         """Returns scores, 0 in empty places, and keys `feature * tokens + token`, ascending where scores are not 0."""
         return torch.cat(self._scores), torch.cat(self._keys)
 
+    def full(self) -> Tensor:
+        """Returns the number of chunks that filled all their places, int64 `[1]`."""
+        return (torch.stack([keys[-1] for keys in self._keys]) < EMPTY).sum()[None]
+
     def filled(self) -> Tensor:
         """Returns the number of places that each chunk filled, int64 `[chunks]`. If it filled all, it may lack some."""
         if len(set(self.places)) == 1:

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distsae.allocation import ExactScores, Matches, MutualSelector, mutual_choice
+from distsae.allocation import ExactScores, MutualSelector, mutual_choice
 from distsae.allocation.roomy_candidates import PLACES_PER_MATCH, Places, RoomyCandidates
 from distsae.allocation.scores import EMPTY
+from tests.allocation.roomy_samples import run_there
 from tests.allocation.samples import assert_same, cases, modest, run, scores
 from tests.pretended_cuda import CUDA, LEDGER, pretended_cuda
 
@@ -18,13 +19,6 @@ def device():
         yield
 
 
-def _run_there(selectors, batch, chunk):
-    return [
-        Matches(found.token.cpu(), found.feature.cpu(), found.score.cpu())
-        for found in run(selectors, batch.to(CUDA), chunk)
-    ]
-
-
 @modest
 @given(cases(), st.one_of(st.integers(1, 8), st.floats(0.05, 8)), st.data())
 def test_equals_the_plain_statement_batch_after_batch(case, k, data):
@@ -33,7 +27,7 @@ def test_equals_the_plain_statement_batch_after_batch(case, k, data):
     selectors = [MutualSelector(k), MutualSelector(k, allowed.to(CUDA))]
     budget = round(k * case.tokens)
     for batch in [batch for batch in case.batches for _ in range(2)]:
-        found, found_among_allowed = _run_there(selectors, batch, case.chunk)
+        found, found_among_allowed = run_there(selectors, batch, case.chunk)
         assert_same(found, mutual_choice(batch, budget))
         assert_same(found_among_allowed, mutual_choice(batch.masked_fill(~allowed, 0.0), budget))
         assert selectors[0].shortfall == budget - len(found)
@@ -60,7 +54,7 @@ def test_candidates_that_do_not_fit_are_offered_again():
     many = torch.linspace(0.95, 1.05, 32 * 64).view(32, 64)
     selector = MutualSelector(2)
     for batch in (few, few, many, many, few):
-        (found,) = _run_there([selector], batch, 16)
+        (found,) = run_there([selector], batch, 16)
         assert_same(found, mutual_choice(batch, 64))
     assert selector.second_passes > 0
 
