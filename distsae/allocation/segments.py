@@ -75,6 +75,10 @@ class SegmentOrder:
         self._starts = torch.searchsorted(self._sorted, self._ends, right=True)
         self._segments = segments
 
+    def sizes(self) -> Tensor:
+        """Returns the number of candidates of each segment, those of score 0 included, int64 `[segments]`."""
+        return self._starts.diff()
+
     def rank(self) -> Tensor:
         """Returns the rank of each candidate of the order in its segment, 0 for the largest, int64 `[n]`."""
         positions = torch.arange(self._sorted.numel(), device=self._sorted.device)
@@ -92,10 +96,10 @@ class SegmentOrder:
         """Returns the `quotas[segment]`-th largest score of each segment, fp32 `[segments]`; 0 if there are fewer.
 
         Args:
-            quotas: whole numbers, at least 1, int64 `[segments]` or one for all.
+            quotas: whole numbers, at least 1, int64 `[segments]` or one for all; anything is returned for others.
         """
         position = self._starts[:-1] + (quotas - 1)
-        bits = self._ends[1:] - self._sorted[position.clamp(max=self._sorted.numel() - 1)]
+        bits = self._ends[1:] - self._sorted[position.clamp(0, self._sorted.numel() - 1)]
         return bits.masked_fill_(position >= self._starts[1:], 0).int().view(torch.float32)
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distsae.allocation import TokenSelector, token_choice
@@ -31,8 +31,8 @@ def test_equals_the_plain_statement_batch_after_batch(case, k):
         assert selector.shortfall == k * case.tokens - len(found)
 
 
-@modest
-@given(st.sampled_from(["normal", "tied", "skewed", "equal", "signed zeros"]), st.integers(2, 40), st.integers(0, 999))
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(["normal", "tied", "skewed", "equal", "signed zeros"]), st.integers(3, 40), st.integers(0, 999))
 def test_equals_the_plain_statement_with_many_chunks(kind, chunk, seed):
     generator = torch.Generator().manual_seed(seed)
     selector = TokenSelector(3)
