@@ -79,9 +79,7 @@ class FeatureSelector:
         """Takes over the forecast of a selector of this rule, from any mesh; it saves work and changes no selection."""
         self._exchange.restore_forecast(forecast)
 
-    def grant(
-        self, quotas: Tensor, doubt: Tensor | None = None, corrected: Callable[[], Tensor] | None = None
-    ) -> None:
+    def grant(self, quotas: Tensor, doubt: Tensor | None = None, corrected: Callable[[], Tensor] | None = None) -> None:
         """Sets the quotas of the next global batch.
 
         Args:
@@ -187,7 +185,7 @@ class FeatureSelector:
             smallest = smallest_per_segment(matches.feature, matches.score.float(), self._quotas.numel())
             self._set_bounds(smallest, number)
         if on_gpu and placement.data.size == 1:
-            self.cuts = torch.where(smallest.isfinite(), smallest, torch.nan)
+            self.cuts = torch.where(number > 0, smallest, torch.nan)
             self.shortfall = int(told[3])
             self._budget = len(matches) + self.shortfall
             return matches

@@ -33,7 +33,8 @@ class Payment:
 
     Args:
         quotas: whole matches of each local feature, int64 `[d_sae_local]`.
-        doubt: whether they may be wrong, so that `QuotaCredit.corrected` must be asked, bool `[]`; None if they are not.
+        doubt: whether they may be wrong, so that `QuotaCredit.corrected` must be asked, bool `[]`; None if they are
+            certain to be right.
         tokens: number of tokens of the global batch.
     """
 

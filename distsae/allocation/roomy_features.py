@@ -191,8 +191,8 @@ class RoomyFeatures:
         """Returns all candidates of the features that are marked, as far as places suffice.
 
         Returns:
-            Scores, 0 in empty places; keys `feature * tokens + token`, ascending, `EMPTY` in places that were not taken;
-            and features, one too many in empty places.
+            Scores, 0 in empty places; keys `feature * tokens + token`, ascending, `EMPTY` in places that were not
+            taken; and features, one too many in empty places.
         """
         features = self._quotas.numel()
         found = true_indices_within(lacking, self._room.features)

@@ -1,7 +1,7 @@
 """The candidates of each token in a fixed number of places, for a device that the CPU need not wait for.
 
-The lower bound of a token is the `k`-th largest score of the first chunk. It is raised after 2, 4, 8, ... chunks, so that
-with many chunks a token has few candidates for each of its matches, and raising costs little.
+The lower bound of a token is the `k`-th largest score of the first chunk. It is raised after 2, 4, 8, ... chunks, so
+that with many chunks a token has few candidates for each of its matches, and raising costs little.
 """
 
 from __future__ import annotations

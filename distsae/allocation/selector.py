@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 import torch
@@ -194,10 +195,9 @@ def settled(
     told = torch.cat(parts).cpu() if parts else torch.zeros(0, dtype=torch.long)  # where the CPU waits for the device
     if doubt is not None and told[-1]:
         return [None] * len(selectors)
-    sizes = [0 if tally is None else tally.numel() for tally in tallies]
+    ends = list(accumulate((0 if tally is None else tally.numel() for tally in tallies), initial=0))
     return [
-        selector.resolve(part)
-        for selector, part in zip(selectors, told[: sum(sizes)].split(sizes), strict=True)
+        selector.resolve(told[first:last]) for selector, (first, last) in zip(selectors, pairwise(ends), strict=True)
     ]
 
 

@@ -5,7 +5,6 @@ The rule needs no batch. Each pair is decided alone, so ranks exchange no scores
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from distsae.allocation.matches import Matches

@@ -1,4 +1,4 @@
-"""Feature Choice with a fixed number of places: the same selection as without, on a pretended GPU, without its waits."""
+"""Feature Choice with a fixed number of places: the same selection as without, and without its waits for a GPU."""
 
 import math
 
@@ -32,7 +32,10 @@ def _run(selector, batch, chunk):
     columns = batch.to(CUDA).t().contiguous()
     features, tokens = columns.shape
     firsts = range(0, features, chunk)
-    chunks = lambda: [(first, _Searchable(columns, first, min(first + chunk, features))) for first in firsts]
+
+    def chunks():
+        return [(first, _Searchable(columns, first, min(first + chunk, features))) for first in firsts]
+
     (found,) = select([selector], chunks, Placement.solo(features), tokens)
     return found
 

@@ -86,9 +86,10 @@ def forward_backward(
     matches, auxiliary = selected.main, selected.auxiliary
 
     kernels, W_dec = shard.kernels, shard.W_dec.detach()
-    decoded = [matches] if auxiliary is None else [matches, auxiliary]
-    partial = [kernels.decode(found.by_token(), W_dec, tokens) for found in decoded]
-    reconstructions = mesh.feature.sum(torch.stack(partial))  # both in one message
+    # A second reconstruction is one of further tokens, so that both are one operation, and one message.
+    decoded = matches if auxiliary is None else Matches.joined([matches, auxiliary], [0, tokens])
+    rows = tokens if auxiliary is None else 2 * tokens
+    reconstructions = mesh.feature.sum(kernels.decode(decoded.by_token(), W_dec, rows)).view(-1, tokens, x.shape[1])
     error = left_out.zeroed(reconstructions[0] + shard.b_dec - x)
     energies = mesh.data.sum(torch.stack([_energy(error), _energy(left_out.zeroed(x - mean))]))
     normaliser = max(all_tokens, 1) * variance
