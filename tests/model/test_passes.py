@@ -34,7 +34,7 @@ def _shard():
 
 def _select(selector, chunks):
     if isinstance(selector, FeatureSelector):
-        selector.grant((torch.arange(D_SAE) % 4).to(CUDA))
+        selector.grant(torch.arange(D_SAE, device=CUDA) % 4)
     (found,) = select([selector], chunks, Placement.solo(D_SAE), TOKENS)
     return found
 
