@@ -181,7 +181,8 @@ class MutualSelector:
 
     def _resolved(self, told: Tensor) -> tuple[Tensor, Tensor] | None:
         """Returns scores and keys of this rank's matches, given bin counts; None if the batch must be offered again."""
-        world, budget, bits = self._placement.world, self._budget, self._bits
+        world = self._placement.world
+        budget, bits = self._budget, self._bits
         on_gpu = self._device.type == "cuda"
         counts = told[1 : -2 if on_gpu else -1]
         if self._roomy is not None and int(told[-1]) >= self._places.number:

@@ -20,7 +20,7 @@ def device():
         yield
 
 
-class _Searchable(ExactScores):
+class Searchable(ExactScores):
     """Scores of a batch that can be asked for any feature's, as those of a prefilter."""
 
     def __init__(self, columns, first, last):
@@ -34,7 +34,7 @@ def _run(selector, batch, chunk):
     firsts = range(0, features, chunk)
 
     def chunks():
-        return [(first, _Searchable(columns, first, min(first + chunk, features))) for first in firsts]
+        return [(first, Searchable(columns, first, min(first + chunk, features))) for first in firsts]
 
     (found,) = select([selector], chunks, Placement.solo(features), tokens)
     return found
