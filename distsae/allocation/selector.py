@@ -121,13 +121,12 @@ class Selector(Protocol):
 
 
 class TrainingSelector(Selector, Protocol):
-    """The rule that a run trains with: a selector with a budget, and with a forecast that a checkpoint keeps.
+    """The rule that a run trains with: a selector with a budget, and with a forecast that a checkpoint keeps."""
 
-    Attributes:
-        shortfall: number of matches by which the last batch missed its budget, over all ranks.
-    """
-
-    shortfall: int
+    @property
+    def shortfall(self) -> int:
+        """Number of matches by which the last batch missed its budget, over all ranks."""
+        ...
 
     def set_budget(self, k: float) -> float:
         """Sets the mean matches per token of the next batches.

@@ -43,7 +43,7 @@ class ThresholdTracker:
             self.weight.mul_(_DECAY).add_(1 - _DECAY)
         elif isinstance(selector, FeatureSelector | PricedSelector) and selector.cuts is not None:
             cuts = selector.cuts.to(self.total)
-            fired = ~cuts.isnan()
+            fired = cuts.isfinite()
             self.total = torch.where(fired, self.total * _DECAY + (1 - _DECAY) * cuts, self.total)
             self.weight = torch.where(fired, self.weight * _DECAY + (1 - _DECAY), self.weight)
 

@@ -1,5 +1,6 @@
 """A fixed number of places on several ranks with a pretended GPU each: the same selection, whoever lacks places."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,6 +12,7 @@ from distsae.allocation import (
     MutualSelector,
     Placement,
     TokenSelector,
+    TrainingSelector,
     feature_choice,
     mutual_choice,
     select,
@@ -24,7 +26,7 @@ from tests.pretended_cuda import CUDA, pretended_cuda
 from tests.pretended_cuda.pretending import Dispatched
 
 TOKENS, FEATURES, K, CHUNK = 24, 60, 3, 8
-SELECTORS = {
+SELECTORS: dict[str, Callable[[int], TrainingSelector]] = {
     "token_choice": lambda features: TokenSelector(K),
     "mutual_choice": lambda features: MutualSelector(K),
     "feature_choice": FeatureSelector,

@@ -14,8 +14,8 @@ LAUNCHES = {
     ("mutual_choice", True): (13, 0, 195),
     ("token_choice", False): (16.25, 0, 162),
     ("token_choice", True): (22.25, 0, 218),
-    ("feature_choice", False): (7, 0, 321),
-    ("feature_choice", True): (13, 0, 377),
+    ("feature_choice", False): (7, 0, 323),
+    ("feature_choice", True): (13, 0, 379),
 }
 """Launches of each chunk of scores, of each block of the update, and of the rest of a step."""
 
