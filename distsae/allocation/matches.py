@@ -65,4 +65,4 @@ class Matches:
     def _sorted(self, first: Tensor, second: Tensor) -> Matches:
         if not len(self):
             return self
-        return self.picked((first * (second.max() + 1) + second).argsort())
+        return self.picked(((first << 32) + second).argsort())

@@ -8,7 +8,7 @@ the lower bound was too high and the batch is offered again without one. Equal s
 (token, feature).
 
 On a GPU, once there is a forecast, the candidates of a chunk get a fixed number of places (`roomy_candidates.py`), so
-that the CPU waits for the device twice in a batch and not in every chunk.
+that the CPU waits for the device once in a batch and not in every chunk; with several ranks twice.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from distsae.allocation.order_statistic import (
     bin_counts,
     nth_largest,
     nth_largest_in,
+    nth_largest_there,
 )
 from distsae.allocation.roomy_candidates import Places, RoomyCandidates
 from distsae.allocation.scores import Scores, feature_and_token
 from distsae.allocation.segments import true_indices_within
-from distsae.allocation.selector import Placement, refuse_non_finite
+from distsae.allocation.selector import Placement, as_count, refuse_non_finite
 from distsae.collective import Collective, Solo
 
 __all__ = ["MutualSelector"]
@@ -85,11 +86,11 @@ class MutualSelector:
         self._keys: list[Tensor] = []  # local feature * tokens + local token: ascending as chunks come
         self._held = 0
         self._most_held = 0  # of a chunk
-        self._non_finite = 0
+        self._non_finite: int | Tensor = 0
         self._roomy: RoomyCandidates | None = None
-        self._roomy_bounds: Tensor | None = None  # one, or one for each feature
+        self._roomy_bounds: tuple[Tensor, Tensor] | None = None  # cutoffs and bounds; one, or one for each feature
         if self._budget and self._places.number and (self._lower > 0 or self._short):
-            self._roomy = RoomyCandidates(self._places.number, tokens)
+            self._roomy = RoomyCandidates(tokens)
 
     def offer(self, first_feature: int, scores: Scores) -> None:
         """Keeps the scores of allowed features that reach the lower bound."""
@@ -98,11 +99,12 @@ class MutualSelector:
             self._non_finite += scores.non_finite()
             if self._roomy_bounds is None:
                 bound = torch.full((1, 1), self._lower, device=scores.device)
-                self._roomy_bounds = (
-                    bound if self.allowed is None else torch.where(self.allowed[:, None], bound, torch.inf)
-                )
+                if self.allowed is not None:
+                    bound = torch.where(self.allowed[:, None], bound, torch.inf)
+                self._roomy_bounds = scores.cutoff(bound), bound
             of_chunk = slice(None) if self.allowed is None else slice(first_feature, first_feature + scores.shape[0])
-            self._roomy.collect(first_feature, scores, self._roomy_bounds[of_chunk])
+            cutoff, bound = (bounds[of_chunk] for bounds in self._roomy_bounds)
+            self._roomy.collect(first_feature, scores, cutoff, bound, self._places.number)
             return
         rows = None
         if self.allowed is not None:
@@ -121,77 +123,120 @@ class MutualSelector:
         if self._held > 2 * self._budget:
             self._trim()
 
-    def resolve(self) -> Matches | None:
-        """Finds the global cut and returns this rank's matches, or None if the lower bound was too high; collective."""
-        world = self._placement.world
-        budget = self._budget
+    def tally(self) -> Tensor:
+        """Counts the candidates of all ranks; alone on a GPU, it finds the cut among them. Collective.
+
+        Returns:
+            Whether any rank has scores that are not finite, bin counts, and on a GPU whether any rank lacked places;
+            last the most candidates of a chunk of this rank. Alone with a fixed number of places: number of scores that
+            are not finite, bits of the cut, at least 1, numbers of candidates that are at least the cut and equal to
+            it, and the most places that a chunk filled.
+        """
         scores, keys = self._candidates()
-        bits = _bits(scores)
+        self._joined = scores, keys
+        if self._roomy is not None and self._placement.world.size == 1:
+            self._bits = scores.float().view(torch.int32)
+            cut, at_least, equal = nth_largest_there(self._bits, self._budget, 1)
+            numbers = (self._non_finite, cut, at_least, equal, self._roomy.filled().amax())
+            return torch.cat([as_count(number, self._device) for number in numbers])
+        self._bits = _bits(scores)
         if self._roomy is not None:
-            bits = torch.where(scores > 0, bits, -1)  # empty places are below all bins
-        interval = self._forecast.interval()
-        counts, fits = self._counts_of_all(bits, interval)
-        held = int(counts.sum())
-        if not fits or (held < budget and self._forecast.lower > 0):
-            if fits:
-                self._forecast.learn(None)
+            self._bits = torch.where(scores > 0, self._bits, -1)  # empty places are below all bins
+        return self._counts_of_all()
+
+    def resolve(self, told: Tensor) -> Matches | None:
+        """Finds the global cut and returns this rank's matches, or None if the lower bound was too high; collective."""
+        if told[0]:
+            counts = as_count(self._non_finite, self._device)
+            refuse_non_finite(self._placement.world.stack(counts).squeeze(1))
+        if self._roomy is not None and self._placement.world.size == 1:
+            found = self._resolved_alone(*told[1:].tolist())
+        else:
+            found = self._resolved(told)
+        if found is None:
             self._short = False
             self.second_passes += 1
             return None
-        self.shortfall = max(budget - held, 0)
         self._short = self.shortfall > 0
-        self.cut = None
-        if held > budget:
-            cut_bin = Bin.of(counts, budget, *interval)
-            if cut_bin is not None:
-                cut = nth_largest_in(cut_bin, bits, world)
-            else:
-                cut = nth_largest(bits, budget, world, 0, ALL_BITS)
-            scores, keys = self._picked(scores, keys, self._selected(bits, keys, cut, world), budget)
-            self.cut = score_of(cut.value)
-        elif self._roomy is not None:
-            scores, keys = self._picked(scores, keys, scores > 0, held)
-        if held == budget > 0:
-            smallest = torch.where(bits > 0, bits, ALL_BITS).amin() if bits.numel() else bits.new_tensor(ALL_BITS)
-            self.cut = score_of(-int(world.max(-smallest[None])))
         self._forecast.learn(self.cut)
+        scores, keys = found
         feature, token = feature_and_token(keys, self._tokens)
         return Matches(token, feature, scores)
 
-    def _counts_of_all(self, bits: Tensor, interval: tuple[int, int]) -> tuple[Tensor, bool]:
-        """Returns the bin counts of the candidates of all ranks, on the CPU, and whether all of them had a place.
-
-        One collective, if all scores are finite.
-        """
+    def _counts_of_all(self) -> Tensor:
+        """Returns the numbers of `tally` for several ranks. One collective."""
         world = self._placement.world
-        on_gpu = self._device.type == "cuda"
-        counts = bin_counts(bits, *interval)
-        numbers = [torch.full((1,), int(self._non_finite > 0), device=self._device), counts]
+        counts = bin_counts(self._bits, *self._forecast.interval())
+        numbers = [(as_count(self._non_finite, self._device) > 0).long(), counts]
         most = torch.full((1,), self._most_held, device=self._device)
         if self._roomy is not None:
             counts[:1].zero_()  # empty places
-            most = self._roomy.most_filled()[None]
-        if on_gpu:  # whether all candidates had a place
+            most = self._roomy.filled().amax()[None]
+        if self._device.type == "cuda":  # whether all candidates had a place
             numbers.append(most >= self._places.number if self._roomy is not None else torch.zeros_like(most))
         message = torch.cat(numbers)
         if 2 * self._budget * world.size < 1 << 31:  # what all ranks may hold fits in int32: half the bytes
             message = message.int()
-        of_all = torch.cat([world.sum(message), most]).cpu()  # where the CPU waits for the device
-        if of_all[0]:
-            refuse_non_finite(world.stack(torch.tensor(self._non_finite, device=self._device)))
-        if self._roomy is not None and int(of_all[-1]) >= self._places.number:
-            self._places.grow(self._roomy.chunks, self._budget)
-        elif on_gpu:
-            self._places.learn(int(of_all[-1]))
-        bins = counts.numel()
-        return of_all[1 : 1 + bins], not (on_gpu and bool(of_all[1 + bins]))
+        return torch.cat([world.sum(message), most])
 
-    def _picked(self, scores: Tensor, keys: Tensor, keep: Tensor, of_all: int) -> tuple[Tensor, Tensor]:
-        """Returns the scores and keys that are kept; on all ranks together `of_all` are."""
+    def _resolved(self, told: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Returns scores and keys of this rank's matches, given bin counts; None if the batch must be offered again."""
+        world = self._placement.world
+        budget, bits = self._budget, self._bits
+        on_gpu = self._device.type == "cuda"
+        counts = told[1 : -2 if on_gpu else -1]
+        if self._roomy is not None and int(told[-1]) >= self._places.number:
+            self._places.grow(len(self._roomy.places), budget)
+        elif on_gpu:
+            self._places.learn(int(told[-1]))
+        if on_gpu and told[-2]:
+            return None
+        held = int(counts.sum())
+        if held < budget and self._forecast.lower > 0:
+            self._forecast.learn(None)
+            return None
+        self.shortfall = max(budget - held, 0)
+        self.cut = None
+        scores, keys = self._joined
+        if held > budget:
+            cut_bin = Bin.of(counts, budget, *self._forecast.interval())
+            if cut_bin is not None:
+                cut = nth_largest_in(cut_bin, bits, world)
+            else:
+                cut = nth_largest(bits, budget, world, 0, ALL_BITS)
+            scores, keys = self._picked(self._selected(bits, keys, cut, world))
+            self.cut = score_of(cut.value)
+        elif self._roomy is not None:
+            scores, keys = self._picked(scores > 0)
+        if held == budget > 0:
+            smallest = torch.where(bits > 0, bits, ALL_BITS).amin() if bits.numel() else bits.new_tensor(ALL_BITS)
+            self.cut = score_of(-int(world.max(-smallest[None])))
+        return scores, keys
+
+    def _resolved_alone(self, cut: int, at_least: int, equal: int, filled: int) -> tuple[Tensor, Tensor] | None:
+        """Does what `_resolved` does, given the other numbers of `tally`."""
+        assert self._roomy is not None
+        if filled >= self._places.number:
+            self._places.grow(len(self._roomy.places), self._budget)
+            return None
+        self._places.learn(filled)
+        if at_least < self._budget and self._forecast.lower > 0:
+            self._forecast.learn(None)
+            return None
+        self.shortfall = max(self._budget - at_least, 0)
+        self.cut = score_of(cut) if not self.shortfall else None
+        keep = self._bits >= cut
+        if at_least > self._budget:
+            tied = OrderStatistic(cut, self._budget - at_least + equal, equal)
+            keep = self._selected(self._bits, self._joined[1], tied, self._placement.world)
+        return self._picked(keep, min(at_least, self._budget))
+
+    def _picked(self, keep: Tensor, number: int | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the scores and keys that are kept: so many, if that is known."""
+        scores, keys = self._joined
         if self._roomy is None:
             return scores.masked_select(keep), keys.masked_select(keep)
-        number = of_all if self._placement.world.size == 1 else int(keep.sum())
-        index = true_indices_within(keep, number)
+        index = true_indices_within(keep, int(keep.sum()) if number is None else number)
         return scores[index], keys[index]
 
     def _candidates(self) -> tuple[Tensor, Tensor]:
@@ -221,7 +266,7 @@ class MutualSelector:
         """Marks the candidates above the cut and, of those at it, as many as fit, the earliest by (token, feature).
 
         Args:
-            bits: bits of this rank's candidates, int64 `[held]`.
+            bits: bits of this rank's candidates, whole numbers `[held]`.
             keys: their keys, int64 `[held]`.
             cut: the cut among the candidates of the group.
             group: the ranks whose candidates compete.

@@ -14,7 +14,7 @@ from torch import Tensor
 from distsae.allocation.segments import counted, true_indices_within
 from distsae.collective import Collective
 
-__all__ = ["Bin", "OrderStatistic", "bin_counts", "nth_largest", "nth_largest_in"]
+__all__ = ["Bin", "OrderStatistic", "bin_counts", "nth_largest", "nth_largest_in", "nth_largest_there"]
 
 _BINS = 4096
 _FEW = 4096
@@ -124,6 +124,22 @@ def nth_largest_in(found: Bin, keys: Tensor, group: Collective) -> OrderStatisti
     padded = keys.new_full((found.count,), found.low - 1)
     padded[: keys.numel()] = keys
     return _nth_largest_here(group.stack(padded).view(-1), found.n)
+
+
+def nth_largest_there(keys: Tensor, n: int, least: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Finds the n-th largest of keys that are all on this rank, without waiting for the device.
+
+    Args:
+        keys: the keys, whole numbers `[any]`, at least one.
+        n: rank of the sought key, at least 1; the smallest key is taken if there are fewer.
+        least: smallest value to return.
+
+    Returns:
+        The n-th largest key, or `least` if that is larger; the number of keys that are at least this value; and of
+        those that are equal to it; `[]` each.
+    """
+    value = keys.topk(min(n, keys.numel()), sorted=False).values.amin().clamp_(min=least)
+    return value, (keys >= value).sum(), (keys == value).sum()
 
 
 def _inside(keys: Tensor, found: Bin) -> Tensor:

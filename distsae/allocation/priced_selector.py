@@ -75,9 +75,13 @@ class PricedSelector:
         self._ratios.offer(first_feature, ratios)
         self._dtype = ratios.score_dtype
 
-    def resolve(self) -> Matches | None:
+    def tally(self) -> Tensor:
+        """Counts the candidates of all ranks; see `MutualSelector.tally`. Collective."""
+        return self._ratios.tally()
+
+    def resolve(self, told: Tensor) -> Matches | None:
         """Finds the global cut and returns this rank's matches, or None if the lower bound was too high; collective."""
-        matches = self._ratios.resolve()
+        matches = self._ratios.resolve(told)
         if matches is None:
             return None
         self.shortfall = self._ratios.shortfall

@@ -63,7 +63,6 @@ class Prices:
         surplus = (matches - expected).div_(expected.add_(1.0)).clamp_(max=_MOST_SURPLUS)
         if cut is not None:
             self.price.mul_(cut)
-            if not self.least:
-                self.least.fill_(_LEAST_SHARE * cut)
+            self.least.masked_fill_(self.least == 0, _LEAST_SHARE * cut)
         # Products and sums are rounded alike wherever a number lies in memory; `exp` is not.
         self.price.mul_(surplus.mul_(_RATE).add_(1.0)).clamp_(min=self.least)

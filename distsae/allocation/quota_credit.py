@@ -7,6 +7,8 @@ exact, and no sum over ranks is one of floating-point numbers.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from distsae.allocation.order_statistic import OrderStatistic, nth_largest
 from distsae.collective import Collective, Solo
 from distsae.errors import WrongInput
 
-__all__ = ["QuotaCredit"]
+__all__ = ["Payment", "QuotaCredit"]
 
 _BITS = 32
 _MATCH = 1 << _BITS
@@ -23,6 +25,22 @@ _MATCH = 1 << _BITS
 
 _SAFETY = 0.9
 """Lower end of the remainders that are searched first for the next cut, as a share of the last cut."""
+
+
+@dataclass(frozen=True)
+class Payment:
+    """What a batch is paid.
+
+    Args:
+        quotas: whole matches of each local feature, int64 `[d_sae_local]`.
+        doubt: whether they may be wrong, so that `QuotaCredit.corrected` must be asked, bool `[]`; None if they are
+            certain to be right.
+        tokens: number of tokens of the global batch.
+    """
+
+    quotas: Tensor
+    doubt: Tensor | None
+    tokens: int
 
 
 class QuotaCredit:
@@ -61,9 +79,43 @@ class QuotaCredit:
         Raises:
             WrongInput: there are fewer than `k` features.
         """
-        budget = round(self._k * tokens)
+        self._earn(tokens)
+        return self._paid(tokens)
+
+    def pay_at_once(self, tokens: int) -> Payment:
+        """Pays as `pay` does, without waiting for a GPU where that can be: then the quotas may be in doubt. Collective.
+
+        Args:
+            tokens: number of tokens of the global batch.
+        """
+        if not self.credit.is_cuda or self._feature.size > 1:
+            return Payment(self.pay(tokens), None, tokens)
+        self._earn(tokens)
+        # As in `_paid`, for the usual level.
+        paid, remainder = _claims(self.credit, 0, tokens)
+        left = round(self._k * tokens) - paid.sum()[None]
+        doubt = ((left < 0) | (left > (remainder >= 0).sum())).squeeze(0)
+        largest = remainder.sort(descending=True).values
+        cut = largest[(left - 1).clamp_(0, largest.numel() - 1)].masked_fill_(left <= 0, _MATCH)
+        above, tied = remainder > cut, remainder == cut
+        tied &= tied.cumsum(0) <= left - above.sum()
+        paid.add_(above).add_(tied)
+        self.credit -= paid << _BITS
+        return Payment(paid, doubt, tokens)
+
+    def corrected(self, payment: Payment) -> Tensor:
+        """Returns the quotas of a payment that was in doubt, for the payment that was made last. Collective."""
+        self.credit += payment.quotas << _BITS
+        return self._paid(payment.tokens)
+
+    def _earn(self, tokens: int) -> None:
+        """Adds each feature's share of a batch to its credit."""
         for credit, quota in cache_blocks(self.credit, self.quota_per_token):
             credit += (quota * (tokens * float(_MATCH))).round_().long()
+
+    def _paid(self, tokens: int) -> Tensor:
+        """Pays a batch that has been earned, and returns the whole matches of each local feature. Collective."""
+        budget = round(self._k * tokens)
         level, left = self._level(budget, tokens)
         cut = self._cut(level, left, tokens) if left else OrderStatistic(_MATCH, 0, 0)
         paid = torch.empty_like(self.credit)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from distsae.allocation.scores import Scores
+from distsae.allocation.scores import EMPTY, Scores
 
 __all__ = ["PLACES_PER_MATCH", "Places", "RoomyCandidates"]
 
@@ -56,42 +56,46 @@ class Places:
 
 
 class RoomyCandidates:
-    """The candidates of a pass over a batch, in places of a fixed number for each chunk.
+    """The candidates of a pass over a batch, in a fixed number of places for each chunk.
 
     Args:
-        places: number of places for a chunk.
         tokens: number of tokens on this rank.
     """
 
-    def __init__(self, places: int, tokens: int) -> None:
-        self._places = places
+    def __init__(self, tokens: int) -> None:
         self._tokens = tokens
         self._scores: list[Tensor] = []
         self._keys: list[Tensor] = []
-        self._filled: list[Tensor] = []
 
     @property
-    def chunks(self) -> int:
-        """Number of chunks collected so far."""
-        return len(self._filled)
+    def places(self) -> list[int]:
+        """Number of places of each chunk that was collected."""
+        return [keys.numel() for keys in self._keys]
 
-    def collect(self, first_feature: int, scores: Scores, bound: Tensor) -> None:
+    def collect(self, first_feature: int, scores: Scores, cutoff: Tensor, bound: Tensor, places: int) -> None:
         """Collects the scores of a chunk that reach a bound.
 
         Args:
             first_feature: local index of the first feature of the chunk. Chunks come in ascending order.
             scores: scores of the chunk.
-            bound: lower bound, as in `Scores.above`.
+            cutoff: as in `Scores.within`.
+            bound: as in `Scores.within`.
+            places: number of places for them.
         """
-        flat, score, filled = scores.within(bound, self._places)
+        flat, score = scores.within(cutoff, bound, places)
         self._scores.append(score)
         self._keys.append(flat + first_feature * self._tokens)
-        self._filled.append(filled)
 
     def joined(self) -> tuple[Tensor, Tensor]:
         """Returns scores, 0 in empty places, and keys `feature * tokens + token`, ascending where scores are not 0."""
         return torch.cat(self._scores), torch.cat(self._keys)
 
-    def most_filled(self) -> Tensor:
-        """Returns the most places that a chunk filled, int64 `[]`."""
-        return torch.stack(self._filled).amax()
+    def full(self) -> Tensor:
+        """Returns the number of chunks that filled all their places, int64 `[1]`."""
+        return (torch.stack([keys[-1] for keys in self._keys]) < EMPTY).sum()[None]
+
+    def filled(self) -> Tensor:
+        """Returns the number of places that each chunk filled, int64 `[chunks]`. If it filled all, it may lack some."""
+        if len(set(self.places)) == 1:
+            return (torch.stack(self._keys) < EMPTY).sum(1)
+        return torch.stack([(keys < EMPTY).sum() for keys in self._keys])

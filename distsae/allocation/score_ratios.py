@@ -33,9 +33,11 @@ class ScoreRatios:
         self._divisors = divisors
         self.shape = scores.shape
         self.device = scores.device
+        self.doubt = scores.doubt
+        self.of_features = None
         self.score_dtype = torch.float32
 
-    def non_finite(self) -> int:
+    def non_finite(self) -> int | Tensor:
         """Returns the number of scores that are not finite."""
         return self._scores.non_finite()
 
@@ -49,13 +51,22 @@ class ScoreRatios:
         kept = (compared >= bound.view(-1)) & (compared > 0)  # the ratio of a subnormal score may be 0
         return flat[kept], ratio[kept]
 
-    def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
+    def cutoff(self, bound: Tensor) -> Tensor:
+        """Returns the bound, `[1, 1]`: what is compared follows from it chunk by chunk; see `Scores.cutoff`."""
+        return bound
+
+    def within(self, cutoff: Tensor, bound: Tensor, places: int) -> tuple[Tensor, Tensor]:
         """Finds the positive ratios that are at least a bound, `[1, 1]`; see `Scores.within`."""
-        flat, score, filled = self._scores.within(self._least(bound), places)
+        least = self._least(cutoff)
+        flat, score = self._scores.within(self._scores.cutoff(least), least, places)
         self.score_dtype = score.dtype
         feature = (flat // self.shape[1]).clamp(max=self.shape[0] - 1)
         ratio = score / self._divisors.squeeze(1)[feature]
-        return flat, ratio.masked_fill(ratio.float() < bound.view(-1), 0.0), filled
+        return flat, ratio.masked_fill(ratio.float() < bound.view(-1), 0.0)
+
+    def leading_of_features(self, quotas: Tensor, most: int) -> Tensor:
+        """Returns a lower bound of each feature's ratios; see `Scores.leading_of_features`."""
+        return torch.where(quotas > 0, 0.0, torch.inf)
 
     def leading(self, k: int) -> Tensor:
         """Returns a lower bound of each token's `k`-th largest ratio in this chunk; see `Scores.leading`."""

@@ -6,7 +6,11 @@ and at the end finds its matches together with the other ranks. The matrix of to
     selector.start(placement, tokens)
     for first_feature, scores in shard.encode_chunks(x - shard.b_dec):
         selector.offer(first_feature, scores)
-    matches = selector.resolve()          # None: the lower bound was too high, offer all chunks again
+    (matches,) = settled([selector])      # None: the lower bound was too high, offer all chunks again
+
+On a GPU the CPU waits for the device once in such a pass, however many chunks and selectors there are: all of them say
+by `tally` what they need to know on the CPU, and one copy brings it there. Only the first batches, in which nothing is
+known yet, wait in every chunk.
 
 From one batch to the next a selector forecasts: how low the next cut may lie, or how long the next messages will be. A
 forecast saves work and changes no selection. The selectors of a training run give it out as plain numbers by
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 import torch
@@ -27,7 +32,7 @@ from distsae.allocation.scores import ExactScores, Scores
 from distsae.collective import Collective, Solo
 from distsae.errors import NonFiniteScores
 
-__all__ = ["Chunks", "Placement", "Selector", "TrainingSelector", "refuse_non_finite", "select"]
+__all__ = ["Chunks", "Placement", "Selector", "TrainingSelector", "as_count", "refuse_non_finite", "select", "settled"]
 
 Chunks = Callable[[], Iterable[tuple[int, Scores | Tensor]]]
 """Starts a pass over a batch: yields the first local feature and the scores of each chunk, in ascending order. A tensor
@@ -71,7 +76,7 @@ class Placement:
 
 
 class Selector(Protocol):
-    """One allocation rule, applied to a stream of score chunks: `start`, `offer` for each chunk, `resolve`."""
+    """One allocation rule, applied to a stream of score chunks: `start`, `offer` for each, `tally`, `resolve`."""
 
     def start(self, placement: Placement, tokens: int) -> None:
         """Starts a pass over a batch and drops the candidates of the pass before.
@@ -91,8 +96,19 @@ class Selector(Protocol):
         """
         ...
 
-    def resolve(self) -> Matches | None:
+    def tally(self) -> Tensor | None:
+        """Begins to settle with the other ranks which candidates are selected; collective.
+
+        Returns:
+            Numbers that `resolve` needs on the CPU, int64 `[any]`, on the scores' device; None if it needs none.
+        """
+        ...
+
+    def resolve(self, told: Tensor) -> Matches | None:
         """Settles with the other ranks which candidates are selected; collective.
+
+        Args:
+            told: what `tally` returned, on the CPU; empty if that was None.
 
         Returns:
             This rank's matches, sorted by feature, then token, in local indices. None, on all ranks alike, if a lower
@@ -105,13 +121,12 @@ class Selector(Protocol):
 
 
 class TrainingSelector(Selector, Protocol):
-    """The rule that a run trains with: a selector with a budget, and with a forecast that a checkpoint keeps.
+    """The rule that a run trains with: a selector with a budget, and with a forecast that a checkpoint keeps."""
 
-    Attributes:
-        shortfall: number of matches by which the last batch missed its budget, over all ranks.
-    """
-
-    shortfall: int
+    @property
+    def shortfall(self) -> int:
+        """Number of matches by which the last batch missed its budget, over all ranks."""
+        ...
 
     def set_budget(self, k: float) -> float:
         """Sets the mean matches per token of the next batches.
@@ -147,14 +162,47 @@ def select(selectors: Sequence[Selector], chunks: Chunks, placement: Placement, 
     while True:
         for selector in selectors:
             selector.start(placement, tokens)
+        doubt = None
         for first_feature, chunk in chunks():
             scores = ExactScores(chunk) if isinstance(chunk, Tensor) else chunk
             for selector in selectors:
                 selector.offer(first_feature, scores)
-        resolved = [selector.resolve() for selector in selectors]
+            doubt = scores.doubt
+        resolved = settled(selectors, placement.world, doubt)
         selected = [matches for matches in resolved if matches is not None]
         if len(selected) == len(resolved):
             return selected
+
+
+def settled(
+    selectors: Sequence[Selector], world: Collective | None = None, doubt: Tensor | None = None
+) -> list[Matches | None]:
+    """Resolves selectors to which a batch has been offered; collective.
+
+    Args:
+        selectors: the selectors.
+        world: all ranks.
+        doubt: whether this rank's scores may be wrong, bool `[]`; None, on all ranks alike, if they are not.
+
+    Returns:
+        This rank's matches of each selector, or None, on all ranks alike, where the batch must be offered again.
+    """
+    tallies = [selector.tally() for selector in selectors]
+    parts = [tally for tally in tallies if tally is not None]
+    if doubt is not None:
+        parts.append((world or Solo()).sum(doubt.long().view(1)))
+    told = torch.cat(parts).cpu() if parts else torch.zeros(0, dtype=torch.long)  # where the CPU waits for the device
+    if doubt is not None and told[-1]:
+        return [None] * len(selectors)
+    ends = list(accumulate((0 if tally is None else tally.numel() for tally in tallies), initial=0))
+    return [
+        selector.resolve(told[first:last]) for selector, (first, last) in zip(selectors, pairwise(ends), strict=True)
+    ]
+
+
+def as_count(number: int | Tensor, device: torch.device) -> Tensor:
+    """Returns a whole number as a tensor on a device, int64 `[1]`, without waiting for the device."""
+    return number.long().view(1) if isinstance(number, Tensor) else torch.full((1,), number, device=device)
 
 
 def refuse_non_finite(counts: Tensor) -> None:

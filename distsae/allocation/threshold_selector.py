@@ -5,12 +5,11 @@ The rule needs no batch. Each pair is decided alone, so ranks exchange no scores
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from distsae.allocation.matches import Matches
 from distsae.allocation.scores import Scores, feature_and_token
-from distsae.allocation.selector import Placement, refuse_non_finite
+from distsae.allocation.selector import Placement, as_count, refuse_non_finite
 
 __all__ = ["ThresholdSelector"]
 
@@ -30,7 +29,7 @@ class ThresholdSelector:
         """Starts a batch of `tokens` local tokens."""
         self._placement = placement
         self._tokens = tokens
-        self._non_finite = 0
+        self._non_finite: int | Tensor = 0
         self._selected: list[Matches] = []
 
     def offer(self, first_feature: int, scores: Scores) -> None:
@@ -42,8 +41,11 @@ class ThresholdSelector:
         fires = score > threshold.squeeze(1)[feature]  # `above` takes scores at the bound, too
         self._selected.append(Matches(token, feature + first_feature, score).picked(fires))
 
-    def resolve(self) -> Matches:
+    def tally(self) -> None:
+        """Returns None: matches are found as chunks come."""
+
+    def resolve(self, told: Tensor) -> Matches:
         """Returns this rank's matches; collective, for the count of scores that are not finite."""
-        counts = self._placement.world.stack(torch.tensor(self._non_finite, device=self._threshold.device))
+        counts = self._placement.world.stack(as_count(self._non_finite, self._threshold.device)).squeeze(1)
         refuse_non_finite(counts)
         return Matches.joined(self._selected)

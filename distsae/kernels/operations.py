@@ -150,8 +150,8 @@ class Kernels:
             are those of `match_dots`. None where these do as well.
         places_above: `(rows, columns, bound, places)`: flat indices `feature * tokens + token`, int64 `[places]`,
             ascending, of the first pairs whose product `rows[feature] . columns[token]` of bf16 rows, in fp32, is
-            positive and at least `bound`, fp32 `[1, 1]` or `[features, 1]`; the number of pairs in empty places. The
-            CPU does not wait for it. None where `upper_scores` and a comparison do as well.
+            positive and at least `bound`, fp32 `[1, 1]` or `[features, 1]`; `EMPTY` in other places. The CPU
+            does not wait for it. None where `upper_scores` and a comparison do as well.
     """
 
     name: str

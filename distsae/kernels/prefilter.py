@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from distsae.allocation.scores import feature_and_token, in_chunk
+from distsae.allocation.scores import feature_and_token, in_chunk, smallest_of_first
 from distsae.allocation.segments import smallest_per_segment
 from distsae.kernels.operations import Kernels
 from distsae.kernels.prefilter_margins import COLUMNS, FLUSHED, MARGIN, ROUND_UP, TINY, bias_error, summation_error
@@ -99,10 +99,14 @@ class PrefilterRows:
 
     def certifies(self, columns: Tensor) -> bool:
         """Returns whether every score of the tokens `columns`, and every bound of one, is certain to be finite."""
+        return bool(self.certain(columns))
+
+    def certain(self, columns: Tensor) -> Tensor:
+        """Returns what `certifies` does, on the device: bool `[]`."""
         biases = self.rows[:, self.d_in]
         norms = self.rows[:, self.d_in + 2]
         longest = norms.float().max() * columns[:, self.d_in + 3].float().max()
-        return bool(longest + biases.float().abs().max() < _LARGEST)
+        return longest + biases.float().abs().max() < _LARGEST
 
 
 def prefilter_tokens(centred: Tensor) -> Tensor:
@@ -142,12 +146,27 @@ class PrefilteredScores:
         W_enc: encoder rows of the chunk, `[features, d_in]`.
         b_enc: encoder biases of the chunk, `[features]`.
         centred: activations minus `b_dec`, `[tokens, d_in]`.
+        doubt: whether bounds may not be finite after all, bool `[]`; None if they are certain to be.
+        of_features: returns scores of other features, given their local indices.
 
     Attributes:
+        doubt: as given.
+        of_features: as given.
         rescored: number of scores that were computed exactly so far.
     """
 
-    def __init__(self, kernels: Kernels, upper: UpperBounds, W_enc: Tensor, b_enc: Tensor, centred: Tensor) -> None:
+    def __init__(
+        self,
+        kernels: Kernels,
+        upper: UpperBounds,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        centred: Tensor,
+        doubt: Tensor | None = None,
+        of_features: Callable[[Tensor], PrefilteredScores] | None = None,
+    ) -> None:
+        self.doubt = doubt
+        self.of_features = of_features
         self._kernels = kernels
         self._upper = upper
         self._W_enc = W_enc
@@ -185,27 +204,45 @@ class PrefilteredScores:
         kept = ((score.float() >= bound.view(-1)) & (score > 0)).nonzero().squeeze(1)
         return flat[kept], score[kept]
 
-    def within(self, bound: Tensor, places: int) -> tuple[Tensor, Tensor, Tensor]:
+    def cutoff(self, bound: Tensor) -> Tensor:
+        """Returns what `within` compares upper bounds with; see `Scores.cutoff`."""
+        return ruled_out_to(bound)
+
+    def within(self, cutoff: Tensor, bound: Tensor, places: int) -> tuple[Tensor, Tensor]:
         """Finds the positive scores that are at least a bound; see `Scores.within`."""
-        flat = self._upper.places_above(bound, places)
-        self.rescored += places
-        operands = (flat, self._W_enc, self._b_enc, self._centred, bound)
-        if self._kernels.scores_at is not None:
-            score = self._kernels.scores_at(*operands)
-        else:
-            score = plain_scores_at(self._kernels.match_dots, *operands)
-        return flat, score, torch.searchsorted(flat, self.shape[0] * self.shape[1])
+        flat = self._upper.places_above(cutoff, bound, places)
+        return flat, self._positive_at(flat, bound)
 
     def leading(self, k: int) -> Tensor:
         """Returns the smallest of each token's `k` scores with the largest upper bounds; see `Scores.leading`."""
         tokens = self.shape[1]
         feature = self._upper.matrix().t().topk(k, dim=1, sorted=False).indices
-        flat = (feature * tokens + torch.arange(tokens, device=self.device)[:, None]).view(-1).sort().values
+        flat = feature * tokens + torch.arange(tokens, device=self.device)[:, None]
+        if self._kernels.scores_at is not None:  # in any order
+            return self._positive_at(flat.view(-1), None).view(tokens, k).float().amin(1)
+        flat = flat.view(-1).sort().values
         return smallest_per_segment(flat % tokens, self._exact(flat).float(), tokens).clamp_(min=0)
+
+    def leading_of_features(self, quotas: Tensor, most: int) -> Tensor:
+        """Returns the smallest of each feature's scores with the largest bounds; see `Scores.leading_of_features`."""
+        features, tokens = self.shape
+        token = self._upper.matrix().topk(most, dim=1).indices
+        flat = token + (torch.arange(features, device=self.device) * tokens)[:, None]
+        return smallest_of_first(self._positive_at(flat.view(-1), None).view(features, most).float(), quotas)
 
     def sample(self, rows: Tensor, stride: int) -> Tensor:
         """Returns the scores of the features `rows` for every `stride`-th token; see `Scores.sample`."""
         return torch.addmm(self._b_enc[rows, None], self._W_enc[rows], self._centred[::stride].t()).float()
+
+    def _positive_at(self, flat: Tensor, bound: Tensor | None) -> Tensor:
+        """Returns the exact scores at some flat indices; 0 in empty places, and where they do not reach the bound."""
+        self.rescored += flat.numel()
+        if bound is None:
+            bound = torch.zeros(1, 1, device=self.device)
+        operands = (flat, self._W_enc, self._b_enc, self._centred, bound)
+        if self._kernels.scores_at is not None:
+            return self._kernels.scores_at(*operands)
+        return plain_scores_at(self._kernels.match_dots, *operands)
 
     def _exact(self, flat: Tensor) -> Tensor:
         """Returns the exact scores at some flat indices, which are ascending."""
@@ -226,7 +263,7 @@ def plain_scores_at(
     vectors: Tensor,
     bound: Tensor,
 ) -> Tensor:
-    """Computes what `Kernels.scores_at` does, by `Kernels.match_dots`."""
+    """Computes what `Kernels.scores_at` does, by `Kernels.match_dots`, which takes pairs sorted by feature."""
     pairs = rows.shape[0] * vectors.shape[0]
     feature, token = feature_and_token(flat.clamp(max=pairs - 1), vectors.shape[0])
     score = match_dots(feature, token, rows, vectors).add_(biases[feature])

@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from distsae.allocation.scores import EMPTY
+
 __all__ = ["first_ones"]
 
 _WORDS = 1024
@@ -73,12 +75,12 @@ def first_ones(words: Tensor, row: int, places: int) -> Tensor:
         places: number of indices to return.
 
     Returns:
-        Indices, int64 `[places]`, ascending: first those of ones, then the number of all bits.
+        Indices, int64 `[places]`, ascending: first those of ones, then `EMPTY`.
     """
     number = words.numel()
     programs = -(-number // _WORDS)
     counts = torch.empty(programs, dtype=torch.int32, device=words.device)
-    flat = torch.full((places,), words.shape[0] * row, dtype=torch.int64, device=words.device)
+    flat = torch.full((places,), EMPTY, dtype=torch.int64, device=words.device)
     with torch.cuda.device_of(words):  # type: ignore[no-untyped-call]
         _count_ones[(programs,)](words, counts, number, _WORDS, num_warps=4)
         ends = counts.cumsum(0)

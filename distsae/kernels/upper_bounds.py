@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from distsae.allocation.scores import EMPTY
 from distsae.allocation.segments import true_indices_within
 from distsae.kernels.operations import Kernels
 
@@ -84,22 +85,23 @@ class UpperBounds:
             self._kernels.upper_scores(self._rows, self._columns, self._matrix)
         return self._matrix
 
-    def places_above(self, bound: Tensor, places: int) -> Tensor:
+    def places_above(self, cutoff: Tensor, bound: Tensor, places: int) -> Tensor:
         """Returns places that hold every positive score of at least a bound.
 
         Args:
+            cutoff: the bound as `ruled_out_to` returns it, computed once for all chunks.
             bound: lower bound of the scores, not negative, fp32 `[1, 1]` or `[features, 1]`.
             places: number of places to return.
 
         Returns:
-            Flat indices `feature * tokens + token`, int64 `[places]`, ascending; in empty places the number of scores.
+            Flat indices `feature * tokens + token`, int64 `[places]`, ascending; `EMPTY` in places that were not taken.
         """
         above = self._kernels.places_above
         self._of_places += 1
         if above is not None and self._asked_once and not self._questions:
             self._questions += 1
             return above(self._rows, self._columns, bound, places)
-        return true_indices_within(self.matrix() > ruled_out_to(bound), places)
+        return true_indices_within(self.matrix() > cutoff, places, EMPTY)
 
 
 def ruled_out_to(bound: Tensor) -> Tensor:
@@ -114,4 +116,4 @@ def ruled_out_to(bound: Tensor) -> Tensor:
 def plain_places_above(rows: Tensor, columns: Tensor, bound: Tensor, places: int) -> Tensor:
     """Computes what `Kernels.places_above` does, with a matrix of upper bounds in fp32."""
     upper = rows.float() @ columns.float().t()
-    return true_indices_within((upper >= bound) & (upper > 0), places)
+    return true_indices_within((upper >= bound) & (upper > 0), places, EMPTY)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from distsae.allocation import ExactScores, Scores
+from distsae.allocation import Chunks, ExactScores, Scores
 from distsae.kernels import CPU, Kernels, MatrixRoom, PrefilteredScores, PrefilterRows, UpperBounds, prefilter_tokens
 from distsae.model.selection_memory import SELECTION_MB, chunk_bounds, selection_mb_on
 from distsae.seeds import torch_generator
@@ -68,6 +68,32 @@ class FeatureShard(nn.Module):
         self.b_enc = nn.Parameter(torch.zeros(len(features), device=device))
         self.b_dec = nn.Parameter(b_dec.detach().to(device, copy=True))
 
+    def passes(self, centred: Tensor, left_out: Tensor | None = None) -> Chunks:
+        """Returns a function that starts a pass over the scores of a batch, as `encode_chunks` does.
+
+        With a prefilter on a GPU, the first pass does not wait to see whether all bounds are certain to be finite. Its
+        scores say by `doubt` if they are not, and the next pass computes all scores.
+
+        Args:
+            centred: `x - b_dec`, `[tokens, d_in]`.
+            left_out: indices of tokens whose scores are all 0, int64; None for none.
+        """
+        is_first = self._prefilter and centred.is_cuda
+
+        def chunks() -> Iterator[tuple[int, Scores]]:
+            nonlocal is_first
+            if not is_first:
+                return self.encode_chunks(centred, left_out)
+            is_first = False
+            columns, low = prefilter_tokens(centred), self._low_precision()
+            doubt = ~low.certain(columns)
+            columns.masked_fill_(doubt, 0)  # no candidates, rather than no end of them
+            if left_out is not None:
+                columns[left_out] = 0
+            return self._bounded_chunks(low, columns, centred, doubt)
+
+        return chunks
+
     def encode_chunks(self, centred: Tensor, left_out: Tensor | None = None) -> Iterator[tuple[int, Scores]]:
         """Yields `(first local feature, scores)` chunk by chunk; each chunk overwrites the one before it.
 
@@ -119,14 +145,21 @@ class FeatureShard(nn.Module):
         return self.W_enc._version, self.b_enc._version
 
     def _bounded_chunks(
-        self, low: PrefilterRows, columns: Tensor, centred: Tensor
+        self, low: PrefilterRows, columns: Tensor, centred: Tensor, doubt: Tensor | None = None
     ) -> Iterator[tuple[int, PrefilteredScores]]:
         W_enc, b_enc = self.W_enc.detach(), self.b_enc.detach()
+
+        def of_features(features: Tensor) -> PrefilteredScores:
+            own_room = MatrixRoom(features.numel(), columns)
+            upper = UpperBounds(self.kernels, low.rows[features], columns, own_room, asked_once=False)
+            return PrefilteredScores(self.kernels, upper, W_enc[features], b_enc[features], centred, doubt)
+
         bounds = chunk_bounds(len(self.features), centred.shape[0], self._selection_mb, prefilter=True)
         room = MatrixRoom(max(last - first for first, last in bounds), columns)
         for first, last in bounds:
             upper = UpperBounds(self.kernels, low.rows[first:last], columns, room, asked_once=self._asked_once)
-            scores = PrefilteredScores(self.kernels, upper, W_enc[first:last], b_enc[first:last], centred)
+            rows = slice(first, last)
+            scores = PrefilteredScores(self.kernels, upper, W_enc[rows], b_enc[rows], centred, doubt, of_features)
             yield first, scores
             self.rescored += scores.rescored
             self._asked_once = upper.was_asked_once

@@ -163,7 +163,8 @@ class Phases:
         """Grants the quotas for the next `tokens` tokens of the global batch, if they hold in it. Collective."""
         if isinstance(self.selector, FeatureSelector):
             assert self.credit is not None
-            self.selector.grant(self.credit.pay(tokens))
+            credit, payment = self.credit, self.credit.pay_at_once(tokens)
+            self.selector.grant(payment.quotas, payment.doubt, lambda: credit.corrected(payment))
 
     def move_prices(self, matches: Matches, tokens: int) -> None:
         """Moves the prices after `tokens` tokens of the global batch, if there are any. Collective.

@@ -117,8 +117,11 @@ class Watched:
         self.selector.offer(first_feature, scores)
         self.held.append(self.selector._held)
 
-    def resolve(self) -> Matches | None:
-        return self.selector.resolve()
+    def tally(self) -> Tensor | None:
+        return self.selector.tally()
+
+    def resolve(self, told: Tensor) -> Matches | None:
+        return self.selector.resolve(told)
 
 
 def assert_same(found: Matches, expected: Matches) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 
 import pytest
 import torch
@@ -29,6 +28,7 @@ from distsae.allocation import (
 )
 from distsae.collective import Solo
 from tests.allocation.samples import chunks
+from tests.allocation.thread_ranks import ThreadRank, Threads
 
 TOKENS = 16
 FEATURES = 90
@@ -36,46 +36,13 @@ K = 3
 RULES = ("token_choice", "mutual_choice", "feature_choice", "priced_choice")
 
 
-class _Threads:
-    """What the threads of a group share: a barrier, and one tensor for each."""
-
-    def __init__(self, size: int) -> None:
-        self.barrier = Barrier(size, timeout=300)
-        self.tensors = [torch.zeros(0)] * size
-
-
-class _Thread:
-    """The collective of one thread; the ranks of the group are threads of this process."""
-
-    def __init__(self, threads: _Threads, rank: int) -> None:
-        self._threads = threads
-        self.rank = rank
-        self.size = len(threads.tensors)
-
-    def gather(self, tensor: Tensor) -> list[Tensor]:
-        self._threads.tensors[self.rank] = tensor.clone()
-        self._threads.barrier.wait()
-        found = list(self._threads.tensors)
-        self._threads.barrier.wait()
-        return found
-
-    def stack(self, tensor: Tensor) -> Tensor:
-        return torch.stack(self.gather(tensor))
-
-    def sum(self, tensor: Tensor) -> Tensor:
-        return self.stack(tensor).sum(0).to(tensor.dtype)
-
-    def max(self, tensor: Tensor) -> Tensor:
-        return self.stack(tensor).amax(0)
-
-
-def _on_shards(size: int, work: Callable[[_Thread, range], list[Matches]]) -> list[Matches]:
+def _on_shards(size: int, work: Callable[[ThreadRank, range], list[Matches]]) -> list[Matches]:
     """Runs `work` for each shard of the features and returns the matches of all shards for each batch, by token."""
-    threads = _Threads(size)
+    threads = Threads(size)
     ends = [FEATURES * rank // size for rank in range(size + 1)]
     with ThreadPoolExecutor(size) as pool:
         parts = list(
-            pool.map(lambda rank: work(_Thread(threads, rank), range(ends[rank], ends[rank + 1])), range(size))
+            pool.map(lambda rank: work(ThreadRank(threads, rank), range(ends[rank], ends[rank + 1])), range(size))
         )
     return [Matches.joined(batch).by_token() for batch in zip(*parts, strict=True)]
 
@@ -105,7 +72,7 @@ def test_any_number_of_shards_selects_what_one_does(rule, kind, size):
     quotas = torch.arange(FEATURES) % TOKENS
     price = 1 + quotas.double() / 7
 
-    def work(group: _Thread, features: range) -> list[Matches]:
+    def work(group: ThreadRank, features: range) -> list[Matches]:
         selector = {
             "token_choice": lambda: TokenSelector(K),
             "mutual_choice": lambda: MutualSelector(K),

@@ -4,7 +4,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distsae.allocation.order_statistic import Bin, OrderStatistic, bin_counts, nth_largest, nth_largest_in
+from distsae.allocation.order_statistic import (
+    Bin,
+    OrderStatistic,
+    bin_counts,
+    nth_largest,
+    nth_largest_in,
+    nth_largest_there,
+)
 from distsae.collective import Solo
 
 quick = settings(max_examples=200, deadline=None)
@@ -25,6 +32,14 @@ def by_sorting(keys: list[int], n: int) -> OrderStatistic:
 def test_on_one_rank(keys, data):
     n = data.draw(st.integers(1, len(keys)))
     assert nth_largest(torch.tensor(keys), n, Solo(), 0, max(keys) + 1) == by_sorting(keys, n)
+    value, at_least, equal = (int(number) for number in nth_largest_there(torch.tensor(keys), n, 0))
+    assert OrderStatistic(value, n - at_least + equal, equal) == by_sorting(keys, n)
+
+
+def test_fewer_keys_than_sought_are_all_taken_down_to_the_least():
+    found = nth_largest_there(torch.tensor([5, 0, 7, 0, 5]), 4, 1)
+    assert [int(number) for number in found] == [1, 3, 0]
+    assert [int(number) for number in nth_largest_there(torch.tensor([5, 7]), 4, 1)] == [5, 2, 1]
 
 
 @quick

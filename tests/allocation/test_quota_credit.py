@@ -9,6 +9,7 @@ from distsae.allocation import QuotaCredit, zipf_quotas
 from distsae.errors import WrongInput
 from tests.allocation.samples import modest
 from tests.distributed.processes import run_on_mesh
+from tests.pretended_cuda import CUDA, LEDGER, pretended_cuda
 
 MATCH = 1 << 32
 
@@ -78,6 +79,34 @@ def test_equals_the_plain_statement_from_any_credit_and_for_any_budget(drawn, se
     for tokens in batches:
         assert torch.equal(credit.pay(tokens), plain.pay(tokens))
         assert credit.credit.tolist() == plain.credit
+
+
+@settings(max_examples=40, deadline=None)
+@given(_quotas_and_batches(), st.integers(0, 1 << 20), st.sampled_from([0.0, 0.3, 3.0]))
+def test_paying_at_once_on_a_gpu_pays_the_same_without_waiting(drawn, seed, scale):
+    """Credits that are small leave no doubt; larger ones may, and are then corrected."""
+    quotas, k, batches = drawn
+    noise = (torch.randn(len(quotas), generator=torch.Generator().manual_seed(seed)) * scale * MATCH).long()
+    plain = PlainCredit(quotas, k)
+    plain.credit = noise.tolist()
+    with pretended_cuda():
+        credit = QuotaCredit(quotas.to(CUDA), k)
+        credit.credit.copy_(noise.to(CUDA))
+        for tokens in batches:
+            LEDGER.clear()
+            payment = credit.pay_at_once(tokens)
+            assert LEDGER.waits.total() == 0
+            paid = credit.corrected(payment) if bool(payment.doubt) else payment.quotas
+            assert torch.equal(paid.cpu(), plain.pay(tokens))
+            assert credit.credit.cpu().tolist() == plain.credit
+
+
+def test_paying_at_once_leaves_no_doubt_in_ordinary_batches():
+    on_cpu = QuotaCredit(zipf_quotas(200, 4.0, s=1.0, q=2.0), 4.0)
+    assert on_cpu.pay_at_once(64).doubt is None
+    with pretended_cuda():
+        credit = QuotaCredit(zipf_quotas(200, 4.0, s=1.0, q=2.0).to(CUDA), 4.0)
+        assert not any(bool(credit.pay_at_once(64).doubt) for _ in range(8))
 
 
 def _pay(mesh, cases):

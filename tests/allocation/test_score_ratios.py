@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distsae.allocation import ExactScores, ScoreRatios
+from distsae.allocation.scores import EMPTY
 from tests.allocation.samples import KINDS, modest, scores
 
 
@@ -36,7 +37,9 @@ def test_ratios_above_a_bound(kind, seed, bound):
 def test_ratios_in_a_fixed_number_of_places(kind, seed, bound, places):
     _, _, ratios = _chunk(kind, seed)
     expected, ratio = ratios.above(torch.full((1, 1), bound))
-    flat, found, filled = ratios.within(torch.full((1, 1), bound), places)
+    least = torch.full((1, 1), bound)
+    flat, found = ratios.within(ratios.cutoff(least), least, places)
+    filled = (flat < EMPTY).sum()
     if int(filled) < places:
         taken = found > 0
         assert torch.equal(flat[taken], expected)

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distsae.allocation import FeatureSelector, MutualSelector, TokenSelector
-from distsae.allocation.segments import just_below, largest_per_segment, smallest_per_segment, true_indices
+from distsae.allocation.segments import (
+    SegmentOrder,
+    just_below,
+    largest_per_segment,
+    ranked,
+    smallest_per_segment,
+    true_indices,
+)
 from tests.allocation.samples import modest, run
 
 
@@ -21,6 +28,25 @@ def test_largest_per_segment(candidates, data):
     segments = torch.tensor([segment for segment, _ in candidates], dtype=torch.long)
     values = torch.tensor([float(score) for _, score in candidates])
     assert largest_per_segment(segments, values, torch.tensor(quotas)).tolist() == sorted(expected)
+
+
+@modest
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40), st.integers(1, 6))
+def test_candidates_that_are_not_there_do_not_count(candidates, quota):
+    segment = torch.tensor([segment for segment, _ in candidates])
+    score = torch.tensor([float(score) for _, score in candidates])
+    ordered = SegmentOrder(segment, score, 5)
+    there = ordered.positive()
+    assert torch.equal(there, score[ordered.order] > 0)
+    assert torch.equal(ordered.segment(), segment[ordered.order])
+    kept = score > 0
+    order, rank = ranked(segment[kept], score[kept], 5)
+    assert torch.equal(ordered.order[there], kept.nonzero().squeeze(1)[order])
+    assert torch.equal(ordered.rank()[there], rank)
+    assert torch.equal(ordered.sizes(), torch.bincount(segment, minlength=5))
+    for each, found in enumerate(ordered.smallest_of_first(quota).tolist()):
+        inside = sorted((value for at, value in candidates if at == each), reverse=True)
+        assert found == (inside[quota - 1] if len(inside) >= quota else 0)
 
 
 def test_smallest_per_segment():

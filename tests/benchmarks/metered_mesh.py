@@ -175,7 +175,10 @@ class _Timed:
     def offer(self, first_feature: int, scores: Scores) -> None:
         self._selector.offer(first_feature, scores)
 
-    def resolve(self) -> Matches | None:
-        found = self._selector.resolve()
+    def tally(self) -> Tensor | None:
+        return self._selector.tally()
+
+    def resolve(self, told: Tensor) -> Matches | None:
+        found = self._selector.resolve(told)
         self._all.seconds += self._all.clock.lap()
         return found

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from distsae.allocation import ExactScores, Matches, MutualSelector, Placement, select
+from distsae.allocation.selector import settled
 from distsae.parallel import GroupCollective, Mesh
 from tests.benchmarks.score_batches import ScoreBatches
 from tests.distributed.processes import run_on_mesh
@@ -119,11 +120,11 @@ def measure(mesh: Mesh, setting: Setting) -> dict[str, list[Cost]]:
         for first, pre_acts in batches.chunks(step):
             selector.offer(first, ExactScores(pre_acts))
             alone.offer(first, ExactScores(pre_acts))
-        held = alone.resolve()
+        (held,) = settled([alone])
         assert held is not None
 
         def ours(step: int = step) -> int:
-            matches = selector.resolve()
+            (matches,) = settled([selector], world)
             if matches is None:
                 (matches,) = select([selector], lambda: batches.chunks(step), placement, setting.tokens)
             return len(matches)

@@ -10,6 +10,7 @@ import statistics
 import time
 
 from distsae.allocation import ExactScores, TokenSelector
+from distsae.allocation.selector import settled
 from distsae.parallel import GroupCollective, Mesh
 from tests.benchmarks.score_batches import ScoreBatches
 from tests.distributed.processes import run_on_mesh
@@ -27,7 +28,7 @@ def measure(mesh: Mesh, d_sae: int, d_in: int, tokens: int, k: int, steps: int) 
             selector.offer(first, ExactScores(pre_acts))
         calls, received = (sum(getattr(group, name) for group in groups) for name in ("collectives", "bytes_received"))
         began = time.perf_counter()
-        selector.resolve()
+        settled([selector])
         seconds = time.perf_counter() - began
         after = [sum(getattr(group, name) for group in groups) for name in ("collectives", "bytes_received")]
         found.append((seconds, after[0] - calls, after[1] - received))

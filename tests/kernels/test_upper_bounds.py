@@ -38,7 +38,7 @@ def test_no_score_is_left_out_that_reaches_the_bound(kind, seed, share, each):
     )
     reached = ((scores >= bound) & (scores > 0)).view(-1).nonzero().squeeze(1)
     for found in (direct, _bounds(kind, seed, asked_once=False)[0]):
-        flat = found.places_above(bound, scores.numel() + 1)
+        flat = found.places_above(ruled_out_to(bound), bound, scores.numel() + 1)
         assert torch.isin(reached, flat).all()
         assert (flat.diff()[: int((flat < scores.numel()).sum()) - 1] > 0).all()
 
@@ -50,10 +50,10 @@ def _has_matrix(upper):
 def test_a_matrix_is_made_where_there_are_more_questions():
     bound = torch.ones(1, 1)
     alone, _ = _bounds("normal", 0, asked_once=True)
-    alone.places_above(bound, 5)
+    alone.places_above(ruled_out_to(bound), bound, 5)
     assert alone.was_asked_once
     assert not _has_matrix(alone)
-    alone.places_above(bound, 5)  # against expectation
+    alone.places_above(ruled_out_to(bound), bound, 5)  # against expectation
     assert not alone.was_asked_once
     assert _has_matrix(alone)
     other, _ = _bounds("normal", 0, asked_once=False)

@@ -7,6 +7,7 @@ its own.
 import pytest
 import torch
 
+from distsae.allocation.scores import EMPTY
 from distsae.allocation.segments import true_indices_within
 from distsae.kernels.triton_bits import first_ones
 from distsae.kernels.triton_encoder import places_above, upper_bits
@@ -50,7 +51,7 @@ def test_a_bit_says_whether_a_positive_score_reaches_its_bound(shape, each):
         assert not rest.any()
         places = int(expected.sum()) // 2 + 1
         listed = places_above(left, right, bound.to(DEVICE), places)
-        assert torch.equal(listed.cpu(), true_indices_within(expected.contiguous(), places))
+        assert torch.equal(listed.cpu(), true_indices_within(expected.contiguous(), places, EMPTY))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 1.0])
@@ -65,4 +66,4 @@ def test_the_first_ones_are_listed_in_order(rows, row, share):
     number = int(mask.sum())
     for places in (1, number // 2 + 1, number + 10):
         found = first_ones(words, row, places)
-        assert torch.equal(found.cpu(), true_indices_within(mask, places))
+        assert torch.equal(found.cpu(), true_indices_within(mask, places, EMPTY))

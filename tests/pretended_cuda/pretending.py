@@ -29,7 +29,7 @@ from tests.pretended_cuda.streams import (
 from tests.pretended_cuda.tensors import CUDA, OnCuda, dispatched
 from tests.pretended_cuda.triton_launches import launch
 
-__all__ = ["pretended_cuda"]
+__all__ = ["Dispatched", "pretended_cuda"]
 
 _MEMORY = 80 << 30
 _make_tensor = torch.tensor
@@ -37,7 +37,9 @@ _run_thread = threading.Thread.run
 _apply_to_module = torch.nn.Module._apply
 
 
-class _Dispatched(TorchDispatchMode):
+class Dispatched(TorchDispatchMode):
+    """The part of the mode that is a thread's own: further threads enter it within `pretended_cuda`."""
+
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
         return dispatched(function, arguments, named or {})
 
@@ -52,7 +54,7 @@ def _tensor(data: Any, *, device: Any = None, **named: Any) -> Tensor:
 
 def _run(thread: threading.Thread) -> None:
     """Stands for `Thread.run`: a thread sees the device as well."""
-    with _Dispatched():
+    with Dispatched():
         _run_thread(thread)
 
 
@@ -144,5 +146,5 @@ def pretended_cuda() -> Iterator[None]:
         for owner, name, value in _stands_for():
             stack.enter_context(mock.patch.object(owner, name, value))
         stack.enter_context(pretended_nccl())
-        stack.enter_context(_Dispatched())
+        stack.enter_context(Dispatched())
         yield

@@ -97,6 +97,7 @@ def step_cost(rule: str, *, auxiliary: bool, prefilter: bool = True, chunks: int
         batch_tokens=TOKENS,
         sae=SizeConfig(d_sae=features, k=_K),
         allocation=rule,
+        quotas_hold="every_batch",
         init_scale=1.0,
         auxiliary=AuxiliaryConfig(refresh_steps=1000),
         optimizer=OptimizerConfig(lr=1e-4),

@@ -28,13 +28,14 @@ def _weighted_sums(held: dict[str, Any]) -> None:
 
 
 def _scores(held: dict[str, Any]) -> None:
-    flat, pairs, tokens, biases = (held[name] for name in ("flat", "pairs", "tokens", "biases"))
+    flat, order = held["flat"].sort()  # the plain statement takes pairs sorted by feature
+    pairs, tokens, biases = (held[name] for name in ("pairs", "tokens", "biases"))
     there = flat < pairs
     feature = flat.clamp(max=pairs - 1) // tokens
     token = flat.clamp(max=pairs - 1) - feature * tokens
     score = CPU.match_dots(feature, token, held["rows"], held["vectors"]) + biases[feature]
     bound = held["bounds"].view(-1)[feature if held["A_BOUND_EACH"] else 0]
-    held["scores"].copy_(torch.where(there & (score >= bound) & (score > 0), score, 0.0))
+    held["scores"][order] = torch.where(there & (score >= bound) & (score > 0), score, 0.0)
 
 
 def _nothing(held: dict[str, Any]) -> None:

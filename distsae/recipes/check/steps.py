@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from distsae.allocation import Matches, MutualSelector, Placement, Scores, Selector
 from distsae.kernels import kernels_for, prefilter_wanted
@@ -162,7 +163,10 @@ class _Timed:
     def offer(self, first_feature: int, scores: Scores) -> None:
         self._selector.offer(first_feature, scores)
 
-    def resolve(self) -> Matches | None:
-        found = self._selector.resolve()
+    def tally(self) -> Tensor | None:
+        return self._selector.tally()
+
+    def resolve(self, told: Tensor) -> Matches | None:
+        found = self._selector.resolve(told)
         self._seconds += now(self._device) - self._begun
         return found

@@ -82,13 +82,14 @@ def forward_backward(
     placement = mesh.placement(shard.d_sae, tokens, left_out.of_all)
     all_tokens = placement.sharing(tokens)
     centred = left_out.zeroed(x - shard.b_dec)
-    selected = selectors.select(lambda: shard.encode_chunks(centred, left_out.rows), placement, tokens)
+    selected = selectors.select(shard.passes(centred, left_out.rows), placement, tokens)
     matches, auxiliary = selected.main, selected.auxiliary
 
     kernels, W_dec = shard.kernels, shard.W_dec.detach()
-    decoded = [matches] if auxiliary is None else [matches, auxiliary]
-    partial = [kernels.decode(found.by_token(), W_dec, tokens) for found in decoded]
-    reconstructions = mesh.feature.sum(torch.stack(partial))  # both in one message
+    # A second reconstruction is one of further tokens, so that both are one operation, and one message.
+    decoded = matches if auxiliary is None else Matches.joined([matches, auxiliary], [0, tokens])
+    rows = tokens if auxiliary is None else 2 * tokens
+    reconstructions = mesh.feature.sum(kernels.decode(decoded.by_token(), W_dec, rows)).view(-1, tokens, x.shape[1])
     error = left_out.zeroed(reconstructions[0] + shard.b_dec - x)
     energies = mesh.data.sum(torch.stack([_energy(error), _energy(left_out.zeroed(x - mean))]))
     normaliser = max(all_tokens, 1) * variance

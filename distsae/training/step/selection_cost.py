@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
 
 from distsae.allocation import Matches, Placement, Scores, Selector
 from distsae.parallel import GroupCollective, Mesh
 from distsae.training.step.selectors import Selectors
 
 __all__ = ["SelectionCost", "watched"]
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -65,9 +71,16 @@ class _Watched:
     def offer(self, first_feature: int, scores: Scores) -> None:
         self._selector.offer(first_feature, scores)
 
-    def resolve(self) -> Matches | None:
+    def tally(self) -> Tensor | None:
+        return self._counted(self._selector.tally)
+
+    def resolve(self, told: Tensor) -> Matches | None:
+        return self._counted(lambda: self._selector.resolve(told))
+
+    def _counted(self, act: Callable[[], _T]) -> _T:
+        """Returns what `act` does, and adds its traffic."""
         before = self._traffic()
-        found = self._selector.resolve()
+        found = act()
         after = self._traffic()
         self._cost.collectives += after[0] - before[0]
         self._cost.bytes_received += after[1] - before[1]
