@@ -178,7 +178,7 @@ def test_every_option_that_is_named_exists_where_it_is_named():
         for command, words in re.findall(r"`distsae ([a-z]+) ([^`]*)`", text):  # a whole command has its own options
             wrong += [
                 f"{file}:{line}: {option} in {command}: {text}"
-                for option in re.findall(r"(?<![\w-])--[a-z][\w.]*", words)
+                for option in re.findall(r"(?<![\w-])--[a-z][\w.]*", re.split(r"(?:^| )-- ", words)[0])
                 if not _has(command, option)
             ]
         for option in re.findall(r"(?<![\w-])--[a-z][\w.]*", re.sub(r"`distsae [^`]*`", "", text)):

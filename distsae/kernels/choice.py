@@ -76,6 +76,6 @@ def _triton(device: torch.device) -> Kernels:
 
 def _has_matrix_units(device: torch.device) -> bool:
     """Returns whether a device multiplies bf16 in units that Triton's products are compiled and tested for."""
-    if device.type != "cuda" or torch.version.hip is not None:
+    if device.type != "cuda" or torch.version.hip is not None or not torch.cuda.is_available():
         return False
     return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -98,7 +98,9 @@ class UpperBounds:
         """
         above = self._kernels.places_above
         self._of_places += 1
-        if above is not None and self._asked_once and not self._questions:
+        # Bounds of each token are in `cutoff` alone: the kernel compares with one number, or one a feature.
+        same = cutoff.shape == bound.shape
+        if above is not None and same and self._asked_once and not self._questions:
             self._questions += 1
             return above(self._rows, self._columns, bound, places)
         return true_indices_within(self.matrix() > cutoff, places, EMPTY)

@@ -116,6 +116,7 @@ def _stands_for() -> Iterator[tuple[Any, str, Any]]:
     for name, value in constants.items():
         yield torch.cuda, name, lambda *given, _value=value, **named: _value
     yield torch.cuda, "synchronize", _synchronize
+    yield torch.cuda.nccl, "version", lambda: (2, 27, 3)
     runtime = SimpleNamespace(cudaHostRegister=_lock, cudaHostUnregister=lambda address: LEDGER.locked.pop(address))
     yield torch.cuda, "cudart", lambda: runtime
     streams = {

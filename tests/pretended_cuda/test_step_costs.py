@@ -10,12 +10,12 @@ from tests.pretended_cuda.device_guard import load_device_guard
 from tests.pretended_cuda.step_costs import bytes_a_score, bytes_a_weight, growth_of
 
 LAUNCHES = {
-    ("mutual_choice", False): (7, 0, 139),
-    ("mutual_choice", True): (13, 0, 195),
-    ("token_choice", False): (16.25, 0, 162),
-    ("token_choice", True): (22.25, 0, 218),
-    ("feature_choice", False): (7, 0, 323),
-    ("feature_choice", True): (13, 0, 379),
+    ("mutual_choice", False): (8, 0, 142),
+    ("mutual_choice", True): (13, 0, 200),
+    ("token_choice", False): (16.25, 0, 167),
+    ("token_choice", True): (22.25, 0, 223),
+    ("feature_choice", False): (8, 0, 326),
+    ("feature_choice", True): (13, 0, 384),
 }
 """Launches of each chunk of scores, of each block of the update, and of the rest of a step."""
 
