@@ -21,7 +21,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "mutual_choice": ("--allocation", "mutual_choice", "--aux", "aux_zipf"),
     "feature_choice": (
         *("--allocation", "mutual_choice", "--aux", "aux_zipf"),
-        *("--finetune_fc_from", "0.7", "--quotas", "measured"),
+        *("--finetune_fc_from", "0.7", "--quotas", "measured", "--quotas_hold", "every_batch"),
     ),
 }
 """The options in which the three runs differ; all else is equal, `k` above all."""

@@ -67,10 +67,9 @@ def train_runs(
             due = [run for run in members.active if run.done == step]
             others = [run.clock for run in members.active if run not in due]
             watchdog.working_on(f"step {step + 1}: reading its batch", unlimited=bounded)
-            may_end = all(run.may_end for run in members.active)
             lost: Exception | None = None
             try:
-                with all_stopped(others), stop.interruptible("waiting for rows", safe=may_end):
+                with all_stopped(others), stop.interruptible("waiting for rows", safe=members.may_end):
                     batch = reader.batch(step).to(accelerator.device)
             except (DistsaeError, OSError) as error:
                 lost = error
@@ -94,7 +93,7 @@ def train_runs(
         run.checkpoints.wait_and_free()
     watchdog.working_on("making the SAE", unlimited=True)
     saved = bool(members.active) and all(run.checkpoints.on_disk(steps) for run in members.active)
-    with stop.interruptible("making the SAE", safe=saved):
+    with stop.interruptible("making the SAE", safe=lambda: saved):
         for run in [*members.active]:
             members.attempt(run, run.finish)
     members.raise_failures()
@@ -159,6 +158,10 @@ class _Members:
         self._size = len(runs)
         self._failures: dict[str, str] = {}  # texts alone: an error would keep the run alive by its traceback
         self._diverged = False
+
+    def may_end(self) -> bool:
+        """Returns whether the process may end now, while it waits for rows, as no run would lose anything."""
+        return all(run.may_end for run in self.active)
 
     def attempt(self, run: Run, action: Callable[..., Result], *arguments: object) -> Result | None:
         """Calls an action of a run; if that fails, a member of a sweep is removed, and None is returned.

@@ -11,7 +11,7 @@ import enum
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
@@ -57,6 +57,7 @@ class StopVote:
         self._interrupted_at = math.inf
         self._announced = False
         self._interruptible: str | None = "starting"  # activity that a signal may end; nothing is lost before step 1
+        self._safe: Callable[[], bool] = lambda: True
         self._ended_activity = ""
         self._ballot = torch.zeros(2, dtype=torch.int64)  # a signal, and a trouble
         self._voting: dist.Work | None = None
@@ -105,19 +106,19 @@ class StopVote:
             self._voting = None
 
     @contextmanager
-    def interruptible(self, activity: str, safe: bool = True) -> Iterator[None]:
+    def interruptible(self, activity: str, safe: Callable[[], bool] = lambda: True) -> Iterator[None]:
         """Lets a signal end this process at once inside the block, for work that may take long.
 
         Args:
             activity: what the block does, for the line that is printed.
-            safe: whether nothing is lost if the process ends inside the block; if not, a signal waits for the next
-                vote as usual.
+            safe: returns whether nothing is lost if the process ends now, asked when a signal arrives: a checkpoint may
+                reach the disk inside the block. If something is, the signal waits for the next vote as usual.
 
         Raises:
             SystemExit: with the code `STOPPED`, after SIGTERM, SIGUSR1 or SIGHUP.
             KeyboardInterrupt: after SIGINT.
         """
-        self._interruptible = activity if safe else None
+        self._interruptible, self._safe = activity, safe
         try:
             self._end_if_interruptible()
             yield
@@ -125,7 +126,7 @@ class StopVote:
             self._interruptible = None
 
     def _end_if_interruptible(self) -> None:
-        if self._received is None or self._interruptible is None:
+        if self._received is None or self._interruptible is None or not self._safe():
             return
         self._ended_activity = self._interruptible
         if self._received is signal.SIGINT:

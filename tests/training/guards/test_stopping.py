@@ -95,10 +95,18 @@ def test_a_process_before_its_first_step_ends_at_once(number, capsys):
 
 def test_a_process_that_would_lose_steps_does_not_end_at_once():
     with StopVote() as stop:
-        with stop.interruptible("waiting for rows", safe=False):
+        with stop.interruptible("waiting for rows", safe=lambda: False):
             _send(signal.SIGTERM)
         stop.open_vote()
         assert stop.outcome() is signal.SIGTERM
+
+
+def test_a_process_ends_at_once_if_its_checkpoint_has_reached_the_disk_meanwhile():
+    saved = []
+    with StopVote() as stop, pytest.raises(SystemExit), stop.interruptible("waiting", safe=lambda: bool(saved)):  # noqa: PT012
+        saved.append(1)
+        _send(signal.SIGTERM)
+        pytest.fail("went on")
 
 
 def _outcomes(mesh: Mesh, signalled: int, at_step: int) -> list[int]:
