@@ -60,7 +60,7 @@ def test_one_command_trains_on_text(undisturbed):
     assert len(list((out / "store" / "data").glob("unit-*"))) <= 4 + 1 + 2
     assert f"producers write to {out / 'producers.log'}" in said
     assert "step 60" in said or "60/60" in said
-    assert "produce:" in (out / "producers.log").read_text()
+    assert "tokenise:" in (out / "producers.log").read_text()
 
 
 def test_killed_and_stopped_it_goes_on_and_nothing_is_left(words, undisturbed, tmp_path):
