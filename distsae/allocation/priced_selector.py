@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distsae.allocation.matches import Matches
 from distsae.allocation.mutual_selector import MutualSelector
-from distsae.allocation.score_ratios import ScoreRatios
+from distsae.allocation.score_ratios import ScoreRatios, least_scores
 from distsae.allocation.scores import Scores
 from distsae.allocation.selector import Placement
 
@@ -38,6 +38,7 @@ class PricedSelector:
         self.shortfall = 0
         self._price = price
         self._divisors = price
+        self._least = price
         self._ratios = MutualSelector(k)
         self._dtype = torch.float32  # of the scores
 
@@ -66,12 +67,13 @@ class PricedSelector:
     def start(self, placement: Placement, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""
         self._divisors = self._price.float().double()  # the plain rule divides by fp32 prices
+        self._least = least_scores(self._divisors)
         self._ratios.start(placement, tokens)
 
     def offer(self, first_feature: int, scores: Scores) -> None:
         """Keeps the ratios of the chunk that reach the lower bound."""
-        divisors = self._divisors[first_feature : first_feature + scores.shape[0], None]
-        ratios = ScoreRatios(scores, divisors)
+        of_chunk = slice(first_feature, first_feature + scores.shape[0])
+        ratios = ScoreRatios(scores, self._divisors[of_chunk, None], self._least[of_chunk, None])
         self._ratios.offer(first_feature, ratios)
         self._dtype = ratios.score_dtype
 

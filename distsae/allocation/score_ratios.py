@@ -7,10 +7,19 @@ from torch import Tensor
 
 from distsae.allocation.scores import Scores
 
-__all__ = ["ScoreRatios"]
+__all__ = ["ScoreRatios", "least_scores"]
 
 _ROUNDING = 2**-20
 """Share of a score by which its rounded ratio may miss a bound."""
+
+
+def least_scores(divisors: Tensor) -> Tensor:
+    """Returns the scores from which on a ratio may be 1, a little lower than they need be, fp32.
+
+    Args:
+        divisors: as in `ScoreRatios`, in any shape.
+    """
+    return divisors.float() * (1 - _ROUNDING)
 
 
 class ScoreRatios:
@@ -23,14 +32,16 @@ class ScoreRatios:
         scores: scores of the chunk.
         divisors: positive number of each feature, `[features, 1]`, an fp32 number in fp32 or fp64; infinite for a
             feature that is left out.
+        least: `least_scores(divisors)`, from who computes it once for many chunks.
 
     Attributes:
         score_dtype: dtype of the scores that were last found.
     """
 
-    def __init__(self, scores: Scores, divisors: Tensor) -> None:
+    def __init__(self, scores: Scores, divisors: Tensor, least: Tensor | None = None) -> None:
         self._scores = scores
         self._divisors = divisors
+        self._least_of_one = least_scores(divisors) if least is None else least
         self.shape = scores.shape
         self.device = scores.device
         self.doubt = scores.doubt
@@ -79,5 +90,6 @@ class ScoreRatios:
     def _least(self, bound: Tensor, rows: Tensor | None = None) -> Tensor:
         """Returns the scores from which on a ratio may reach the bound, a little lower than they need be."""
         assert bound.numel() == 1  # Mutual Choice has one bound for all features
-        divisors = (self._divisors if rows is None else self._divisors[rows]).float()
-        return torch.where(divisors.isinf(), torch.inf, bound * divisors * (1 - _ROUNDING))
+        of_one = self._least_of_one if rows is None else self._least_of_one[rows]
+        # A feature that is left out stays so where the bound is 0, whose product with infinity is not a number.
+        return (bound * of_one).nan_to_num_(nan=torch.inf, posinf=torch.inf)

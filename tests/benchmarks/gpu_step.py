@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 
 from distsae.model.selection_memory import chunk_bounds, selection_mb_on
-from tests.pretended_cuda.step_costs import bytes_a_score, bytes_a_weight, growth_of
+from tests.pretended_cuda.step_costs import EVERY_BATCH, bytes_a_score, bytes_a_weight, growth_of
 
-RULES = ("mutual_choice", "token_choice", "feature_choice")
+RULES = ("mutual_choice", "token_choice", "feature_choice", EVERY_BATCH)
 _BLOCK_BYTES = 1 << 26  # of distsae.training.engines.plain, for updates that are not whole
 
 

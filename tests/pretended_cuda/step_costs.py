@@ -34,12 +34,15 @@ from tests.pretended_cuda.ledger import LEDGER
 from tests.pretended_cuda.pretending import pretended_cuda
 from tests.pretended_cuda.tensors import CUDA
 
-__all__ = ["Growth", "StepCost", "bytes_a_score", "bytes_a_weight", "growth_of", "step_cost"]
+__all__ = ["EVERY_BATCH", "Growth", "StepCost", "bytes_a_score", "bytes_a_weight", "growth_of", "step_cost"]
 
 TOKENS = 512
 D_IN = 64
 CHUNK = 16
 """Features of a chunk."""
+
+EVERY_BATCH = "feature_choice, every batch"
+"""Feature Choice with quotas that hold in every batch."""
 
 _K = 2
 _STEPS = 10
@@ -83,7 +86,7 @@ def step_cost(rule: str, *, auxiliary: bool, prefilter: bool = True, chunks: int
     """Measures steps of 512 tokens, 2 matches a token and 16 features a chunk.
 
     Args:
-        rule: allocation rule.
+        rule: allocation rule, or `EVERY_BATCH`.
         auxiliary: whether every second feature is trained by the auxiliary loss.
         prefilter: whether scores are prefiltered.
         chunks: chunks of scores.
@@ -96,8 +99,8 @@ def step_cost(rule: str, *, auxiliary: bool, prefilter: bool = True, chunks: int
         steps=_STEPS,
         batch_tokens=TOKENS,
         sae=SizeConfig(d_sae=features, k=_K),
-        allocation=rule,
-        quotas_hold="every_batch",
+        allocation=rule.split(",")[0],
+        quotas_hold="every_batch" if rule == EVERY_BATCH else "on_average",
         init_scale=1.0,
         auxiliary=AuxiliaryConfig(refresh_steps=1000),
         optimizer=OptimizerConfig(lr=1e-4),
