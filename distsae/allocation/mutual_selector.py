@@ -70,11 +70,11 @@ class MutualSelector:
 
     def forecast(self) -> dict[str, float | None]:
         """Returns what the last batches let this selector expect of the next; the same on all ranks of a mesh."""
-        return {"cut": self._forecast.cut}
+        return self._forecast.state()
 
     def restore_forecast(self, forecast: Mapping[str, float | None]) -> None:
         """Takes over the forecast of a selector of this rule, from any mesh; it saves work and changes no selection."""
-        self._forecast.learn(forecast.get("cut"))
+        self._forecast.restore(forecast)
 
     def start(self, placement: Placement, tokens: int) -> None:
         """Starts a batch of `tokens` local tokens."""

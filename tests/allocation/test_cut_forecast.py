@@ -37,3 +37,39 @@ def test_there_is_no_forecast_before_the_first_cut_nor_after_a_batch_without_one
         forecast.learn(1.0)
         assert forecast.lower > 0
         forecast.learn(None)
+
+
+def test_the_reach_follows_recent_moves_of_the_cut():
+    forecast = CutForecast()
+    for _ in range(2):
+        forecast.learn(1.0)
+    assert forecast.reach == 0.1  # one move says little
+    for _ in range(20):
+        forecast.learn(1.0)
+    assert forecast.reach == 0.02
+    forecast.learn(1.02)
+    assert 0.059 < forecast.reach < 0.061
+    forecast.learn(None)
+    forecast.learn(1.0)
+    assert forecast.reach == 0.1
+
+
+@modest
+@given(st.lists(st.none() | positive, max_size=8))
+def test_a_restored_forecast_is_the_same(cuts):
+    forecast, restored = CutForecast(), CutForecast()
+    for cut in cuts:
+        forecast.learn(cut)
+    restored.learn(3.0)
+    restored.restore(forecast.state())
+    assert restored.interval() == forecast.interval()
+    assert restored.state() == forecast.state()
+    forecast.learn(2.0)
+    restored.learn(2.0)
+    assert restored.interval() == forecast.interval()
+
+
+def test_the_state_of_a_checkpoint_that_knows_the_cut_alone_is_restored():
+    forecast = CutForecast()
+    forecast.restore({"cut": 2.0})
+    assert (forecast.cut, forecast.reach) == (2.0, 0.1)
