@@ -13,9 +13,9 @@ import pytest
 from distsae.checkpoint.names import checkpoints
 from tests.clusters.machines import Network, network, process_of
 from tests.clusters.ssh_machines import ssh_on, why_no_ssh
-from tests.clusters.two_nodes import PATIENCE, environment, trainer
+from tests.clusters.two_nodes import CHANGES, PATIENCE, environment, trainer
 from tests.end_to_end.hold import Hold
-from tests.end_to_end.launching import ROOT, launch
+from tests.end_to_end.launching import ROOT
 from tests.end_to_end.runs import arguments, assert_same_end
 
 pytestmark = [
@@ -23,17 +23,6 @@ pytestmark = [
     pytest.mark.timeout(1800),
     pytest.mark.skipif(bool(why_no_ssh()), reason=why_no_ssh()),
 ]
-
-_CHANGES = {"steps": 20, "checkpoint.every": 4, "hang_seconds": 15}
-
-
-@pytest.fixture(scope="module")
-def alone(tiny_store, tmp_path_factory) -> Path:
-    """The same training by two processes on one machine."""
-    out = tmp_path_factory.mktemp("alone") / "run"
-    done = launch(arguments(tiny_store, out, **_CHANGES))
-    assert done.returncode == 0, done.stderr
-    return out
 
 
 @pytest.fixture
@@ -52,7 +41,7 @@ class _Typed:
         if held:
             variables |= self.hold.environment
             variables["SEND"] += " HOLD_BEFORE HOLD_WHILE"
-        words = ["bash", str(ROOT / "launch" / "over_ssh.sh"), *arguments(store, self.out, **_CHANGES)[1:]]
+        words = ["bash", str(ROOT / "launch" / "over_ssh.sh"), *arguments(store, self.out, **CHANGES)[1:]]
         self._said = folder / "out"
         self.started = joined.machines[0].start(words, self._said, environment(**variables))
 

@@ -13,9 +13,9 @@ import pytest
 from distsae.checkpoint.names import checkpoints
 from distsae.store import Store
 from tests.clusters.slurm_cluster import SlurmCluster, slurm, why_no_slurm
-from tests.clusters.two_nodes import environment
+from tests.clusters.two_nodes import CHANGES, environment
 from tests.end_to_end.hold import Hold
-from tests.end_to_end.launching import ROOT, launch
+from tests.end_to_end.launching import ROOT
 from tests.end_to_end.runs import arguments, assert_same_end
 
 pytestmark = [
@@ -24,18 +24,8 @@ pytestmark = [
     pytest.mark.skipif(bool(why_no_slurm()), reason=why_no_slurm()),
 ]
 
-_CHANGES = {"steps": 20, "checkpoint.every": 4, "hang_seconds": 15}
 _SITE = {"DISTSAE_PYTHON": sys.executable, "DISTSAE_REPOSITORY": str(ROOT), "PAUSE": "1"}
 """What a site exports before sbatch."""
-
-
-@pytest.fixture(scope="module")
-def alone(tiny_store, tmp_path_factory) -> Path:
-    """The same training without SLURM, by two processes on one machine."""
-    out = tmp_path_factory.mktemp("alone") / "run"
-    done = launch(arguments(tiny_store, out, **_CHANGES))
-    assert done.returncode == 0, done.stderr
-    return out
 
 
 @pytest.fixture
@@ -51,7 +41,7 @@ def _train(cluster: SlurmCluster, folder: Path, store: Path, *options: str) -> t
     words = ["--chdir", str(folder), "--gpus-per-node=1", "--cpus-per-task=1", *options]
     script = str(ROOT / "launch" / "slurm_train.sh")
     variables = environment(**hold.environment, **_SITE)
-    job = cluster.submit(*words, script, *arguments(store, out, **_CHANGES)[1:], **variables)
+    job = cluster.submit(*words, script, *arguments(store, out, **CHANGES)[1:], **variables)
     cluster.until(lambda: len(checkpoints(out / "checkpoints")) == 2)
     return job, out, hold
 

@@ -11,26 +11,11 @@ import pytest
 
 from distsae.checkpoint.names import checkpoints
 from tests.clusters.machines import network, why_not
-from tests.clusters.two_nodes import TwoNodes, trainer
+from tests.clusters.two_nodes import CHANGES, HANG, TwoNodes, trainer
 from tests.end_to_end.hold import Hold
-from tests.end_to_end.launching import launch
 from tests.end_to_end.runs import arguments, assert_same_end
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
-
-HANG = 15
-"""Seconds without progress after which a training gives up, in place of ten minutes."""
-
-_CHANGES = {"steps": 20, "checkpoint.every": 4, "hang_seconds": HANG}
-
-
-@pytest.fixture(scope="module")
-def alone(tiny_store, tmp_path_factory) -> Path:
-    """The same run by two processes on one machine."""
-    out = tmp_path_factory.mktemp("alone") / "run"
-    done = launch(arguments(tiny_store, out, **_CHANGES))
-    assert done.returncode == 0, done.stderr
-    return out
 
 
 @pytest.fixture
@@ -42,7 +27,7 @@ def machines(tmp_path):
 def _lost_at_step_10(machines, tmp_path, store, lose) -> tuple[Path, TwoNodes, float]:
     """Trains until both ranks are held at step 10, loses something, and waits for the first machine's launch to end."""
     out, hold = tmp_path / "run", Hold(tmp_path, before=10)
-    job = TwoNodes(machines.machines, tmp_path, arguments(store, out, **_CHANGES), variables=hold.environment)
+    job = TwoNodes(machines.machines, tmp_path, arguments(store, out, **CHANGES), variables=hold.environment)
     job.until(lambda: len(checkpoints(out / "checkpoints")) == 2)
     lose()
     hold.release()
@@ -52,7 +37,7 @@ def _lost_at_step_10(machines, tmp_path, store, lose) -> tuple[Path, TwoNodes, f
 
 
 def _goes_on(machines, tmp_path, store, out, alone) -> None:
-    again = TwoNodes(machines.machines, tmp_path, arguments(store, out, **_CHANGES), port=29501)
+    again = TwoNodes(machines.machines, tmp_path, arguments(store, out, **CHANGES), port=29501)
     assert again.codes() == [0, 0], again.all_said
     assert "resumed from" in again.said(0)
     assert_same_end(out, alone)
@@ -87,7 +72,7 @@ def test_a_cable_that_is_pulled(machines, tiny_store, tmp_path, alone):
 def test_the_main_machine_is_lost(machines, tiny_store, tmp_path, alone):
     first, _ = machines.machines
     out, hold = tmp_path / "run", Hold(tmp_path, before=10)
-    job = TwoNodes(machines.machines, tmp_path, arguments(tiny_store, out, **_CHANGES), variables=hold.environment)
+    job = TwoNodes(machines.machines, tmp_path, arguments(tiny_store, out, **CHANGES), variables=hold.environment)
     job.until(lambda: len(checkpoints(out / "checkpoints")) == 2)
     machines.lose_power(first)
     hold.release()
@@ -117,7 +102,7 @@ def test_a_killed_process_is_said_at_once(machines, tiny_store, tmp_path, alone)
 def test_a_cable_that_is_soon_back(machines, tiny_store, tmp_path, alone):
     """A short break is no loss: what was sent is sent again."""
     out, hold = tmp_path / "run", Hold(tmp_path, before=10)
-    job = TwoNodes(machines.machines, tmp_path, arguments(tiny_store, out, **_CHANGES), variables=hold.environment)
+    job = TwoNodes(machines.machines, tmp_path, arguments(tiny_store, out, **CHANGES), variables=hold.environment)
     job.until(lambda: len(checkpoints(out / "checkpoints")) == 2)
     machines.pull_cable(machines.machines[1])
     hold.release()
@@ -135,7 +120,7 @@ def test_a_narrow_network_changes_no_bit(machines, tiny_store, tmp_path, alone):
     job = TwoNodes(
         machines.machines,
         tmp_path,
-        arguments(tiny_store, out, **_CHANGES),
+        arguments(tiny_store, out, **CHANGES),
         program=("-m", "accelerate.commands.launch"),
     )
     assert job.codes() == [0, 0], job.all_said

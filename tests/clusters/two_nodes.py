@@ -18,6 +18,12 @@ MULTINODE = ROOT / "cluster_configs" / "multinode.yaml"
 PATIENCE = 300.0
 """Seconds after which anything counts as hung, far beyond what it takes."""
 
+HANG = 15
+"""Seconds without progress after which a training gives up, in place of ten minutes."""
+
+CHANGES = {"steps": 20, "checkpoint.every": 4, "hang_seconds": HANG}
+"""What the trainings of these tests change of the usual one."""
+
 _MEETING = 60
 """Seconds that a launcher waits for the others to start, in place of ten minutes."""
 
