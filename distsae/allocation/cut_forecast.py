@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -78,8 +79,8 @@ class CutForecast:
         return {"cut": self.cut} if self.cut is None else {"cut": self.cut, "move": self.move}
 
     def restore(self, state: Mapping[str, float | None]) -> None:
-        """Takes over the state of another forecast; checkpoints of before it learnt moves have none of them."""
+        """Takes over the state of another forecast; what is missing or no positive number is not known."""
+        cut, move = (state.get(name) for name in ("cut", "move"))
         self.learn(None)
-        self.learn(state.get("cut"))
-        move = state.get("move")
-        self.move = _WIDEST if move is None else move
+        self.learn(cut if cut is not None and 0 < cut < math.inf else None)
+        self.move = move if move is not None and 0 <= move < _WIDEST else _WIDEST

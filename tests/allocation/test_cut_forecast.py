@@ -1,5 +1,6 @@
 """The forecast surrounds the last cut, and bit patterns are ordered as the scores are."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,7 +70,16 @@ def test_a_restored_forecast_is_the_same(cuts):
     assert restored.interval() == forecast.interval()
 
 
-def test_the_state_of_a_checkpoint_that_knows_the_cut_alone_is_restored():
+@pytest.mark.parametrize("move", [{}, {"move": None}, {"move": float("nan")}, {"move": -1.0}, {"move": 5.0}])
+def test_without_a_move_that_makes_sense_the_reach_is_the_widest(move):
+    """Older checkpoints know the cut alone."""
     forecast = CutForecast()
-    forecast.restore({"cut": 2.0})
+    forecast.restore({"cut": 2.0} | move)
     assert (forecast.cut, forecast.reach) == (2.0, 0.1)
+
+
+@pytest.mark.parametrize("cut", [None, 0.0, -1.0, float("nan"), float("inf")])
+def test_a_cut_that_makes_no_sense_is_no_forecast(cut):
+    forecast = CutForecast()
+    forecast.restore({"cut": cut, "move": 0.01})
+    assert forecast.lower == 0

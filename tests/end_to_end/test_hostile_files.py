@@ -146,7 +146,7 @@ def test_manifests_and_facts_of_checkpoints(tmp_path, examples, capsys):
         "switch_step": 3,
         "underused": {"share": 0.0, "dead_share": 0.0, "zipf_s": None},
         "meter": {"steps": 1, "seconds": 1.5},
-        "forecasts": {"rule": {"cut": 0.5}},
+        "forecasts": {"rule": {"cut": 0.5, "move": 0.01}},
         "alarms": ["x"],
     }
     save_checkpoint(tmp_path / "checkpoints", 3, tensors, facts)
