@@ -12,6 +12,7 @@ EXAMPLES = """
   distsae stream --config stream.yaml --producers 2 --trainers 6     on a node of eight GPUs
   distsae stream --out streams/first --train '{sae.d_sae: 24576, sae.k: 32}' --produce '{model: gpt2, \\
       corpus: texts/, hooks: [blocks.6.resid_post], max_rows: 1000000000}'
+  distsae stream --config stream.yaml --machines 2 --machine_rank 1 --main_process_ip node0     on the second of two
   distsae produce --config streams/first/produce.yaml     on another node, which then helps to produce
 
   # stream.yaml

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -13,36 +11,14 @@ import torch
 
 from distsae import SAE
 from distsae.exit_codes import STOPPED, WRONG_INPUT
-from tests.conftest import tiny_documents
 from tests.end_to_end.producers import run_distsae, start_distsae
-
-STEPS = 60
+from tests.end_to_end.streams import STEPS, steps_done, stream_words
 
 
 @pytest.fixture(scope="module")
 def words(tiny_model_dir, tmp_path_factory):
     """The command, all but `--out`."""
-    corpus = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
-    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in tiny_documents(600, seed=3)))
-    produce = {
-        "model": str(tiny_model_dir),
-        "corpus": str(corpus),
-        "hooks": ["blocks.0.resid_post", "blocks.1.resid_post"],
-        "context_length": 32,
-        "unit_rows": 1500,
-        "chunk_rows": 256,
-        "max_rows": 24_000,
-        "keep_units": 4,
-    }
-    train = {
-        "hook": "blocks.1.resid_post",
-        "batch_tokens": 256,
-        "sae": {"d_sae": 64, "k": 4},
-        "steps": STEPS,
-        "log_every": 1,
-        "checkpoint": {"every": 10},
-    }
-    return ["stream", "--produce", json.dumps(produce), "--train", json.dumps(train)]
+    return stream_words(tiny_model_dir, tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +31,7 @@ def undisturbed(words, tmp_path_factory):
 
 def test_one_command_trains_on_text(undisturbed):
     out, said = undisturbed
-    assert _steps_done(out) == STEPS
+    assert steps_done(out) == STEPS
     assert SAE.load(out / "run").cfg.hook_name == "blocks.1.resid_post"
     assert len(list((out / "store" / "data").glob("unit-*"))) <= 4 + 1 + 2
     assert f"producers write to {out / 'producers.log'}" in said
@@ -68,7 +44,7 @@ def test_killed_and_stopped_it_goes_on_and_nothing_is_left(words, undisturbed, t
     out = tmp_path / "stream"
     for share, number in ((0.2, signal.SIGKILL), (0.6, signal.SIGTERM)):
         stream = start_distsae(command)
-        while _steps_done(out) < share * STEPS:
+        while steps_done(out) < share * STEPS:
             assert stream.poll() is None, stream.communicate()
             time.sleep(0.01)
         tree = psutil.Process(stream.pid).children(recursive=True)
@@ -84,7 +60,7 @@ def test_killed_and_stopped_it_goes_on_and_nothing_is_left(words, undisturbed, t
     ours, other = SAE.load(out / "run"), SAE.load(undisturbed[0] / "run")
     for name, value in ours.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
-    assert _steps_done(out) == STEPS
+    assert steps_done(out) == STEPS
 
 
 def test_a_finished_stream_has_nothing_to_do(words, undisturbed):
@@ -108,8 +84,3 @@ def test_what_producers_refuse_ends_the_stream_with_their_words(words, tmp_path)
     assert done.returncode == WRONG_INPUT, done.stderr
     assert "blocks.9.resid_post" in done.stderr
     assert not (tmp_path / "stream" / "run").exists()
-
-
-def _steps_done(out: Path) -> int:
-    metrics = out / "run" / "metrics.jsonl"
-    return metrics.read_text().count("\n") if metrics.exists() else 0

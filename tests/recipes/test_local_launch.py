@@ -40,3 +40,6 @@ def test_variables_are_set_for_the_block_alone(monkeypatch):
     assert "GLOO_SOCKET_IFNAME" not in os.environ
     with launch_environment(1):
         assert os.environ["ACCELERATE_USE_CPU"] == "false"
+    with launch_environment(1, machines=2):
+        assert os.environ["ACCELERATE_USE_CPU"] == "true"
+        assert "GLOO_SOCKET_IFNAME" not in os.environ  # the other machines are not behind the loopback

@@ -36,7 +36,8 @@ class StreamLaunch:
         self.log = log
         file = None if log is None else log.open("ab")
         self.written_before = 0 if log is None else log.stat().st_size
-        with launch_environment(part.processes), file or contextlib.nullcontext():
+        machines = 1 if part.machines is None else part.machines.number
+        with launch_environment(part.processes, machines), file or contextlib.nullcontext():
             self._process = subprocess.Popen(
                 part.command(restarts, grace),
                 env={**os.environ, **part.environment},

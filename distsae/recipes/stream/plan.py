@@ -15,11 +15,13 @@ import torch
 
 from distsae.errors import WrongInput
 from distsae.nested_keys import flat_keys
+from distsae.parallel import MeshConfig
 from distsae.producer import ProduceConfig
 from distsae.producer.config import check
 from distsae.recipes.from_keys import FromKeys
 from distsae.recipes.local_launch import launch_words
 from distsae.recipes.stream.config import StreamConfig
+from distsae.recipes.stream.machines import Machines
 from distsae.training import TrainConfig
 
 __all__ = ["StreamPart", "StreamPlan", "planned"]
@@ -42,6 +44,7 @@ class StreamPart:
         processes: number of processes.
         beside: number of processes of the other launch.
         environment: variables that the launch has beside those of this process.
+        machines: the machines that launch it together; None for this one alone.
     """
 
     name: str
@@ -50,6 +53,7 @@ class StreamPart:
     processes: int
     beside: int
     environment: Mapping[str, str]
+    machines: Machines | None = None
 
     def command(self, restarts: int, grace: float) -> list[str]:
         """Returns the words of the supervised launch.
@@ -59,7 +63,8 @@ class StreamPart:
             grace: seconds between a request to stop and a kill.
         """
         supervisor = [sys.executable, "-m", "distsae", "supervise", "--restarts", str(restarts), "--grace", str(grace)]
-        launch = launch_words(self.processes, beside=self.beside)
+        options = launch_words if self.machines is None else self.machines.launch_words
+        launch = options(self.processes, beside=self.beside)
         return [*supervisor, "--", *launch, "-m", "distsae", self.name, "--config", str(self.file)]
 
 
@@ -92,7 +97,7 @@ def planned(config: StreamConfig, from_keys: FromKeys) -> StreamPlan:
     produce = {"keep_units": _KEEP_UNITS, **_own_keys("produce", config.produce), "out": str(out / "store")}
     train = {"wandb": "off", **_own_keys("train", config.train), "store": produce["out"], "out": str(out / "run")}
     if not any(key.startswith("mesh.") for key in train):
-        train["mesh.feature"] = config.trainers or 1
+        train |= {"mesh.feature": config.trainers or 1, "mesh.data": config.machines}
     with _in("produce"):
         producing = from_keys(ProduceConfig, produce)
         check(producing)
@@ -110,20 +115,37 @@ def planned(config: StreamConfig, from_keys: FromKeys) -> StreamPlan:
             f"train: `hook` (={training.hook}) must be one of the `hooks` in produce (={list(producing.hooks)}); name "
             "one of them"
         )
-    mesh = training.mesh.data * training.mesh.feature
-    if config.trainers is not None and config.trainers != mesh:
-        raise WrongInput(
-            f"`trainers` (={config.trainers}) must be `mesh.data` * `mesh.feature` in train (={training.mesh.data} * "
-            f"{training.mesh.feature}); leave it out, or correct the mesh"
-        )
+    trainers = _trainers(config, training.mesh)
     producers = config.producers
-    gpus = _gpus(mesh, producers)
+    gpus = _gpus(trainers, producers)
     described = _plain(dataclasses.asdict(producing))
     return StreamPlan(
-        StreamPart("produce", described, out / "produce.yaml", producers, mesh, gpus[1]),
-        StreamPart("train", training.stored(), out / "train.yaml", mesh, producers, gpus[0]),
+        StreamPart("produce", described, out / "produce.yaml", producers, trainers, gpus[1]),
+        StreamPart("train", training.stored(), out / "train.yaml", trainers, producers, gpus[0], _machines(config)),
         out / "store",
     )
+
+
+def _machines(config: StreamConfig) -> Machines | None:
+    if config.main_process_ip is None:
+        return None
+    return Machines(config.machines, config.machine_rank, config.main_process_ip, config.main_process_port)
+
+
+def _trainers(config: StreamConfig, mesh: MeshConfig) -> int:
+    """Returns the number of training processes on each machine.
+
+    Raises:
+        WrongInput: the mesh needs other processes than there are.
+    """
+    ranks = mesh.data * mesh.feature
+    expected = ranks / config.machines if config.trainers is None else config.trainers
+    if expected * config.machines != ranks or expected != int(expected):
+        raise WrongInput(
+            f"`trainers` (={config.trainers}) * `machines` (={config.machines}) must be `mesh.data` * `mesh.feature` "
+            f"in train (={mesh.data} * {mesh.feature}); leave `trainers` out, or correct the mesh"
+        )
+    return int(expected)
 
 
 def _own_keys(part: str, keys: Mapping[str, Any]) -> dict[str, Any]:

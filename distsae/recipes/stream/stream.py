@@ -60,7 +60,7 @@ class _Stream:
     def __init__(self, config: StreamConfig, plan: StreamPlan) -> None:
         self._config = config
         self._plan = plan
-        self._log = Path(config.out) / "producers.log"
+        self._log = config.log
         self._running: list[StreamLaunch] = []
         self._asked: signal.Signals | None = None  # first signal that asked to stop, or a later Ctrl-C
 

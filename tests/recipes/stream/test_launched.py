@@ -17,6 +17,7 @@ class Script:
     """A part whose command is a script."""
 
     processes = 1
+    machines = None
 
     def __init__(self, text: str) -> None:
         self.environment = {"COLOUR": "blue"}

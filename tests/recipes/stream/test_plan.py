@@ -9,6 +9,8 @@ from distsae.producer import ProduceConfig
 from distsae.training import TrainConfig
 from tests.recipes.stream.samples import PRODUCE, TRAIN, plan
 
+TWO = {"machines": 2, "machine_rank": 1, "main_process_ip": "10.0.0.1"}
+
 
 def test_each_command_takes_its_config_file_by_itself(tmp_path):
     found = plan(tmp_path / "s", trainers=2)
@@ -40,6 +42,8 @@ def test_the_only_hook_is_the_hook_of_the_training(tmp_path):
         ({"train": TRAIN | {"hook": None}}, "must be one of the `hooks`"),
         ({"train": TRAIN | {"hook": "blocks.5.resid_post"}}, "must be one of the `hooks`"),
         ({"trainers": 3, "train": TRAIN | {"mesh": {"feature": 2}}}, "`trainers`"),
+        (TWO | {"train": TRAIN | {"mesh": {"feature": 3}}}, r"`trainers` \(=None\) \* `machines` \(=2\) must be"),
+        (TWO | {"trainers": 2, "train": TRAIN | {"mesh": {"feature": 2}}}, "correct the mesh"),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, keys, message):
@@ -72,3 +76,17 @@ def test_on_a_cpu_both_launches_share_the_cores(tmp_path, monkeypatch):
         assert words[words.index("--num_cpu_threads_per_process") + 1] == "2"
         assert words[-4:] == ["distsae", part.name, "--config", str(part.file)]
     assert found.produce.environment == found.train.environment == {}
+
+
+def test_on_several_machines_the_trainers_are_one_job_and_producers_are_on_their_own(tmp_path):
+    found = plan(tmp_path, producers=3, trainers=2, **TWO)
+    assert found.train.config["mesh"] == {**found.train.config["mesh"], "feature": 2, "data": 2}
+    words = found.train.command(5, 240.0)
+    for name, value in {
+        "num_machines": 2,
+        "num_processes": 4,
+        "machine_rank": 1,
+        "main_process_ip": "10.0.0.1",
+    }.items():
+        assert words[words.index(f"--{name}") + 1] == str(value)
+    assert found.produce.command(5, 240.0) == plan(tmp_path, producers=3, trainers=2).produce.command(5, 240.0)
