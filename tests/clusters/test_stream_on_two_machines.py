@@ -15,7 +15,7 @@ import torch
 from distsae import SAE
 from distsae.exit_codes import DONE, STOPPED
 from tests.clusters.machines import Machine, network, process_of, why_not
-from tests.clusters.two_nodes import PATIENCE, environment
+from tests.clusters.two_nodes import HANG, PATIENCE, environment
 from tests.end_to_end.producers import run_distsae
 from tests.end_to_end.streams import STEPS, steps_done, stream_words
 
@@ -57,7 +57,7 @@ class _TwoStreams:
 
 
 def test_lost_and_stopped_it_goes_on_with_the_weights_of_one_machine(tiny_model_dir, tmp_path):
-    words = stream_words(tiny_model_dir, tmp_path)
+    words = stream_words(tiny_model_dir, tmp_path, hang_seconds=HANG)
     out = tmp_path / "two" / "stream"
     out.parent.mkdir()
     with network(tmp_path, "node1", "node2") as joined:
@@ -79,7 +79,7 @@ def test_lost_and_stopped_it_goes_on_with_the_weights_of_one_machine(tiny_model_
     assert (out / "producers-0.log").read_text()
     assert (out / "producers-1.log").read_text()
     alone = tmp_path / "alone"
-    done = run_distsae([*stream_words(tiny_model_dir, tmp_path, data=2), "--out", str(alone)])
+    done = run_distsae([*stream_words(tiny_model_dir, tmp_path, mesh={"data": 2}), "--out", str(alone)])
     assert done.returncode == 0, done.stderr
     found, expected = (SAE.load(folder / "run").state_dict() for folder in (out, alone))
     for name, value in expected.items():

@@ -10,13 +10,13 @@ from tests.conftest import tiny_documents
 STEPS = 60
 
 
-def stream_words(model: Path, folder: Path, **mesh: int) -> list[str]:
+def stream_words(model: Path, folder: Path, **changes: object) -> list[str]:
     """Writes the corpus into a folder, and returns the command, all but `--out`.
 
     Args:
         model: folder of the language model.
         folder: for the corpus.
-        mesh: sizes of the axes of the mesh; by default that of the stream.
+        changes: further keys of `train`.
     """
     corpus = folder / "texts.jsonl"
     corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in tiny_documents(600, seed=3)))
@@ -30,7 +30,7 @@ def stream_words(model: Path, folder: Path, **mesh: int) -> list[str]:
         "max_rows": 24_000,
         "keep_units": 4,
     }
-    train = {
+    train: dict[str, object] = {
         "hook": "blocks.1.resid_post",
         "batch_tokens": 256,
         "sae": {"d_sae": 64, "k": 4},
@@ -38,9 +38,7 @@ def stream_words(model: Path, folder: Path, **mesh: int) -> list[str]:
         "log_every": 1,
         "checkpoint": {"every": 10},
     }
-    if mesh:
-        train["mesh"] = mesh
-    return ["stream", "--produce", json.dumps(produce), "--train", json.dumps(train)]
+    return ["stream", "--produce", json.dumps(produce), "--train", json.dumps(train | changes)]
 
 
 def steps_done(out: Path) -> int:
