@@ -36,7 +36,7 @@ def buffer_steps(stream_bytes: int, steps_per_epoch: int) -> int:
 def reader_bytes(
     *, streams: int, rows_per_stream: int, d_in: int, storage_bytes: int, steps_per_epoch: int, gpu: bool
 ) -> int:
-    """Returns the most memory of the host that a `BatchReader` takes, in bytes, on a store that distsae wrote to a disk.
+    """Returns the most bytes of the host that a `BatchReader` takes, of a store that distsae wrote to a disk.
 
     Args:
         streams: streams of the data rank.

@@ -1,4 +1,4 @@
-"""`distsae plan`: mesh, memory, time, exchanges, store and checkpoints of a training on a cluster, before it is started."""
+"""`distsae plan`: mesh, memory, time, exchanges, store and checkpoints of a training, before it is started."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from distsae.standard_streams import show
 
 __all__ = ["EXAMPLES", "HELP", "run"]
 
-HELP = "Plan a training on a cluster: best mesh, memory, time, exchanges, store, producers, checkpoints; starts nothing."
+HELP = (
+    "Plan a training on a cluster: best mesh, memory, time, exchanges, store, producers, checkpoints; starts nothing."
+)
 EXAMPLES = """
   distsae plan --d_in 4096 --d_sae 16777216 --gpus 64 --hardware h100
   distsae plan --d_in 4096 --d_sae 1048576 --gpus 8 --hardware h200 --tokens 2000000000 --json

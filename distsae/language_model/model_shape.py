@@ -70,7 +70,9 @@ def model_shape(name_or_dir: str, hook: str | None = None) -> ModelShape:
         if not streams:
             raise WrongInput(f"`hook` must be given for the model {name_or_dir}; got none; name a module of it")
         hook = streams[(len(streams) - 1) // 2]
-    return ModelShape(_width(model, config, hook, name_or_dir), hook, _parameters_before(model, resolve_hook(model, hook)))
+    return ModelShape(
+        _width(model, config, hook, name_or_dir), hook, _parameters_before(model, resolve_hook(model, hook))
+    )
 
 
 def _width(model: nn.Module, config: PretrainedConfig, hook: str, name: str) -> int:

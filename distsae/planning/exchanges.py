@@ -1,6 +1,6 @@
 """What a step exchanges: its collectives, the ranks that take part, how many there are, and the bytes that a rank gets.
 
-The bytes are those that `GroupCollective` counts: what reaches a rank from the others by a ring. Tests hold the formulas
+The bytes are those that `GroupCollective` counts: what reaches a rank from the others by a ring. Tests hold formulas
 against steps of real ranks, call by call and byte by byte, but for two selections whose length depends on the scores:
 that of Mutual Choice is taken with one histogram and no candidates, which is its least, and that of Token Choice with
 half as many candidates again as matches.

@@ -107,7 +107,9 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         if self.d_in is None and self.store is None and self.model is None:
-            raise WrongInput("`d_in` must be given, or a `store` or `model` that tells it; use --d_in 4096, for example")
+            raise WrongInput(
+                "`d_in` must be given, or a `store` or `model` that tells it; use --d_in 4096, for example"
+            )
         for name in ("d_in", "tokens", "checkpoint_every", *_AT_LEAST):
             value = getattr(self, name)
             if value is not None and value < 1:

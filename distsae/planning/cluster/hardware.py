@@ -12,7 +12,7 @@ No GPU has run this code, so the shares are assumed, and every time that follows
 - L40S: 48 GB at 864 GB/s, 362 TFLOP/s in bf16 (half of the 733 with sparsity), 91.6 in fp32, PCIe 4.0 x16 and no NVLink
   (L40S data sheet). Servers differ; assumed are 8 GPUs, 100 Gbit/s of network each, 1 TB of memory.
 - CPU: one core of the two-core machine on which docs/results.md was measured (`python -m tests.benchmarks.scaling`):
-  rates of the parts of a step there. Assumed are 64 such cores with 256 GB in a machine, and 100 Gbit/s for all of them.
+  rates of the parts of a step there. Assumed are 64 such cores with 256 GB in a machine, and 100 Gbit/s together.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ def bottleneck(plan: ClusterPlan) -> str:
         rest = sum(step.parts.values())
         return f"{name}, {1e3 * step.whole:,.3g} ms, for which the step of {1e3 * rest:,.3g} ms waits"
     if name.startswith(EXCHANGE):
-        return f"{name.removeprefix(EXCHANGE)}, exchanged between ranks, {step.parts[name] / step.whole:.0%} of the step"
+        return (
+            f"{name.removeprefix(EXCHANGE)}, exchanged between ranks, {step.parts[name] / step.whole:.0%} of the step"
+        )
     return f"{name}, {step.parts[name] / step.whole:.0%} of the step"
 
 
@@ -32,8 +34,8 @@ def adam_note(plan: ClusterPlan) -> str:
         return ""
     moments = sum(item.bytes for item in chosen.items if item.name.startswith("Adam's moments"))
     return (
-        f"data ranks repeat Adam: each of the {data} with the same features updates all of them, {1e3 * plan.adam:,.3g} "
-        f"ms of a step, and holds {moments / 2**30:,.3g} GiB of moments; divided, it would be "
+        f"data ranks repeat Adam: each of the {data} with the same features updates all of them, "
+        f"{1e3 * plan.adam:,.3g} ms of a step, and holds {moments / 2**30:,.3g} GiB of moments; divided, it would be "
         f"{1e3 * plan.adam / data:,.3g} ms and {moments / data / 2**30:,.3g} GiB"
     )
 

@@ -8,6 +8,7 @@ from distsae.planning.cluster.meshes import MeshPlan
 from distsae.planning.cluster.notes import adam_note, bottleneck, reading_note
 from distsae.planning.cluster.plan import ClusterPlan
 from distsae.planning.cluster.store_size import store_size
+from distsae.planning.items import MemoryKind
 from distsae.planning.step_seconds import EXCHANGE
 from distsae.planning.wording import gib, memory_table
 
@@ -21,7 +22,7 @@ def plan_lines(plan: ClusterPlan) -> list[str]:
     """Returns the lines of a plan: mesh, memory, step, exchanges, run, store, producers, checkpoints, bottleneck."""
     config, chosen = plan.config, plan.chosen
     device = "the host's memory" if chosen.memory.device is None else "the GPU"
-    where = "host" if chosen.memory.device is None else "device"
+    where: MemoryKind = "host" if chosen.memory.device is None else "device"
     has = chosen.memory.host // chosen.memory.processes if where == "host" else plan.hardware.memory_bytes
     lines = [
         f"d_sae {config.d_sae:,}, d_in {plan.inputs.d_in:,}, k {config.k}, {config.batch_tokens:,} tokens a batch, "
@@ -58,8 +59,8 @@ def _source(plan: ClusterPlan) -> str:
         return "times are computed from data sheets, and not measured"
     sizes = plan.rates.sizes
     text = (
-        f"times follow from a step that was measured at d_sae {plan.chosen.step.measured_at or 0:,}, d_in {sizes.d_in}, "
-        f"{sizes.batch_tokens} tokens, k {sizes.k}"
+        f"times follow from a step that was measured at d_sae {plan.chosen.step.measured_at or 0:,}, "
+        f"d_in {sizes.d_in}, {sizes.batch_tokens} tokens, k {sizes.k}"
     )
     if plan.chosen.exchanges and plan.rates.exchange_bytes is None:
         text += "; no exchange was measured, and its rates are those of a data sheet"
@@ -71,16 +72,17 @@ def _source(plan: ClusterPlan) -> str:
 
 
 def _mesh_table(meshes: Sequence[MeshPlan]) -> Iterator[str]:
-    yield f"{'mesh (data x feature)':<24}{'step, ms':>12}{'tokens/s':>14}{'GiB a rank':>12}{'MB received':>13}  bottleneck"
+    heads = f"{'step, ms':>12}{'tokens/s':>14}{'GiB a rank':>12}{'MB received':>13}  bottleneck"
+    yield f"{'mesh (data x feature)':<24}{heads}"
     for number, plan in enumerate(meshes[: 1 + _RUNNERS_UP]):
         name = f"{plan.mesh.data} x {plan.mesh.feature}" + (", best" if number == 0 else "")
         yield (
             f"{name:<24}{_ms(plan.step.whole):>12}{plan.step.tokens_per_second:>14,.0f}{plan.rank_bytes / 2**30:>12.1f}"
             f"{plan.received / 1e6:>13,.1f}  {plan.step.bottleneck if plan.fits else 'does not fit'}"
         )
-    if more := len(meshes) - 1 - _RUNNERS_UP:
-        if more > 0:
-            yield f"and {more} more"
+    more = len(meshes) - 1 - _RUNNERS_UP
+    if more > 0:
+        yield f"and {more} more"
 
 
 def _step_table(plan: ClusterPlan) -> Iterator[str]:
@@ -144,7 +146,8 @@ def _checkpoints(plan: ClusterPlan) -> str:
     fits = "in time" if cost.in_time else "the next one is due before"
     return (
         f"checkpoints: {cost.bytes / 1e9:,.4g} GB, written in {_seconds(cost.seconds)}, one every "
-        f"{_seconds(cost.interval)}: {fits}; training waits {_seconds(cost.copying)}; {cost.kept / 1e9:,.4g} GB are kept"
+        f"{_seconds(cost.interval)}: {fits}; training waits {_seconds(cost.copying)}; "
+        f"{cost.kept / 1e9:,.4g} GB are kept"
     )
 
 

@@ -1,4 +1,4 @@
-"""The size of a store in bytes, files and inodes, from its layout; and units and chunks that a quota of inodes allows."""
+"""The size of a store in bytes, files and inodes, from its layout; and units and chunks that a quota allows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _UNIT_FILES = 13
 arrays of ids and one of contexts, and a chunk of each of these."""
 
 _UNIT_FOLDERS = 14
-"""Folders of a unit beside those of its hooks: itself, its attempt, `act`, two of each array of ids, three of contexts."""
+"""Folders of a unit beside those of its hooks: itself, its attempt, `act`, two of each array of ids, three
+of contexts."""
 
 _HOOK_FILES, _HOOK_FOLDERS = 1, 2
 """Of a hook in a unit, beside its chunks, which are a file in a folder each."""

@@ -72,9 +72,7 @@ def wrong_collectives(group: Collective, device: torch.device) -> list[str]:
     return found
 
 
-def _seconds_of_sums(
-    group: GroupCollective, numbers: torch.Tensor, device: torch.device, repetitions: int
-) -> float:
+def _seconds_of_sums(group: GroupCollective, numbers: torch.Tensor, device: torch.device, repetitions: int) -> float:
     best = float("inf")
     for _ in range(repetitions):
         if device.type == "cuda":
