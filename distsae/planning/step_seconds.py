@@ -2,8 +2,8 @@
 
 The check measures steps of Mutual Choice on one process at a few widths. Each of their parts is made of a few kinds of
 work, whose rates follow from the widths; a planned step takes the measured seconds of the nearest width, times the
-ratio of the works. Exchanges follow from the bytes and calls of a step and the links between its ranks. Reading and copying
-the next batch go on meanwhile, and count only where they take longer than the step.
+ratio of the works. Exchanges follow from the bytes and calls of a step and the links between its ranks. Reading and
+copying the next batch go on meanwhile, and count only where they take longer than the step.
 """
 
 from __future__ import annotations

@@ -33,10 +33,13 @@ def adam_note(plan: ClusterPlan) -> str:
     if data == 1 or plan.config.engine != "plain":
         return ""
     moments = sum(item.bytes for item in chosen.items if item.name.startswith("Adam's moments"))
+    rows = 8 * chosen.shape.own_features * chosen.shape.d_in * (data - 1) / data
+    update = 1e3 * chosen.step.parts["update"]
     return (
-        f"data ranks repeat Adam: each of the {data} with the same features updates all of them, "
-        f"{1e3 * plan.adam:,.3g} ms of a step, and holds {moments / 2**30:,.3g} GiB of moments; divided, it would be "
-        f"{1e3 * plan.adam / data:,.3g} ms and {moments / data / 2**30:,.3g} GiB"
+        f"data ranks repeat Adam: each of the {data} with the same features sums all their gradients and updates "
+        f"all of them, {update:,.3g} ms of a step, and holds {moments / 2**30:,.3g} GiB of moments; divided among them, it "
+        f"would be {update / data:,.3g} ms and {moments / data / 2**30:,.3g} GiB, and {rows / 1e6:,.0f} MB of updated "
+        "rows to exchange"
     )
 
 

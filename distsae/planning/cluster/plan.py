@@ -15,7 +15,7 @@ from distsae.checkpoint import CheckpointConfig
 from distsae.kernels import prefilter_wanted
 from distsae.parallel import MeshConfig
 from distsae.planning.cluster.checkpoint_cost import CheckpointCost, checkpoint_cost
-from distsae.planning.cluster.computed_seconds import computed_seconds, meanwhile, update_seconds
+from distsae.planning.cluster.computed_seconds import computed_seconds, meanwhile
 from distsae.planning.cluster.config import PlanConfig
 from distsae.planning.cluster.hardware import Hardware
 from distsae.planning.cluster.inputs import Inputs, hardware_of, inputs_of, links_of
@@ -53,7 +53,6 @@ class ClusterPlan:
         largest: largest `d_sae` that fits on the best mesh, all else as given.
         steps: optimizer steps.
         checkpoint: cost of a checkpoint.
-        adam: seconds of a step in which a rank updates all its features, which all its data ranks do as well.
         store_advice: units and chunks that a quota allows, where those that are planned exceed it.
         producer: rows that a producer makes in a second; None if that is unknown.
         unmeasured: settings that change the time of a step, and that the check does not measure.
@@ -67,7 +66,6 @@ class ClusterPlan:
     largest: int
     steps: int
     checkpoint: CheckpointCost
-    adam: float
     store_advice: StoreShape | None
     producer: float | None
     unmeasured: tuple[str, ...]
@@ -120,7 +118,6 @@ def cluster_plan(config: PlanConfig) -> ClusterPlan:
     chosen = plans[0]
     run = train_config(config, chosen.mesh)
     steps = max(round(inputs.tokens * config.epochs / config.batch_tokens), 1)
-    weights, summed = update_seconds(chosen.shape, run, hardware)
     parameters = inputs.parameters
     producer = config.producer_tokens_per_second
     if producer is None and parameters is not None:
@@ -135,7 +132,6 @@ def cluster_plan(config: PlanConfig) -> ClusterPlan:
         largest=largest_d_sae([run], facts_on(run, inputs, hardware, resident), chosen.memory),
         steps=steps,
         checkpoint=checkpoint_cost(run, inputs.d_in, hardware, chosen.step.whole),
-        adam=chosen.step.parts["update"] * weights / (weights + summed),
         store_advice=advised(inputs.store, config.max_inodes) if exceeded and config.max_inodes else None,
         producer=producer,
         unmeasured=() if rates is None else tuple(not_measured(run)),

@@ -23,11 +23,14 @@ _HOOK_FILES, _HOOK_FOLDERS = 1, 2
 _STORE_FILES, _STORE_FOLDERS = 2, 2
 """`attributes.json` and `dataset.json`; `commits` and `data`."""
 
-_METADATA_BYTES = 4096
-"""Bytes of a unit's `zarr.json` files."""
+_METADATA_BYTES = 4600
+"""Bytes of a unit's `zarr.json` files, and of its commit record without files and sums."""
 
-_RECORD_BYTES = 85
+_RECORD_BYTES = 190
 """Bytes of a file in a commit record."""
+
+_SUM_BYTES = 21
+"""Bytes of a number of the vector sums in a commit record."""
 
 _MOST_UNIT_BYTES = 4 << 30
 """Largest unit that is advised: a producer holds two in memory."""
@@ -99,7 +102,8 @@ def store_size(shape: StoreShape) -> StoreSize:
     # The last chunk of a unit is stored whole.
     stored = units * chunks * shape.chunk_rows * shape.d_in * shape.storage_bytes
     text = contexts * shape.context_length * CONTEXT_DTYPE.itemsize
-    records = files * _RECORD_BYTES + units * _METADATA_BYTES
+    sums = _SUM_BYTES * shape.d_in * shape.hooks
+    records = files * _RECORD_BYTES + units * (_METADATA_BYTES + sums)
     return StoreSize(round(stored + shape.rows * ids + text + records), files, files + folders, units)
 
 
