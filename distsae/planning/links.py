@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from distsae.planning.exchanges import Exchange
 from distsae.planning.step_shape import StepShape
 
-__all__ = ["GLOO", "NCCL_NVLINK", "NCCL_PCIE", "Links", "Protocol", "exchange_seconds", "one_machine"]
+__all__ = ["GLOO", "NCCL_NVLINK", "NCCL_PCIE", "Links", "WireProtocol", "exchange_seconds", "one_machine"]
 
 
 @dataclass(frozen=True)
-class Protocol:
+class WireProtocol:
     """A way to move a message: an algorithm with the latency of its steps, and the share of the links that it fills.
 
     Args:
@@ -41,14 +41,16 @@ _US = 1e-6
 _NCCL_BETWEEN = {"ring, LL": 2.7, "ring, simple": 9.6, "tree, LL": 5.0, "tree, simple": 50.0}
 
 
-def _nccl(inside: dict[str, float]) -> tuple[Protocol, ...]:
+def _nccl(inside: dict[str, float]) -> tuple[WireProtocol, ...]:
     """Latencies in microseconds as NCCL's tuner has them (NVIDIA/nccl, src/graph/tuning.cc: `baseLat`, `hwLat`, and the
     shares of `busBw`).
     """  # noqa: D205
     base = {"ring, LL": 3.6, "ring, simple": 8.4, "tree, LL": 4.4, "tree, simple": 0.0}
     share = {"ring, LL": 0.25, "ring, simple": 1.0, "tree, LL": 0.9 / 3.8, "tree, simple": 0.9}
     return tuple(
-        Protocol(name.startswith("tree"), base[name] * _US, inside[name] * _US, _NCCL_BETWEEN[name] * _US, share[name])
+        WireProtocol(
+            name.startswith("tree"), base[name] * _US, inside[name] * _US, _NCCL_BETWEEN[name] * _US, share[name]
+        )
         for name in base
     )
 
@@ -56,7 +58,7 @@ def _nccl(inside: dict[str, float]) -> tuple[Protocol, ...]:
 NCCL_NVLINK = _nccl({"ring, LL": 0.47, "ring, simple": 3.4, "tree, LL": 0.52, "tree, simple": 28.0})
 NCCL_PCIE = _nccl({"ring, LL": 1.0, "ring, simple": 5.7, "tree, LL": 1.0, "tree, simple": 28.0})
 
-GLOO = (Protocol(tree=False, base=50 * _US, inside=20 * _US, between=60 * _US, share=1.0),)
+GLOO = (WireProtocol(tree=False, base=50 * _US, inside=20 * _US, between=60 * _US, share=1.0),)
 """Gloo over TCP: assumed, of the order that two processes of one machine were measured with."""
 
 
@@ -74,7 +76,7 @@ class Links:
     inside: float
     between: float
     node_size: int
-    protocols: tuple[Protocol, ...]
+    protocols: tuple[WireProtocol, ...]
 
     def seconds(self, kind: str, received: float, calls: int, size: int, stride: int) -> float:
         """Returns the seconds of some collectives of one group.
@@ -102,7 +104,7 @@ class Links:
         return inside, -(-size // inside) if size * stride > self.node_size else 1
 
 
-def _latency(way: Protocol, kind: str, size: int, inside: int, machines: int) -> float:
+def _latency(way: WireProtocol, kind: str, size: int, inside: int, machines: int) -> float:
     """Returns the seconds of a collective that moves nothing."""
     if way.tree:
         return way.base + 2 * ((inside - 1) * way.inside + math.log2(machines) * way.between)
@@ -121,7 +123,7 @@ def one_machine(rate: float, latency: float, ranks: int, measured_with: int) -> 
         measured_with: processes that the sum was measured with.
     """
     step = latency / max(2 * (measured_with - 1), 1)
-    return Links(inside=rate, between=rate, node_size=ranks, protocols=(Protocol(False, 0.0, step, step, 1.0),))
+    return Links(inside=rate, between=rate, node_size=ranks, protocols=(WireProtocol(False, 0.0, step, step, 1.0),))
 
 
 def exchange_seconds(shape: StepShape, found: Sequence[Exchange], links: Links) -> Iterator[tuple[str, float]]:

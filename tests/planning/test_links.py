@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from distsae.planning.exchanges import exchanges
-from distsae.planning.links import GLOO, NCCL_NVLINK, Links, Protocol, exchange_seconds, one_machine
+from distsae.planning.links import GLOO, NCCL_NVLINK, Links, WireProtocol, exchange_seconds, one_machine
 from distsae.planning.step_shape import StepShape
 
-RING = Protocol(tree=False, base=1e-6, inside=2e-6, between=10e-6, share=1.0)
-TREE = Protocol(tree=True, base=0.0, inside=3e-6, between=20e-6, share=0.5)
+RING = WireProtocol(tree=False, base=1e-6, inside=2e-6, between=10e-6, share=1.0)
+TREE = WireProtocol(tree=True, base=0.0, inside=3e-6, between=20e-6, share=0.5)
 LINKS = Links(inside=1e9, between=1e8, node_size=8, protocols=(RING,))
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from distsae.planning.links import GLOO, NCCL_NVLINK, NCCL_PCIE, Protocol
+from distsae.planning.links import GLOO, NCCL_NVLINK, NCCL_PCIE, WireProtocol
 
 __all__ = ["HARDWARE", "Hardware", "HardwareName"]
 
@@ -73,7 +73,7 @@ class Hardware:
     row_bandwidth: float
     inside: float
     between: float
-    protocols: tuple[Protocol, ...]
+    protocols: tuple[WireProtocol, ...]
     upload: float
     reading: float = 5e9
     disk: float = 10e9
@@ -91,7 +91,7 @@ def _gpu(
     link_gb_s: float,
     network_gbit_s: float,
     pcie_gb_s: float,
-    protocols: tuple[Protocol, ...] = NCCL_NVLINK,
+    protocols: tuple[WireProtocol, ...] = NCCL_NVLINK,
 ) -> Hardware:
     """Returns a GPU from the figures of its data sheet, in one direction each, and the memory that it leaves usable."""
     bandwidth = _MEMORY_SHARE * memory_gb_s * 1e9

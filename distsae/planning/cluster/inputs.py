@@ -9,13 +9,13 @@ from distsae.language_model.model_shape import model_shape
 from distsae.planning.cluster.config import PlanConfig
 from distsae.planning.cluster.hardware import HARDWARE, Hardware
 from distsae.planning.cluster.store_size import StoreShape, StoreSize, store_size
-from distsae.planning.links import Links, Protocol, one_machine
+from distsae.planning.links import Links, WireProtocol, one_machine
 from distsae.planning.measured_rates import MeasuredRates
 from distsae.store import Store
 from distsae.store.layout import DTYPES
 from distsae.store.records import count_files
 
-__all__ = ["Inputs", "hardware_of", "inputs_of", "links_of"]
+__all__ = ["PlanInputs", "hardware_of", "inputs_of", "links_of"]
 
 _TOKENS = 1_000_000_000
 """Token rows of a corpus of unknown size."""
@@ -25,7 +25,7 @@ _HELDOUT_SHARE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
+class PlanInputs:
     """What is known of the activations.
 
     Args:
@@ -47,7 +47,7 @@ class Inputs:
     parameters: float | None
 
 
-def inputs_of(config: PlanConfig) -> Inputs:
+def inputs_of(config: PlanConfig) -> PlanInputs:
     """Looks up what `store` and `model` tell.
 
     Raises:
@@ -71,7 +71,7 @@ def inputs_of(config: PlanConfig) -> Inputs:
         chunk_rows=config.chunk_rows,
         context_length=config.context_length,
     )
-    return Inputs(
+    return PlanInputs(
         d_in=d_in,
         storage_bytes=storage_bytes,
         tokens=tokens,
@@ -82,7 +82,7 @@ def inputs_of(config: PlanConfig) -> Inputs:
     )
 
 
-def _of_store(config: PlanConfig) -> Inputs:
+def _of_store(config: PlanConfig) -> PlanInputs:
     assert config.store is not None
     store = Store.open(config.store)
     attributes = store.attributes
@@ -107,7 +107,7 @@ def _of_store(config: PlanConfig) -> Inputs:
     units = store.committed()
     files, folders = count_files(units)
     size = sum(file.size for unit in units for file in unit.files.values())
-    return Inputs(
+    return PlanInputs(
         d_in=d_in,
         storage_bytes=shape.storage_bytes,
         tokens=config.tokens or store.rows,
@@ -158,4 +158,6 @@ def links_of(hardware: Hardware, rates: MeasuredRates | None) -> Links:
     )
     step = inside.protocols[0].inside
     crossing = min(way.between for way in hardware.protocols if not way.tree and way.share == 1)
-    return replace(inside, between=hardware.between, protocols=(Protocol(False, 0.0, step, max(step, crossing), 1.0),))
+    return replace(
+        inside, between=hardware.between, protocols=(WireProtocol(False, 0.0, step, max(step, crossing), 1.0),)
+    )

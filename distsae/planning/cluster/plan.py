@@ -18,7 +18,7 @@ from distsae.planning.cluster.checkpoint_cost import CheckpointCost, checkpoint_
 from distsae.planning.cluster.computed_seconds import computed_seconds, meanwhile
 from distsae.planning.cluster.config import PlanConfig
 from distsae.planning.cluster.hardware import Hardware
-from distsae.planning.cluster.inputs import Inputs, hardware_of, inputs_of, links_of
+from distsae.planning.cluster.inputs import PlanInputs, hardware_of, inputs_of, links_of
 from distsae.planning.cluster.meshes import MeshPlan, best, possible_meshes
 from distsae.planning.cluster.producers import producer_rate, producers_needed
 from distsae.planning.cluster.store_size import StoreShape, advised
@@ -59,7 +59,7 @@ class ClusterPlan:
     """
 
     config: PlanConfig
-    inputs: Inputs
+    inputs: PlanInputs
     hardware: Hardware
     rates: MeasuredRates | None
     meshes: tuple[MeshPlan, ...]
@@ -154,7 +154,7 @@ def train_config(config: PlanConfig, mesh: MeshConfig) -> TrainConfig:
     )
 
 
-def facts_on(run: TrainConfig, inputs: Inputs, hardware: Hardware, resident: int) -> Facts:
+def facts_on(run: TrainConfig, inputs: PlanInputs, hardware: Hardware, resident: int) -> Facts:
     """Returns the facts that the memory of a run depends on.
 
     Args:
@@ -185,7 +185,7 @@ def facts_on(run: TrainConfig, inputs: Inputs, hardware: Hardware, resident: int
 def _on(
     config: PlanConfig,
     mesh: MeshConfig,
-    inputs: Inputs,
+    inputs: PlanInputs,
     hardware: Hardware,
     rates: MeasuredRates | None,
     links: Links,

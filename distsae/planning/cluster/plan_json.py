@@ -15,7 +15,8 @@ __all__ = ["as_json"]
 
 def as_json(plan: ClusterPlan) -> str:
     """Returns the plan as a JSON object."""
-    chosen, size, cost = plan.chosen, plan.inputs.size, plan.checkpoint
+    chosen = plan.chosen
+    size, cost = plan.inputs.size, plan.checkpoint
     found: dict[str, Any] = {
         **_mesh(chosen),
         "times": "computed" if plan.rates is None else "from a check",
