@@ -37,8 +37,8 @@ def adam_note(plan: ClusterPlan) -> str:
     update = 1e3 * chosen.step.parts["update"]
     return (
         f"data ranks repeat Adam: each of the {data} with the same features sums all their gradients and updates "
-        f"all of them, {update:,.3g} ms of a step, and holds {moments / 2**30:,.3g} GiB of moments; divided among them, "
-        f"it would be {update / data:,.3g} ms and {moments / data / 2**30:,.3g} GiB, and {rows / 1e6:,.0f} MB of updated "
+        f"all of them, {update:,.3g} ms of a step, and holds {moments / 2**30:,.3g} GiB of moments; divided, it "
+        f"would be {update / data:,.3g} ms and {moments / data / 2**30:,.3g} GiB, and {rows / 1e6:,.0f} MB of updated "
         "rows to exchange"
     )
 

@@ -19,7 +19,7 @@ def test_data_ranks_repeat_adam():
     assert adam_note(plan(data=8, engine="deepspeed")) == ""
     text = adam_note(plan(data=8))
     assert text.startswith("data ranks repeat Adam: each of the 8 with the same features sums all their gradients")
-    assert "holds 64 GiB of moments; divided among them, it would be" in text
+    assert "holds 64 GiB of moments; divided, it would be" in text
     assert "and 8 GiB, and 30,065 MB of updated rows to exchange" in text
 
 
