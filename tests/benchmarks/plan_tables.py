@@ -23,9 +23,8 @@ _HEADS = (
 def row(plan: ClusterPlan, millions: int) -> str:
     """Returns the line of a plan."""
     chosen, step = plan.chosen, plan.chosen.step
-    begin = (
-        f"| {millions}M | {plan.config.gpus} | {chosen.mesh.data}x{chosen.mesh.feature} | {_gib(chosen.rank_bytes)} |"
-    )
+    mesh, size = f"{chosen.mesh.data}x{chosen.mesh.feature}", chosen.rank_bytes / 2**30
+    begin = f"| {millions}M | {plan.config.gpus} | {mesh} | {size:.0f} |"
     if not chosen.fits:
         return begin + f" does not fit {'| ' * 10}|"
     exchanged = sum(seconds for name, seconds in step.parts.items() if name.startswith(EXCHANGE))
@@ -36,10 +35,6 @@ def row(plan: ClusterPlan, millions: int) -> str:
         f"{1e9 / step.tokens_per_second / 3600 * plan.config.gpus:,.0f} | {chosen.received / 1e6:,.0f}, {chosen.calls} | "
         f"{bottleneck(plan).split(',')[0].split(':')[0]} |"
     )
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.0f}"
 
 
 def main() -> None:
