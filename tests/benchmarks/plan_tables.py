@@ -32,8 +32,8 @@ def row(plan: ClusterPlan, millions: int) -> str:
     times = " | ".join(f"{1e3 * seconds:.1f}" for seconds in (*parts, step.meanwhile["reading"]))
     return (
         f"{begin} {times} | **{1e3 * step.whole:.0f}** | {step.tokens_per_second / 1e6:.2f} | "
-        f"{1e9 / step.tokens_per_second / 3600 * plan.config.gpus:,.0f} | {chosen.received / 1e6:,.0f}, {chosen.calls} | "
-        f"{bottleneck(plan).split(',')[0].split(':')[0]} |"
+        f"{1e9 / step.tokens_per_second / 3600 * plan.config.gpus:,.0f} | "
+        f"{chosen.received / 1e6:,.0f}, {chosen.calls} | {bottleneck(plan).split(',')[0].split(':')[0]} |"
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distsae.parallel import Mesh, MeshConfig
+from distsae.parallel import GroupCollective, Mesh, MeshConfig
 from distsae.planning.exchanges import all_reduce_bytes, bytes_received, exchanges, most_selection_bytes
 from distsae.planning.step_shape import StepShape, shape_of
 from distsae.training import (
@@ -65,7 +65,7 @@ def _spent(mesh: Mesh, config: TrainConfig, steps: int) -> list[tuple[int, int]]
     """Collectives and bytes of this rank in each of the last two steps."""
     mean = torch.zeros(D_IN)
     state = initial_state(config, initial_shard(config, mean, mesh, mean.device), mesh, mean, float(D_IN))
-    groups = [group for group in (mesh.data, mesh.feature, mesh.world) if group.size > 1]
+    groups = [group for group in (mesh.data, mesh.feature, mesh.world) if isinstance(group, GroupCollective)]
     if config.aux != "none":
         state.underused = replace(state.underused, members=torch.arange(len(mesh.features(300))) % 2 == 0, share=0.5)
     found = []
