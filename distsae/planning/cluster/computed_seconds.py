@@ -24,19 +24,19 @@ WEIGHT_BYTES: dict[MomentsName, float] = {"fp32": 28.1, "bf16": 21.0, "int8": 17
 _DENSE_BYTES = 24.0
 """Bytes in addition with DeepSpeed: the gradient as a matrix, written, projected, handed over and read; estimated."""
 
-SCORE_BYTES = {False: 6.5, True: 0.87}
+SCORE_BYTES = {False: 6.4, True: 0.77}
 """Bytes that a score moves: in a matrix of upper bounds, and as one bit in steps of a single Mutual Choice."""
 
 LAUNCHES = {
     ("mutual_choice", False): (8, 0, 142),
     ("mutual_choice", True): (13, 0, 200),
-    ("token_choice", False): (16.25, 0, 167),
+    ("token_choice", False): (16.25, 0, 165),
     ("token_choice", True): (22.25, 0, 223),
-    ("feature_choice", False): (8, 0, 326),
-    ("feature_choice", True): (13, 0, 384),
+    ("feature_choice", False): (19, 0, 170),
+    ("feature_choice", True): (24, 0, 228),
 }
 """Kernels that a rule launches, without and with the auxiliary loss: for each chunk of scores, for each block of the
-update, and for the rest of a step."""
+update, and for the rest of a step. Feature Choice has quotas that hold on average."""
 
 
 def computed_seconds(config: TrainConfig, facts: Facts, hardware: Hardware, links: Links) -> StepSeconds:
