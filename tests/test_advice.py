@@ -19,6 +19,7 @@ from distsae.cli.train_arguments import TrainArguments
 from distsae.evaluation.config import EvaluateConfig
 from distsae.export import ExportConfig, ImportConfig
 from distsae.launching import SuperviseConfig
+from distsae.planning.cluster import PlanConfig
 from distsae.producer import ProduceConfig
 from distsae.recipes import DemoConfig
 from distsae.recipes.check import CheckConfig
@@ -40,6 +41,7 @@ CONFIGS = {
     "stream": (StreamConfig,),
     "supervise": (SuperviseConfig,),
     "check": (CheckConfig,),
+    "plan": (PlanConfig,),
     "demo": (DemoConfig,),
     "features": (FeaturesConfig,),
     "explain": (ExplainConfig,),
@@ -62,6 +64,7 @@ RAISED_IN = {
     "language_model": "produce evaluate features",
     "losses": "train",
     "model/formats": "export",
+    "planning/cluster": "plan",
     "planning": "train",
     "producer": "produce",
     "reporting/explanations": "explain",
@@ -78,6 +81,7 @@ RAISED_IN = {
 """Commands in which the errors of a package or file are raised; an option must exist in each of them."""
 
 RAISED_IN_ONE = {
+    "language_model/model_shape.py": "plan",
     "language_model/stored_activations.py": "produce evaluate",
     "store/shared_text.py": "store",
     "cli/store_import.py": "store",

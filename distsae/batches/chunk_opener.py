@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from distsae.batches.reader_memory import SCRATCH_BYTES
 from distsae.batches.stream_order import Visit
 from distsae.batches.unit_waiter import UnitWaiter
 from distsae.store import Store
@@ -15,8 +16,6 @@ from distsae.store.open_chunk import ChunkFile, ChunkInMemory, OpenChunk
 from distsae.store.stored_array import StoredArray
 
 __all__ = ["ChunkOpener"]
-
-_SCRATCH_BYTES = 2**20
 
 
 class ChunkOpener:
@@ -89,10 +88,10 @@ class ChunkOpener:
         """
         units = [record.index for record in self._store.committed() if record.split == "train"]
         loads_chunks = any(_folder_of_files(self._array(unit)) is None for unit in units)
-        return threads * _SCRATCH_BYTES + loads_chunks * most_open * self._store.buffer_bytes(self._hook)
+        return threads * SCRATCH_BYTES + loads_chunks * most_open * self._store.buffer_bytes(self._hook)
 
     def _check(self, file: ChunkFile) -> None:
-        scratch = self._scratch.pop() if self._scratch else page_aligned(_SCRATCH_BYTES)
+        scratch = self._scratch.pop() if self._scratch else page_aligned(SCRATCH_BYTES)
         try:
             file.check(scratch)
         finally:

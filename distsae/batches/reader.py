@@ -10,6 +10,7 @@ import torch
 from distsae.batches.batch import Batch
 from distsae.batches.left_out_rows import left_out_rows
 from distsae.batches.normalisation import Normalisation, NormalisationName
+from distsae.batches.reader_memory import BATCHES
 from distsae.batches.reused_memory import ReusedMemory
 from distsae.batches.rows import RowReader
 from distsae.batches.stream_order import STREAMS, StreamOrder
@@ -21,8 +22,6 @@ from distsae.store import Store
 __all__ = ["BatchReader"]
 
 _CPU = torch.device("cpu")
-_BATCHES = 3
-"""The batch in use, the batch that is ready, and the batch that is being filled."""
 
 
 class BatchReader:
@@ -84,7 +83,7 @@ class BatchReader:
             self._rows = RowReader(store, hook, self.order, streams, pages=locked_pages)
         else:
             self._rows = RowReader(store, hook, self.order, streams)
-        self._memory = ReusedMemory((batch_tokens // data_ranks, store.d_in(hook)), kept=_BATCHES)
+        self._memory = ReusedMemory((batch_tokens // data_ranks, store.d_in(hook)), kept=BATCHES)
         self.max_norm = max_norm
         self.statistics = store.statistics(hook, max_norm)
         self.normalisation = Normalisation.of(self.statistics, normalise)
@@ -98,7 +97,7 @@ class BatchReader:
         Args:
             gpu: whether batches are made on a GPU, which then holds them (`upload_bytes`).
         """
-        return self._rows.memory_bytes + (0 if gpu else _BATCHES * self._rows.batch_rows * self._d_in * 4)
+        return self._rows.memory_bytes + (0 if gpu else BATCHES * self._rows.batch_rows * self._d_in * 4)
 
     def batch(self, step: int) -> Batch:
         """Returns this rank's rows of global batch `step` (counted from 0), `batch_tokens / data_ranks` of them.

@@ -13,6 +13,7 @@ from torch import Tensor
 from distsae.batches.batch_buffer import BatchBuffer
 from distsae.batches.chunk_opener import ChunkOpener
 from distsae.batches.descriptors import may_open
+from distsae.batches.reader_memory import BUFFERS, MOST_FILLERS, buffer_steps
 from distsae.batches.stream_filler import StreamFiller
 from distsae.batches.stream_order import StreamOrder
 from distsae.errors import CannotContinue, TornData, WrongInput
@@ -21,15 +22,6 @@ from distsae.store.buffers import page_aligned
 from distsae.store.layout import DTYPES
 
 __all__ = ["RowReader"]
-
-_BUFFERS = 2
-"""The buffer in use, and the buffer that is being filled."""
-
-_READ_BYTES = 2**19
-"""Intended size of a read from a file; smaller reads cost noticeably more for each byte."""
-
-_MOST_STEPS = 64
-"""Most batches in a buffer."""
 
 
 class RowReader:
@@ -60,7 +52,7 @@ class RowReader:
         hook: str,
         order: StreamOrder,
         streams: range,
-        most_fillers: int = 2,
+        most_fillers: int = MOST_FILLERS,
         chunk_bytes: int = 2**30,
         pages: Callable[[int], np.ndarray] = page_aligned,
     ) -> None:
@@ -68,9 +60,9 @@ class RowReader:
         d_in, dtype = store.d_in(hook), DTYPES[store.attributes.dtype].torch
         self.batch_rows = len(streams) * order.rows_per_stream
         stream_bytes = order.rows_per_stream * d_in * dtype.itemsize
-        self._steps = min(-(-_READ_BYTES // stream_bytes), order.steps_per_epoch, _MOST_STEPS)
+        self._steps = buffer_steps(stream_bytes, order.steps_per_epoch)
         self._buffers = [
-            BatchBuffer(self._steps, len(streams), order.rows_per_stream, d_in, dtype, pages) for _ in range(_BUFFERS)
+            BatchBuffer(self._steps, len(streams), order.rows_per_stream, d_in, dtype, pages) for _ in range(BUFFERS)
         ]
         self._opener = ChunkOpener(store, hook, keep_open=may_open(2 * len(streams)))
         self._fillers: list[StreamFiller] = []

@@ -27,7 +27,7 @@ _SECONDS_FOR_THE_FIRST = 30.0
 """Time that the other processes of a machine leave to the first one to report an error of all ranks."""
 
 COMMANDS = (
-    *("check", "demo", "produce", "store", "train", "stream", "supervise", "checkpoint"),
+    *("check", "plan", "demo", "produce", "store", "train", "stream", "supervise", "checkpoint"),
     *("evaluate", "features", "explain", "export", "import", "study", "report"),
 )
 

@@ -17,7 +17,8 @@ from distsae.planning.largest import Memory, fits, largest_d_sae
 from distsae.planning.machine import memory_here, process_bytes
 from distsae.planning.measured_rates import read_rates
 from distsae.planning.memory import memory_items
-from distsae.planning.step_seconds import StepSeconds, not_measured, shape_of, step_seconds
+from distsae.planning.step_seconds import StepSeconds, not_measured, step_seconds
+from distsae.planning.step_shape import shape_of
 from distsae.planning.step_table import step_table
 from distsae.planning.wording import gib, memory_table
 from distsae.store import Store

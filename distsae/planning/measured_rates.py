@@ -61,6 +61,7 @@ class MeasuredRates:
         exchange_bytes: bytes that a process receives in a second in a sum over processes of this machine; None if not
             measured.
         exchanging: number of these processes.
+        exchange_latency: seconds of a sum of one number over these processes; None if not measured.
     """
 
     sizes: CheckedSizes
@@ -69,6 +70,7 @@ class MeasuredRates:
     upload_bytes: float | None = None
     exchange_bytes: float | None = None
     exchanging: int = 0
+    exchange_latency: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class _RateFigures:
     to_gpu_bytes_per_s: _Positive | None = None
     sum_bytes_per_s: _Positive | None = None
     processes: Annotated[int, Between(1)] | None = None
+    sum_latency_s: _Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -135,4 +138,5 @@ def read_rates(path: str) -> MeasuredRates:
         measured.to_gpu_bytes_per_s,
         measured.sum_bytes_per_s,
         measured.processes or 0,
+        measured.sum_latency_s,
     )

@@ -10,7 +10,7 @@ from distsae.kernels import moments_of
 from distsae.planning.items import STEPPING, Facts, Item, MemoryKind
 from distsae.training import TrainConfig
 
-__all__ = ["COPY", "saving_items"]
+__all__ = ["COPY", "saved_bytes", "saving_items"]
 
 COPY = "copy of the state, written while training goes on"
 
@@ -45,7 +45,7 @@ def saving_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[I
         yield Item("DeepSpeed: a moment gathered, to be saved", matrix, ("save",), device)
     if config.checkpoint.asynchronous:
         replicated = 3 * 4 * facts.d_in
-        yield Item(COPY, features * _saved_bytes(config, facts.d_in) // ranks + replicated, STEPPING)
+        yield Item(COPY, features * saved_bytes(config, facts.d_in) // ranks + replicated, STEPPING)
         return
     if zero:
         yield Item("DeepSpeed: this rank's share of the moments, to be saved", 4 * matrix // ranks, ("save",))
@@ -53,7 +53,7 @@ def saving_items(config: TrainConfig, facts: Facts, features: int) -> Iterator[I
         yield Item("blocks of rows on their way to a file", _WRITTEN_AT_ONCE, ("save",))
 
 
-def _saved_bytes(config: TrainConfig, d_in: int) -> int:
+def saved_bytes(config: TrainConfig, d_in: int) -> int:
     """Returns the bytes of one feature in a checkpoint: its rows, their moments and its statistics."""
     weights = 4 * (2 * d_in + 1)
     row = torch.empty(1, d_in, device="meta")

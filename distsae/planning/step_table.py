@@ -22,7 +22,7 @@ def step_table(expected: StepSeconds, rates: MeasuredRates, differing: Sequence[
     """
     sizes = rates.sizes
     lines = [
-        f"time of a step, from one of Mutual Choice that was measured at d_sae {expected.measured_at:,}, d_in "
+        f"time of a step, from one of Mutual Choice that was measured at d_sae {expected.measured_at or 0:,}, d_in "
         f"{sizes.d_in}, {sizes.batch_tokens} tokens, k {sizes.k}",
         _line("ms", ""),
         *(_line(name, _ms(seconds)) for name, seconds in expected.parts.items()),

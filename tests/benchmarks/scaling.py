@@ -1,4 +1,4 @@
-"""How the step of Mutual Choice scales with the number of ranks, measured on CPU and predicted for accelerators.
+"""How the step of Mutual Choice scales with the number of ranks, measured on CPU (`distsae plan` has other machines).
 
 Ranks are gloo processes of one thread each. Computing is given in processor time of the busiest rank, which does not
 suffer when four of them share two cores; exchanges in calls, bytes and the wall time of the rank that waits least,
@@ -8,7 +8,6 @@ which does. There are four ways to grow: by feature ranks with `--d_sae` feature
     python -m tests.benchmarks.scaling                                # a synthetic store in a temporary folder
     python -m tests.benchmarks.scaling --store STORE --hook HOOK
     python -m tests.benchmarks.scaling --only exchange                # factors of gradients against matrices
-    python -m tests.benchmarks.scaling --only predict --between 25    # from assumed rates alone; runs nothing
 """
 
 from __future__ import annotations
@@ -23,11 +22,10 @@ import numpy as np
 import torch
 
 from distsae.store import Store
-from tests.benchmarks.cost_model import Job, Machine, bytes_received, calls, most_selection_bytes, work
+from tests.benchmarks.cost_model import Job, bytes_received, calls, most_selection_bytes, work
 from tests.benchmarks.data_exchange import print_data_exchange
 from tests.benchmarks.measured_step import PARTS, Summary, measure_steps, summary
 from tests.benchmarks.metered_mesh import EXCHANGES
-from tests.benchmarks.predictions import print_predictions
 from tests.benchmarks.random_store import synthetic_store
 from tests.distributed.processes import run_on_mesh
 
@@ -126,7 +124,7 @@ def _shape(job: Job) -> str:
 def main() -> None:
     """Prints what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("step", "exchange", "predict"), help="all three without it")
+    parser.add_argument("--only", choices=("step", "exchange"), help="both without it")
     parser.add_argument("--store", type=Path, help="a sealed store; without it one is made of random numbers")
     parser.add_argument("--hook", help="hook to read; the first one without it")
     parser.add_argument("--d_in", type=int, default=768, help="of the synthetic store, and of the exchange")
@@ -138,16 +136,6 @@ def main() -> None:
     parser.add_argument("--warm_up", type=int, default=3)
     parser.add_argument("--widths", type=int, nargs="+", default=[2048, 8192, 16384, 32768, 65536])
     parser.add_argument("--tokens", type=int, nargs="+", default=[1024, 8192], help="of a rank, in the exchange")
-    parser.add_argument("--powers", type=int, nargs="+", default=[17, 19, 21, 23, 25], help="widths to predict")
-    parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 512])
-    parser.add_argument("--predicted_d_in", type=int, default=4096)
-    parser.add_argument("--predicted_tokens", type=int, default=65536)
-    parser.add_argument("--gigabytes", type=float, default=80, help="memory of an accelerator")
-    parser.add_argument("--products", type=float, default=400, help="TFLOP/s of a bf16 product")
-    parser.add_argument("--memory", type=float, default=2500, help="GB/s of an accelerator's memory")
-    parser.add_argument("--inside", type=float, default=250, help="GB/s between accelerators of a machine")
-    parser.add_argument("--between", type=float, default=40, help="GB/s from other machines to one accelerator")
-    parser.add_argument("--reading", type=float, default=5, help="GB/s that a rank reads, checks and normalises")
     given = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
@@ -165,16 +153,6 @@ def main() -> None:
             _print_measured({way: [done[job] for job in rows] for way, rows in wanted.items()})
     if given.only in (None, "exchange"):
         print_data_exchange(given.widths, given.tokens, given.d_in, given.k, given.steps)
-    if given.only in (None, "predict"):
-        machine = Machine(
-            products=given.products * 1e12,
-            memory=given.memory * 1e9,
-            inside=given.inside * 1e9,
-            between=given.between * 1e9,
-            reading=given.reading * 1e9,
-        )
-        job = Job(d_in=given.predicted_d_in, d_sae=1, tokens=given.predicted_tokens, k=given.k)
-        print_predictions(job, given.powers, given.gpus, machine, given.gigabytes)
 
 
 if __name__ == "__main__":

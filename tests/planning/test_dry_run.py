@@ -64,7 +64,7 @@ def test_the_file_of_a_check_gives_the_time_of_a_step(config, tmp_path):
     assert "reading was not measured" in alone
     assert "step                                     600" in alone
     assert "427 tokens/s; bottleneck: update" in alone
-    assert "exchange " in dry_run(config(mesh=MeshConfig(data=2)), 8, "cpu", str(path))
+    assert "exchange: gradients " in dry_run(config(mesh=MeshConfig(data=2)), 8, "cpu", str(path))
     both = dry_run(config(aux="none", sweep=SweepConfig(seed=(0, 1))), 8, "cpu", str(path))
     assert "1,200" in both
     assert "allocation token_choice" in dry_run(config(allocation="token_choice"), 8, "cpu", str(path))

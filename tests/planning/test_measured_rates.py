@@ -19,7 +19,12 @@ def _step(d_sae, **changes):
 
 FINDINGS = [
     Finding("versions", "ok", "", {"torch": "2.13"}),
-    Finding("exchange, 4 processes", "ok", "", {"backend": "nccl", "processes": 4, "sum_bytes_per_s": 3e10}),
+    Finding(
+        "exchange, 4 processes",
+        "ok",
+        "",
+        {"backend": "nccl", "processes": 4, "sum_bytes_per_s": 3e10, "sum_latency_s": 4e-5},
+    ),
     Finding("reading", "ok", "", {"rows_per_s": 1e6, "read_bytes_per_s": 2e9}),
     Finding("copy to the GPU, page-locked", "ok", "", {"to_gpu_bytes_per_s": 5e10}),
     _step(1 << 17),
@@ -43,11 +48,13 @@ def test_what_a_check_measured(written):
     assert rates.sizes == CheckedSizes(64, 8, 256, "cuda")
     assert rates.steps == (MeasuredStep(1 << 14, 1.0, 2.0, 3.0), MeasuredStep(1 << 17, 1.0, 2.0, 3.0))
     assert (rates.read_bytes, rates.upload_bytes, rates.exchange_bytes, rates.exchanging) == (2e9, 5e10, 3e10, 4)
+    assert rates.exchange_latency == 4e-5
 
 
 def test_a_check_of_one_process_on_a_cpu(written):
     rates = read_rates(written([_step(1 << 14)]))
     assert (rates.read_bytes, rates.upload_bytes, rates.exchange_bytes, rates.exchanging) == (None, None, None, 0)
+    assert rates.exchange_latency is None  # nor do older checks have it
 
 
 def test_a_file_that_is_missing_or_of_something_else(written, tmp_path):

@@ -23,6 +23,7 @@ __all__ = ["main", "wrong_collectives"]
 
 _NUMBERS = 1 << 24
 _REPETITIONS = 5
+_LATENCY_REPETITIONS = 50
 
 
 def main() -> int:
@@ -42,11 +43,13 @@ def main() -> int:
     aside = dist.new_group(backend="gloo", timeout=timedelta(seconds=120))
     wrong += [f"{name} of gloo" for name in wrong_collectives(GroupCollective(aside), torch.device("cpu"))]
     numbers = torch.ones(_NUMBERS, device=device)
-    seconds = _seconds_of_sums(GroupCollective(world), numbers, device)
+    seconds = _seconds_of_sums(GroupCollective(world), numbers, device, _REPETITIONS)
+    latency = _seconds_of_sums(GroupCollective(world), numbers[:1], device, _LATENCY_REPETITIONS)
     if rank == 0:
         # A ring sends and receives this share of the bytes on each rank, whatever the number of ranks.
         rate = 2 * (size - 1) / size * numbers.nbytes / seconds
-        show(json.dumps({"wrong": wrong, "backend": backend, "processes": size, "sum_bytes_per_s": rate}))
+        figures = {"backend": backend, "processes": size, "sum_bytes_per_s": rate, "sum_latency_s": latency}
+        show(json.dumps({"wrong": wrong} | figures))
     dist.destroy_process_group()
     return 1 if wrong else 0
 
@@ -69,9 +72,9 @@ def wrong_collectives(group: Collective, device: torch.device) -> list[str]:
     return found
 
 
-def _seconds_of_sums(group: GroupCollective, numbers: torch.Tensor, device: torch.device) -> float:
+def _seconds_of_sums(group: GroupCollective, numbers: torch.Tensor, device: torch.device, repetitions: int) -> float:
     best = float("inf")
-    for _ in range(_REPETITIONS):
+    for _ in range(repetitions):
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         begun = time.perf_counter()

@@ -30,5 +30,6 @@ def groups_found(processes: int, seconds: float) -> Finding:
         return Finding(name, "failed", launched.problem or "it said nothing")
     rate = figures["sum_bytes_per_s"] / 1e9
     backends = " and ".join(sorted({figures["backend"], "gloo"}))
-    text = f"right results over {backends}; {rate:,.3g} GB/s a process in a sum of 64 MiB"
+    latency = 1e6 * figures["sum_latency_s"]
+    text = f"right results over {backends}; {rate:,.3g} GB/s a process in a sum of 64 MiB, {latency:,.3g} us at least"
     return Finding(name, "ok", text, figures)

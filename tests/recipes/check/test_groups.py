@@ -7,7 +7,7 @@ import pytest
 from distsae.recipes.check.groups import groups_found
 from distsae.recipes.check.launched import Launched
 
-LINE = {"backend": "nccl", "processes": 2, "sum_bytes_per_s": 2e9}
+LINE = {"backend": "nccl", "processes": 2, "sum_bytes_per_s": 2e9, "sum_latency_s": 3e-5}
 
 
 def _with(monkeypatch, problem="", output=""):
@@ -19,6 +19,7 @@ def test_two_real_processes():
     found = groups_found(2, 240)
     assert found.state == "ok", found.text
     assert found.figures["sum_bytes_per_s"] > 0
+    assert 0 < found.figures["sum_latency_s"] < 1
 
 
 def test_one_process_is_skipped():
@@ -43,3 +44,4 @@ def test_a_good_line(monkeypatch):
     found = _with(monkeypatch, "", "noise\n" + json.dumps({"wrong": [], **LINE}))
     assert (found.state, found.figures) == ("ok", LINE)
     assert "gloo and nccl; 2 GB/s" in found.text
+    assert found.text.endswith("64 MiB, 30 us at least")
