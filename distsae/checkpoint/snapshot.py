@@ -1,6 +1,7 @@
 """What one rank writes: its share of the state, either the live tensors or copies that let training go on.
 
-Data ranks hold the same rows and divide them among themselves: each copies and writes its share only.
+Data ranks that hold the same rows divide them among themselves: each copies and writes its share only. Of tensors that
+are divided over them already, each writes the rows that it holds.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Snapshot:
         own_shard_file = shard_file(ranks.feature, ranks.feature_size, ranks.data, ranks.data_size)
         files = {REPLICATED: replicated, own_shard_file: sharded}
         return Snapshot(
-            RankTensors(ranks.feature, describe(tensors)),
+            RankTensors(ranks.feature, ranks.data, describe(tensors)),
             {name: contents for name, contents in files.items() if contents},
         )
 
@@ -67,7 +68,8 @@ def _share(value: Value, ranks: Ranks) -> Tensor | None:
     """Returns the part of a tensor that this rank writes, a view or freshly read; None if it writes nothing."""
     if isinstance(value, Shard):
         local = value.local.read() if isinstance(value.local, Streamed) else value.local
-        start, stop = rows_to_write((0, local.shape[0]), ranks.data, ranks.data_size)
+        every = (0, local.shape[0])
+        start, stop = every if value.divided else rows_to_write(every, ranks.data, ranks.data_size)
         return local.detach()[start:stop] if start < stop else None
     whole = value.read() if isinstance(value, Streamed) else value
     return whole.detach() if ranks.first else None

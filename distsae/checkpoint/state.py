@@ -47,17 +47,20 @@ class Streamed:
 class Shard:
     """Rows `[offset, offset + len(local))` of a global tensor whose first dimension is `total`.
 
-    The split is over the feature axis; data ranks with the same feature rank hold the same rows.
+    The split is over the feature axis, and data ranks with the same feature rank hold the same rows; if it is
+    `divided`, the split is over both axes, and no two ranks hold the same row.
 
     Args:
-        local: rows of this rank, `[rows, ...]`; `rows` may be 0 and may differ between feature ranks.
+        local: rows of this rank, `[rows, ...]`; `rows` may be 0 and may differ between ranks.
         offset: global index of the first row of this rank.
         total: number of rows of the global tensor.
+        divided: whether data ranks hold different rows.
     """
 
     local: Tensor | Streamed
     offset: int
     total: int
+    divided: bool = False
 
 
 Value: TypeAlias = Tensor | Streamed | Shard
@@ -76,12 +79,14 @@ class TensorFacts:
         shape: global shape.
         sharded: whether the tensor is a `Shard`, of which this rank holds `rows` only.
         rows: rows `[start, stop)` on this rank; `(0, 1)` for a tensor without dimensions.
+        divided: whether data ranks of one feature rank hold different rows.
     """
 
     dtype: str
     shape: tuple[int, ...]
     sharded: bool
     rows: tuple[int, int]
+    divided: bool = False
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -98,6 +103,6 @@ def _facts(value: Value) -> TensorFacts:
     if isinstance(value, Shard):
         local = value.local
         shape, rows = (value.total, *local.shape[1:]), (value.offset, value.offset + local.shape[0])
-        return TensorFacts(dtype_name(local.dtype), shape, True, rows)
+        return TensorFacts(dtype_name(local.dtype), shape, True, rows, value.divided)
     rows = (0, value.shape[0]) if len(value.shape) else (0, 1)
     return TensorFacts(dtype_name(value.dtype), tuple(value.shape), False, rows)

@@ -1,8 +1,9 @@
 """The plan of a save: which rank writes which rows into which file.
 
 Every rank computes the same plan from the descriptions of what all ranks hold. Replicated tensors are written once, by
-rank 0. The data ranks of a feature rank hold the same rows and share the work of writing them. A plan that does not
-cover every row of every tensor exactly once is refused before anything is written.
+rank 0. The data ranks of a feature rank hold the same rows and share the work of writing them; of a tensor that is
+divided over them, each writes its own. A plan that does not cover every row of every tensor exactly once is refused
+before anything is written.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ class RankTensors:
 
     Args:
         feature: rank on the feature axis.
+        data: rank on the data axis.
         tensors: description of each tensor, by name.
     """
 
     feature: int
+    data: int
     tensors: dict[str, TensorFacts]
 
 
@@ -75,7 +78,7 @@ def plan_tensors(ranks: Sequence[RankTensors], feature_size: int, data_size: int
         views = [_view(name, rank, rank_tensors) for rank, rank_tensors in enumerate(ranks)]
         first = views[0]
         for rank, view in enumerate(views):
-            if (view.dtype, view.shape, view.sharded) != (first.dtype, first.shape, first.sharded):
+            if _kind(view) != _kind(first):
                 raise _refusal(
                     name,
                     f"be the same tensor on every rank; got {_described(first)} on rank 0 and "
@@ -84,12 +87,9 @@ def plan_tensors(ranks: Sequence[RankTensors], feature_size: int, data_size: int
         if first.dtype not in DTYPES:
             raise _refusal(name, f"have one of the dtypes {', '.join(DTYPES)}; got {first.dtype}")
         if first.sharded:
-            ranges = _feature_ranges(name, [rank_tensors.feature for rank_tensors in ranks], views)
-            _check_cover(name, first.shape[0], sorted(ranges.values()))
             pieces = [
-                Piece(shard_file(feature, feature_size, data, data_size), *rows_to_write(rows, data, data_size))
-                for feature, rows in ranges.items()
-                for data in range(data_size)
+                Piece(shard_file(feature, feature_size, data, data_size), *rows)
+                for feature, data, rows in _shares(name, ranks, views, data_size)
             ]
             pieces = [piece for piece in pieces if piece.start < piece.stop]
             pieces.sort(key=lambda piece: piece.start)
@@ -105,6 +105,28 @@ def _view(name: str, rank: int, rank_tensors: RankTensors) -> TensorFacts:
     return rank_tensors.tensors[name]
 
 
+def _kind(facts: TensorFacts) -> tuple[str, tuple[int, ...], bool, bool]:
+    """Returns what all ranks must say of a tensor."""
+    return facts.dtype, facts.shape, facts.sharded, facts.divided
+
+
+def _shares(
+    name: str, ranks: Sequence[RankTensors], views: Sequence[TensorFacts], data_size: int
+) -> list[tuple[int, int, tuple[int, int]]]:
+    """Returns `(feature rank, data rank, rows that it writes)` for each rank, after a check that this is every row."""
+    total = views[0].shape[0]
+    if views[0].divided:
+        _check_cover(name, total, sorted(view.rows for view in views), "one rank")
+        return [(rank.feature, rank.data, view.rows) for rank, view in zip(ranks, views, strict=True)]
+    ranges = _feature_ranges(name, [rank_tensors.feature for rank_tensors in ranks], views)
+    _check_cover(name, total, sorted(ranges.values()), "one feature rank")
+    return [
+        (feature, data, rows_to_write(rows, data, data_size))
+        for feature, rows in ranges.items()
+        for data in range(data_size)
+    ]
+
+
 def _feature_ranges(name: str, features: Sequence[int], views: Sequence[TensorFacts]) -> dict[int, tuple[int, int]]:
     """Returns the rows of each feature rank, on which all its data ranks must agree."""
     ranges: dict[int, tuple[int, int]] = {}
@@ -118,7 +140,7 @@ def _feature_ranges(name: str, features: Sequence[int], views: Sequence[TensorFa
     return ranges
 
 
-def _check_cover(name: str, total: int, ranges: Sequence[tuple[int, int]]) -> None:
+def _check_cover(name: str, total: int, ranges: Sequence[tuple[int, int]], owner: str) -> None:
     """Refuses sorted ranges that do not cover the rows `[0, total)` exactly once."""
     covered = 0
     for start, stop in ranges:
@@ -128,11 +150,12 @@ def _check_cover(name: str, total: int, ranges: Sequence[tuple[int, int]]) -> No
     else:
         if covered == total:
             return
-    raise _refusal(name, f"have each of its {total} rows on one feature rank; got the rows {list(ranges)}")
+    raise _refusal(name, f"have each of its {total} rows on {owner}; got the rows {list(ranges)}")
 
 
 def _described(facts: TensorFacts) -> str:
-    return f"{facts.dtype} {list(facts.shape)} {'sharded' if facts.sharded else 'replicated'}"
+    split = "divided" if facts.divided else "sharded" if facts.sharded else "replicated"
+    return f"{facts.dtype} {list(facts.shape)} {split}"
 
 
 def _refusal(name: str, must: str) -> WrongInput:

@@ -63,10 +63,12 @@ class AdamRows(Protocol):
 
 
 class RowTerm(NamedTuple):
-    """What one reconstruction contributes to the gradients of all rows; see `distsae.training.step.Gradients`.
+    """What one reconstruction contributes to the gradients of rows; see `distsae.training.step.Gradients`.
+
+    The rows may be some of many: the matches then go on before and after theirs.
 
     Args:
-        starts: index of each row's first match, and at the end the number of matches, int64 `[features + 1]`.
+        starts: index of each row's first match, and at the end that of the next row, int64 `[features + 1]`.
         token: token of each match, int64 `[matches]`.
         dots: factor of `centred[token]` in the gradient of the encoder row, `[matches]`.
         score: factor of `g[token]` in the gradient of the decoder row, `[matches]`.

@@ -139,8 +139,8 @@ class TrainConfig:
         prefilter: computation of the scores: `bf16` finds candidates by a bf16 product with a certified margin, and
             computes only these in fp32; `none` computes all scores in fp32; `auto` is bf16 on devices that multiply
             bf16 natively. The matches are the same.
-        engine: engine that updates the weights: `plain` keeps Adam's state for all its features on every rank,
-            `deepspeed` shards it over the data axis.
+        engine: engine that updates the weights: `plain` keeps Adam's state for all its features on every rank, unless
+            `optimizer.divide_moments` divides it over the data axis; `deepspeed` always divides it.
         deepspeed: settings of the deepspeed engine.
         optimizer: settings of Adam and of its learning rate.
         ema_decay: decay per step of a running average of the weights, which the finished SAE gets; by default it gets
@@ -244,6 +244,11 @@ class TrainConfig:
                 raise WrongInput(
                     f"`optimizer.state` (={self.optimizer.state}) must be fp32 with `engine` deepspeed, which keeps "
                     "Adam's state itself; leave it out, or use the plain engine"
+                )
+            if self.optimizer.divide_moments:
+                raise WrongInput(
+                    f"`optimizer.divide_moments` (={self.optimizer.divide_moments}) must be false with `engine` "
+                    "deepspeed, which divides Adam's state itself; leave it out, or use the plain engine"
                 )
             if self.mesh.data * self.mesh.feature == 1:
                 raise WrongInput("`engine` (=deepspeed) must have at least two processes to share state; use plain")

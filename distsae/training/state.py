@@ -86,7 +86,7 @@ class TrainingState:
 
     def tensors(self) -> State:
         """Returns the live tensors by name: to fill them is one half of `restore`."""
-        local: dict[str, Tensor | Streamed] = {
+        local: dict[str, Tensor | Streamed | Shard] = {
             name: parameter.detach() for name, parameter in self.shard.named_parameters()
         }
         local |= self.engine.tensors()
@@ -97,8 +97,10 @@ class TrainingState:
         local["underused.members"] = self.underused.members.view(torch.uint8)
         state: State = {}
         for name, tensor in local.items():
-            replicated = name in _REPLICATED or not tensor.shape
-            state[name] = tensor if replicated else Shard(tensor, self.shard.features.start, self.shard.d_sae)
+            if isinstance(tensor, Shard) or name in _REPLICATED or not tensor.shape:
+                state[name] = tensor
+            else:
+                state[name] = Shard(tensor, self.shard.features.start, self.shard.d_sae)
         return state
 
     def facts(self) -> dict[str, JSON]:

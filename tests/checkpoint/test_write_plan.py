@@ -13,8 +13,8 @@ from distsae.errors import WrongInput
 def _ranks(*ranges: tuple[int, int], total: int = 10, data_size: int = 1, dtype: str = "F32") -> list[RankTensors]:
     """Returns the ranks of a mesh that hold a tensor `W`, of which each feature rank has the rows of one range."""
     return [
-        RankTensors(feature, {"W": TensorFacts(dtype, (total, 4), True, rows)})
-        for _ in range(data_size)
+        RankTensors(feature, data, {"W": TensorFacts(dtype, (total, 4), True, rows)})
+        for data in range(data_size)
         for feature, rows in enumerate(ranges)
     ]
 
@@ -46,6 +46,36 @@ def test_gaps_and_overlaps_are_refused(ranges: tuple[tuple[int, int], ...]) -> N
         plan_tensors(_ranks(*(ranges or ((0, 0),))), 2, 1)
 
 
+def _divided(*ranges: tuple[int, int]) -> list[RankTensors]:
+    """Returns the ranks of a mesh with two feature ranks, each with rows of its own; feature ranks are neighbours."""
+    return [
+        RankTensors(number % 2, number // 2, {"W": TensorFacts("F32", (10, 4), True, rows, divided=True)})
+        for number, rows in enumerate(ranges)
+    ]
+
+
+def test_each_rank_writes_its_rows_of_a_divided_tensor() -> None:
+    record = plan_tensors(_divided((0, 4), (6, 9), (4, 6), (9, 10)), 2, 2)["W"]
+    assert record.pieces == (
+        Piece("feature-00000-of-00002.data-00000-of-00002.safetensors", 0, 4),
+        Piece("feature-00000-of-00002.data-00001-of-00002.safetensors", 4, 6),
+        Piece("feature-00001-of-00002.data-00000-of-00002.safetensors", 6, 9),
+        Piece("feature-00001-of-00002.data-00001-of-00002.safetensors", 9, 10),
+    )
+    assert len(plan_tensors(_divided((0, 6), (6, 10), (6, 6), (10, 10)), 2, 2)["W"].pieces) == 2
+
+
+@pytest.mark.parametrize("ranges", [((0, 6), (6, 10), (0, 6), (6, 10)), ((0, 4), (6, 10), (5, 6), (10, 10))])
+def test_rows_of_a_divided_tensor_on_two_ranks_or_none_are_refused(ranges: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(WrongInput, match="`W` must have each of its 10 rows on one rank"):
+        plan_tensors(_divided(*ranges), 2, 2)
+
+
+def test_a_tensor_that_only_some_ranks_divide_is_refused() -> None:
+    with pytest.raises(WrongInput, match=r"got F32 \[10, 4\] sharded on rank 0 and F32 \[10, 4\] divided on rank 2"):
+        plan_tensors([*_ranks((0, 5), (5, 10)), *_divided((0, 5), (5, 10))], 2, 2)
+
+
 def test_data_ranks_must_agree() -> None:
     ranks = [*_ranks((0, 5), (5, 10)), *_ranks((0, 6), (6, 10))]
     with pytest.raises(WrongInput, match=r"feature rank 0; got \(0, 5\) and, on rank 2, \(0, 6\)"):
@@ -54,7 +84,7 @@ def test_data_ranks_must_agree() -> None:
 
 def test_a_tensor_that_one_rank_lacks_is_refused() -> None:
     with pytest.raises(WrongInput, match="`W` must be on every rank; got none on rank 1"):
-        plan_tensors([*_ranks((0, 10)), RankTensors(1, {})], 2, 1)
+        plan_tensors([*_ranks((0, 10)), RankTensors(1, 0, {})], 2, 1)
 
 
 def test_a_dtype_that_cannot_be_stored_is_refused() -> None:

@@ -87,7 +87,10 @@ def _whole(run: Run, mesh: Mesh) -> dict[str, Tensor]:
 
     def whole(value: Tensor | Streamed | Shard) -> Tensor:
         if isinstance(value, Shard):
-            return torch.cat(mesh.feature.gather(whole(value.local)))
+            local = whole(value.local)
+            if value.divided:
+                local = torch.cat(mesh.data.gather(local))
+            return torch.cat(mesh.feature.gather(local))
         return value.read() if isinstance(value, Streamed) else value.detach().clone()
 
     return {name: whole(value) for name, value in sorted(run.state.tensors().items())}

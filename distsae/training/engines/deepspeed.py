@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from distsae.checkpoint import Streamed
+from distsae.checkpoint import Shard, Streamed
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
 from distsae.training.engines.deepspeed_checks import global_norm, refuse_misunderstood_mesh, refuse_other_norm
@@ -154,11 +154,11 @@ class DeepSpeedEngine:
         b_dec = gradients.b_dec_as_decoder_bias() - self._mesh.feature.sum(b_enc @ shard.W_enc)
         return {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec}
 
-    def tensors(self) -> dict[str, Tensor | Streamed]:
+    def tensors(self) -> dict[str, Tensor | Streamed | Shard]:
         """Returns Adam's steps and moments as `adam.NAME.PARAMETER`; a moment is gathered when it is read."""
         inner = self._engine.optimizer.optimizer.state
         step = next(iter(inner.values()))["step"]
-        tensors: dict[str, Tensor | Streamed] = {}
+        tensors: dict[str, Tensor | Streamed | Shard] = {}
         for name, parameter in self._shard.named_parameters():
             tensors[f"adam.step.{name}"] = step.clone()
             for moment in _MOMENTS:

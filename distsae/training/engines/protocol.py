@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from distsae.checkpoint import Streamed
+from distsae.checkpoint import Shard, Streamed
 from distsae.training.step.gradients import Gradients
 
 __all__ = ["Engine"]
@@ -32,10 +32,11 @@ class Engine(Protocol):
         """Takes over the encoder rows of the shard, which were changed before the first update. Collective."""
         ...
 
-    def tensors(self) -> dict[str, Tensor | Streamed]:
+    def tensors(self) -> dict[str, Tensor | Streamed | Shard]:
         """Returns Adam's steps and moments by name; those of a sharded parameter have one row per local feature.
 
-        Names and shapes are the same for all engines, so that each resumes from the checkpoints of the other.
+        A `Shard` has the rows of this rank alone. Names and global shapes are the same for all engines, so that each
+        resumes from the checkpoints of the other.
         """
         ...
 

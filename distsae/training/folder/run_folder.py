@@ -39,8 +39,10 @@ _MAY_CHANGE = (
     "selection_mb",
     "kernels",
     "prefilter",
+    "optimizer.divide_moments",
 )
-"""Keys that may have another value when a run is resumed; the store is compared by its fingerprint instead."""
+"""Keys, or first parts of keys, that may have another value when a run is resumed; the store is compared by its
+fingerprint instead."""
 
 _BEFORE_IT_EXISTED = {
     "max_norm_ratio": "none",
@@ -175,7 +177,7 @@ def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, source
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) == new.get(key):
             continue
-        if key.split(".")[0] not in _MAY_CHANGE:
+        if key not in _MAY_CHANGE and key.split(".")[0] not in _MAY_CHANGE:
             raise WrongInput(
                 f"`{key}` (={new.get(key)}) must stay what the run in {source} began with; got {old.get(key)} there; "
                 "choose another `out`, or give the old value"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from distsae import __version__
-from distsae.checkpoint import Ranks
+from distsae.checkpoint import Ranks, Shard
 from distsae.checkpoint.names import checkpoints
 from distsae.checkpoint.tensorfile import write_tensors
 from distsae.errors import Diverged
@@ -128,8 +128,10 @@ class Diagnosis:
     def _tensors(self, x: Tensor, outcome: BatchOutcome | None) -> dict[str, Tensor]:
         """Returns the tensors of this rank that may have caused the failure, by name."""
         tensors = {"batch": x} | {name: value.detach() for name, value in self._state.shard.named_parameters()}
+        kept = self._state.engine.tensors()
+        of_rank = {name: value.local if isinstance(value, Shard) else value for name, value in kept.items()}
         # Moments of DeepSpeed are left out: they would have to be gathered from all ranks first.
-        moments = {name: value for name, value in self._state.engine.tensors().items() if isinstance(value, Tensor)}
+        moments = {name: value for name, value in of_rank.items() if isinstance(value, Tensor) and value.numel()}
         tensors |= {name: value for name, value in moments.items() if value.shape and value.is_floating_point()}
         if outcome is not None:
             for term, kind in zip(outcome.gradients.terms, ("main", "auxiliary"), strict=False):
@@ -155,6 +157,7 @@ class Diagnosis:
             "data_rank": self._ranks.data,
             "feature_rank": self._ranks.feature,
             "first_feature": self._state.shard.features.start,
+            "first_feature_of_moments": self._first_feature_of_moments,
             "host": platform.node(),
             "device": str(self._state.shard.b_dec.device),
             "versions": {"distsae": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
@@ -187,6 +190,12 @@ class Diagnosis:
     @property
     def _file_stem(self) -> str:
         return f"rank-{self._ranks.rank:05d}"
+
+    @property
+    def _first_feature_of_moments(self) -> int:
+        """The feature of the first row of Adam's moments, which may be divided over the data ranks."""
+        kept = self._state.engine.tensors()["adam.exp_avg.W_enc"]
+        return kept.offset if isinstance(kept, Shard) else self._state.shard.features.start
 
     def _reproduction(self, step: int) -> dict[str, str | None]:
         """Returns how to do the failed step again, and from which checkpoint."""

@@ -57,16 +57,18 @@ class Gradients:
     features: int
     kernels: Kernels
 
-    def row_blocks(self, size: int) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-        """Sums the gradients of all rows, one block of rows after the other.
+    def row_blocks(self, size: int, rows: range | None = None) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+        """Sums the gradients of rows, one block of rows after the other.
 
         Args:
             size: rows in a block, but for the last one.
+            rows: rows to sum; by default all of them.
 
         Yields:
             `(first, last, gradient of W_enc[first:last], gradient of W_dec[first:last])`.
         """
-        for first, last in pairwise([*range(0, self.features, size), self.features]):
+        rows = range(self.features) if rows is None else rows
+        for first, last in pairwise([*range(rows.start, rows.stop, size), rows.stop]):
             encoder, decoder = self._row_sums(0, first, last)
             for term in range(1, len(self.terms)):
                 more_encoder, more_decoder = self._row_sums(term, first, last)
@@ -74,10 +76,10 @@ class Gradients:
                 decoder += more_decoder
             yield first, last, encoder, decoder
 
-    def row_terms(self) -> list[RowTerm]:
-        """Returns what `row_blocks` sums, for an operation that sums it itself."""
+    def row_terms(self, rows: range) -> list[RowTerm]:
+        """Returns what `row_blocks` sums for some rows, for an operation that sums it itself."""
         return [
-            RowTerm(starts, term.matches.token, term.dots, term.matches.score, term.g)
+            RowTerm(starts[rows.start : rows.stop + 1], term.matches.token, term.dots, term.matches.score, term.g)
             for term, starts in zip(self.terms, self._starts, strict=True)
         ]
 
