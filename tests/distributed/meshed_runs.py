@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
@@ -17,10 +18,13 @@ from distsae.batches import BatchReader
 from distsae.checkpoint import Shard, Streamed
 from distsae.parallel import Mesh, MeshConfig
 from distsae.training import TrainConfig, train
-from distsae.training.engines import DeepSpeedConfig
+from distsae.training.engines import DeepSpeedConfig, plain
 from distsae.training.run import Run
 
 __all__ = ["Layout", "trained", "walked"]
+
+_BLOCK_BYTES = 4096
+"""Bytes of one matrix in a block of rows, so that a shard of a few features has several blocks to divide."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +33,24 @@ class Layout:
 
     Args:
         shape: sizes of the data and the feature axis.
-        zero: stage of ZeRO; None for the plain engine.
+        zero: stage of DeepSpeed's ZeRO; None for the plain engine.
+        divided: whether the plain engine divides Adam's moments.
     """
 
     shape: tuple[int, int]
     zero: int | None = None
+    divided: bool = False
 
     def __str__(self) -> str:
         data, feature = self.shape
-        return f"{data}x{feature}" + (f" ZeRO-{self.zero}" if self.zero else "")
+        return f"{data}x{feature}" + (f" ZeRO-{self.zero}" if self.zero else "") + " divided" * self.divided
 
     def of(self, config: TrainConfig) -> TrainConfig:
         """Returns the config of the same run in this layout."""
         mesh = MeshConfig(data=self.shape[0], feature=self.shape[1])
         if self.zero is None:
-            return dataclasses.replace(config, mesh=mesh)
+            optimizer = dataclasses.replace(config.optimizer, divide_moments=self.divided)
+            return dataclasses.replace(config, mesh=mesh, optimizer=optimizer)
         return dataclasses.replace(
             config, mesh=mesh, engine="deepspeed", deepspeed=DeepSpeedConfig(zero_stage=self.zero)
         )
@@ -77,7 +84,8 @@ def walked(mesh: Mesh, config: TrainConfig, stops: Sequence[int]) -> list[dict[s
                 run.step(reader.batch(run.done))
             states.append(_whole(run, mesh))
 
-    with _as_launched(mesh):
+    with _as_launched(mesh), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain, "_CPU_BLOCK_BYTES", _BLOCK_BYTES)
         train(config, loop=walk)
     return states
 

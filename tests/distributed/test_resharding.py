@@ -39,6 +39,7 @@ FEWER_BITS = {
 
 
 PLAIN = [Layout(shape) for shape in ((1, 1), (1, 2), (2, 1), (1, 4), (2, 2), (4, 1), (1, 3))]
+DIVIDED = [Layout(shape, divided=True) for shape in ((2, 1), (4, 1), (2, 2), (1, 2))]
 ZERO = [Layout((2, 1), 1), Layout((2, 1), 2), Layout((2, 2), 1), Layout((2, 2), 2)]
 PARAMETERS = ("W_enc", "W_dec", "b_enc", "b_dec")
 KINDS = ("parameters", "moments", "the rest")
@@ -139,22 +140,37 @@ def test_another_mesh_resumes(tiny_store, tmp_path):
     _assert_resumes(Layout((2, 1)), [Layout((1, 1)), Layout((1, 3))], "MC with aux_zipf", tiny_store, tmp_path)
 
 
+def test_divided_moments_resume_on_another_mesh_and_back(tiny_store, tmp_path):
+    two, four = Layout((2, 1), divided=True), Layout((4, 1), divided=True)
+    others = [Layout((1, 1)), Layout((1, 2)), Layout((2, 1)), four, Layout((2, 2), divided=True)]
+    _assert_resumes(two, others, "MC to FC", tiny_store, tmp_path)
+    _assert_resumes(Layout((1, 1)), [two, four], "MC with aux_zipf", tiny_store, tmp_path)
+    _assert_resumes(Layout((1, 2)), [two], "MC with aux_zipf", tiny_store, tmp_path)
+
+
+@pytest.mark.parametrize("run", FEWER_BITS)
+def test_divided_moments_in_fewer_bits_resume(run, tiny_store, tmp_path):
+    two, four = Layout((2, 1), divided=True), Layout((4, 1), divided=True)
+    _assert_resumes(four, [two, Layout((1, 1)), Layout((2, 1))], run, tiny_store, tmp_path)
+    _assert_resumes(Layout((1, 1)), [two], run, tiny_store, tmp_path)
+
+
 def test_another_engine_resumes(tiny_store, tmp_path):
     pytest.importorskip("deepspeed")
     zero = Layout((2, 1), 2)
-    _assert_resumes(zero, [Layout((1, 2)), zero], "MC to FC", tiny_store, tmp_path)
+    _assert_resumes(zero, [Layout((1, 2)), zero, Layout((2, 1), divided=True)], "MC to FC", tiny_store, tmp_path)
     _assert_resumes(Layout((1, 2)), [zero], "MC with aux_zipf", tiny_store, tmp_path)
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(("run", "before"), product(RUNS, [*PLAIN, *ZERO]), ids=str)
+@pytest.mark.parametrize(("run", "before"), product(RUNS, [*PLAIN, *DIVIDED, *ZERO]), ids=str)
 def test_all_pairs(run, before, tiny_store, tmp_path):
     pytest.importorskip("deepspeed")
-    _assert_resumes(before, [*PLAIN, *ZERO], run, tiny_store, tmp_path, MORE)
+    _assert_resumes(before, [*PLAIN, *DIVIDED, *ZERO], run, tiny_store, tmp_path, MORE)
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(("run", "before"), product(FEWER_BITS, PLAIN), ids=str)
+@pytest.mark.parametrize(("run", "before"), product(FEWER_BITS, [*PLAIN, *DIVIDED]), ids=str)
 def test_all_plain_pairs_with_moments_in_fewer_bits(run, before, tiny_store, tmp_path):
     """Rounding follows from seed, step and row, for any split of the rows."""
-    _assert_resumes(before, PLAIN, run, tiny_store, tmp_path, MORE)
+    _assert_resumes(before, [*PLAIN, *DIVIDED], run, tiny_store, tmp_path, MORE)
