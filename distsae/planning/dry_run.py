@@ -12,7 +12,7 @@ from distsae.environment import cpu_is_asked_for
 from distsae.errors import WrongInput
 from distsae.kernels import prefilter_wanted
 from distsae.planning.gpu import CUDA_LIBRARIES_BYTES
-from distsae.planning.items import Facts, peak
+from distsae.planning.items import Facts, MemoryKind, peak
 from distsae.planning.largest import Memory, fits, largest_d_sae
 from distsae.planning.machine import memory_here, process_bytes
 from distsae.planning.measured_rates import read_rates
@@ -82,8 +82,7 @@ def dry_run(
         available.append(f"{gib(memory.host)} for {memory.processes} process{plural} on the host")
     verdict = "it fits" if fits(items, memory) else "it does not fit"
     lines.append(f"available: {', '.join(available)}: {verdict}")
-    if line := _without_copies(runs, facts, memory):
-        lines.append(line)
+    lines += [line for way in (_without_copies, _with_divided_moments) if (line := way(runs, facts, memory))]
     if not config.sweep.d_sae:
         lines.append(f"largest sae.d_sae that fits, all else as given: {largest_d_sae(runs, facts, memory):,}")
     if rates is not None:
@@ -134,6 +133,21 @@ def _without_copies(runs: list[TrainConfig], facts: Facts, memory: Memory) -> st
         return ""
     then = "then it fits" if fits(items_waiting, memory) else "which is not enough"
     return f"`--checkpoint.asynchronous false` would save {gib(saved)} on the host: {then}"
+
+
+def _with_divided_moments(runs: list[TrainConfig], facts: Facts, memory: Memory) -> str:
+    """Returns a line on the memory that dividing Adam's moments would spare, if memory is short; or an empty string."""
+    items = memory_items(runs, facts)
+    if runs[0].engine != "plain" or runs[0].optimizer.divide_moments or fits(items, memory):
+        return ""
+    divided = [replace(run, optimizer=replace(run.optimizer, divide_moments=True)) for run in runs]
+    items_divided = memory_items(divided, facts)
+    where: MemoryKind = "device" if facts.gpu else "host"
+    saved = peak(items, where) - peak(items_divided, where)
+    if saved <= 0:
+        return ""
+    then = "then it fits" if fits(items_divided, memory) else "which is not enough"
+    return f"`--optimizer.divide_moments true` would save {gib(saved)} on each data rank: {then}"
 
 
 def _given(memory_gb: float, processes: int, facts: Facts) -> Memory:

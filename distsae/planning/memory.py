@@ -19,6 +19,8 @@ from distsae.planning.items import ALWAYS, STEPPING, TRAINING, Facts, Item, Memo
 from distsae.planning.saving import COPY
 from distsae.planning.work import end_items, step_items
 from distsae.training import TrainConfig
+from distsae.training.engines.plain import rows_with_moments
+from distsae.training.engines.row_division import SENT_BYTES
 
 __all__ = ["memory_items"]
 
@@ -76,11 +78,16 @@ def _optimizer(config: TrainConfig, features: int, facts: Facts) -> Iterator[Ite
         yield Item("DeepSpeed's part of the weights", part, TRAINING, where)
         yield Item("Adam's moments, this rank's part", 2 * part, TRAINING, where)
         return
-    row = torch.empty(features, facts.d_in, device="meta")
+    ranks = config.mesh.data if config.optimizer.divide_moments else 1
+    kept = rows_with_moments(features, facts.d_in, ranks, gpu=facts.gpu)
+    row = torch.empty(kept, facts.d_in, device="meta")
     state = moments_of("W_enc", row, kind, 0, 0).tensors().values()
-    noise = 0 if kind == "fp32" else 24 * features  # indices and hashes of the rows, for stochastic rounding
-    size = 2 * (sum(tensor.nbytes for tensor in state) + noise) + 8 * (features + facts.d_in)
-    yield Item(f"Adam's moments, {kind}", size, STEPPING, device)
+    noise = 0 if kind == "fp32" else 24 * kept  # indices and hashes of the rows, for stochastic rounding
+    size = 2 * (sum(tensor.nbytes for tensor in state) + noise) + 8 * (kept + facts.d_in)
+    divided = f", divided over {ranks} data ranks" if ranks > 1 else ""
+    yield Item(f"Adam's moments, {kind}{divided}", size, STEPPING, device)
+    if ranks > 1:
+        yield Item("new rows on their way between data ranks", (ranks + 1) * SENT_BYTES, ("update",), device)
 
 
 def _statistics_bytes(config: TrainConfig) -> int:

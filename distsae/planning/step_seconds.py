@@ -79,6 +79,7 @@ def not_measured(config: TrainConfig) -> list[str]:
         "allocation": (config.allocation, "mutual_choice"),
         "engine": (config.engine, "plain"),
         "optimizer.state": (config.optimizer.state, "fp32"),
+        "optimizer.divide_moments": (config.optimizer.divide_moments and config.mesh.data > 1, False),
         "accumulation": (config.accumulation, 1),
         "finetune_fc_from": (config.finetune_fc_from, None),
     }

@@ -40,6 +40,7 @@ def _save_and_load_on_every_mesh(rank: int, folder: Path) -> None:
                 assert facts == FACTS
                 expected = cut(whole(seed), *_feature_axis(mesh))
                 assert same(state, expected), (data, feature, saved_data, saved_feature, rank)
+    _save_divided_and_load(rank, folder)
 
 
 def test_every_mesh_reads_what_every_mesh_wrote(tmp_path: Path) -> None:
@@ -57,11 +58,26 @@ def test_every_mesh_reads_what_every_mesh_wrote(tmp_path: Path) -> None:
         state = blank()
         load(tmp_path / f"{data}x{feature}" / f"step-{seed:08d}", state)
         assert same(state, cut(whole(seed), 1, 0))
+    divided = torch.zeros(13, 4)
+    load(tmp_path / "divided" / "step-00000001", {"W": divided})
+    assert divided[:, 0].tolist() == list(range(13))
     # Every rank writes rows of its own, and no row is written twice.
     files = {name: list((tmp_path / name).glob("step-*/feature-*.safetensors")) for name in ("1x2", "2x2", "2x1")}
     assert {name: len(paths) for name, paths in files.items()} == {"1x2": 2, "2x2": 4, "2x1": 2}
     sizes = {name: sum(path.stat().st_size for path in paths) for name, paths in files.items()}
     assert max(sizes.values()) - min(sizes.values()) < 2048  # headers
+
+
+def _save_divided_and_load(rank: int, folder: Path) -> None:
+    """Saves rows that data ranks divide, and reads other ranges of them."""
+    rows = torch.arange(13.0).view(13, 1).expand(13, 4).contiguous()
+    start, stop = [(0, 3), (5, 13), (3, 5), (13, 13)][rank]  # rank 3 has none
+    with World(rank, folder, 2, 2) as mesh:
+        divided = Shard(rows[start:stop].clone(), start, 13, divided=True)
+        path = save(folder / "divided", 1, {"W": divided}, FACTS, mesh)
+        for other in (Shard(torch.zeros(13, 4), 0, 13), Shard(torch.zeros(4, 4), 2 + rank, 13, divided=True)):
+            load(path, {"W": other}, mesh)
+            assert torch.equal(other.local, rows[other.offset : other.offset + len(other.local)])
 
 
 def _save_and_load_with_failures(rank: int, folder: Path) -> None:

@@ -50,6 +50,19 @@ def test_only_copies_stay_when_the_state_changes(copied: bool) -> None:
         assert snapshot.files[SHARDS]["rows"].data_ptr() == rows.local.data_ptr()
 
 
+@pytest.mark.parametrize("data", [0, 1])
+def test_of_divided_rows_each_data_rank_writes_all_it_holds(data: int) -> None:
+    ranks = Ranks(None)
+    ranks.data, ranks.data_size = data, 2
+    state: State = {
+        "shared": Shard(torch.arange(4.0), 0, 4),
+        "divided": Shard(torch.tensor([[3.0], [0.0]][data]), [0, 3][data], 4, divided=True),
+    }
+    (files,) = Snapshot.take(state, ranks, None).files.values()
+    assert files["shared"].tolist() == [[0.0, 1.0], [2.0, 3.0]][data]
+    assert files["divided"].tolist() == [[3.0], [0.0]][data]
+
+
 def test_memory_for_copies_is_reused_while_it_fits() -> None:
     copies, tensor = HostCopies(), torch.ones(5)
     first = copies.copy("a", tensor)

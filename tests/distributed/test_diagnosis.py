@@ -20,7 +20,7 @@ from tests.training.broken_numbers import broken_gradient, broken_weights, store
 from tests.training.sample_runs import config_of
 
 DATA_PARALLEL = Layout((2, 1))
-LAYOUTS = [Layout((1, 2)), DATA_PARALLEL, Layout((2, 1), zero=2), Layout((1, 2), zero=1)]
+LAYOUTS = [Layout((1, 2)), DATA_PARALLEL, Layout((2, 1), divided=True), Layout((2, 1), zero=2), Layout((1, 2), zero=1)]
 
 
 def _config(store: Path, out: Path, layout: Layout) -> TrainConfig:
@@ -68,6 +68,10 @@ def test_a_broken_weight_of_one_rank(layout, tiny_store, tmp_path):
     assert sound[0]["tensors"]["W_enc"]["not_finite"] == 0
     assert broken[0]["tensors"]["W_enc"]["not_finite"] == 1
     assert broken[1]["W_enc.rows"].tolist() == [2]
+    if layout.divided:  # all rows are in one block, which rank 0 updates
+        assert [part[0]["first_feature_of_moments"] for part in (sound, broken)] == [0, config.sae.d_sae]
+        assert "adam.exp_avg.W_enc" in sound[0]["tensors"]
+        assert "adam.exp_avg.W_enc" not in broken[0]["tensors"]
     assert broken[1]["W_enc"][0].isnan().tolist() == [column == 1 for column in range(32)]
     assert newest(tmp_path / "run" / "checkpoints")[0].name == "step-00000004"
 

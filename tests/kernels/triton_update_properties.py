@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from distsae.allocation import Matches
-from distsae.kernels import kernels_for
+from distsae.kernels import AdamStep, UpdatedRows, kernels_for, moments_of
 from distsae.kernels.prefilter_margins import summation_error
 from distsae.model import FeatureShard
 from distsae.parallel import MeshConfig, build_mesh
@@ -130,3 +130,37 @@ def test_an_update_is_the_same_from_call_to_call():
     first, second = (_updated(TRITON, 20, (0.5, 0.5), True, 0.5) for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert all(torch.equal(*pair) for pair in zip(first[1], second[1], strict=True))
+
+
+@pytest.mark.parametrize("state", ["fp32", "int8"])
+def test_some_rows_and_then_the_others_are_all_rows_bit_for_bit(state):
+    """As data ranks update them that divide the moments. Feature 3 has more matches than a segment."""
+    tokens, width, generator = 300, 24, torch.Generator().manual_seed(4)
+    mask = torch.rand(FEATURES, tokens, generator=generator) < 0.1
+    mask[2], mask[3] = False, True
+    feature, token = mask.nonzero().unbind(1)
+    score, dots = torch.randn(2, len(token), generator=generator).to(DEVICE)
+    g, centred = torch.randn(2, tokens, width, generator=generator).to(DEVICE)
+    matches = Matches(token.to(DEVICE), feature.to(DEVICE), score.abs())
+    gradients = Gradients((Term(matches, dots, g),), centred, FEATURES, TRITON)
+    found = []
+    for parts in ([range(FEATURES)], [range(3), range(3, FEATURES)], [range(1), range(1, 4), range(4, FEATURES)]):
+        shard = FeatureShard(width, FEATURES, range(FEATURES), torch.zeros(width), 1, 1.0, TRITON, True).to(DEVICE)
+        list(shard.encode_chunks(centred[:8]))
+        low, b_enc, changed = shard.prefilter_rows(), gradients.b_enc(), []
+        for rows in parts:
+            part = slice(rows.start, rows.stop)
+            own = {
+                name: (parameter.detach()[part], moments_of(name, parameter.detach()[part], state, rows.start, 0))
+                for name, parameter in shard.named_parameters()
+                if name != "b_dec"
+            }
+            live = {name: (parameter, moments.kept(1)) for name, (parameter, moments) in own.items()}
+            updated = UpdatedRows(**live, low=low[part])
+            step = AdamStep(1, 0.01, 0.8, 0.95, 1e-6, 3.0)
+            energy = TRITON.update_rows(gradients.row_terms(rows), centred, b_enc[part], updated, step, 0.7)
+            changed.append([energy, *(tensor for _, moments in own.values() for tensor in moments.tensors().values())])
+        together = [torch.cat(tensors) for tensors in zip(*changed, strict=True)]
+        found.append([*(parameter.detach() for parameter in shard.parameters()), low, *together])
+    for others in found[1:]:
+        assert all(torch.equal(*pair) for pair in zip(found[0], others, strict=True))

@@ -11,7 +11,7 @@ from distsae.parallel import MeshConfig
 from distsae.planning import dry_run
 from distsae.recipes.check.finding import Finding
 from distsae.recipes.check.table import as_json
-from distsae.training import CheckpointConfig, SizeConfig, SweepConfig, TrainConfig
+from distsae.training import CheckpointConfig, OptimizerConfig, SizeConfig, SweepConfig, TrainConfig
 from distsae.training.folder.run_folder import RunFolder
 
 
@@ -101,6 +101,24 @@ def test_a_short_memory_is_told_what_waiting_for_checkpoints_would_save(config):
     needs = float(re.search(r"peak: ([\d.]+) GiB", dry_run(config(**wide), memory_gb=64))[1])
     assert tried(needs - float(short[1]) / 2)[2] == "then it fits"
     assert tried(0.01, checkpoint=CheckpointConfig(asynchronous=False)) is None
+
+
+def test_a_short_memory_is_told_what_dividing_moments_would_save(config):
+    wide = {"sae": SizeConfig(d_sae=1 << 21, k=8), "mesh": MeshConfig(data=4)}
+    words = r"`--optimizer.divide_moments true` would save ([\d.]+) GiB on each data rank: (.*)"
+
+    def tried(memory_gb, **changes):
+        return re.search(words, dry_run(config(**(wide | changes)), memory_gb=memory_gb))
+
+    assert tried(64) is None
+    short = tried(0.01)
+    assert short[2] == "which is not enough"
+    needs = float(re.search(r"peak: ([\d.]+) GiB", dry_run(config(**wide), memory_gb=64))[1])
+    assert tried(needs - float(short[1]) / 2)[2] == "then it fits"
+    assert tried(0.01, optimizer=OptimizerConfig(divide_moments=True)) is None
+    assert tried(0.01, mesh=MeshConfig(feature=4)) is None
+    plan = dry_run(config(**wide, optimizer=OptimizerConfig(divide_moments=True)), memory_gb=64)
+    assert "Adam's moments, fp32, divided over 4 data ranks" in plan
 
 
 def test_what_training_refuses(config, tmp_path):

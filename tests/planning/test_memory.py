@@ -1,8 +1,11 @@
 """The memory that is planned as kept equals what the parts of a run really hold."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from distsae.checkpoint import Shard
 from distsae.losses import FiringStatistics, Underused
 from distsae.model import FeatureShard
 from distsae.parallel import Mesh, MeshConfig, build_mesh
@@ -44,6 +47,33 @@ def test_moments(shard, state):
     assert _sizes(run(optimizer=OptimizerConfig(state=state)))[f"Adam's moments, {state}"] == pytest.approx(
         real + noise, abs=64
     )
+
+
+@pytest.mark.parametrize("state", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_moments_that_are_divided(state, ranks):
+    """Of rows that have several blocks."""
+    config, d_in = OptimizerConfig(state=state, divide_moments=True), 768
+    shard = FeatureShard(d_in, 4096, range(4096), torch.zeros(d_in), 0)
+    sizes = _sizes(run(optimizer=config, mesh=MeshConfig(data=ranks)), replace(FACTS, d_in=d_in))
+    real, rows = 0, []
+    for rank in range(ranks):
+        engine = PlainEngine(shard, replace(SOLO, data=_OneOf(rank, ranks)), config)
+        held = [value.local if isinstance(value, Shard) else value for value in engine.tensors().values()]
+        rows.append(engine.tensors()["adam.exp_avg.W_enc"].local.shape[0])
+        real = max(real, _bytes(held))
+    assert sum(rows) == 4096
+    assert rows[0] < 4096
+    noise = 0 if state == "fp32" else 48 * rows[0]
+    planned = sizes[f"Adam's moments, {state}, divided over {ranks} data ranks"]
+    assert planned == pytest.approx(real + noise, abs=64)
+
+
+class _OneOf:
+    """One of several data ranks that exchange nothing."""
+
+    def __init__(self, rank, size):
+        self.rank, self.size = rank, size
 
 
 def test_statistics_average_and_thresholds(shard):

@@ -87,6 +87,9 @@ def test_what_was_not_measured_is_asked_for():
 
 def test_settings_that_no_check_measures_are_named():
     assert not_measured(run(allocation="mutual_choice")) == []
+    assert not_measured(run(optimizer=OptimizerConfig(divide_moments=True))) == []  # nothing is sent
+    divided = run(optimizer=OptimizerConfig(divide_moments=True), mesh=MeshConfig(data=2))
+    assert not_measured(divided) == ["optimizer.divide_moments True"]
     other = run(allocation="token_choice", optimizer=OptimizerConfig(state="int8"), accumulation=2)
     assert not_measured(other) == ["allocation token_choice", "optimizer.state int8", "accumulation 2"]
 

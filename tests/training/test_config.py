@@ -32,6 +32,10 @@ def _train(**changes):
             r"`optimizer.state` \(=bf16\) must be fp32 with `engine` deepspeed",
         ),
         (
+            lambda: _train(engine="deepspeed", mesh=MeshConfig(data=2), optimizer=OptimizerConfig(divide_moments=True)),
+            r"`optimizer.divide_moments` \(=True\) must be false with `engine` deepspeed, which divides Adam's state",
+        ),
+        (
             lambda: _train(sae=SizeConfig(k_start=64), allocation="feature_choice"),
             r"`sae.k_start` \(=64\) must be given with .* \(=0.2\) of the steps; got Feature Choice from 0 on",
         ),

@@ -22,10 +22,10 @@ from distsae.kernels import AdamStep, UpdatedRows, moments_of
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
 from distsae.training.engines.optimizer import OptimizerConfig
-from distsae.training.engines.row_division import RowDivision
+from distsae.training.engines.row_division import RowDivision, rows_of_a_rank
 from distsae.training.step.gradients import Gradients
 
-__all__ = ["PlainEngine"]
+__all__ = ["PlainEngine", "rows_with_moments"]
 
 _CPU_BLOCK_BYTES = 3 << 19
 """Bytes of one matrix in a block on CPU. Small blocks stay in the cache, large ones need fewer calls: with rows of 768
@@ -216,6 +216,18 @@ class PlainEngine:
                 value = Shard(tensor, first, self._shard.d_sae, divided=True) if is_part else tensor
                 found[f"adam.{part}.{name}"] = value
         return found
+
+
+def rows_with_moments(features: int, d_in: int, ranks: int, *, gpu: bool) -> int:
+    """Returns for how many features the first of the ranks that divide Adam's moments keeps them.
+
+    Args:
+        features: number of features of the shard.
+        d_in: width of the rows, which are in fp32.
+        ranks: number of data ranks.
+        gpu: whether rows are updated on a GPU, by an operation that updates all of them.
+    """
+    return rows_of_a_rank(features, 1 if gpu else max(1, _CPU_BLOCK_BYTES // (4 * d_in)), ranks)
 
 
 def _scaled(gradients: tuple[Tensor, ...], scale: float) -> tuple[Tensor, ...]:

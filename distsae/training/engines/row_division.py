@@ -15,9 +15,9 @@ from torch import Tensor
 
 from distsae.collective import Collective
 
-__all__ = ["RowDivision", "rows_of_a_rank"]
+__all__ = ["SENT_BYTES", "RowDivision", "rows_of_a_rank"]
 
-_SENT_BYTES = 1 << 22
+SENT_BYTES = 1 << 22
 """Bytes that a rank sends at once, so that a copy of all rows is never needed."""
 
 
@@ -47,7 +47,7 @@ class RowDivision:
         own_blocks: number of blocks for which each rank keeps sums; the last ranks may have fewer.
     """
 
-    def __init__(self, ranks: Collective, rows: int, block_rows: int, sent_bytes: int = _SENT_BYTES) -> None:
+    def __init__(self, ranks: Collective, rows: int, block_rows: int, sent_bytes: int = SENT_BYTES) -> None:
         self._ranks = ranks
         self._rows = rows
         self._most = rows_of_a_rank(rows, block_rows, ranks.size)

@@ -60,6 +60,16 @@ def test_how_a_run_is_carried_out_may_change(folder, config):
             engine="deepspeed",
         )
     )
+    folder.check(dataclasses.replace(config, optimizer=OptimizerConfig(divide_moments=True)))
+
+
+def test_a_run_from_before_moments_could_be_divided_may_divide_them(config):
+    before = config.stored()
+    del before["optimizer"]["divide_moments"]
+    divided = dataclasses.replace(config, optimizer=OptimizerConfig(divide_moments=True))
+    assert refuse_other_mathematics(before, config, "there") == []
+    changes = refuse_other_mathematics(before, divided, "there")
+    assert changes == ["`optimizer.divide_moments` True (was False)"]
 
 
 def test_resume_none_requires_a_new_folder(folder, config, tmp_path):

@@ -54,6 +54,7 @@ def test_a_broken_row_of_the_store(value, sound, tiny_store, tmp_path):
     facts, tensors = _bundle(out, 6)
     assert facts["tensors"]["batch"]["rows"] == [0]
     assert facts["tensors"]["W_enc"]["not_finite"] == 0
+    assert facts["first_feature_of_moments"] == facts["first_feature"] == 0
     assert tensors["batch"].shape == (256, 32)
     assert (~tensors["batch"].isfinite()).nonzero().tolist() == [[0, 3]]
     assert list(tensors) == ["batch"]

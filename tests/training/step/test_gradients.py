@@ -58,6 +58,23 @@ def test_rows_are_sums_over_matches(gradients, size):
     assert torch.equal(gradients.b_dec_as_decoder_bias(), gradients.terms[0].g.sum(0))
 
 
+@modest
+@given(_gradients(), st.integers(1, 20), st.integers(0, 15), st.integers(0, 15))
+def test_some_rows_are_those_of_the_whole_bit_for_bit(gradients, size, one, other):
+    first, last = sorted(min(end, gradients.features) for end in (one, other))
+    encoder, decoder = _rows(gradients, gradients.features)
+    blocks = list(gradients.row_blocks(size, range(first, last)))
+    assert [row for block in blocks for row in range(*block[:2])] == list(range(first, last))
+    for begin, end, some_encoder, some_decoder in blocks:
+        assert torch.equal(some_encoder, encoder[begin:end])
+        assert torch.equal(some_decoder, decoder[begin:end])
+    for term, whole in zip(
+        gradients.row_terms(range(first, last)), gradients.row_terms(range(gradients.features)), strict=True
+    ):
+        assert torch.equal(term.starts, whole.starts[first : last + 1])
+        assert torch.equal(term.token, whole.token)
+
+
 def _part(gradients, first, last):
     """Returns the gradients from the tokens `first` to `last`."""
     terms = []
