@@ -240,16 +240,10 @@ class TrainConfig:
                 f"(={self.log_every}), since measurements are part of logged lines"
             )
         if self.engine == "deepspeed":
-            if self.optimizer.state != "fp32":
-                raise WrongInput(
-                    f"`optimizer.state` (={self.optimizer.state}) must be fp32 with `engine` deepspeed, which keeps "
-                    "Adam's state itself; leave it out, or use the plain engine"
-                )
-            if self.optimizer.divide_moments:
-                raise WrongInput(
-                    f"`optimizer.divide_moments` (={self.optimizer.divide_moments}) must be false with `engine` "
-                    "deepspeed, which divides Adam's state itself; leave it out, or use the plain engine"
-                )
+            for name, value in (("state", "fp32"), ("divide_moments", False)):
+                if (got := getattr(self.optimizer, name)) != value:
+                    must = f"must be {value} with `engine` deepspeed, which keeps Adam's state itself, and divides it"
+                    raise WrongInput(f"`optimizer.{name}` (={got}) {must}; leave it out, or use the plain engine")
             if self.mesh.data * self.mesh.feature == 1:
                 raise WrongInput("`engine` (=deepspeed) must have at least two processes to share state; use plain")
         if self.sae.d_sae < self.mesh.feature:

@@ -33,7 +33,7 @@ def _train(**changes):
         ),
         (
             lambda: _train(engine="deepspeed", mesh=MeshConfig(data=2), optimizer=OptimizerConfig(divide_moments=True)),
-            r"`optimizer.divide_moments` \(=True\) must be false with `engine` deepspeed, which divides Adam's state",
+            r"`optimizer.divide_moments` \(=True\) must be False with `engine` deepspeed",
         ),
         (
             lambda: _train(sae=SizeConfig(k_start=64), allocation="feature_choice"),
