@@ -104,8 +104,9 @@ def _one(what: str, result: Path, options: dict[str, Any]) -> None:
     data, feature = changes.pop("mesh", (1, 1))
     changes["mesh"] = MeshConfig(data=data, feature=feature)
     changes["checkpoint"] = CheckpointConfig(every=4, asynchronous=changes.pop("asynchronous", True))
-    if "state" in changes:
-        changes["optimizer"] = OptimizerConfig(state=changes.pop("state"))
+    changes["optimizer"] = OptimizerConfig(
+        state=changes.pop("state", "fp32"), divide_moments=changes.pop("divide_moments", False)
+    )
     out = result.parent / "run"
     config = config_of(result.parent.parent / "store", out, changes.pop("d_sae"), **changes)
     numbers = estimated(config) if what == "estimated" else _run(config)
@@ -120,6 +121,7 @@ CASES: dict[str, dict[str, object]] = {
     "131072": {"d_sae": 131072},
     "65536, mesh 1 x 2": {"d_sae": 65536, "mesh": [1, 2]},
     "65536, mesh 2 x 1": {"d_sae": 65536, "mesh": [2, 1]},
+    "65536, mesh 2 x 1, moments divided": {"d_sae": 65536, "mesh": [2, 1], "divide_moments": True},
     "65536, no prefilter, average": {"d_sae": 65536, "prefilter": "none", "ema_decay": 0.99},
     "65536, moments in int8": {"d_sae": 65536, "state": "int8"},
     "65536, Feature Choice": {"d_sae": 65536, "allocation": "feature_choice"},
