@@ -22,7 +22,7 @@ from distsae.kernels import AdamStep, UpdatedRows, moments_of
 from distsae.model import FeatureShard, project_out
 from distsae.parallel import Mesh
 from distsae.training.engines.optimizer import OptimizerConfig
-from distsae.training.engines.row_division import RowDivision, rows_of_a_rank
+from distsae.training.engines.row_division import SENT_BYTES, RowDivision, rows_of_a_rank
 from distsae.training.step.gradients import Gradients
 
 __all__ = ["PlainEngine", "rows_with_moments"]
@@ -69,7 +69,8 @@ class PlainEngine:
         self._updates_whole = shard.W_enc.dtype == torch.float32 and shard.kernels.update_rows is not None
         ranks = mesh.data if config.divide_moments else Solo()
         divided_by = 1 if self._updates_whole else self._block_rows
-        self._division = RowDivision(ranks, len(shard.features), divided_by)
+        sent_bytes = SENT_BYTES[shard.W_enc.device.type != "cpu"]
+        self._division = RowDivision(ranks, len(shard.features), divided_by, sent_bytes)
         first = shard.features.start + self._division.own.start
         self._moments = {name: moments_of(name, self._own(name), config.state, first, seed) for name in self._named}
 

@@ -18,7 +18,7 @@ def _blocks(rows, size):
 
 @given(*SIZES)
 def test_each_row_has_one_rank_and_no_block_is_cut(rows, block_rows, ranks):
-    found = on_threads(ranks, lambda group: RowDivision(group, rows, block_rows))
+    found = on_threads(ranks, lambda group: RowDivision(group, rows, block_rows, 64))
     assert [row for division in found for row in division.own] == list(range(rows))
     most = rows_of_a_rank(rows, block_rows, ranks)
     assert max(len(division.own) for division in found) == most
@@ -50,7 +50,7 @@ def test_after_an_exchange_every_rank_has_all_rows(rows, block_rows, ranks, sent
 @given(*SIZES)
 def test_sums_of_blocks_come_in_the_order_of_the_blocks(rows, block_rows, ranks):
     def sums(group):
-        division = RowDivision(group, rows, block_rows)
+        division = RowDivision(group, rows, block_rows, 64)
         own = torch.full((division.own_blocks, 2), torch.nan)
         for number, (first, last) in enumerate(_blocks(len(division.own), block_rows)):
             own[number] = torch.tensor([division.own.start + first, division.own.start + last])
@@ -63,14 +63,14 @@ def test_sums_of_blocks_come_in_the_order_of_the_blocks(rows, block_rows, ranks)
 @given(st.integers(1, 40), st.integers(1, 5))
 def test_numbers_of_rows_come_in_the_order_of_the_rows(rows, ranks):
     def numbers(group):
-        division = RowDivision(group, rows, 1)
+        division = RowDivision(group, rows, 1, 64)
         return division.of_all_rows(torch.arange(rows)[division.own.start : division.own.stop])
 
     assert all(found.tolist() == list(range(rows)) for found in on_threads(ranks, numbers))
 
 
 def test_alone_a_rank_has_all_rows_and_sends_nothing():
-    division = RowDivision(Solo(), 10, 4)
+    division = RowDivision(Solo(), 10, 4, 64)
     values = torch.arange(10.0)
     division.exchange(values)
     assert not division.is_divided
