@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from distsae.errors import WrongInput
+from distsae.parallel import MeshConfig
 from distsae.planning.exchanges import bytes_received
 from distsae.planning.measured_rates import CheckedSizes, MeasuredRates, MeasuredStep
 from distsae.planning.step_seconds import EXCHANGE, StepSeconds, not_measured, step_seconds
