@@ -13,7 +13,7 @@ EXAMPLES = """
   distsae train --store store --out runs/mc --sae.d_sae 4096 --sae.k 32
   accelerate launch --config_file cluster_configs/cpu_2.yaml -m distsae train \\
       --store store --out runs/mc --sae.d_sae 4096 --mesh.feature 2
-  distsae train --config run.yaml --finetune_fc_from 0.7
+  distsae train --config run.yaml --finetune_fc_from 0.9
   distsae train --config run.yaml --mesh.feature 8 --dry_run
   distsae train --config run.yaml --mesh.feature 8 --dry_run --device cuda --memory_gb 80
   distsae train --config run.yaml --mesh.feature 8 --dry_run --check check.json
