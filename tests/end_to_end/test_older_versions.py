@@ -19,12 +19,14 @@ from distsae.store import Store
 from tests.store.synthetic import activations
 
 ARCHIVES = sorted((Path(__file__).parent / "older_versions").glob("*.tar.gz"))
+_RATE_AND_QUOTAS = ("optimizer.decoder_rate=1", "quotas_hold=every_batch")
+_ALL = ("max_norm_ratio=none", "normalise=scale", *_RATE_AND_QUOTAS)
 BEFORE = {
-    "2026-11-23-8c7cb08": ("max_norm_ratio=none", "normalise=scale", "optimizer.decoder_rate=1", "quotas_hold=every_batch"),
-    "2026-11-28-519d801": ("max_norm_ratio=none", "normalise=scale", "optimizer.decoder_rate=1", "quotas_hold=every_batch"),
-    "2026-11-30-70fc75e": ("optimizer.decoder_rate=1", "quotas_hold=every_batch"),
+    "2026-11-23-8c7cb08": _ALL,
+    "2026-11-28-519d801": _ALL,
+    "2026-11-30-70fc75e": _RATE_AND_QUOTAS,
     "2026-12-01-9f0f838": (),
-}  # fmt: skip
+}
 """For each version, what keys that it did not have must be given as, for its runs to go on."""
 
 

@@ -3,8 +3,8 @@
     python -m tests.end_to_end.older_versions.write COMMIT
 
 The commit is checked out into a worktree of its own. Its code makes a store of known rows, trains Mutual Choice and
-then Feature Choice on it, and says what its SAE makes of eight rows. `DATE-COMMIT.tar.gz` beside this file holds the store,
-the run with its checkpoints, and that answer. Do this before a release and before a format changes.
+then Feature Choice on it, and says what its SAE makes of eight rows. `DATE-COMMIT.tar.gz` beside this file holds the
+store, the run with its checkpoints, and that answer. Do this before a release and before a format changes.
 """
 
 from __future__ import annotations
