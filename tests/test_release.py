@@ -1,4 +1,4 @@
-"""What a release consists of, as far as it can be seen without a build; `launch/check_release.sh` builds and runs it."""
+"""What a release consists of, as far as it shows without a build; `launch/check_release.sh` builds and runs it."""
 
 import ast
 import re
