@@ -61,7 +61,7 @@ faults += [f"the wheel has {name}" for name in sorted(in_wheel - wanted)]
 faults += [f"the sdist lacks {name}" for name in sorted(set(tracked) - in_sdist)]
 print(f"{wheel.name}: {wheel.stat().st_size:,} bytes, {len(in_wheel)} files")
 print(f"{sdist.name}: {sdist.stat().st_size:,} bytes, {len(in_sdist)} files")
-sys.exit("\n".join(faults))
+sys.exit("\n".join(faults) or 0)
 PYTHON
 if "$only_build"; then exit 0; fi
 
