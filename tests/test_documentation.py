@@ -49,6 +49,9 @@ SCRIPTS = {
 }
 """Scripts that pass their words on to a command."""
 
+VALUES = {"$@": "x", "$MACHINE_RANK": "0"}
+"""What the shell would put in, where a parser wants a value of a certain kind."""
+
 END_OF_COMMAND = re.compile(r"^(;|&|&&|\||\|\||>.*|2>.*|done|do|\)|\}|--)$|.*;$")
 
 
@@ -158,7 +161,7 @@ def test_commands_are_taken_by_their_parsers(page, tmp_path, monkeypatch, capsys
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
         for words in _commands(block.text):
-            argv = ["x" if word == "$@" else word for word in words]
+            argv = [VALUES.get(word, word) for word in words]
             if argv and argv[0] in COMMANDS:
                 _parse(argv, monkeypatch)
             else:
