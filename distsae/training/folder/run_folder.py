@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import uuid
 from pathlib import Path
 from typing import Any
@@ -173,15 +174,18 @@ def refuse_other_mathematics(before: dict[str, Any], config: TrainConfig, source
     for values, others in ((old, new), (new, old)):
         if values["order_seed"] is None and others["order_seed"] is not None:
             values["order_seed"] = values["seed"]  # the config of a sweep's member has the seed written out
-    changes: list[str] = []
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) == new.get(key):
-            continue
-        if key not in _MAY_CHANGE and key.split(".")[0] not in _MAY_CHANGE:
-            raise WrongInput(
-                f"`{key}` (={new.get(key)}) must stay what the run in {source} began with; got {old.get(key)} there; "
-                "choose another `out`, or give the old value"
-            )
-        if key not in _NOT_REPORTED:
-            changes.append(f"`{key}` {new.get(key)} (was {old.get(key)})")
-    return changes
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    refused = [key for key in changed if key not in _MAY_CHANGE and key.split(".")[0] not in _MAY_CHANGE]
+    if refused:
+        given = ", ".join(f"`{key}` (={new.get(key)})" for key in refused)
+        options = " ".join(f"--{key} {_as_given(old.get(key))}" for key in refused)
+        raise WrongInput(
+            f"{given} must stay what the run in {source} began with; got "
+            f"{', '.join(str(old.get(key)) for key in refused)} there; choose another `out`, or give {options}"
+        )
+    return [f"`{key}` {new.get(key)} (was {old.get(key)})" for key in changed if key not in _NOT_REPORTED]
+
+
+def _as_given(value: object) -> str:
+    """Returns a value as a command line has it."""
+    return shlex.quote(json.dumps(value) if isinstance(value, bool | list | None) else str(value))
