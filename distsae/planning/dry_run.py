@@ -86,7 +86,10 @@ def dry_run(
     if not config.sweep.d_sae:
         lines.append(f"largest sae.d_sae that fits, all else as given: {largest_d_sae(runs, facts, memory):,}")
     if rates is not None:
-        members = [step_seconds(shape_of(run, facts.d_in), facts.storage_bytes, rates, gpu=facts.gpu) for run in runs]
+        members = [
+            step_seconds(shape_of(run, facts.d_in, gpu=facts.gpu), facts.storage_bytes, rates, gpu=facts.gpu)
+            for run in runs
+        ]
         lines += ["", *step_table(StepSeconds.joined(members), rates, not_measured(config))]
     return "\n".join(lines)
 

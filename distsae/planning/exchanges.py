@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distsae.planning.step_shape import StepShape
+from distsae.training.engines.plain import block_rows
+from distsae.training.engines.row_division import SENT_BYTES, rows_of_a_rank
 
 __all__ = ["HISTOGRAM", "Axis", "Exchange", "all_reduce_bytes", "bytes_received", "exchanges", "most_selection_bytes"]
 
@@ -96,6 +98,8 @@ def _all(shape: StepShape, matches: float | None) -> Iterator[Exchange]:
         # Centred rows and gradients of the reconstructions; of each match token, feature, score and dot; their numbers.
         factors = (1 + some) * shape.own_tokens * vector + 16 * matches + 8 * some
         yield Exchange("gradients", "data", "all_gather", 1 + 3 * some, (shape.data - 1) * factors)
+        if shape.divide_moments:
+            yield _updated_rows(shape)
     else:
         yield from _zero(shape)
     yield Exchange("firings", "data", "all_reduce", 1, all_reduce_bytes(8 * shape.own_features, shape.data))
@@ -121,6 +125,18 @@ def _selections(shape: StepShape) -> Iterator[Exchange]:
         message = 4 * (1 + _SLACK * held)
         yield Exchange("selection", "feature", "all_gather", 1, (shape.feature - 1) * message)
         yield Exchange("selection", "world", "all_gather", 1, 16 * (ranks - 1))
+
+
+def _updated_rows(shape: StepShape) -> Exchange:
+    """Returns what the plain engine sends if data ranks divide the update: new rows, and sums of each rank's blocks."""
+    numbers = (shape.d_in, shape.d_in, 1)  # of a feature: W_enc, W_dec, b_enc
+    block = 1 if shape.gpu else block_rows(shape.d_in)
+    own = rows_of_a_rank(shape.own_features, block, shape.data)
+    calls = sum(-(-own // max(SENT_BYTES[shape.gpu] // (4 * row), 1)) for row in numbers)
+    # A GPU updates all rows in one operation, and only the squares of its gradients are added up in order.
+    sums = [4 * own] if shape.gpu else [4 * shape.d_in * (own // block), 8 * (own // block)]
+    size = 4 * own * sum(numbers) + sum(sums)
+    return Exchange("updated rows", "data", "all_gather", calls + len(sums), (shape.data - 1) * size)
 
 
 def _zero(shape: StepShape) -> Iterator[Exchange]:

@@ -26,6 +26,8 @@ class StepShape:
         allocation: rule that selects the matches.
         engine: engine that updates the weights.
         zero_stage: stage of ZeRO, with the deepspeed engine.
+        divide_moments: whether data ranks divide the update, with the plain engine.
+        gpu: whether the ranks have GPUs, which send more at once.
     """
 
     d_in: int
@@ -38,6 +40,8 @@ class StepShape:
     allocation: AllocationName = "mutual_choice"
     engine: Literal["plain", "deepspeed"] = "plain"
     zero_stage: int = 1
+    divide_moments: bool = False
+    gpu: bool = False
 
     @property
     def ranks(self) -> int:
@@ -55,6 +59,11 @@ class StepShape:
         return -(-self.d_sae // self.feature)
 
     @property
+    def updating(self) -> int:
+        """Ranks that divide the update of the same features."""
+        return self.data if self.divide_moments else 1
+
+    @property
     def own_matches(self) -> float:
         """Matches of a rank, auxiliary ones too, if they are spread evenly."""
         return (self.k + self.k_aux) * self.own_tokens / self.feature
@@ -65,8 +74,8 @@ class StepShape:
         return 2 if self.k_aux else 1
 
 
-def shape_of(config: TrainConfig, d_in: int) -> StepShape:
-    """Returns the sizes of a step of a run, with the auxiliary loss in use."""
+def shape_of(config: TrainConfig, d_in: int, *, gpu: bool = False) -> StepShape:
+    """Returns the sizes of a step of a run on a device, with the auxiliary loss in use."""
     aux = config.sae.k * config.auxiliary.k_per_k if config.aux != "none" else 0.0
     return StepShape(
         d_in=d_in,
@@ -79,13 +88,16 @@ def shape_of(config: TrainConfig, d_in: int) -> StepShape:
         allocation=config.allocation,
         engine=config.engine,
         zero_stage=config.deepspeed.zero_stage,
+        divide_moments=config.optimizer.divide_moments and config.mesh.data > 1,
+        gpu=gpu,
     )
 
 
 def work(shape: StepShape) -> dict[str, float]:
     """Returns the work of a rank: numbers multiplied in the product, scores, numbers of matched rows, weights."""
-    # The plain engine sums the gradients of the matches of all data ranks on each of them; DeepSpeed sums matrices.
-    summing = shape.data if shape.engine == "plain" else 1
+    # The plain engine sums the gradients of the matches of all data ranks, on each of them or each for its share of the
+    # features; DeepSpeed sums matrices.
+    summing = shape.data / shape.updating if shape.engine == "plain" else 1
     return {
         "product": shape.own_tokens * shape.own_features * shape.d_in,
         "scores": shape.own_tokens * shape.own_features,
@@ -93,5 +105,5 @@ def work(shape: StepShape) -> dict[str, float]:
         "matched": shape.own_matches * shape.d_in * (2 * 2 + 1 + 2),
         # Two row sums.
         "summed": shape.own_matches * summing * shape.d_in * 2,
-        "weights": 2 * shape.own_features * shape.d_in,
+        "weights": 2 * shape.own_features * shape.d_in / shape.updating,
     }

@@ -7,7 +7,7 @@ import torch
 
 from distsae.parallel import GroupCollective, Mesh, MeshConfig
 from distsae.planning.exchanges import all_reduce_bytes, bytes_received, exchanges, most_selection_bytes
-from distsae.planning.step_shape import StepShape, shape_of
+from distsae.planning.step_shape import StepShape, shape_of, work
 from distsae.training import (
     AuxiliaryConfig,
     SizeConfig,
@@ -89,7 +89,29 @@ def test_a_whole_step_exchanges_what_is_planned(allocation, aux, mesh):
     """Calls are equal. Bytes lie between those of the shortest selection and evenly spread matches, and the most that
     both may add; `tests/benchmarks/test_scaling.py` compares the others to the byte.
     """
-    config = _config(allocation, aux, *mesh)
+    _assert_as_planned(_config(allocation, aux, *mesh), mesh)
+
+
+@pytest.mark.parametrize("mesh", [(2, 1), (2, 2), (4, 1)])
+def test_a_divided_update_exchanges_what_is_planned(mesh):
+    config = _config("mutual_choice", "none", *mesh)
+    config = replace(config, optimizer=replace(config.optimizer, divide_moments=True))
+    assert "updated rows" in bytes_received(shape_of(config, D_IN))
+    _assert_as_planned(config, mesh)
+
+
+def test_a_divided_update_sends_new_rows_and_is_divided():
+    shape = replace(ALONE, d_in=1024, d_sae=4096, data=4)
+    divided = replace(shape, divide_moments=True)
+    for gpu in (False, True):
+        rows = bytes_received(replace(divided, gpu=gpu))["updated rows"]
+        evenly = 0.75 * 4096 * (2 * 1024 + 1) * 4
+        assert evenly <= rows < (1.01 if gpu else 1.15) * evenly  # blocks of 384 rows on a CPU
+    for name in ("weights", "summed"):
+        assert work(divided)[name] == work(shape)[name] / 4
+
+
+def _assert_as_planned(config: TrainConfig, mesh: tuple[int, int]) -> None:
     shape = shape_of(config, D_IN)
     planned = exchanges(shape)
     found = [step for rank in run_on_mesh(_spent, mesh, config, 8) for step in rank]

@@ -48,7 +48,7 @@ def computed_seconds(config: TrainConfig, facts: Facts, hardware: Hardware, link
         hardware: rates of the device.
         links: what connects the devices.
     """
-    shape = shape_of(config, facts.d_in)
+    shape = shape_of(config, facts.d_in, gpu=facts.gpu)
     done = work(shape)
     one_bit = facts.gpu and config.allocation != "token_choice" and not shape.k_aux
     product = 2 * done["product"] / (hardware.products if facts.prefilter else hardware.exact_products)

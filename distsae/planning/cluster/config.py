@@ -44,6 +44,8 @@ class PlanConfig:
         aux: auxiliary loss; its second reconstruction is taken to be in use.
         optimizer_state: storage of Adam's moments, `--optimizer.state` of a training.
         engine: engine that updates the weights.
+        divide_moments: whether data ranks divide Adam's moments and the update, `--optimizer.divide_moments` of a
+            training; by default the better is taken on each mesh.
         tokens: token rows of the corpus that are trained on.
         epochs: times that they are trained on.
         gpus: devices of the run: GPUs, or cores with `--hardware cpu`.
@@ -82,6 +84,7 @@ class PlanConfig:
     aux: AuxName = "aux_zipf"
     optimizer_state: MomentsName = "fp32"
     engine: Literal["plain", "deepspeed"] = "plain"
+    divide_moments: bool | None = None
     tokens: int | None = None
     epochs: float = 1.0
     gpus: int = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from distsae.batches import STREAMS
@@ -77,7 +77,7 @@ def possible_meshes(config: PlanConfig) -> list[MeshConfig]:
     return found
 
 
-def best(plans: Sequence[MeshPlan]) -> list[MeshPlan]:
+def best(plans: Iterable[MeshPlan]) -> list[MeshPlan]:
     """Returns the plans, the best first: those that fit before those that do not, and then the fastest.
 
     Where none fits, the one comes first that needs the least memory.

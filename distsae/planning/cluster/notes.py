@@ -27,18 +27,25 @@ def bottleneck(plan: ClusterPlan) -> str:
 
 
 def adam_note(plan: ClusterPlan) -> str:
-    """Returns a line on what data ranks repeat; empty where they repeat nothing."""
+    """Returns a line on what data ranks repeat or divide; empty where there is nothing to."""
     chosen = plan.chosen
     data = chosen.mesh.data
     if data == 1 or plan.config.engine != "plain":
         return ""
-    moments = sum(item.bytes for item in chosen.items if item.name.startswith("Adam's moments"))
-    rows = 8 * chosen.shape.own_features * chosen.shape.d_in * (data - 1) / data
+    moments = sum(item.bytes for item in chosen.items if item.name.startswith("Adam's moments")) / 2**30
     update = 1e3 * chosen.step.parts["update"]
+    if chosen.shape.divide_moments:
+        sent = sum(exchange.received for exchange in chosen.exchanges if exchange.name == "updated rows")
+        return (
+            f"data ranks divide Adam (`--optimizer.divide_moments true`): each of the {data} with the same features "
+            f"updates its share, {update:,.3g} ms of a step, holds {moments:,.3g} GiB of moments, and gets "
+            f"{sent / 1e6:,.0f} MB of updated rows from the others"
+        )
+    rows = 8 * chosen.shape.own_features * chosen.shape.d_in * (data - 1) / data
     return (
         f"data ranks repeat Adam: each of the {data} with the same features sums all their gradients and updates "
-        f"all of them, {update:,.3g} ms of a step, and holds {moments / 2**30:,.3g} GiB of moments; divided, it "
-        f"would be {update / data:,.3g} ms and {moments / data / 2**30:,.3g} GiB, and {rows / 1e6:,.0f} MB of updated "
+        f"all of them, {update:,.3g} ms of a step, and holds {moments:,.3g} GiB of moments; divided, it "
+        f"would be {update / data:,.3g} ms and {moments / data:,.3g} GiB, and {rows / 1e6:,.0f} MB of updated "
         "rows to exchange"
     )
 

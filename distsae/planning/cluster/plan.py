@@ -114,9 +114,15 @@ def cluster_plan(config: PlanConfig) -> ClusterPlan:
     inputs = inputs_of(config)
     links = links_of(hardware, rates)
     resident = _process_bytes(train_config(config, meshes[0]), hardware)
-    plans = best([_on(config, mesh, inputs, hardware, rates, links, resident) for mesh in meshes])
+    plans = best(
+        best(
+            _on(train_config(config, mesh, divide), config, inputs, hardware, rates, links, resident)
+            for divide in _ways_to_update(config, mesh)
+        )[0]
+        for mesh in meshes
+    )
     chosen = plans[0]
-    run = train_config(config, chosen.mesh)
+    run = train_config(config, chosen.mesh, chosen.shape.divide_moments)
     steps = max(round(inputs.tokens * config.epochs / config.batch_tokens), 1)
     parameters = inputs.parameters
     producer = config.producer_tokens_per_second
@@ -138,8 +144,15 @@ def cluster_plan(config: PlanConfig) -> ClusterPlan:
     )
 
 
-def train_config(config: PlanConfig, mesh: MeshConfig) -> TrainConfig:
-    """Returns the training that is planned, on a mesh."""
+def _ways_to_update(config: PlanConfig, mesh: MeshConfig) -> list[bool]:
+    """Returns whether data ranks may divide the update on a mesh, or may repeat it."""
+    if config.engine == "deepspeed" or mesh.data == 1:
+        return [False]
+    return [False, True] if config.divide_moments is None else [config.divide_moments]
+
+
+def train_config(config: PlanConfig, mesh: MeshConfig, divide_moments: bool = False) -> TrainConfig:
+    """Returns the training that is planned, on a mesh, with an update that data ranks repeat or divide."""
     return TrainConfig(
         store=config.store or "",
         out="",
@@ -149,7 +162,7 @@ def train_config(config: PlanConfig, mesh: MeshConfig) -> TrainConfig:
         aux=config.aux,
         mesh=mesh,
         engine=config.engine if mesh.data * mesh.feature > 1 else "plain",
-        optimizer=OptimizerConfig(state=config.optimizer_state),
+        optimizer=OptimizerConfig(state=config.optimizer_state, divide_moments=divide_moments),
         checkpoint=CheckpointConfig(every=config.checkpoint_every),
     )
 
@@ -183,16 +196,15 @@ def facts_on(run: TrainConfig, inputs: PlanInputs, hardware: Hardware, resident:
 
 
 def _on(
+    run: TrainConfig,
     config: PlanConfig,
-    mesh: MeshConfig,
     inputs: PlanInputs,
     hardware: Hardware,
     rates: MeasuredRates | None,
     links: Links,
     resident: int,
 ) -> MeshPlan:
-    run = train_config(config, mesh)
-    facts, shape = facts_on(run, inputs, hardware, resident), shape_of(run, inputs.d_in)
+    facts, shape = facts_on(run, inputs, hardware, resident), shape_of(run, inputs.d_in, gpu=hardware.gpu)
     processes = min(hardware.node_size, config.gpus)
     memory = Memory(hardware.host_bytes, processes, hardware.memory_bytes if hardware.gpu else None)
     if rates is None:
@@ -202,7 +214,7 @@ def _on(
         step = step_seconds(shape, inputs.storage_bytes, rates, gpu=hardware.gpu, links=links if ranks else None)
         step = _with_disk(step, config, meanwhile(shape, inputs.storage_bytes, hardware))
     items = memory_items([run], facts)
-    return MeshPlan(mesh, shape, tuple(items), memory, step, tuple(exchanges(shape)))
+    return MeshPlan(run.mesh, shape, tuple(items), memory, step, tuple(exchanges(shape)))
 
 
 def _with_disk(step: StepSeconds, config: PlanConfig, computed: dict[str, float]) -> StepSeconds:

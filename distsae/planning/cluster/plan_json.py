@@ -50,6 +50,7 @@ def as_json(plan: ClusterPlan) -> str:
 def _mesh(plan: MeshPlan) -> dict[str, Any]:
     return {
         "mesh": dataclasses.asdict(plan.mesh),
+        "divide_moments": plan.shape.divide_moments,
         "fits": plan.fits,
         "memory_gb_per_rank": plan.rank_bytes / 1e9,
         "step_seconds": plan.step.whole,

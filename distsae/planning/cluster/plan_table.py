@@ -75,7 +75,8 @@ def _mesh_table(meshes: Sequence[MeshPlan]) -> Iterator[str]:
     heads = f"{'step, ms':>12}{'tokens/s':>14}{'GiB a rank':>12}{'MB received':>13}  bottleneck"
     yield f"{'mesh (data x feature)':<24}{heads}"
     for number, plan in enumerate(meshes[: 1 + _RUNNERS_UP]):
-        name = f"{plan.mesh.data} x {plan.mesh.feature}" + (", best" if number == 0 else "")
+        name = f"{plan.mesh.data} x {plan.mesh.feature}"
+        name += ", divided" * plan.shape.divide_moments + ", best" * (number == 0)
         yield (
             f"{name:<24}{_ms(plan.step.whole):>12}{plan.step.tokens_per_second:>14,.0f}{plan.rank_bytes / 2**30:>12.1f}"
             f"{plan.received / 1e6:>13,.1f}  {plan.step.bottleneck if plan.fits else 'does not fit'}"

@@ -25,7 +25,7 @@ from distsae.training.engines.optimizer import OptimizerConfig
 from distsae.training.engines.row_division import SENT_BYTES, RowDivision, rows_of_a_rank
 from distsae.training.step.gradients import Gradients
 
-__all__ = ["PlainEngine", "rows_with_moments"]
+__all__ = ["PlainEngine", "block_rows", "rows_with_moments"]
 
 _CPU_BLOCK_BYTES = 3 << 19
 """Bytes of one matrix in a block on CPU. Small blocks stay in the cache, large ones need fewer calls: with rows of 768
@@ -228,7 +228,12 @@ def rows_with_moments(features: int, d_in: int, ranks: int, *, gpu: bool) -> int
         ranks: number of data ranks.
         gpu: whether rows are updated on a GPU, by an operation that updates all of them.
     """
-    return rows_of_a_rank(features, 1 if gpu else max(1, _CPU_BLOCK_BYTES // (4 * d_in)), ranks)
+    return rows_of_a_rank(features, 1 if gpu else block_rows(d_in), ranks)
+
+
+def block_rows(d_in: int) -> int:
+    """Returns the rows in fp32 of a block of the update on a CPU, of which the last may have fewer."""
+    return max(1, _CPU_BLOCK_BYTES // (4 * d_in))
 
 
 def _scaled(gradients: tuple[Tensor, ...], scale: float) -> tuple[Tensor, ...]:

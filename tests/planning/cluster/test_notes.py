@@ -17,7 +17,10 @@ def test_the_first_bottleneck():
 def test_data_ranks_repeat_adam():
     assert adam_note(plan(data=1)) == ""
     assert adam_note(plan(data=8, engine="deepspeed")) == ""
-    text = adam_note(plan(data=8))
+    text = adam_note(plan(data=8, divide_moments=True))
+    assert text.startswith("data ranks divide Adam (`--optimizer.divide_moments true`): each of the 8 with the same")
+    assert "holds 8 GiB of moments, and gets 30,0" in text
+    text = adam_note(plan(data=8, divide_moments=False))
     assert text.startswith("data ranks repeat Adam: each of the 8 with the same features sums all their gradients")
     assert "holds 64 GiB of moments; divided, it would be" in text
     assert "and 8 GiB, and 30,065 MB of updated rows to exchange" in text

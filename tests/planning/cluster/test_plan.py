@@ -102,3 +102,13 @@ def test_a_quota_is_compared(tmp_path):
     found = cluster_plan(plan_config(max_inodes=100_000))
     assert found.over_quota
     assert found.store_advice is not None
+
+
+def test_data_ranks_divide_the_update_where_the_memory_needs_it():
+    wide = plan(d_sae=1 << 23, gpus=32, data=4)
+    assert wide.chosen.fits
+    assert wide.chosen.shape.divide_moments
+    assert not plan(d_sae=1 << 23, gpus=32, data=4, divide_moments=False).chosen.fits
+    fast = plan(gpus=64, data=2)
+    assert not fast.chosen.shape.divide_moments
+    assert fast.chosen.step.whole < plan(gpus=64, data=2, divide_moments=True).chosen.step.whole
